@@ -1,0 +1,156 @@
+"""HSNet: few-shot segmentation by squeezing hypercorrelations (arXiv 2104.01538)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hsnet_trt.errors import InputError
+from hsnet_trt.model.correlation import correlate, mask_features, normalize
+from hsnet_trt.model.learner import HPNLearner, upsample
+from hsnet_trt.model.resnet import STRUCTURE, ResNet
+from hsnet_trt.model.vgg import VGG16
+
+BACKBONES = ("vgg16", *STRUCTURE)
+SMALLEST = 64  # pixels; below it level 4 has less than 2 positions a side
+
+Levels = tuple[Tensor, Tensor, Tensor]  # of levels 2, 3, 4, each [N,L,C,h*w]
+
+
+class HSNet(nn.Module):
+    """The network, whole (`forward`, `predict`) and in the three parts that deployment needs.
+
+    Images are RGB in [0,1], normalised by ImageNet's mean and standard deviation; masks are
+    0 or 1. Height and width may differ and be anything from 64 pixels up. Nothing is kept between
+    calls.
+    """
+
+    def __init__(self, backbone: str) -> None:
+        """`backbone`: "vgg16", "resnet18", "resnet50" or "resnet101"; the weights are random.
+
+        Raises:
+            InputError: no such backbone.
+        """
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise InputError(
+                f"there is no backbone {backbone!r}",
+                expected=" | ".join(BACKBONES),
+                fix="choose one of these",
+            )
+        self.name = backbone
+        self.backbone: ResNet | VGG16 = VGG16() if backbone == "vgg16" else ResNet(backbone)
+        self.hpn_learner = HPNLearner(self.backbone.layers)
+
+    def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """(h, w) of the features of levels 2, 3, 4 for images of `size` = (H, W)."""
+        heights, widths = (self.backbone.grid(extent) for extent in size)
+        return list(zip(heights, widths, strict=True))
+
+    def features(self, image: Tensor) -> Levels:
+        """Images [N,3,H,W] -> raw features of levels 2, 3, 4, each [N,L,C,h*w]."""
+        if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[2:]) < SMALLEST:
+            raise InputError(
+                "these are not images",
+                expected=f"[N,3,H,W] with H and W at least {SMALLEST}",
+                found=list(image.shape),
+            )
+        level2, level3, level4 = (
+            torch.stack([layer.flatten(2) for layer in level], dim=1)
+            for level in self.backbone(image)
+        )
+        return level2, level3, level4
+
+    def support(self, features: Levels, mask: Tensor) -> Levels:
+        """Features of S support images and their masks [S,H,W] -> what `match` takes.
+
+        Masked and L2-normalised, each [S,L,C,h*w]; positions outside the mask are zero.
+        """
+        grids = self.grids((mask.shape[1], mask.shape[2]))
+        level2, level3, level4 = (
+            normalize(mask_features(level, mask, grid))
+            for level, grid in zip(features, grids, strict=True)
+        )
+        return level2, level3, level4
+
+    def match(self, query: Levels, support: Levels, size: tuple[int, int]) -> Tensor:
+        """Every query against every support.
+
+        Args:
+            query: features of B queries.
+            support: S supports, as `support` returns them.
+            size: (H, W) of the images they come from.
+
+        Returns:
+            logits [B,S,2,2*h2,2*w2] at the decoder's resolution.
+        """
+        queries, supports = query[0].shape[0], support[0].shape[0]
+        pairs = self.match_pairs(
+            _three(level.repeat_interleave(supports, dim=0) for level in query),
+            _three(level.repeat(queries, 1, 1, 1) for level in support),
+            size,
+        )
+        return pairs.unflatten(0, (queries, supports))
+
+    def match_pairs(self, query: Levels, support: Levels, size: tuple[int, int]) -> Tensor:
+        """P queries against as many supports, one to one -> logits [P,2,2*h2,2*w2]."""
+        correlations = (
+            correlate(q, s).unflatten(3, grid).unflatten(2, grid)
+            for q, s, grid in zip(query, support, self.grids(size), strict=True)
+        )
+        logits: Tensor = self.hpn_learner(*correlations)
+        return logits
+
+    def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+        """One support for each query.
+
+        Args:
+            query: images [B,3,H,W].
+            support: images [B,3,H,W].
+            mask: the supports' masks [B,H,W].
+
+        Returns:
+            logits [B,2,H,W]: background, foreground.
+        """
+        if support.shape != query.shape or mask.shape != query.shape[:1] + query.shape[2:]:
+            raise InputError(
+                "query, support and mask do not belong together",
+                expected="[B,3,H,W], [B,3,H,W] and [B,H,W]",
+                found=[list(t.shape) for t in (query, support, mask)],
+            )
+        size = (query.shape[2], query.shape[3])
+        encoded = self.support(self.features(support), mask.to(support.dtype))
+        return upsample(self.match_pairs(self.features(query), encoded, size), size)
+
+    @torch.no_grad()
+    def predict(self, query: Tensor, supports: Tensor, masks: Tensor) -> Tensor:
+        """The voted mask of K shots (paper section 4.4).
+
+        Args:
+            query: images [B,3,H,W].
+            supports: images [B,K,3,H,W].
+            masks: their masks [B,K,H,W].
+
+        Returns:
+            [B,H,W] in {0, 1}, float32.
+        """
+        if supports.ndim != 5 or masks.shape != supports.shape[:2] + supports.shape[3:]:
+            raise InputError(
+                "supports and masks do not belong together",
+                expected="[B,K,3,H,W] and [B,K,H,W]",
+                found=[list(supports.shape), list(masks.shape)],
+            )
+        size = (query.shape[2], query.shape[3])
+        features = self.features(query)
+        votes = torch.zeros(masks[:, 0].shape, device=query.device)
+        for k in range(supports.shape[1]):
+            encoded = self.support(self.features(supports[:, k]), masks[:, k].to(supports.dtype))
+            logits = upsample(self.match_pairs(features, encoded, size), size)
+            votes += logits.argmax(dim=1)
+        most = votes.flatten(1).amax(dim=1).clamp(min=1)
+        return (votes / most[:, None, None] >= 0.5).float()
+
+
+def _three(levels: object) -> Levels:
+    level2, level3, level4 = levels  # type: ignore[misc]
+    return level2, level3, level4

@@ -1,0 +1,44 @@
+"""Weights from a recipe: the same on every machine, for tests and trials without a checkpoint.
+
+They are random, so the masks show the pipeline and not the model.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+
+from hsnet_trt.model.hsnet import HSNet
+
+
+def recipe_model(backbone: str) -> HSNet:
+    """An HSNet whose weights are drawn key by key, seeded by the key's name (tests/data/README.md).
+
+    Activations keep a sensible scale through the whole network.
+    """
+    model = HSNet(backbone)
+    state = {
+        key: torch.from_numpy(_draw(key, tuple(value.shape)))
+        for key, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.RandomState(zlib.crc32(key.encode()))
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if key.endswith("running_var"):
+        value = 1 + 0.1 * rng.rand(*shape)
+    elif key.endswith("running_mean"):
+        value = 0.05 * rng.randn(*shape)
+    elif len(shape) == 1 and key.endswith("weight"):
+        value = 0.6 + 0.1 * rng.randn(*shape)
+    elif len(shape) == 1:
+        value = 0.05 * rng.randn(*shape)
+    else:
+        value = np.sqrt(2 / np.prod(shape[1:])) * rng.randn(*shape)
+    return np.asarray(value, np.float32)
