@@ -1,0 +1,81 @@
+"""What the lowerings of `match` share: its inputs, its normalisations, its decoder.
+
+A lowering is a module that computes what `HSNet.match` means in another order of operations. It
+takes raw query features and encoded supports and handles every pair of B queries and S supports.
+Sums of squares and norms are computed in float32 whatever the type of the features, because they
+overflow in float16.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hsnet_trt.model.correlation import EPSILON
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.model.learner import GROUPS, upsample
+
+Grid = tuple[int, int]
+
+
+def normalized(features: Tensor) -> Tensor:
+    """Divide [..., C, n] by the L2 norm over C plus `EPSILON`; plain ops that every parser takes."""
+    x = features.float()
+    norm = x.square().sum(dim=-2, keepdim=True).sqrt()
+    return (x / (norm + EPSILON)).to(features.dtype)
+
+
+def keep(support: Tensor, grid: Grid, stride: int) -> Tensor:
+    """Encoded supports [S,L,C,hs*ws] at the positions that the stride keeps: [S,L,C,hs'*ws']."""
+    return support.unflatten(-1, grid)[..., ::stride, ::stride].flatten(-2)
+
+
+def strided(grid: Grid, stride: int) -> Grid:
+    """The extent of a grid of which every `stride`-th position is kept."""
+    height, width = grid
+    return (height + stride - 1) // stride, (width + stride - 1) // stride
+
+
+class GroupNormRelu(nn.Module):
+    """Group normalisation and ReLU, with channels at dimension `channel` of the tensor.
+
+    Statistics are taken over everything but the batch (dimension 0) and the group.
+    """
+
+    def __init__(self, norm: nn.GroupNorm, channel: int, ndim: int) -> None:
+        super().__init__()
+        self.channel, self.eps = channel, norm.eps
+        self.shape = (GROUPS, norm.num_channels // GROUPS)
+        self.axes = [axis for axis in range(1, ndim + 1) if axis != channel]
+        shape = [1] * (ndim + 1)
+        shape[channel : channel + 2] = self.shape
+        self.weight = nn.Parameter(norm.weight.detach().reshape(shape).clone())
+        self.bias = nn.Parameter(norm.bias.detach().reshape(shape).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.unflatten(self.channel, self.shape).float()
+        y = y - y.mean(dim=self.axes, keepdim=True)
+        variance = y.square().mean(dim=self.axes, keepdim=True)
+        scale = self.weight.float() * (variance + self.eps).rsqrt()
+        y = (y * scale + self.bias.float()).relu()
+        return y.to(x.dtype).flatten(self.channel, self.channel + 1)
+
+
+class Decoder(nn.Module):
+    """The 2D decoder: [P,128,h2,w2] -> logits [P,2,2*h2,2*w2]."""
+
+    def __init__(self, model: HSNet, grid: Grid) -> None:
+        super().__init__()
+        self.decoder1 = model.hpn_learner.decoder1
+        self.decoder2 = model.hpn_learner.decoder2
+        self.size = (2 * grid[0], 2 * grid[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.decoder2(upsample(self.decoder1(x), self.size))
+        return logits
+
+
+def layers_of(block: nn.Module) -> list[tuple[nn.Module, nn.GroupNorm]]:
+    """The (center-pivot convolution, group norm) pairs of a squeeze or mixing block."""
+    modules = list(block.children())
+    pairs = zip(modules[0::3], modules[1::3], strict=True)
+    return [(conv, norm) for conv, norm in pairs if isinstance(norm, nn.GroupNorm)]
