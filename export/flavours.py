@@ -32,7 +32,9 @@ def choose_flavour(target: Target, wanted: str, driver: Driver) -> str:
     """
     if wanted not in ("auto", *TITLES):
         raise InputError(
-            "there is no such flavour of TensorRT", expected=f"auto, {', '.join(TITLES)}", found=repr(wanted)
+            "there is no such flavour of TensorRT",
+            expected=f"auto, {', '.join(TITLES)}",
+            found=repr(wanted),
         )
     if wanted != "auto" and wanted not in target.flavours:
         raise BuildError(
@@ -76,11 +78,11 @@ def remedy(target: Target, flavour: str, driver: Driver) -> str:
     """What to do to get an engine for the target from that flavour."""
     command = f"`hsnet-trt build-engine BUNDLE --target {target.name}`"
     if flavour == TENSORRT_RTX:
-        return "`python -m pip install tensorrt-rtx` (Linux or Windows, x86-64), and run this command again"
+        return "`python -m pip install tensorrt-rtx` (Linux or Windows, x86-64), and run this again"
     if target.jetson:
         return (
-            f"copy the bundle to the {target.title} (its JetPack brings TensorRT) and run there: {command}; "
-            "neither torch nor onnx is needed for that"
+            f"copy the bundle to the {target.title} (its JetPack brings TensorRT) and run there: "
+            f"{command}; neither torch nor onnx is needed for that"
         )
     if any(gpu.compute_capability == target.compute_capability for gpu in driver.gpus):
         if installed(TENSORRT):

@@ -53,7 +53,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     parts = text.lower().split("x")
     parts = parts * 2 if len(parts) == 1 else parts
-    if len(parts) == 2 and all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) == 2 and all(
+        part.isascii() and part.isdigit() and int(part) > 0 for part in parts
+    ):
         return int(parts[0]), int(parts[1])
     raise InputError(
         "the size is not one", expected="400, or height x width as in 480x640", found=repr(text)
@@ -66,7 +68,18 @@ def parse_bytes(text: str) -> int:
     Raises:
         InputError: not an amount of memory, or not above zero.
     """
-    units = {"": 0, "b": 0, "k": 10, "kib": 10, "m": 20, "mib": 20, "g": 30, "gib": 30, "t": 40, "tib": 40}
+    units = {
+        "": 0,
+        "b": 0,
+        "k": 10,
+        "kib": 10,
+        "m": 20,
+        "mib": 20,
+        "g": 30,
+        "gib": 30,
+        "t": 40,
+        "tib": 40,
+    }
     stripped = text.strip().lower()
     number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
     shift = units.get(stripped[len(number) :].strip())
@@ -75,11 +88,15 @@ def parse_bytes(text: str) -> int:
     except (ValueError, OverflowError):
         amount = 0
     if shift is None or amount <= 0:
-        raise InputError("the amount of memory is not one", expected="as in 2GiB or 512MiB", found=repr(text))
+        raise InputError(
+            "the amount of memory is not one", expected="as in 2GiB or 512MiB", found=repr(text)
+        )
     return amount
 
 
-def profile_of(graph: GraphFile, queries: ProfileRange, supports: ProfileRange) -> dict[str, ProfileRange]:
+def profile_of(
+    graph: GraphFile, queries: ProfileRange, supports: ProfileRange
+) -> dict[str, ProfileRange]:
     """The profile of one graph: a range for each of its dynamic dimensions (N, B or S).
 
     N, the images of `features`, serves queries and supports alike, so it spans both ranges.
@@ -115,7 +132,8 @@ def largest(profile: dict[str, ProfileRange]) -> tuple[int, int]:
 def memory_at(graphs: Iterable[Weighed], queries: ProfileRange, supports: ProfileRange) -> int:
     """Bytes the engines of one size take together: their activations' peaks and their weights."""
     return sum(
-        g.graph.activation_bytes.at(*largest(profile_of(g.graph, queries, supports))) + g.weight_bytes
+        g.graph.activation_bytes.at(*largest(profile_of(g.graph, queries, supports)))
+        + g.weight_bytes
         for g in graphs
     )
 
@@ -165,13 +183,16 @@ def check_profiles(
         raise BuildError(
             f"the profile does not fit {where}",
             expected=f"at most {_gib(memory_bytes)}",
-            found=f"about {_gib(memory_at(graphs, queries, supports))} at {asked} (activations and weights)",
+            found=f"about {_gib(memory_at(graphs, queries, supports))} of activations and weights "
+            f"at {asked}",
             fix=_suggest(fits, queries, supports),
         )
 
 
 def _suggest(
-    fits: Callable[[ProfileRange, ProfileRange], bool], queries: ProfileRange, supports: ProfileRange
+    fits: Callable[[ProfileRange, ProfileRange], bool],
+    queries: ProfileRange,
+    supports: ProfileRange,
 ) -> str:
     """The largest profiles that fit: fewer supports at these queries, and the other way round."""
     choices = []
@@ -187,7 +208,8 @@ def _suggest(
             return "not even one query and one support fit: export a smaller --size, or fp16"
         count = _most(lambda n: fits(one, _capped(supports, n)), supports.most)
         choices.append(f"--queries 1:1:1 --supports {_text(_capped(supports, count))}")
-    return f"the largest that fits is {' or '.join(choices)}; the runtime matches more supports in chunks"
+    fitting = " or ".join(choices)
+    return f"the largest that fits is {fitting}; the runtime matches more supports in chunks"
 
 
 def _most(fits: Callable[[int], bool], limit: int) -> int:

@@ -2,7 +2,7 @@
 
 Rates are peaks without sparsity, in TFLOPS (TOPS for int8) at boost clock: fp32 on the CUDA cores;
 tf32, fp16 and int8 on the tensor cores, fp16 with FP32 accumulation (what GeForce cards do at half
-the rate of FP16 accumulation). None where NVIDIA publishes no such figure. Sources, per block below.
+the rate of FP16 accumulation). None where NVIDIA publishes no such figure. Sources stand below.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.runtime.machine import Driver
@@ -39,7 +40,11 @@ class Target:
     tf32: float | None = None
     fp16: float | None = None
     int8: float | None = None  # TOPS
-    jetson: bool = False
+
+    @property
+    def jetson(self) -> bool:
+        """Whether it is a Jetson: built for on the device itself, with JetPack's TensorRT."""
+        return self.compute_capability in JETSON_CAPABILITIES
 
     @property
     def memory_bytes(self) -> int | None:
@@ -47,13 +52,12 @@ class Target:
         return None if self.memory_gib is None else int(self.memory_gib * 2**30)
 
 
-_JETSON = (TENSORRT,)
-_SERVER = (TENSORRT, TENSORRT_RTX)
-_CARD = (TENSORRT_RTX, TENSORRT)
+_JETSON: tuple[str, ...] = (TENSORRT,)
+_SERVER: tuple[str, ...] = (TENSORRT, TENSORRT_RTX)
+_CARD: tuple[str, ...] = (TENSORRT_RTX, TENSORRT)
 
 # name, title, compute capability, flavours, GiB, GB/s, fp32, tf32, fp16, int8
-_TABLE: tuple[tuple[str, str, str, tuple[str, ...], float, float, *tuple[float | None, ...]], ...]
-_TABLE = (
+_TABLE: tuple[tuple[Any, ...], ...] = (
     # Jetson Orin Nano / Orin NX / AGX Orin Series Data Sheets and "Jetson AGX Orin Series Technical
     # Brief" v1.2 (GPU only, without the deep-learning accelerators; int8 is half the sparse rate).
     # Orin Nano and NX in their "Super" power modes (JetPack 6.2).
@@ -61,7 +65,18 @@ _TABLE = (
     ("jetson-orin-nano-4gb", "Jetson Orin Nano 4GB", "8.7", _JETSON, 4, 51, None, None, None, 17),
     ("jetson-orin-nx", "Jetson Orin NX 16GB", "8.7", _JETSON, 16, 102, None, None, None, None),
     ("jetson-orin-nx-8gb", "Jetson Orin NX 8GB", "8.7", _JETSON, 8, 102, None, None, None, None),
-    ("jetson-agx-orin-32gb", "Jetson AGX Orin 32GB", "8.7", _JETSON, 32, 204.8, 3.3, None, None, 54),
+    (
+        "jetson-agx-orin-32gb",
+        "Jetson AGX Orin 32GB",
+        "8.7",
+        _JETSON,
+        32,
+        204.8,
+        3.3,
+        None,
+        None,
+        54,
+    ),
     ("jetson-agx-orin", "Jetson AGX Orin 64GB", "8.7", _JETSON, 64, 204.8, 5.3, None, 42.5, 85),
     # Jetson Thor Series data sheet; its rates are published for FP4 and FP8 alone.
     ("jetson-thor", "Jetson T5000 (AGX Thor)", "11.0", _JETSON, 128, 273, None, None, None, None),
@@ -88,13 +103,13 @@ _TABLE = (
     ("rtx-5090", "GeForce RTX 5090", "12.0", _CARD, 32, 1792, 104.8, 104.8, 209.5, 838),
 )
 
-TARGETS: dict[str, Target] = {
-    row[0]: Target(*row, jetson=row[0].startswith("jetson"))  # type: ignore[arg-type]
-    for row in _TABLE
-}
+TARGETS: dict[str, Target] = {row[0]: Target(*row) for row in _TABLE}
 
 PORTABLE = Target(
-    "portable", "every RTX card from the 30 series on (compute capability 8.0 and later)", None, (TENSORRT_RTX,)
+    "portable",
+    "every RTX card from the 30 series on (compute capability 8.0 and later)",
+    None,
+    (TENSORRT_RTX,),
 )
 
 
@@ -129,7 +144,9 @@ def find_target(name: str, driver: Driver | None = None) -> Target:
     )
 
 
-def _by_capability(capability: str, title: str | None = None, memory: float | None = None) -> Target:
+def _by_capability(
+    capability: str, title: str | None = None, memory: float | None = None
+) -> Target:
     major, minor = (int(part) for part in capability.split("."))
     if (major, minor) < _OLDEST:
         raise InputError(
@@ -137,15 +154,14 @@ def _by_capability(capability: str, title: str | None = None, memory: float | No
             expected="7.5 (Turing) or later",
             fix="run the bundle there with ONNX Runtime",
         )
-    jetson = capability in JETSON_CAPABILITIES
-    if jetson:
+    if capability in JETSON_CAPABILITIES:
         flavours = _JETSON
+    elif capability in RTX_CAPABILITIES:
+        flavours = _CARD
     else:
-        flavours = _CARD if capability in RTX_CAPABILITIES else (TENSORRT,)
+        flavours = _SERVER[:1]
     name = f"sm{major}{minor}"
-    return Target(
-        name, title or f"compute capability {capability}", capability, flavours, memory, jetson=jetson
-    )
+    return Target(name, title or f"compute capability {capability}", capability, flavours, memory)
 
 
 def _this_machine(driver: Driver | None) -> Target:

@@ -1,0 +1,97 @@
+"""`hsnet-trt build-engine`: from a bundle's graphs to engines for one target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def build_engine(
+    bundle: Annotated[Path, typer.Argument(help="The bundle with the graphs.")],
+    *,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Machine to build for: rtx-4090, jetson-agx-orin, portable, sm86, this, ..."
+        ),
+    ],
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 or int8: which exported graphs.")
+    ] = "fp32",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Bundle to write; by default the engines join BUNDLE itself."),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="400 or 480x640 (height x width); by default all in the bundle."),
+    ] = None,
+    queries: Annotated[str, typer.Option(help="Queries at once, least:expected:most.")] = "1:1:4",
+    supports: Annotated[
+        str, typer.Option(help="Supports (classes x shots) matched at once, least:expected:most.")
+    ] = "1:1:5",
+    flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
+    lowering: Annotated[
+        str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option(help="Memory a layer may use for itself, as in 2GiB.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps measured timings between builds (TensorRT)."),
+    ] = None,
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="Run with later minor versions too (TensorRT)."),
+    ] = False,
+    hardware_compatible: Annotated[
+        str | None, typer.Option(help="ampere-plus or same-compute-capability (TensorRT).")
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Builder's effort, 0 (quick build) to 5 (quick engine).")
+    ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 products round to TF32.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the builder's whole log.")
+    ] = False,
+) -> None:
+    """Build TensorRT engines from BUNDLE for one target machine.
+
+    TensorRT for RTX builds for any RTX card with no GPU here; TensorRT builds on the GPU it builds
+    for: copy the bundle to a Jetson and run this same command there.
+    """
+    from rich.console import Console
+
+    from hsnet_trt.export.build_engine import BuilderOptions
+    from hsnet_trt.export.build_engine import build_engine as build
+    from hsnet_trt.export.build_progress import BuildProgress
+    from hsnet_trt.export.profiles import parse_bytes, parse_size
+
+    options = BuilderOptions(
+        workspace=parse_bytes(workspace) if workspace else None,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        level=level,
+        tf32=tf32,
+        verbose=verbose,
+    )
+    console = Console(stderr=True)
+    with BuildProgress(console) as progress:
+        written = build(
+            bundle,
+            target,
+            precision,
+            out,
+            sizes=[parse_size(text) for text in size or ()],
+            queries=queries,
+            supports=supports,
+            flavour=flavour,
+            lowering=lowering,
+            options=options,
+            on_event=progress,
+        )
+    console.print(f"{written.path}: {len(written.manifest.engines)} engines, hashes in bundle.json")

@@ -1,0 +1,26 @@
+"""`hsnet-trt doctor`: what this machine can do, and what mends what it cannot."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    json_output: Annotated[
+        bool, typer.Option("--json", help="As JSON, for other programs.")
+    ] = False,
+) -> None:
+    """Say what this machine can do, what is missing for the rest, and the command that mends it."""
+    from rich.console import Console
+
+    from hsnet_trt.export.doctor import diagnose
+    from hsnet_trt.export.doctor_tables import diagnosis_tables
+
+    with Console(stderr=True).status("looking at the machine (each library is tried on its own)"):
+        diagnosis = diagnose()
+    if json_output:
+        typer.echo(diagnosis.to_json())
+    else:
+        Console().print(diagnosis_tables(diagnosis))

@@ -1,0 +1,337 @@
+"""From a bundle's ONNX graphs to TensorRT engines in a bundle.
+
+Reads only the bundle and TensorRT, so it runs on the device itself: neither torch nor onnx is
+imported. `python -m hsnet_trt.export.build_engine` is the same command as `hsnet-trt build-engine`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.errors import BuildError, InputError
+from hsnet_trt.export.engine_process import run_job
+from hsnet_trt.export.engine_worker import Job
+from hsnet_trt.export.flavours import TITLES, choose_flavour
+from hsnet_trt.export.profiles import Weighed, check_profiles, parse_range, profile_of
+from hsnet_trt.export.targets import AMPERE_PLUS, TENSORRT_RTX, Target, find_target
+from hsnet_trt.runtime.bundle import Bundle, BundleWriter, describe, write_bundle
+from hsnet_trt.runtime.machine import find_driver, platform_tag
+from hsnet_trt.runtime.manifest import EngineFile, GraphFile, ProfileRange, Variant
+
+GRAPHS = ("features", "support", "match")
+PRECISIONS = ("fp32", "fp16", "int8")
+# The names users give and TensorRT's `HardwareCompatibilityLevel`.
+COMPATIBILITY = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
+
+
+@dataclass(frozen=True)
+class BuilderOptions:
+    """What the builder may be told; None and False leave TensorRT's own choice.
+
+    TensorRT's pages "The Timing Cache", "Version Compatibility" and "Hardware Compatibility"
+    describe the three options of those names; TensorRT for RTX has none of them.
+    """
+
+    workspace: int | None = None  # bytes a layer may use while it is tried and run
+    timing_cache: Path | None = None  # read where it exists, and written back
+    version_compatible: bool = False
+    hardware_compatible: str | None = None  # a key of COMPATIBILITY
+    level: int | None = None  # 0 (fast build) to 5 (fast engine)
+    tf32: bool = False  # lets FP32 products and convolutions round to TF32
+    verbose: bool = False
+
+    def arguments(self) -> list[str]:
+        """The same options on a command line, without `verbose`, which changes nothing."""
+        told = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            option = f"--{field.name.replace('_', '-')}"
+            if field.name == "verbose" or value is None or value is False:
+                continue
+            told += [option] if value is True else [option, str(value)]
+        return told
+
+
+def build_engine(
+    bundle: str | os.PathLike[str],
+    target: str,
+    precision: str = "fp32",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    queries: str = "1:1:4",
+    supports: str = "1:1:5",
+    flavour: str = "auto",
+    lowering: str | None = None,
+    options: BuilderOptions | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    command: str | None = None,
+) -> Bundle:
+    """Build the engines of a bundle for one target and write the bundle that holds them.
+
+    The features, support and match engines of each size are built in child processes. Everything
+    that `bundle` holds is kept; an older engine of the same graph, target and flavour is replaced.
+
+    Args:
+        bundle: the bundle with the graphs.
+        target: a name of `targets.TARGETS`, `portable`, `smNN` or `this`.
+        precision: fp32, fp16 or int8: which of the exported graphs.
+        out: where to write; by default, and where it is the same folder, `bundle` is replaced once
+            all has succeeded.
+        sizes: (height, width) to build for; by default all that the bundle has.
+        queries: range of B as least:expected:most.
+        supports: range of S (classes x shots matched at once).
+        flavour: auto, tensorrt or tensorrt_rtx.
+        lowering: conv2d or conv3d for `match`; by default the first that was exported.
+        options: see `BuilderOptions`.
+        on_event: called with progress events; `build_progress.BuildProgress` shows them.
+        command: the command line to record in the manifest; by default it is put together.
+
+    Returns:
+        The written bundle, opened.
+
+    Raises:
+        HSNetError: InputError, BundleError or BuildError; then nothing was written.
+    """
+    options = options or BuilderOptions()
+    query_range, support_range = parse_range(queries, "queries"), parse_range(supports, "supports")
+    source = Bundle.open(bundle)
+    driver = find_driver()
+    goal = find_target(target, driver)
+    chosen = choose_flavour(goal, flavour, driver)
+    _check_options(precision, options, chosen, goal)
+    graphs = _choose_graphs(source, sizes or source.manifest.sizes, precision, lowering)
+    for size in dict.fromkeys(g.variant.size for g in graphs):
+        weighed = [
+            Weighed(g, source.manifest.files[g.file].bytes)
+            for g in graphs
+            if g.variant.size == size
+        ]
+        check_profiles(weighed, query_range, support_range, goal.memory_bytes, goal.title)
+    place = Path(bundle if out is None else out)
+    if command is None:
+        command = shlex.join(
+            [
+                *("hsnet-trt", "build-engine", str(bundle), "--target", target),
+                *("--precision", precision, "--out", str(place), "--flavour", chosen),
+                *("--queries", queries, "--supports", supports),
+                *(f"--size={height}x{width}" for height, width in sizes),
+                *(["--lowering", lowering] if lowering else []),
+                *options.arguments(),
+            ]
+        )
+    builder = _Builder(source, goal, chosen, options, on_event or (lambda event: None))
+    try:
+        with write_bundle(place) as writer:
+            engines = [
+                builder.build(
+                    writer,
+                    graph,
+                    profile_of(graph, query_range, support_range),
+                    number,
+                    len(graphs),
+                )
+                for number, graph in enumerate(graphs, start=1)
+            ]
+            kept = _copy_kept(source, writer, {_key(e) for e in engines})
+            writer.finish(
+                dataclasses.replace(
+                    source.manifest,
+                    engines=(*kept, *engines),
+                    commands=(*source.manifest.commands, command),
+                )
+            )
+    except OSError as error:
+        raise BuildError(
+            f"the bundle cannot be written to {place}",
+            found=error,
+            fix="choose another --out, or free space",
+        ) from error
+    return Bundle.open(place)
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """What is the same for all engines of one call."""
+
+    source: Bundle
+    target: Target
+    flavour: str
+    options: BuilderOptions
+    on_event: Callable[[dict[str, Any]], None]
+
+    def build(
+        self,
+        writer: BundleWriter,
+        graph: GraphFile,
+        profile: dict[str, ProfileRange],
+        number: int,
+        total: int,
+    ) -> EngineFile:
+        """Build one engine into the bundle that is being written."""
+        self.on_event(
+            {"event": "engine", "label": describe(graph), "number": number, "total": total}
+        )
+        name = engine_name(graph.variant, self.target.name, self.flavour)
+        (writer.path / name).parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
+            copy = Path(folder, "graph.onnx")  # of what was checked, whatever happens to the bundle
+            copy.write_bytes(self.source.read(graph.file))
+            result = run_job(self._job(graph, profile, copy, writer.path / name), self.on_event)
+        writer.seal(name)
+        # What the parser made of the graph, for `hsnet-trt inspect` where there is no TensorRT.
+        writer.add(record_name(name), (json.dumps(result, indent=1) + "\n").encode())
+        engine = EngineFile(
+            variant=graph.variant,
+            file=name,
+            target=self.target.name,
+            flavour=self.flavour,
+            version=result["version"],
+            compute_capabilities=self._capabilities(),
+            platform=platform_tag(),
+            profile=profile,
+            build_seconds=round(result["seconds"], 3),
+            activation_bytes=result["memory"].get("activation"),
+        )
+        self.on_event(
+            {"event": "engine_end", "bytes": writer.files[name].bytes, "seconds": result["seconds"]}
+        )
+        return engine
+
+    def _job(
+        self, graph: GraphFile, profile: dict[str, ProfileRange], source: Path, output: Path
+    ) -> Job:
+        options = self.options
+        capability = self.target.compute_capability
+        names = [f"SM{capability.replace('.', '')}"] if capability else []
+        return Job(
+            task="build",
+            flavour=self.flavour,
+            source=str(source),
+            output=str(output),
+            shapes=_shapes(graph, profile),
+            architectures=names if self.flavour == TENSORRT_RTX else [],
+            workspace=options.workspace,
+            timing_cache=str(options.timing_cache.absolute()) if options.timing_cache else None,
+            version_compatible=options.version_compatible,
+            hardware_compatible=COMPATIBILITY.get(options.hardware_compatible or ""),
+            level=options.level,
+            tf32=options.tf32,
+            verbose=options.verbose,
+        )
+
+    def _capabilities(self) -> tuple[str, ...]:
+        if self.target.compute_capability is None:
+            return ("portable",)
+        if self.options.hardware_compatible == "ampere-plus":
+            return AMPERE_PLUS
+        return (self.target.compute_capability,)
+
+
+def engine_name(variant: Variant, target: str, flavour: str) -> str:
+    """Where an engine lies in its bundle."""
+    v = variant
+    form = f"{v.graph}_{v.size[0]}x{v.size[1]}_{v.precision}_{v.lowering}_{v.correlation}"
+    return f"engines/{form}.{target}.{flavour}.engine"
+
+
+def record_name(engine: str) -> str:
+    """Where the record of how an engine was built lies: layers, I/O and memory, as JSON."""
+    return engine.removesuffix(".engine") + ".json"
+
+
+def _check_options(precision: str, options: BuilderOptions, flavour: str, target: Target) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(
+            "there is no such precision", expected=", ".join(PRECISIONS), found=repr(precision)
+        )
+    if options.level is not None and not 0 <= options.level <= 5:
+        raise InputError("the builder has no such level", expected="0 to 5", found=options.level)
+    if options.workspace is not None and options.workspace <= 0:
+        raise InputError("the workspace must be above zero", found=options.workspace)
+    if options.hardware_compatible not in (None, *COMPATIBILITY):
+        raise InputError(
+            "there is no such hardware compatibility",
+            expected=", ".join(COMPATIBILITY),
+            found=repr(options.hardware_compatible),
+        )
+    asked = {
+        "--timing-cache": (options.timing_cache, "leave it out: nothing is timed at build time"),
+        "--version-compatible": (
+            options.version_compatible,
+            "leave it out, and build again per version",
+        ),
+        "--hardware-compatible": (options.hardware_compatible, "use `--target portable` instead"),
+    }
+    for option, (given, fix) in asked.items():
+        if given and flavour == TENSORRT_RTX:
+            raise InputError(f"{TITLES[flavour]} has no {option}", fix=fix)
+    if options.hardware_compatible and target.jetson:
+        raise InputError(
+            "engines for a Jetson cannot be hardware-compatible",
+            fix="leave out --hardware-compatible",
+        )
+
+
+def _choose_graphs(
+    bundle: Bundle, sizes: Sequence[tuple[int, int]], precision: str, lowering: str | None
+) -> list[GraphFile]:
+    """The three graphs of each size; only `match` holds what a lowering changes."""
+    return [
+        bundle.graph(
+            name,
+            size,
+            precision,
+            lowering=lowering if name == "match" else None,
+            correlation="native",
+        )
+        for size in dict.fromkeys(sizes)
+        for name in GRAPHS
+    ]
+
+
+def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:
+    """Least, expected and largest shape of each input."""
+    return {
+        tensor.name: [
+            [getattr(profile[d], end) if isinstance(d, str) else d for d in tensor.shape]
+            for end in ("least", "expected", "most")
+        ]
+        for tensor in graph.inputs
+    }
+
+
+def _key(engine: EngineFile) -> tuple[Variant, str, str]:
+    return engine.variant, engine.target, engine.flavour
+
+
+def _copy_kept(source: Bundle, writer: BundleWriter, replaced: set[Any]) -> list[EngineFile]:
+    """Copy all files that stay, each checked; returns the engines that stay."""
+    gone: set[str] = set()
+    kept = []
+    for engine in source.manifest.engines:
+        if _key(engine) in replaced:
+            gone |= {engine.file, record_name(engine.file)}
+        else:
+            kept.append(engine)
+    for name in source.manifest.files:
+        if name not in gone:
+            writer.add(name, source.read(name))
+    return kept
+
+
+if __name__ == "__main__":
+    import sys
+
+    from hsnet_trt.cli.main import main
+
+    sys.argv.insert(1, "build-engine")
+    main()

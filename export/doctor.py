@@ -1,0 +1,347 @@
+"""What this machine can do with HSNet-TRT, what is missing for what it cannot, and what mends it.
+
+Every library is imported in a child process of its own: one that is broken, down to aborting when
+imported, is reported and does not take the report down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hsnet_trt
+from hsnet_trt.export.engine_process import child_environment
+from hsnet_trt.export.targets import RTX_CAPABILITIES
+from hsnet_trt.runtime import machine
+from hsnet_trt.runtime.machine import Driver, Gpu
+
+_TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
+_PIP = "python -m pip install"
+
+# Import name and an expression with more to tell, evaluated after `import NAME as m`.
+_LIBRARIES = {
+    "numpy": "None",
+    "PIL": "None",
+    "onnxruntime": "', '.join(m.get_available_providers())",
+    "tensorrt": "None",
+    "tensorrt_rtx": "None",
+    "pycuda": "None",
+    "cuda.bindings": "None",
+    "torch": "f'CUDA {m.version.cuda}' if m.version.cuda else 'CPU only'",
+    "onnx": "None",
+    "onnxscript": "None",
+    "polygraphy": "None",
+}
+_PROBE = """
+import importlib, json, sys
+name, detail = sys.argv[1:]
+m = importlib.import_module(name)
+version = getattr(m, "__version__", None) or getattr(m, "VERSION_TEXT", None)
+print("\\n" + json.dumps({"version": str(version) if version else None, "detail": eval(detail)}))
+"""
+
+
+@dataclass(frozen=True)
+class Library:
+    """An importable library: "works", "missing" (not installed) or "broken"."""
+
+    name: str
+    state: str
+    version: str | None = None
+    detail: str | None = None  # more to tell, or why it is broken
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program or a header of the plugin's toolchain, and where it is."""
+
+    name: str
+    path: str | None
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Something this machine may be used for."""
+
+    name: str
+    works: bool
+    how: str  # what does it, or what is missing
+    fix: str | None = None  # the command or step that mends it
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that `hsnet-trt doctor` knows."""
+
+    version: str
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    memory_bytes: int | None
+    jetson: str | None
+    driver: Driver
+    libraries: tuple[Library, ...]
+    tools: tuple[Tool, ...]
+    abilities: tuple[Ability, ...]
+
+    def to_json(self) -> str:
+        """The diagnosis as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def diagnose() -> Diagnosis:
+    """Examine this machine. Never raises for what it finds; takes a few seconds."""
+    libraries = {library.name: library for library in probe_libraries(_LIBRARIES)}
+    driver = probe_driver()
+    tools = find_tools()
+    jetson = machine.find_jetson()
+    return Diagnosis(
+        version=hsnet_trt.__version__,
+        python=f"{platform.python_version()} ({sys.executable})",
+        platform=machine.platform_tag(),
+        cpu=machine.find_cpu(),
+        cores=machine.usable_cores(),
+        memory_bytes=machine.host_memory(),
+        jetson=jetson,
+        driver=driver,
+        libraries=tuple(libraries.values()),
+        tools=tools,
+        abilities=judge(libraries, driver, tools, jetson),
+    )
+
+
+def probe_libraries(libraries: dict[str, str]) -> list[Library]:
+    """Import each library in its own child process; see `_LIBRARIES` for the argument."""
+    pending = list(libraries)
+    found = {}
+    while pending:  # as many at once as there are cores: each import is mostly processor time
+        batch, pending = pending[: machine.usable_cores()], pending[machine.usable_cores() :]
+        children = {
+            name: _start([sys.executable, "-c", _PROBE, name, libraries[name]]) for name in batch
+        }
+        for name, child in children.items():
+            found[name] = _read_probe(name, child)
+    return [found[name] for name in libraries]
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=child_environment(),
+    )
+
+
+def _finish(child: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return child.communicate(timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        return "", f"no answer within {_TIMEOUT} s"
+
+
+def _read_probe(name: str, child: subprocess.Popen[str]) -> Library:
+    output, errors = _finish(child)
+    if child.returncode == 0:
+        try:
+            told = json.loads(output.splitlines()[-1])
+            return Library(name, "works", told["version"], told["detail"])
+        except (ValueError, IndexError, KeyError, TypeError):
+            return Library(name, "broken", detail="its import ended the process without an answer")
+    lines = [line for line in errors.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    parents = {name, name.split(".", maxsplit=1)[0]}
+    if any(last == f"ModuleNotFoundError: No module named '{missing}'" for missing in parents):
+        return Library(name, "missing")
+    if child.returncode < 0:
+        last = f"its import was ended by signal {-child.returncode}. {last}".strip()
+    return Library(name, "broken", detail=last[:300] or f"exit code {child.returncode}")
+
+
+def probe_driver() -> Driver:
+    """The NVIDIA driver, asked in a child process."""
+    child = _start([sys.executable, "-m", "hsnet_trt.runtime.machine"])
+    output, errors = _finish(child)
+    try:
+        told: dict[str, Any] = json.loads(output.splitlines()[-1])
+        gpus = tuple(Gpu(**gpu) for gpu in told["gpus"])
+        return Driver(told["cuda_version"], gpus, told["problem"])
+    except (ValueError, IndexError, KeyError, TypeError):
+        last = errors.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        return Driver(None, (), f"the NVIDIA driver is broken: {last[0]}")
+
+
+def find_tools() -> tuple[Tool, ...]:
+    """The toolchain of the plugin: CUDA's compiler, a C++ compiler, TensorRT's headers."""
+    cuda = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(cuda / "bin"))
+    compiler = shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++")
+    folders = [Path("/usr/include"), *sorted(Path("/usr/include").glob("*-linux-gnu"))]
+    root = os.environ.get("TENSORRT_ROOT")
+    if root:
+        folders.insert(0, Path(root, "include"))
+    header = next((str(f / "NvInfer.h") for f in folders if (f / "NvInfer.h").is_file()), None)
+    return Tool("nvcc", nvcc), Tool("c++", compiler), Tool("NvInfer.h", header)
+
+
+def judge(
+    libraries: dict[str, Library], driver: Driver, tools: Sequence[Tool], jetson: str | None
+) -> tuple[Ability, ...]:
+    """What the machine can do, from what was found; the order is the one people need them in."""
+    return (
+        _segment_cpu(libraries),
+        _segment_gpu(libraries, driver, jetson),
+        _export(libraries),
+        _build_rtx(libraries),
+        _build_here(libraries, driver, jetson),
+        _build_plugin(tools, jetson),
+    )
+
+
+def _segment_cpu(libraries: dict[str, Library]) -> Ability:
+    name = "segment on the CPU"
+    lacking = _lacking(libraries, ("numpy", "PIL", "onnxruntime"))
+    if lacking:
+        return Ability(
+            name,
+            False,
+            lacking,
+            _install(libraries, {"numpy": "numpy", "PIL": "Pillow", "onnxruntime": "onnxruntime"}),
+        )
+    return Ability(name, True, f"ONNX Runtime {libraries['onnxruntime'].version}")
+
+
+def _segment_gpu(libraries: dict[str, Library], driver: Driver, jetson: str | None) -> Ability:
+    name = "segment on the GPU"
+    if not driver.gpus:
+        return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
+    flavour, fix = _flavour_for(libraries, driver, jetson)
+    if flavour is None:
+        return Ability(name, False, "no TensorRT that serves this GPU", fix)
+    lacking = _lacking(libraries, ("pycuda",))
+    if lacking:
+        return Ability(name, False, lacking, f"{_PIP} pycuda")
+    return Ability(name, True, f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}")
+
+
+def _export(libraries: dict[str, Library]) -> Ability:
+    name = "export a checkpoint"
+    packages = {
+        "torch": "torch",
+        "onnx": "onnx",
+        "onnxscript": "onnxscript",
+        "onnxruntime": "onnxruntime",
+    }
+    lacking = _lacking(libraries, tuple(packages))
+    if lacking:
+        return Ability(name, False, lacking, _install(libraries, packages))
+    return Ability(
+        name, True, f"torch {libraries['torch'].version}, onnx {libraries['onnx'].version}"
+    )
+
+
+def _build_rtx(libraries: dict[str, Library]) -> Ability:
+    name = "build engines for RTX cards (needs no GPU)"
+    lacking = _lacking(libraries, ("tensorrt_rtx",))
+    if not lacking:
+        return Ability(name, True, f"TensorRT for RTX {libraries['tensorrt_rtx'].version}")
+    if machine.platform_tag() not in ("linux-x86_64", "windows-x86_64"):
+        where = (
+            "do it on a Linux or Windows machine with an x86-64 processor, and copy the bundle here"
+        )
+        return Ability(
+            name, False, f"TensorRT for RTX is not made for {machine.platform_tag()}", where
+        )
+    return Ability(name, False, lacking, f"{_PIP} {_again(libraries['tensorrt_rtx'])}tensorrt-rtx")
+
+
+def _build_here(libraries: dict[str, Library], driver: Driver, jetson: str | None) -> Ability:
+    name = "build engines for this machine's GPU"
+    if not driver.gpus:
+        return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
+    flavour, fix = _flavour_for(libraries, driver, jetson)
+    gpu = driver.gpus[0]
+    card = f"{gpu.name} (compute capability {gpu.compute_capability})"
+    if flavour is None:
+        return Ability(name, False, f"no TensorRT that serves {card}", fix)
+    return Ability(name, True, f"{flavour} {libraries[flavour].version} for {card}: --target this")
+
+
+def _build_plugin(tools: Sequence[Tool], jetson: str | None) -> Ability:
+    name = "build the correlation plugin"
+    absent = [tool.name for tool in tools if tool.path is None]
+    if not absent:
+        return Ability(name, True, ", ".join(f"{tool.path}" for tool in tools))
+    fixes = {
+        "nvcc": "sudo apt install nvidia-cuda-toolkit (or NVIDIA's cuda-toolkit package)",
+        "c++": "sudo apt install g++",
+        "NvInfer.h": "sudo apt install libnvinfer-dev (NVIDIA's repository), or set TENSORRT_ROOT",
+    }
+    fix = "sudo apt install nvidia-jetpack" if jetson else "; ".join(fixes[tool] for tool in absent)
+    return Ability(name, False, f"missing: {', '.join(absent)}", fix)
+
+
+def _flavour_for(
+    libraries: dict[str, Library], driver: Driver, jetson: str | None
+) -> tuple[str | None, str | None]:
+    """The TensorRT that serves the first GPU here; else what would bring one."""
+    if libraries["tensorrt"].state == "works":
+        return "tensorrt", None
+    served = driver.gpus[0].compute_capability in RTX_CAPABILITIES
+    if served and libraries["tensorrt_rtx"].state == "works":
+        return "tensorrt_rtx", None
+    if jetson:
+        return (
+            None,
+            "sudo apt install nvidia-jetpack (a virtual environment needs --system-site-packages)",
+        )
+    name = "tensorrt_rtx" if served else "tensorrt"
+    return None, f"{_PIP} {_again(libraries[name])}{name.replace('_', '-')}"
+
+
+def _mend_driver(jetson: str | None) -> str:
+    if jetson:
+        return "sudo apt install nvidia-jetpack; in a container, start it with --runtime nvidia"
+    if machine.has_nvidia_card():
+        return "install NVIDIA's driver (Ubuntu: sudo ubuntu-drivers install) and reboot"
+    return (
+        "take the bundle to a machine with an NVIDIA GPU (in a container: start it with --gpus all)"
+    )
+
+
+def _lacking(libraries: dict[str, Library], names: Sequence[str]) -> str:
+    """What keeps these libraries from working, in words; empty if all work."""
+    states = [libraries[name] for name in names if libraries[name].state != "works"]
+    return "; ".join(
+        f"{lib.name} is not installed"
+        if lib.state == "missing"
+        else f"{lib.name} is broken: {lib.detail}"
+        for lib in states
+    )
+
+
+def _install(libraries: dict[str, Library], packages: dict[str, str]) -> str:
+    """The command that installs what does not work of `packages`, import name to package name."""
+    wanted = [name for name in packages if libraries[name].state != "works"]
+    broken = any(libraries[name].state == "broken" for name in wanted)
+    again = "--force-reinstall " if broken else ""
+    return f"{_PIP} {again}{' '.join(packages[name] for name in wanted)}"
+
+
+def _again(library: Library) -> str:
+    return "--force-reinstall " if library.state == "broken" else ""
