@@ -77,7 +77,7 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     """Resize bool [H, W] to (height, width): pixel i comes from floor(i * n_in / n_out)."""
     rows, columns = (_nearest(n, out) for n, out in zip(mask.shape, size, strict=True))
-    return mask[rows[:, None], columns[None, :]]
+    return np.asarray(mask[rows[:, None], columns[None, :]])
 
 
 def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.int64]:
@@ -85,7 +85,7 @@ def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.int64]:
     # another row than exact fractions when resized to 400, and figures must come out to the digit.
     scale = np.float32(n_in) / np.float32(n_out)
     index = np.floor(np.arange(n_out, dtype=np.float32) * scale).astype(np.int64)
-    return np.minimum(index, n_in - 1)
+    return np.asarray(np.minimum(index, n_in - 1))
 
 
 def _open(path: Path, what: str, mode: str | None = None) -> PILImage.Image:

@@ -1,0 +1,48 @@
+"""Episodes as one picture, for people to judge by eye: a row each, masks as coloured outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image as PILImage
+
+from hsnet_trt.data.episode import Episode, Image, Mask
+from hsnet_trt.data.files import resize_image, resize_mask
+
+TRUTH = (40, 220, 60)
+ANSWER = (255, 70, 40)
+
+
+def outlined(image: Image, mask: Mask, colour: tuple[int, int, int] = TRUTH) -> Image:
+    """Tint a mask and draw its border, uint8 [H, W, 3]."""
+    drawn = image.astype(np.float32)
+    drawn[mask] = drawn[mask] * 0.75 + np.array(colour, np.float32) * 0.25
+    padded = np.pad(mask, 1, mode="edge")
+    same = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    drawn[mask & ~same] = colour
+    return drawn.astype(np.uint8)
+
+
+def episode_sheet(
+    episodes: Sequence[Episode], answers: Sequence[Mask] | None = None, *, cell: int = 160
+) -> PILImage.Image:
+    """Draw a sheet: per row the supports, then the query with its truth, then with the answer.
+
+    Args:
+        episodes: one per row, all with the same number of shots.
+        answers: bool [H, W] for each episode, in any size; None leaves the column out.
+        cell: side of one picture, pixels.
+    """
+    rows = []
+    for number, episode in enumerate(episodes):
+        shown = [
+            outlined(image, mask)
+            for image, mask in zip(episode.supports, episode.support_masks, strict=True)
+        ]
+        size = (episode.query.shape[0], episode.query.shape[1])
+        shown.append(outlined(episode.query, resize_mask(episode.query_mask, size)))
+        if answers is not None:
+            shown.append(outlined(episode.query, resize_mask(answers[number], size), ANSWER))
+        rows.append(np.concatenate([resize_image(image, (cell, cell)) for image in shown], axis=1))
+    return PILImage.fromarray(np.concatenate(rows, axis=0))
