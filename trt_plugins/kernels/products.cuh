@@ -1,0 +1,198 @@
+// One stage of shared memory times another, into the registers of a warp. All three ways give a
+// thread the same 2 x MT rows and 2 x NT columns, so one epilogue serves them all:
+//   row(i)    = (i / 2) * 16 + (i % 2) * 8 + lane / 4
+//   column(j) = (j / 2) * 8 + (lane % 4) * 2 + j % 2
+//   sum       = sums[i / 2][j / 2][(i % 2) * 2 + j % 2]
+// Stages hold [channel][position]; the 16-byte pieces of a row are permuted (swizzled) by its
+// channel, which keeps ldmatrix and 32-bit loads free of bank conflicts.
+#ifndef HSNET_PRODUCTS_CUH
+#define HSNET_PRODUCTS_CUH
+
+#include "prepare.cuh"
+
+// Float: three TF32 products keep what FP32 keeps. They win where tensor cores outrun the FP32
+// lanes by more than three times: the data-centre chips and Orin, not the GeForce and RTX cards.
+#if __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870 \
+    || (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200)
+#define HSNET_FLOAT_ON_TENSOR_CORES 1
+#else
+#define HSNET_FLOAT_ON_TENSOR_CORES 0
+#endif
+
+namespace hsnet
+{
+
+template <class T>
+struct Elements;
+template <>
+struct Elements<__half>
+{
+    static constexpr int kPerPiece = 8; // 16 bytes
+    static constexpr int kDepth = 32;   // channels of one stage
+    __device__ static __forceinline__ int swizzle(int channel, int piece)
+    {
+        return piece ^ (channel & 7);
+    }
+};
+template <>
+struct Elements<float>
+{
+    static constexpr int kPerPiece = 4;
+    static constexpr int kDepth = 16;
+    __device__ static __forceinline__ int swizzle(int channel, int piece)
+    {
+        return piece ^ ((channel & 3) * 2);
+    }
+};
+
+// Where element (channel, position) of a stage that is `width` positions wide lies.
+template <class T, int width>
+__device__ __forceinline__ int stage_index(int channel, int position)
+{
+    constexpr int kPerPiece = Elements<T>::kPerPiece;
+    return channel * width + Elements<T>::swizzle(channel, position / kPerPiece) * kPerPiece
+        + position % kPerPiece;
+}
+
+// No tensor cores: one multiply-add per lane and clock.
+template <class T, int BM, int BN, int MT, int NT>
+__device__ __forceinline__ void multiply_plain(
+    float (&sums)[MT][NT][4], T const* query, T const* support, int row0, int column0, int lane)
+{
+#pragma unroll 4
+    for (int channel = 0; channel < Elements<T>::kDepth; ++channel)
+    {
+        float a[2 * MT];
+        float b[2 * NT];
+#pragma unroll
+        for (int i = 0; i < 2 * MT; ++i)
+        {
+            int const row = row0 + (i / 2) * 16 + (i % 2) * 8 + lane / 4;
+            a[i] = to_float(query[stage_index<T, BM>(channel, row)]);
+        }
+#pragma unroll
+        for (int j = 0; j < 2 * NT; ++j)
+        {
+            int const column = column0 + (j / 2) * 8 + (lane % 4) * 2 + j % 2;
+            b[j] = to_float(support[stage_index<T, BN>(channel, column)]);
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * MT; ++i)
+        {
+#pragma unroll
+            for (int j = 0; j < 2 * NT; ++j)
+            {
+                float& sum = sums[i / 2][j / 2][(i % 2) * 2 + j % 2];
+                sum = fmaf(a[i], b[j], sum);
+            }
+        }
+    }
+}
+
+#if __CUDA_ARCH__ >= 750
+template <int BM, int BN, int MT, int NT>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half const* query,
+    __half const* support, int row0, int column0, int lane)
+{
+    int const matrix = lane / 8;
+    int const line = lane % 8;
+#pragma unroll
+    for (int k = 0; k < Elements<__half>::kDepth; k += 16)
+    {
+        uint32_t a[MT][4];
+        uint32_t b[NT / 2][4];
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+        {
+            int const channel = k + line + (matrix / 2) * 8;
+            int const row = row0 + m * 16 + (matrix % 2) * 8;
+            load_matrices(a[m], query + stage_index<__half, BM>(channel, row));
+        }
+#pragma unroll
+        for (int n = 0; n < NT / 2; ++n)
+        {
+            int const channel = k + line + (matrix % 2) * 8;
+            int const column = column0 + n * 16 + (matrix / 2) * 8;
+            load_matrices(b[n], support + stage_index<__half, BN>(channel, column));
+        }
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+        {
+#pragma unroll
+            for (int n = 0; n < NT; ++n)
+            {
+                multiply_half(sums[m][n], a[m], b[n / 2][(n % 2) * 2], b[n / 2][(n % 2) * 2 + 1]);
+            }
+        }
+    }
+}
+#else
+template <int BM, int BN, int MT, int NT>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half const* query,
+    __half const* support, int row0, int column0, int lane)
+{
+    multiply_plain<__half, BM, BN>(sums, query, support, row0, column0, lane);
+}
+#endif
+
+#if HSNET_FLOAT_ON_TENSOR_CORES
+__device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t& low)
+{
+    high = round_tf32(value);
+    low = round_tf32(value - __uint_as_float(high));
+}
+
+template <int BM, int BN, int MT, int NT>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float const* query,
+    float const* support, int row0, int column0, int lane)
+{
+#pragma unroll
+    for (int k = 0; k < Elements<float>::kDepth; k += 8)
+    {
+        uint32_t b_high[NT][2];
+        uint32_t b_low[NT][2];
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+        {
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+            {
+                int const channel = k + lane % 4 + i * 4;
+                int const column = column0 + n * 8 + lane / 4;
+                split_tf32(support[stage_index<float, BN>(channel, column)], b_high[n][i], b_low[n][i]);
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+        {
+            uint32_t a_high[4];
+            uint32_t a_low[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+            {
+                int const channel = k + lane % 4 + (i / 2) * 4;
+                int const row = row0 + m * 16 + (i % 2) * 8 + lane / 4;
+                split_tf32(query[stage_index<float, BM>(channel, row)], a_high[i], a_low[i]);
+            }
+#pragma unroll
+            for (int n = 0; n < NT; ++n)
+            {
+                multiply_tf32(sums[m][n], a_low, b_high[n][0], b_high[n][1]);
+                multiply_tf32(sums[m][n], a_high, b_low[n][0], b_low[n][1]);
+                multiply_tf32(sums[m][n], a_high, b_high[n][0], b_high[n][1]);
+            }
+        }
+    }
+}
+#else
+template <int BM, int BN, int MT, int NT>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float const* query,
+    float const* support, int row0, int column0, int lane)
+{
+    multiply_plain<float, BM, BN>(sums, query, support, row0, column0, lane);
+}
+#endif
+
+} // namespace hsnet
+
+#endif

@@ -1,0 +1,42 @@
+"""The op in NumPy, in float64: what every other form of it is judged by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes
+
+
+def hyper_correlation(
+    query: NDArray[Any], support: NDArray[Any], sizes: CorrelationSizes
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute ``relu(cos(query, support))`` for all pairs (HSNet, section 4.1, equation 1).
+
+    Args:
+        query: raw features [B, L, C, query_h * query_w]; any float type.
+        support: features [S, L, C, support_h * support_w], already masked and L2-normalised.
+        sizes: the op's attributes.
+
+    Returns:
+        ``full`` [B * S * query_h * query_w, L, support_h, support_w] and
+        ``pruned`` [B * S * pruned_h * pruned_w, L, query_h, query_w], float64, from 0 to 1 for
+        normalised support. NaN in a column makes the column's correlation NaN.
+
+    Raises:
+        InputError: the shapes do not fit.
+    """
+    full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
+    q = query.astype(np.float64)
+    s = support.astype(np.float64)
+    q = q / (np.sqrt((q * q).sum(axis=2, keepdims=True)) + EPSILON)
+    correlation = np.maximum(np.einsum("blcq,slcp->bsqlp", q, s, optimize=True), 0.0)
+    pairs, layers = query.shape[0] * support.shape[0], query.shape[1]
+    grid = correlation.reshape(
+        pairs, sizes.query_positions, layers, sizes.support_h, sizes.support_w
+    )
+    kept = grid[..., :: sizes.stride, :: sizes.stride]
+    pruned = kept.transpose(0, 3, 4, 2, 1)
+    return correlation.reshape(full_shape), np.ascontiguousarray(pruned).reshape(pruned_shape)

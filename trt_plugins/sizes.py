@@ -1,0 +1,136 @@
+"""The op's attributes, and the shapes that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+from hsnet_trt.errors import InputError
+
+OP = "HyperCorrelation"
+DOMAIN = "hsnet"
+VERSION = 1
+EPSILON = 1e-5  # added to the query's norm, as HSNet does
+
+# TensorRT's builder accepts larger tensors and computes them wrongly.
+MAX_ELEMENTS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class CorrelationSizes:
+    """The five integer attributes of the op, for one pyramid level.
+
+    Args:
+        query_h, query_w: height and width of the query's feature map.
+        support_h, support_w: height and width of the support's feature map.
+        stride: the support stride of the first center-pivot convolution; of every axis the
+            support positions 0, stride, 2 * stride, ... are kept in ``pruned``.
+
+    Raises:
+        InputError: a value is not a positive integer.
+    """
+
+    query_h: int
+    query_w: int
+    support_h: int
+    support_w: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(
+                    f"{DOMAIN}::{OP}: attribute {field.name!r} is wrong",
+                    expected="an integer of at least 1",
+                    found=repr(value),
+                    fix=f"set {field.name} to the size of the level's feature map"
+                    if field.name != "stride"
+                    else "set stride to the support stride of the level's first convolution",
+                )
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, int]) -> CorrelationSizes:
+        """Read them from a node's attributes; others are ignored.
+
+        Raises:
+            InputError: one is missing or wrong.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in attributes]
+        if missing:
+            raise InputError(
+                f"{DOMAIN}::{OP}: attributes are missing",
+                expected=", ".join(names),
+                found=", ".join(sorted(attributes)) or "none",
+                fix=f"add {', '.join(missing)} to the node; export the model again",
+            )
+        return cls(**{name: attributes[name] for name in names})
+
+    def attributes(self) -> dict[str, int]:
+        """Return the attributes by name, in the order of the op's definition."""
+        return asdict(self)
+
+    @property
+    def query_positions(self) -> int:
+        """Positions of the query's feature map."""
+        return self.query_h * self.query_w
+
+    @property
+    def support_positions(self) -> int:
+        """Positions of the support's feature map."""
+        return self.support_h * self.support_w
+
+    @property
+    def pruned_h(self) -> int:
+        """Support rows that the stride keeps."""
+        return -(-self.support_h // self.stride)
+
+    @property
+    def pruned_w(self) -> int:
+        """Support columns that the stride keeps."""
+        return -(-self.support_w // self.stride)
+
+    def output_shapes(
+        self, query: Sequence[int], support: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of ``full`` and ``pruned``.
+
+        Args:
+            query: [B, L, C, query_h * query_w].
+            support: [S, L, C, support_h * support_w].
+
+        Raises:
+            InputError: a shape does not fit the attributes or the other input, or an output would
+                have more elements than TensorRT can count.
+        """
+        wanted = (
+            f"query [B, L, C, {self.query_positions}], support [S, L, C, {self.support_positions}]"
+        )
+        if (
+            len(query) != 4
+            or len(support) != 4
+            or tuple(query[1:3]) != tuple(support[1:3])
+            or query[3] != self.query_positions
+            or support[3] != self.support_positions
+            or min(*query, *support) < 1
+        ):
+            raise InputError(
+                f"{DOMAIN}::{OP}: the inputs do not fit the op",
+                expected=wanted,
+                found=f"query {list(query)}, support {list(support)}",
+                fix="give features of one level and of the sizes in the attributes",
+            )
+        layers = query[1]
+        pairs = query[0] * support[0]
+        full = (pairs * self.query_positions, layers, self.support_h, self.support_w)
+        pruned = (pairs * self.pruned_h * self.pruned_w, layers, self.query_h, self.query_w)
+        elements = pairs * layers * self.query_positions * self.support_positions
+        if elements > MAX_ELEMENTS:
+            raise InputError(
+                f"{DOMAIN}::{OP}: the correlation is too large",
+                expected=f"at most {MAX_ELEMENTS} elements",
+                found=f"{elements} for {query[0]} queries and {support[0]} supports",
+                fix="match fewer supports at a time (a smaller profile)",
+            )
+        return full, pruned
