@@ -1,0 +1,206 @@
+"""The doctor against machines that are made up: libraries that abort, a driver that is a stub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsnet_trt.runtime.machine import find_jetson, has_nvidia_card
+
+ROOT = Path(__file__).resolve().parents[2]
+STUB = Path(__file__).with_name("libcuda_stub.c")
+VERB = "from hsnet_trt.cli.doctor import doctor; doctor(json_output={})"
+
+# Libraries that would take seconds to import, as one-line modules.
+QUICK = {
+    "torch": "class version: cuda = None\n__version__ = '2.9.0'\n",
+    "onnx": "__version__ = '1.19.0'\n",
+    "onnxscript": "__version__ = '0.5.0'\n",
+    "polygraphy": "__version__ = '0.49.0'\n",
+    "onnxruntime": "__version__ = '1.20.0'\n"
+    "def get_available_providers(): return ['CPUExecutionProvider']\n",
+    "tensorrt_rtx": "__version__ = '1.7.1'\n",
+}
+ABSENT = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')\n"
+
+
+class Machine:
+    """A made-up machine: which modules, which driver, which programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.modules = folder / "modules"
+        self.programs = folder / "bin"
+        self.driver = folder / "driver"
+        for path in (self.modules, self.programs, self.driver):
+            path.mkdir()
+        self.give(**QUICK)
+        self.take("tensorrt", "pycuda")
+
+    def give(self, **sources: str) -> None:
+        for name, source in sources.items():
+            (self.modules / f"{name}.py").write_text(source)
+
+    def take(self, *names: str) -> None:
+        self.give(**{name: ABSENT.format(name) for name in names})
+
+    def give_driver(self, init: int = 0, gpus: int = 0) -> None:
+        compiler = shutil.which("gcc") or shutil.which("cc")
+        if compiler is None or sys.platform != "linux":
+            pytest.skip("no C compiler to build a stub of the driver with")
+        out = str(self.driver / "libcuda.so.1")
+        flags = [f"-DINIT={init}", f"-DGPUS={gpus}", "-shared", "-fPIC", "-o", out]
+        subprocess.run([compiler, *flags, str(STUB)], check=True)
+
+    def doctor(self, as_json: bool = True) -> str:
+        environment = {
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if k not in ("CUDA_HOME", "CXX", "TENSORRT_ROOT")
+            },
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.modules)]),
+            "LD_LIBRARY_PATH": str(self.driver),
+            "PATH": str(self.programs),
+            "CUDA_HOME": str(self.programs),
+            "COLUMNS": "200",
+        }
+        return subprocess.run(
+            [sys.executable, "-c", VERB.format(as_json)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    def diagnosis(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        told = json.loads(self.doctor())
+        libraries = {library["name"]: library for library in told["libraries"]}
+        return told, libraries, {a["name"].split(" (")[0]: a for a in told["abilities"]}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_machine_without_a_gpu(machine: Machine) -> None:
+    machine.give_driver(init=100)
+    told, libraries, abilities = machine.diagnosis()
+    assert told["driver"]["cuda_version"] == "12.6"
+    assert "sees no GPU" in told["driver"]["problem"]
+    assert libraries["torch"] == {
+        "name": "torch", "state": "works", "version": "2.9.0", "detail": "CPU only"
+    }  # fmt: skip
+    assert libraries["tensorrt"]["state"] == "missing"
+    works = {name for name, ability in abilities.items() if ability["works"]}
+    assert works == {"segment on the CPU", "export a checkpoint", "build engines for RTX cards"}
+    for name in abilities.keys() - works:
+        assert abilities[name]["fix"], name
+
+
+def test_broken_libraries_do_not_take_it_down(machine: Machine) -> None:
+    machine.give(
+        torch="import os; os.abort()\n",
+        onnxruntime="raise ImportError('libgomp.so.1: cannot open shared object file')\n",
+        onnx="import sys; sys.exit(0)\n",
+        tensorrt_rtx="import no_such_part\n",
+    )
+    _, libraries, abilities = machine.diagnosis()
+    assert "signal 6" in libraries["torch"]["detail"]
+    assert "libgomp.so.1" in libraries["onnxruntime"]["detail"]
+    assert {libraries[n]["state"] for n in ("torch", "onnx", "onnxruntime", "tensorrt_rtx")} == {
+        "broken"
+    }
+    fixes = {name: ability["fix"] for name, ability in abilities.items() if not ability["works"]}
+    assert "--force-reinstall onnxruntime" in fixes["segment on the CPU"]
+    assert "--force-reinstall torch onnx onnxruntime" in fixes["export a checkpoint"]
+    assert "--force-reinstall tensorrt-rtx" in fixes["build engines for RTX cards"]
+
+
+def test_a_jetson_with_tensorrt(machine: Machine) -> None:
+    machine.give_driver(gpus=1)
+    machine.give(tensorrt="__version__ = '10.3.0'\n", pycuda="VERSION_TEXT = '2025.1'\n")
+    machine.take("torch", "tensorrt_rtx")
+    told, libraries, abilities = machine.diagnosis()
+    assert told["driver"]["gpus"] == [
+        {
+            "index": 0,
+            "name": "Orin",
+            "compute_capability": "8.7",
+            "memory_bytes": 2**33,
+            "integrated": True,
+        }
+    ]
+    assert libraries["pycuda"]["version"] == "2025.1"
+    assert abilities["segment on the GPU"]["how"] == "tensorrt 10.3.0 on Orin"
+    assert abilities["build engines for this machine's GPU"]["works"]
+    assert not abilities["export a checkpoint"]["works"]
+    assert abilities["export a checkpoint"]["fix"] == "python -m pip install torch"
+
+
+def test_rtx_does_not_serve_every_gpu(machine: Machine) -> None:
+    """Compute capability 8.7 is not among those of TensorRT for RTX."""
+    machine.give_driver(gpus=1)
+    _, _, abilities = machine.diagnosis()
+    assert not abilities["build engines for this machine's GPU"]["works"]
+    assert (
+        abilities["build engines for this machine's GPU"]["fix"] == "python -m pip install tensorrt"
+    )
+
+
+def test_the_plugin_toolchain(machine: Machine, tmp_path: Path) -> None:
+    _, _, abilities = machine.diagnosis()
+    plugin = abilities["build the correlation plugin"]
+    assert not plugin["works"]
+    assert "nvcc" in plugin["how"] and "c++" in plugin["how"]
+    for program in ("nvcc", "c++"):
+        (machine.programs / program).write_text("#!/bin/sh\n")
+        (machine.programs / program).chmod(0o755)
+    told, _, abilities = machine.diagnosis()
+    tools = {tool["name"]: tool["path"] for tool in told["tools"]}
+    assert tools["nvcc"] == str(machine.programs / "nvcc")
+    assert tools["c++"] == str(machine.programs / "c++")
+    plugin = abilities["build the correlation plugin"]
+    assert plugin["works"] == bool(tools["NvInfer.h"])
+    assert plugin["works"] or plugin["how"] == "missing: NvInfer.h"
+
+
+def test_a_driver_that_crashes(machine: Machine) -> None:
+    machine.give_driver(init=100)
+    library = machine.driver / "libcuda.so.1"
+    library.write_bytes(b"not a library")
+    told, _, abilities = machine.diagnosis()
+    assert told["driver"]["gpus"] == []
+    assert "cannot be loaded" in told["driver"]["problem"]
+    assert abilities["segment on the CPU"]["works"]
+
+
+def test_the_readable_form(machine: Machine) -> None:
+    text = machine.doctor(as_json=False)
+    assert "yes segment on the CPU: ONNX Runtime 1.20.0" in text
+    assert "mend it:" in text
+
+
+def test_jetsons_and_cards_are_found_by_the_systems_files(tmp_path: Path) -> None:
+    assert find_jetson(tmp_path) is None
+    assert has_nvidia_card(tmp_path) is None
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    (tmp_path / "etc").mkdir()
+    release = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n"
+    (tmp_path / "etc/nv_tegra_release").write_text(release)
+    found = find_jetson(tmp_path)
+    assert found == "NVIDIA Jetson AGX Orin Developer Kit (L4T R36 (release), REVISION: 4.3)"
+    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x1234\n")
+    assert has_nvidia_card(tmp_path) is False
+    (device / "vendor").write_text("0x10de\n")
+    assert has_nvidia_card(tmp_path) is True

@@ -1,0 +1,142 @@
+"""The full TensorRT's path, and every way a build can die, on a stand-in for `tensorrt` 10.3."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsnet_trt.errors import BuildError, InputError
+from hsnet_trt.export.build_engine import BuilderOptions, build_engine
+from hsnet_trt.runtime.machine import Driver, Gpu
+
+sys.path.insert(0, str(Path(__file__).parent))
+from engine_bundles import write_small_bundle
+
+FAKES = Path(__file__).parent / "fakes"
+ORIN = Driver("12.6", (Gpu(0, "Orin", "8.7", 60 * 2**30, True),))
+
+
+@pytest.fixture
+def orin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Jetson AGX Orin with TensorRT 10.3; returns where the fake writes what it was asked."""
+    monkeypatch.syspath_prepend(FAKES)
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("FAKE_TENSORRT_RECORD", str(tmp_path / "calls.json"))
+    monkeypatch.setattr("hsnet_trt.export.build_engine.find_driver", lambda: ORIN)
+    return tmp_path / "calls.json"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_small_bundle(tmp_path / "bundle", ("fp32",)).path
+
+
+def calls(path: Path) -> dict[str, Any]:
+    recorded: dict[str, Any] = json.loads(path.read_text())
+    return recorded
+
+
+@pytest.mark.parametrize("target", ["jetson-agx-orin", "this", "sm87"])
+def test_a_jetson_builds_for_itself(orin: Path, bundle: Path, target: str) -> None:
+    built = build_engine(bundle, target)
+    assert [e.variant.graph for e in built.manifest.engines] == ["features", "support", "match"]
+    for engine in built.manifest.engines:
+        assert (engine.flavour, engine.version) == ("tensorrt", "10.3.0")
+        assert engine.compute_capabilities == ("8.7",)
+        assert engine.activation_bytes == 4096
+        assert engine.target == ("jetson-agx-orin" if target == "jetson-agx-orin" else "sm87")
+        assert built.read(engine.file) == b"an engine"
+    recorded = calls(orin)
+    assert recorded["network_flags"] == 0b10  # strongly typed is bit 1 in TensorRT 10
+    assert recorded["cleared"] == ["TF32"]
+    assert recorded["flags"] == []
+    assert recorded["shapes"]["s2"] == [[1, 1, 8, 64], [1, 1, 8, 64], [5, 1, 8, 64]]
+
+
+def test_options_reach_the_builder(orin: Path, bundle: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.write_bytes(b"timed")
+    options = BuilderOptions(
+        workspace=2**30, timing_cache=cache, version_compatible=True, level=1, tf32=True
+    )
+    built = build_engine(bundle, "this", options=options)
+    recorded = calls(orin)
+    assert recorded["WORKSPACE"] == 2**30
+    assert recorded["flags"] == ["VERSION_COMPATIBLE"]
+    assert recorded["cleared"] == []
+    assert recorded["builder_optimization_level"] == 1
+    assert cache.read_bytes() == b"timed+timed+timed+timed"  # once for each engine
+    command = built.manifest.commands[-1]
+    for told in ("--workspace 1073741824", "--version-compatible", "--level 1", "--tf32"):
+        assert told in command
+
+
+def test_a_timing_cache_of_another_tensorrt_is_refused(
+    orin: Path, bundle: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    cache.write_bytes(b"another TensorRT")
+    with pytest.raises(BuildError, match="timing cache"):
+        build_engine(bundle, "this", options=BuilderOptions(timing_cache=cache))
+    assert cache.read_bytes() == b"another TensorRT"
+
+
+def test_hardware_compatibility(orin: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="Jetson"):
+        build_engine(bundle, "this", options=BuilderOptions(hardware_compatible="ampere-plus"))
+    card = Driver("12.6", (Gpu(0, "NVIDIA A100", "8.0", 80 * 2**30, False),))
+    monkeypatch.setattr("hsnet_trt.export.build_engine.find_driver", lambda: card)
+    options = BuilderOptions(hardware_compatible="ampere-plus")
+    built = build_engine(bundle, "a100", options=options)
+    assert {"8.0", "8.6", "8.9", "9.0"} <= set(built.manifest.engines[0].compute_capabilities)
+    assert calls(orin)["hardware_compatibility_level"] == 1
+    options = BuilderOptions(hardware_compatible="same-compute-capability")
+    with pytest.raises(BuildError, match="SAME_COMPUTE_CAPABILITY"):
+        build_engine(bundle, "a100", options=options)
+
+
+def test_tensorrt_builds_only_for_the_gpu_in_the_machine(orin: Path, bundle: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        build_engine(bundle, "h100")
+    assert "Orin" in str(caught.value.found)
+    assert "machine with that card (H100)" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("abort", "SIGABRT"),
+        ("kill", "SIGKILL"),
+        ("exit", "exit code 3"),
+        ("refuse", "refused the network"),
+    ],
+)
+def test_a_build_that_dies_is_an_error_with_its_cause(
+    orin: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, words: str
+) -> None:
+    monkeypatch.setenv("FAKE_TENSORRT", behaviour)
+    before = sorted(p.name for p in bundle.parent.iterdir())
+    content = (bundle / "bundle.json").read_bytes()
+    with pytest.raises(BuildError) as caught:
+        build_engine(bundle, "this")
+    assert words in str(caught.value)
+    assert "the last words of the builder" in str(caught.value.found)
+    assert (bundle / "bundle.json").read_bytes() == content
+    assert set(p.name for p in bundle.parent.iterdir()) - set(before) <= {"calls.json"}
+
+
+def test_an_interrupt_ends_the_child(orin: Path, bundle: Path) -> None:
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(event: dict[str, Any]) -> None:
+        if event["event"] == "log":
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        build_engine(bundle, "this", options=BuilderOptions(verbose=True), on_event=interrupt)
+    assert not (bundle / "engines").exists()
