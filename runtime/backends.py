@@ -1,0 +1,185 @@
+"""Which backend runs a bundle here, and why."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from hsnet_trt.errors import BackendError, BundleError, InputError
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.engine_fit import Host, best_fit
+from hsnet_trt.runtime.machine import find_driver, platform_tag
+from hsnet_trt.runtime.manifest import EngineFile, GraphFile
+from hsnet_trt.runtime.network import GRAPHS, Runner
+from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner
+
+_log = logging.getLogger("hsnet_trt")
+Entry = TypeVar("Entry", EngineFile, GraphFile)
+
+TENSORRT = ("tensorrt", "tensorrt_rtx")
+BACKENDS = (*TENSORRT, "onnxruntime")  # the best first
+
+# What `precision=None` means: on GPUs FP16 is faster and INT8 is a choice to be made knowingly; on
+# CPUs FP32 is the fastest but for INT8.
+_PREFERENCE = {"gpu": ("fp16", "fp32", "int8"), "cpu": ("fp32", "fp16", "int8")}
+_BUILD = "build engines: hsnet-trt build-engine BUNDLE --target this"
+
+
+def open_runner(
+    bundle: Bundle, size: tuple[int, int], backend: str = "auto", precision: str | None = None
+) -> tuple[Runner, str]:
+    """Open the backend that is asked for, or the best one that works here.
+
+    Args:
+        bundle: the opened bundle.
+        size: height and width of the network's input, one of the bundle's.
+        backend: "auto", or one of `BACKENDS`.
+        precision: fp32, fp16, int8; None for fp16, fp32, int8 on a GPU and fp32, fp16, int8 on a
+            CPU, the first that the bundle holds.
+
+    Returns:
+        The runner, and in words why it is that one.
+
+    Raises:
+        InputError: no such backend or precision.
+        BackendError: it cannot run here; with "auto", none can.
+        BundleError: a file was altered. That is never passed over in silence.
+    """
+    if backend not in ("auto", *BACKENDS):
+        raise InputError(
+            "there is no such backend", expected=f"auto, {', '.join(BACKENDS)}", found=repr(backend)
+        )
+    if precision not in (None, *_PREFERENCE["cpu"]):
+        raise InputError(
+            "there is no such precision",
+            expected=", ".join(_PREFERENCE["cpu"]),
+            found=repr(precision),
+        )
+    if backend != "auto":
+        return _open(bundle, size, backend, precision), "it was asked for"
+    refusals = []
+    for candidate in BACKENDS:
+        try:
+            runner = _open(bundle, size, candidate, precision)
+        except BackendError as error:
+            refusals.append(
+                f"{candidate}: {error.summary}" + (f" ({error.found})" if error.found else "")
+            )
+            continue
+        reason = (
+            f"the best that works here; not {'; not '.join(refusals)}"
+            if refusals
+            else "the best one"
+        )
+        # Falling back to the CPU although there are engines is slow enough to be said aloud.
+        fallen = candidate == "onnxruntime" and bool(bundle.manifest.engines)
+        _log.log(
+            logging.WARNING if fallen else logging.INFO,
+            "backend %s, %s, on %s: %s", candidate, runner.precision, runner.device, reason,
+        )  # fmt: skip
+        return runner, reason
+    raise BackendError(
+        "no backend can run this bundle here",
+        found="; ".join(refusals),
+        fix="see `hsnet-trt doctor`",
+    )
+
+
+def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | None) -> Runner:
+    if backend == "onnxruntime":
+        return OnnxRuntimeRunner(bundle, _choose_graphs(bundle, size, precision))
+    engines = [
+        e for e in bundle.manifest.engines if e.flavour == backend and e.variant.size == size
+    ]
+    if not engines:
+        raise BackendError(
+            f"the bundle holds no engine for {backend} at {size[0]}x{size[1]}", fix=_BUILD
+        )
+    return _open_engines(bundle, engines, backend, precision)
+
+
+def _open_engines(
+    bundle: Bundle, engines: list[EngineFile], flavour: str, precision: str | None
+) -> Runner:
+    for module, package in ((flavour, flavour.replace("_", "-")), ("pycuda", "pycuda")):
+        if importlib.util.find_spec(module) is None:
+            raise BackendError(
+                f"{module} is not installed", fix=f"install it: python -m pip install {package}"
+            )
+    driver = find_driver()
+    if not driver.gpus:
+        raise BackendError(f"there is no GPU to run {flavour}", found=driver.problem)
+    try:
+        version = importlib.import_module(flavour).__version__
+    except (ImportError, OSError) as error:
+        raise BackendError(f"{flavour} cannot be loaded", found=error) from error
+    host = Host(flavour, version, driver.gpus[0].compute_capability, platform_tag())
+    reasons: list[str] = []
+
+    def pick(graph: str, of: str) -> EngineFile | None:
+        found, why = best_fit(
+            (e for e in engines if (e.variant.graph, e.variant.precision) == (graph, of)), host
+        )
+        reasons.extend(why)
+        return found
+
+    chosen = _first_complete("gpu", precision, pick)
+    if chosen is None:
+        raise BackendError(
+            f"none of the bundle's engines for {flavour} fits this machine",
+            expected=f"{flavour} {version}, compute capability {host.compute_capability}, "
+            f"{host.platform}",
+            found="; ".join(dict.fromkeys(reasons))
+            or f"none of precision {precision or 'fp16 or fp32'}",
+            fix=_BUILD,
+        )
+    from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
+
+    return TensorRTRunner(bundle, chosen)
+
+
+def _choose_graphs(
+    bundle: Bundle, size: tuple[int, int], precision: str | None
+) -> dict[str, GraphFile]:
+    """The ONNX graphs that run without a plugin; of several lowerings the first exported."""
+
+    def pick(graph: str, of: str) -> GraphFile | None:
+        for entry in bundle.manifest.graphs:
+            v = entry.variant
+            if (v.graph, v.size, v.precision) == (graph, size, of) and v.correlation != "plugin":
+                return entry
+        return None
+
+    chosen = _first_complete("cpu", precision, pick)
+    if chosen is None:
+        raise BundleError(
+            "the bundle does not hold the graphs that are wanted",
+            expected=f"features, support and match at {size[0]}x{size[1]}, "
+            f"{precision or 'any precision'}",
+            found=", ".join(
+                sorted({f"{g.variant.graph} {g.variant.precision}" for g in bundle.manifest.graphs})
+            ),
+            fix="export that precision, or leave precision out",
+        )
+    return chosen
+
+
+def _first_complete(
+    device: str, precision: str | None, pick: Callable[[str, str], Entry | None]
+) -> dict[str, Entry] | None:
+    """All three graphs in the first precision that has them.
+
+    `support` has no weights and may be there in another precision alone: then that one is taken.
+    """
+    for wanted in [precision] if precision else _PREFERENCE[device]:
+        chosen = {graph: pick(graph, wanted) for graph in GRAPHS}
+        for other in _PREFERENCE["cpu"]:
+            if chosen["support"] is None:
+                chosen["support"] = pick("support", other)
+        complete = {graph: entry for graph, entry in chosen.items() if entry is not None}
+        if len(complete) == len(GRAPHS):
+            return complete
+    return None

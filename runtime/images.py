@@ -1,0 +1,193 @@
+"""Photographs as people have them -> uint8 RGB [H,W,3], the right way up."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from hsnet_trt.errors import InputError
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any]"
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+
+# A file of a few kilobytes can claim to be far larger. Below what Pillow itself refuses (179 MP).
+MAX_PIXELS = 150_000_000
+
+_EXPECTED = "uint8 [H,W,3] (RGB), or a path, or a PIL image"
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_warnings_lock = threading.Lock()
+
+
+def read_image(source: ImageSource, what: str = "the image") -> Pixels:
+    """Read a photograph as a person sees it: turned by its EXIF tag, in RGB, 8 bits a channel.
+
+    Grey becomes grey RGB, transparency is laid on white, CMYK and palettes are converted, and
+    16-bit values are scaled from 0..65535.
+
+    Args:
+        source: a path, a PIL image, or an array: uint8 or uint16 [H,W], [H,W,1], [H,W,3] (RGB) or
+            [H,W,4] (RGBA).
+        what: how an error names the image.
+
+    Returns:
+        uint8 [H,W,3], RGB, C-contiguous. The caller's own array is returned, not a copy, if it is
+        that already.
+
+    Raises:
+        InputError: not such an image, a file that cannot be read or is cut, or more than
+            `MAX_PIXELS` pixels.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with open_image(source, what) as image:
+            return _to_rgb(image, what)
+    if isinstance(source, Image.Image):
+        check_area(source.size, what)
+        return _to_rgb(source, what)
+    return _from_array(source, what)
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str], what: str) -> Iterator[Image.Image]:
+    """Open and decode an image file, its EXIF rotation not yet applied.
+
+    Raises:
+        InputError: no such file, not an image, cut or corrupt, or too large.
+    """
+    path = Path(path)
+    try:
+        # Pillow warns from 89 MP on and refuses from 179 MP on; the limit here lies between them.
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error), what) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(
+            f"{what} cannot be opened: {path}",
+            expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
+            found=_cause(error, path),
+            fix="check the path and the file",
+        ) from error
+    with image:
+        check_area(image.size, what)
+        try:
+            image.load()
+        except (OSError, ValueError, SyntaxError, struct.error, MemoryError) as error:
+            raise InputError(
+                f"{what} is damaged: {path}",
+                expected="a complete image file",
+                found=error,
+                fix="copy or save the file again",
+            ) from error
+        yield image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; as it is where that tag is unreadable."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
+        return image
+
+
+def check_area(size: tuple[int, int], what: str) -> None:
+    """Refuse an image (width, height) that has no pixels or too many.
+
+    Raises:
+        InputError: 0 pixels, or more than `MAX_PIXELS`.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        raise InputError(
+            f"{what} is empty", expected="at least 1 x 1 pixel", found=f"{width} x {height}"
+        )
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"{width} x {height}", what)
+
+
+def _to_rgb(image: Image.Image, what: str) -> Pixels:
+    image = upright(image)
+    if image.mode in _SIXTEEN_BIT:
+        return _from_array(np.asarray(image), what)
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        image = image if image.mode == "RGB" else image.convert("RGB")
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{what} cannot be converted to RGB",
+            expected="a photograph",
+            found=f"mode {image.mode}: {error}",
+        ) from error
+    return np.asarray(image)
+
+
+def _from_array(source: Any, what: str) -> Pixels:
+    try:
+        array = np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} is not an image", expected=_EXPECTED, found=error) from error
+    shape, channels = array.shape, (array.shape[2] if array.ndim == 3 else 1)
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        turned = array.ndim == 3 and shape[0] in (1, 3, 4)
+        raise InputError(
+            f"{what} has the wrong shape",
+            expected=_EXPECTED,
+            found=f"{array.dtype} {list(shape)}",
+            fix="move the channels last: image.transpose(1, 2, 0)"
+            if turned
+            else "give one image at a time",
+        )
+    check_area((shape[1], shape[0]), what)
+    if array.dtype.kind in "ui" and array.dtype.itemsize in (2, 4):
+        array = _from_sixteen_bit(array, what)
+    if array.dtype != np.uint8:
+        scale = "(image * 255).round()" if array.dtype.kind == "f" else "image"
+        raise InputError(
+            f"{what} is of the wrong type",
+            expected=_EXPECTED,
+            found=f"{array.dtype} {list(shape)}",
+            fix=f"scale it to 0..255 and convert it: {scale}.astype('uint8')",
+        )
+    if channels == 4:
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(array)), what)
+    if channels == 1:
+        array = np.broadcast_to(array.reshape(*shape[:2], 1), (*shape[:2], 3))
+    return np.ascontiguousarray(array)
+
+
+def _from_sixteen_bit(array: npt.NDArray[Any], what: str) -> Pixels:
+    least, most = int(array.min()), int(array.max())
+    if least < 0 or most > 65535:
+        raise InputError(
+            f"{what} is not a photograph", expected="values 0..65535", found=f"{least}..{most}"
+        )
+    # 65535 / 255 = 257; rounded to the nearest.
+    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _too_large(found: str, what: str) -> InputError:
+    return InputError(
+        f"{what} is too large",
+        expected=f"{MAX_PIXELS // 1_000_000} million pixels at most",
+        found=found,
+        fix="scale it down first; the network sees a few hundred pixels a side",
+    )
+
+
+def _cause(error: Exception, path: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no file {path.absolute()}"
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,101 @@
+"""From logits at decoder resolution to masks, scores and labels at the query's own size.
+
+A two-class softmax and argmax need only the difference of the two logits, and upsampling is linear:
+so one plane per shot is upsampled, once, straight to the size that is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.runtime.preprocess import Floats, Placement
+
+_CHUNK_ELEMENTS = 1 << 20  # per shot; keeps a 108-megapixel query's floats out of memory
+
+
+def segment_logits(
+    logits: Floats, shots: Sequence[int], placement: Placement
+) -> tuple[list[npt.NDArray[np.bool_]], list[Floats], npt.NDArray[np.uint8]]:
+    """Vote, score and settle overlaps, as the authors' `predict_mask_nshot` votes.
+
+    A shot votes foreground where logit 1 > logit 0 (bilinear, align_corners, at the query's own
+    size); a class's mask holds where votes / max(1, largest vote of this query) >= 0.5; its score
+    is the mean foreground softmax of its shots.
+
+    Args:
+        logits: float32 [S,2,h,w] of one query against all shots, class after class.
+        shots: how many shots each class has; their sum is S.
+        placement: where the query lies in the network's input.
+
+    Returns:
+        By class, masks bool [H,W] and scores float32 [H,W] in [0,1]; and labels uint8 [H,W], 0 for
+        background, i + 1 for class i.
+    """
+    height, width = placement.source
+    difference = logits[:, 1] - logits[:, 0]
+    rows = upsampling(difference.shape[1], placement, axis=0)
+    wide = difference @ upsampling(difference.shape[2], placement, axis=1).T
+    masks, scores = [], []
+    labels = np.zeros((height, width), np.uint8)
+    best = np.zeros((height, width), np.float32) if len(shots) > 1 else None
+    step = max(1, _CHUNK_ELEMENTS // width)
+    first = 0
+    for index, count in enumerate(shots):
+        votes = np.zeros((height, width), np.uint16)
+        score = np.zeros((height, width), np.float32)
+        for top in range(0, height, step):
+            part = slice(top, top + step)
+            for shot in range(first, first + count):
+                plane = rows[part] @ wide[shot]
+                votes[part] += plane > 0
+                score[part] += sigmoid(plane)
+        score /= count
+        # votes / largest >= 0.5, in integers
+        mask = 2 * votes.astype(np.uint32) >= max(1, int(votes.max()))
+        if best is None:
+            labels[mask] = 1
+        else:
+            wins = mask & ((score > best) | (labels == 0))
+            labels[wins] = index + 1
+            np.copyto(best, score, where=wins)
+        masks.append(mask)
+        scores.append(score)
+        first += count
+    return masks, scores, labels
+
+
+def upsampling(decoder: int, placement: Placement, axis: int) -> Floats:
+    """The matrix that resizes one axis: decoder resolution -> the query's own size.
+
+    Bilinear with align_corners. The corners that are aligned are those of the network's input with
+    the decoder's, and those of the photograph with its place in the network's input; so for
+    "stretch" the photograph's own with the decoder's.
+
+    Returns:
+        float32 [query size, decoder]; two weights a row, which sum to 1.
+    """
+    size, network = placement.source[axis], placement.network[axis]
+    content, offset = placement.content[axis], (placement.top, placement.left)[axis]
+    inside = np.arange(size, dtype=np.float64) * ((content - 1) / max(1, size - 1))
+    position = (offset + inside) * ((decoder - 1) / max(1, network - 1))
+    low = np.clip(np.floor(position).astype(np.int64), 0, max(0, decoder - 2))
+    weight: npt.NDArray[Any] = position - low
+    matrix = np.zeros((size, decoder), np.float32)
+    index = np.arange(size)
+    matrix[index, low] = 1 - weight
+    matrix[index, np.minimum(low + 1, decoder - 1)] += weight.astype(np.float32)
+    return matrix
+
+
+def sigmoid(plane: Floats) -> Floats:
+    """The foreground softmax of a logit difference; overwrites `plane`."""
+    np.clip(plane, -80, 80, out=plane)  # exp would overflow from 88 on
+    np.negative(plane, out=plane)
+    np.exp(plane, out=plane)
+    plane += 1
+    np.reciprocal(plane, out=plane)
+    return plane

@@ -1,0 +1,34 @@
+"""What `segment` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation:
+    """The masks of one query, at the query's own size [H,W] (after any EXIF rotation).
+
+    Attributes:
+        masks: by class, bool [H,W]: the vote of its shots. Masks of different classes may overlap.
+        scores: by class, float32 [H,W] in [0,1]: the mean over its shots of the foreground softmax.
+        labels: uint8 [H,W]: 0 background; i + 1 for `classes[i]`, the class with the highest score
+            among those whose mask holds there.
+        classes: the classes, in the order they were set.
+        timing: milliseconds of `preprocess`, `features`, `match` and `postprocess`; of a batch,
+            this query's equal share.
+    """
+
+    masks: dict[str, npt.NDArray[np.bool_]]
+    scores: dict[str, npt.NDArray[np.float32]]
+    labels: npt.NDArray[np.uint8]
+    classes: tuple[str, ...]
+    timing: dict[str, float]
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        found = ", ".join(f"{name} {100 * self.masks[name].mean():.1f} %" for name in self.classes)
+        return f"Segmentation({height} x {width}: {found}; {sum(self.timing.values()):.0f} ms)"

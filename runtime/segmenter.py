@@ -1,0 +1,356 @@
+"""The embedded API: load a bundle, set supports once, segment many queries."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from hsnet_trt.errors import BackendError, BundleError, InputError
+from hsnet_trt.runtime.backends import open_runner
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.encode import as_list, encode_shots, pair_up
+from hsnet_trt.runtime.images import ImageSource, read_image
+from hsnet_trt.runtime.masks import MaskSource
+from hsnet_trt.runtime.network import Runner, Tensors, run_features, run_match
+from hsnet_trt.runtime.postprocess import segment_logits
+from hsnet_trt.runtime.preprocess import network_input
+from hsnet_trt.runtime.result import Segmentation
+from hsnet_trt.runtime.support_set import MOST_CLASSES, Origin, SupportSet, check_name
+
+_log = logging.getLogger("hsnet_trt")
+
+
+class FewShotSegmenter:
+    """Segments objects of classes it was never trained on, shown by one or a few support images.
+
+    Set the supports once, then segment as many queries as you like. It may be used from several
+    threads at once: a call sees the supports as they were when it began. Use it as a context
+    manager, or call `close`.
+
+        with FewShotSegmenter.load("bundle/") as segmenter:
+            segmenter.set_support("mug", images, masks)
+            result = segmenter.segment("kitchen.jpg")
+            result.masks["mug"]
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
+        """Use `FewShotSegmenter.load`."""
+        self._bundle = bundle
+        self._runner = runner
+        self._size = size
+        self._reason = reason
+        self._preprocessing = bundle.manifest.preprocessing
+        self._origin = Origin.of(bundle.manifest, size)
+        self._supports = SupportSet()
+        self._stacked: Tensors | None = None
+        self._idle = threading.Condition()  # guards all that follows, and the supports
+        self._active = 0
+        self._closed = False
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str = "auto",
+        size: int | tuple[int, int] | None = None,
+        sha256: str | None = None,
+        precision: str | None = None,
+    ) -> FewShotSegmenter:
+        """Open a bundle and load its network.
+
+        Args:
+            path: the bundle's folder.
+            backend: "tensorrt", "tensorrt_rtx", "onnxruntime", or "auto" for the best one that
+                works here (in that order; the log says which and why). ONNX Runtime works
+                everywhere.
+            size: the network's input, height and width in pixels, or one number for a square; None
+                for the bundle's first.
+            sha256: the SHA-256 that `bundle.json` must have, had from a trusted place: proves who
+                made the bundle.
+            precision: "fp32", "fp16" or "int8"; None for the first that the bundle holds of fp16,
+                fp32, int8 on a GPU, and of fp32, fp16, int8 on a CPU.
+
+        Raises:
+            BundleError: no bundle, a damaged or altered one, or one without that size or precision.
+            BackendError: the backend cannot run here.
+            InputError: no such backend or precision.
+        """
+        bundle = Bundle.open(path, sha256=sha256)
+        chosen = choose_size(bundle, size)
+        runner, reason = open_runner(bundle, chosen, backend, precision)
+        if not bundle.manifest.model.trained:
+            _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
+        return cls(bundle, runner, chosen, reason)
+
+    @property
+    def backend(self) -> str:
+        """What runs the network: tensorrt, tensorrt_rtx or onnxruntime."""
+        return self._runner.backend
+
+    @property
+    def backend_reason(self) -> str:
+        """In words, why it is that backend."""
+        return self._reason
+
+    @property
+    def device(self) -> str:
+        """What the backend runs on, in words."""
+        return self._runner.device
+
+    @property
+    def precision(self) -> str:
+        """The network's precision: fp32, fp16 or int8."""
+        return self._runner.precision
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input, in pixels."""
+        return self._size
+
+    @property
+    def resize(self) -> str:
+        """How photographs are brought to that size: "stretch" or "letterbox"."""
+        return self._preprocessing.resize
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that have supports, in the order they were first set."""
+        with self._idle:
+            return tuple(self._supports.classes)
+
+    def set_support(
+        self,
+        name: str,
+        images: ImageSource | Iterable[ImageSource],
+        masks: MaskSource | Iterable[MaskSource],
+    ) -> None:
+        """Show what a class looks like. The shots are encoded once; other classes stay.
+
+        A class of that name is replaced. More shots than the engine's profile are matched in
+        chunks.
+
+        Args:
+            name: the class.
+            images: K images: paths, PIL images, or uint8 [H,W,3] RGB arrays; one image may stand
+                alone. Each may have its own size.
+            masks: K masks of the object, each of the size of its image (after EXIF rotation):
+                paths, PIL images, or arrays [H,W] of bool, 0/1, 0/255, or floats in [0,1].
+
+        Raises:
+            InputError: an unreadable image or mask, a mask that is empty or not of its image's
+                size, another number of masks than of images, none at all, or more than 255 classes.
+            BackendError: the backend failed.
+
+        Warns:
+            HSNetWarning: a mask covers its whole image, or is so small that it vanishes at a
+                feature resolution.
+        """
+        with self._use("set_support"):
+            name = check_name(name)
+            shots = pair_up(name, images, masks)
+            encoded = encode_shots(self._runner, name, shots, self._size, self._preprocessing)
+            with self._idle:
+                self._replace(self._supports.with_class(name, encoded))
+
+    def remove_support(self, name: str) -> None:
+        """Forget a class.
+
+        Raises:
+            InputError: there is no class of that name.
+        """
+        with self._use("remove_support"), self._idle:
+            if name not in self._supports.classes:
+                raise InputError(
+                    f"there is no class {name!r}", expected=f"one of {list(self._supports.classes)}"
+                )
+            self._replace(self._supports.without(name))
+
+    def clear(self) -> None:
+        """Forget all classes."""
+        with self._use("clear"), self._idle:
+            self._replace(SupportSet())
+
+    def segment(self, image: ImageSource) -> Segmentation:
+        """Segment one query against all classes.
+
+        Args:
+            image: a path, a PIL image, or a uint8 [H,W,3] RGB array, of any size.
+
+        Returns:
+            Masks, scores and labels at the image's own size (after any EXIF rotation).
+
+        Raises:
+            InputError: no support was set, or the image cannot be read.
+            BackendError: the backend failed.
+        """
+        return self._segment_all("segment", [image])[0]
+
+    def segment_batch(self, images: Iterable[ImageSource]) -> list[Segmentation]:
+        """Segment several queries, as many at once as the backend takes.
+
+        Args:
+            images: what `segment` takes, each of its own size; read when its turn comes.
+
+        Returns:
+            One result an image, in their order; equal to `segment` of each, but for rounding.
+
+        Raises:
+            InputError: no support was set, or an image cannot be read.
+            BackendError: the backend failed.
+        """
+        return self._segment_all("segment_batch", as_list(images, "the queries", one=3))
+
+    def save_supports(self, path: str | os.PathLike[str]) -> None:
+        """Write all classes to a `.npz` for `load_supports`, here or on another machine.
+
+        The file belongs to these weights, this size and this resize policy; precision and backend
+        may differ.
+
+        Raises:
+            InputError: no support was set, or the file cannot be written.
+        """
+        with self._use("save_supports"):
+            supports = self._snapshot("save_supports")[0]
+            supports.save(path, self._origin)
+
+    def load_supports(self, path: str | os.PathLike[str]) -> None:
+        """Add the classes of a file that `save_supports` wrote, replacing those of the same name.
+
+        Raises:
+            InputError: not such a file, damaged, or made by another model, at another size or with
+                another preprocessing; then nothing changes.
+        """
+        with self._use("load_supports"):
+            loaded = SupportSet.load(path, self._origin)
+            with self._idle:
+                self._replace(SupportSet({**self._supports.classes, **loaded.classes}))
+
+    def close(self) -> None:
+        """Wait for calls that are under way, then free the network; harmless when repeated."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: self._active == 0)
+            self._supports, self._stacked = SupportSet(), None
+            self._runner.close()
+
+    def __enter__(self) -> FewShotSegmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        height, width = self._size
+        model = self._bundle.manifest.model.backbone
+        return (
+            f"FewShotSegmenter({model} {height}x{width} {self.precision} on {self.backend}, "
+            f"classes {list(self.classes)})"
+        )
+
+    @contextmanager
+    def _use(self, call: str) -> Iterator[None]:
+        with self._idle:
+            if self._closed:
+                raise BackendError(
+                    f"{call} was called on a segmenter that is closed",
+                    fix="open the bundle again: FewShotSegmenter.load(path)",
+                )
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._active -= 1
+                self._idle.notify_all()
+
+    def _replace(self, supports: SupportSet) -> None:
+        if len(supports.classes) > MOST_CLASSES:
+            raise InputError(
+                "there are too many classes",
+                expected=f"{MOST_CLASSES} at most",
+                found=len(supports.classes),
+            )
+        self._supports, self._stacked = supports, None
+
+    def _snapshot(self, call: str) -> tuple[SupportSet, Tensors]:
+        with self._idle:
+            if not self._supports.classes:
+                raise InputError(
+                    f"{call} was called before a support was set",
+                    expected="at least one class with a support image and its mask",
+                    fix="call set_support(name, images, masks) or load_supports(path) first",
+                )
+            if self._stacked is None:
+                self._supports, self._stacked = self._supports.stack()
+            return self._supports, self._stacked
+
+    def _segment_all(self, call: str, images: list[Any]) -> list[Segmentation]:
+        with self._use(call):
+            supports, stacked = self._snapshot(call)
+            most = min(self._runner.limits.images, self._runner.limits.queries)
+            results: list[Segmentation] = []
+            for first in range(0, len(images), most):
+                results += self._segment_chunk(images[first : first + most], supports, stacked)
+            return results
+
+    def _segment_chunk(
+        self, images: list[Any], supports: SupportSet, stacked: Tensors
+    ) -> list[Segmentation]:
+        clock = [time.perf_counter()]
+        pixels = [read_image(image, "the query image") for image in images]
+        batch, placements = network_input(pixels, self._size, self._preprocessing)
+        clock.append(time.perf_counter())
+        features = run_features(self._runner, batch)
+        clock.append(time.perf_counter())
+        logits = run_match(self._runner, features, stacked)
+        clock.append(time.perf_counter())
+        shares = [1000 * (b - a) / len(images) for a, b in itertools.pairwise(clock)]
+        names = tuple(supports.classes)
+        results = []
+        for planes, placement in zip(logits, placements, strict=True):
+            start = time.perf_counter()
+            masks, scores, labels = segment_logits(planes, supports.shots, placement)
+            timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
+            timing["postprocess"] = 1000 * (time.perf_counter() - start)
+            results.append(
+                Segmentation(
+                    masks=dict(zip(names, masks, strict=True)),
+                    scores=dict(zip(names, scores, strict=True)),
+                    labels=labels,
+                    classes=names,
+                    timing=timing,
+                )
+            )
+        return results
+
+
+def choose_size(bundle: Bundle, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """One of the bundle's sizes (height, width): the one that is asked for, or its first.
+
+    Raises:
+        BundleError: the bundle was not exported at that size.
+    """
+    sizes = bundle.manifest.sizes
+    if not sizes:
+        raise BundleError("the bundle holds no network", fix="export it again")
+    wanted = sizes[0] if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if wanted not in sizes:
+        raise BundleError(
+            "the bundle was not exported at that size",
+            expected=" or ".join(f"{h}x{w}" for h, w in sizes) + " (height x width)",
+            found="x".join(str(n) for n in wanted),
+            fix="export it at that size too: hsnet-trt export --size",
+        )
+    return wanted[0], wanted[1]

@@ -1,0 +1,237 @@
+"""Encoded supports by class, and their file, tied to weights, size and preprocessing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import BundleError, InputError
+from hsnet_trt.runtime.manifest import Manifest
+from hsnet_trt.runtime.network import SUPPORTS, Tensors
+
+_FORMAT = "hsnet-trt supports"
+_VERSION = 1
+MOST_CLASSES = 255  # labels are uint8, 0 is background
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the encodings; those of one origin can be matched by it at any precision."""
+
+    backbone: str
+    weights_sha256: str
+    size: tuple[int, int]  # height, width of the network's input
+    resize: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    shapes: tuple[tuple[int, ...], ...]  # of s2, s3, s4: layers, channels, positions
+
+    @classmethod
+    def of(cls, manifest: Manifest, size: tuple[int, int]) -> Origin:
+        """The origin of what a bundle encodes at that size.
+
+        Raises:
+            BundleError: it does not describe the match graph of that size.
+        """
+        match = [
+            g for g in manifest.graphs if g.variant.graph == "match" and g.variant.size == size
+        ]
+        if not match:
+            raise BundleError(
+                f"the bundle describes no match graph of {size}", fix="export it again"
+            )
+        shapes = {spec.name: spec.shape[1:] for spec in match[0].inputs}
+        return cls(
+            manifest.model.backbone,
+            manifest.model.weights_sha256,
+            size,
+            manifest.preprocessing.resize,
+            manifest.preprocessing.mean,
+            manifest.preprocessing.std,
+            tuple(tuple(int(n) for n in shapes[level]) for level in SUPPORTS),
+        )
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """Classes with their encoded shots; changing it makes a new one.
+
+    `classes` maps a name to `s2`, `s3`, `s4`, each [K,L,C,h*w].
+    """
+
+    classes: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
+
+    def with_class(self, name: str, encoded: Tensors) -> SupportSet:
+        """The set with a class more, or with that class replaced in its place."""
+        return SupportSet({**self.classes, name: encoded})
+
+    def without(self, name: str) -> SupportSet:
+        """The set with that class removed."""
+        return SupportSet({n: encoded for n, encoded in self.classes.items() if n != name})
+
+    @property
+    def shots(self) -> list[int]:
+        """How many shots each class has, in order."""
+        return [len(encoded["s2"]) for encoded in self.classes.values()]
+
+    def stack(self) -> tuple[SupportSet, Tensors]:
+        """All shots in one array a level, [S,L,C,h*w], class after class.
+
+        Returns:
+            The same set with its classes as views of those arrays, so nothing is held twice; and
+            the arrays.
+        """
+        if len(self.classes) == 1:
+            return self, next(iter(self.classes.values()))
+        arrays = {
+            level: np.concatenate([encoded[level] for encoded in self.classes.values()])
+            for level in SUPPORTS
+        }
+        views, first = {}, 0
+        for name, count in zip(self.classes, self.shots, strict=True):
+            views[name] = {level: arrays[level][first : first + count] for level in SUPPORTS}
+            first += count
+        return SupportSet(views), arrays
+
+    def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
+        """Write the set as `.npz`: a header, and per shot and level the columns under the mask.
+
+        The columns outside of the mask are zero, so they are not written. A file that is there
+        already stays as it was if writing fails.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        classes = [{"name": n, "shots": k} for n, k in zip(self.classes, self.shots, strict=True)]
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "origin": dataclasses.asdict(origin),
+            "classes": classes,
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header))}
+        for index, encoded in enumerate(self.classes.values()):
+            for level in SUPPORTS:
+                for shot, dense in enumerate(encoded[level]):
+                    columns = np.flatnonzero(dense.any(axis=(0, 1)))
+                    arrays[f"{index}_{shot}_{level}_columns"] = columns.astype(np.int32)
+                    arrays[f"{index}_{shot}_{level}"] = dense[:, :, columns]
+        target = Path(path)
+        scratch: str | None = None
+        try:
+            handle, scratch = tempfile.mkstemp(
+                prefix=f".{target.name}.", dir=target.absolute().parent
+            )
+            with os.fdopen(handle, "wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            os.chmod(scratch, 0o644)
+            os.replace(scratch, target)
+        except OSError as error:
+            if scratch is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(scratch)
+            raise InputError(
+                f"the support set cannot be written to {target}",
+                found=error.strerror,
+                fix="choose a path in a folder that exists and can be written",
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], origin: Origin) -> SupportSet:
+        """Read a set that a model of the same origin encoded.
+
+        Raises:
+            InputError: not such a file, damaged, or made by another model, at another size or with
+                another preprocessing.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                header = json.loads(str(archive["header"][()]))
+                _check_header(header, origin, path)
+                classes = {
+                    entry["name"]: _read_class(archive, index, entry["shots"], origin)
+                    for index, entry in enumerate(header["classes"])
+                }
+        except FileNotFoundError as error:
+            raise InputError(f"there is no support set at {path}", fix="save one first") from error
+        except (
+            OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile,
+            AttributeError, NotImplementedError, MemoryError,
+        ) as error:  # fmt: skip
+            raise InputError(
+                f"{path} is not a support set, or is damaged",
+                expected="a .npz that save_supports wrote",
+                found=error,
+                fix="save it again, or encode the supports again with set_support",
+            ) from error
+        return cls(classes)
+
+
+def _check_header(header: dict[str, Any], origin: Origin, path: str | os.PathLike[str]) -> None:
+    if header["format"] != _FORMAT:
+        raise ValueError(f"format {header['format']!r}")
+    if header["version"] != _VERSION:
+        raise InputError(
+            f"the support set {path} has another format version",
+            expected=_VERSION,
+            found=header["version"],
+            fix="upgrade hsnet-trt, or encode the supports again with set_support",
+        )
+    expected = json.loads(json.dumps(dataclasses.asdict(origin)))
+    differing = [key for key in expected if header["origin"].get(key) != expected[key]]
+    if differing:
+        raise InputError(
+            f"the support set {path} was encoded by another model or for another input",
+            expected=", ".join(f"{key} {expected[key]}" for key in differing),
+            found=", ".join(f"{key} {header['origin'].get(key)}" for key in differing),
+            fix="encode the supports again with set_support, or load the bundle that made them",
+        )
+    names = [entry["name"] for entry in header["classes"]]
+    if len(set(names)) != len(names) or len(names) > MOST_CLASSES or not all(map(_is_name, names)):
+        raise ValueError("its class names")
+
+
+def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> Tensors:
+    if type(shots) is not int or shots < 1:
+        raise ValueError(f"{shots} shots")
+    encoded: Tensors = {}
+    for level, (layers, channels, positions) in zip(SUPPORTS, origin.shapes, strict=True):
+        dense = []
+        for shot in range(shots):
+            columns = archive[f"{index}_{shot}_{level}_columns"]
+            values = archive[f"{index}_{shot}_{level}"]
+            if values.shape != (layers, channels, len(columns)) or values.dtype.kind != "f":
+                raise ValueError(f"{level} of shot {shot} has shape {values.shape}, {values.dtype}")
+            if not np.isfinite(values).all() or (len(columns) and columns.min() < 0):
+                raise ValueError(f"{level} of shot {shot} holds impossible values")
+            plane = np.zeros((layers, channels, positions), values.dtype)
+            plane[:, :, columns] = values
+            dense.append(plane)
+        encoded[level] = np.stack(dense)
+    return encoded
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip())
+
+
+def check_name(name: object) -> str:
+    """A class name: text that is not empty.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not _is_name(name):
+        raise InputError("a class needs a name", expected='text, as "mug"', found=repr(name))
+    return str(name)

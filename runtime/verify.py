@@ -1,0 +1,193 @@
+"""Repeat here, on any backend, what the PyTorch model gave when the bundle was made."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import BackendError, BundleError
+from hsnet_trt.runtime.backends import open_runner
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.manifest import GoldenFile
+from hsnet_trt.runtime.network import (
+    FEATURES,
+    SUPPORTS,
+    Runner,
+    Tensors,
+    run_features,
+    run_match,
+    run_support,
+)
+from hsnet_trt.runtime.preprocess import normalise
+from hsnet_trt.runtime.segmenter import choose_size
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How far one tensor lies from PyTorch's.
+
+    Attributes:
+        graph: which graph gave it: features, support or match.
+        tensor: its name.
+        max_difference: the largest |difference|, in the tensor's own unit.
+        relative: that over the standard deviation of PyTorch's values; NaN if one is not finite.
+    """
+
+    graph: str
+    tensor: str
+    max_difference: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One size of a bundle on one backend, against PyTorch.
+
+    Attributes:
+        size: height and width of the network's input.
+        backend: what ran it.
+        precision: fp32, fp16 or int8.
+        device: what it ran on, in words.
+        figures: of each tensor, in the order of computation; the logits last.
+        tolerance: the bound of the logits' `relative`.
+        agreeing_pixels: the share of decoder positions with the same argmax, in [0,1].
+    """
+
+    size: tuple[int, int]
+    backend: str
+    precision: str
+    device: str
+    figures: tuple[Figure, ...]
+    tolerance: float
+    agreeing_pixels: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the logits lie within tolerance; NaN never does."""
+        return self.figures[-1].relative <= self.tolerance
+
+    @property
+    def culprit(self) -> Figure | None:
+        """Of a failed verification, the first tensor out of the logits' tolerance."""
+        if self.passed:
+            return None
+        return next(f for f in self.figures if not f.relative <= self.tolerance)
+
+
+def verify_bundle(
+    path: str | os.PathLike[str],
+    backend: str = "auto",
+    size: int | tuple[int, int] | None = None,
+    precision: str | None = None,
+    sha256: str | None = None,
+) -> list[Verification]:
+    """Check every hash of a bundle, and its network against the golden outputs of PyTorch.
+
+    Args:
+        path: the bundle's folder.
+        backend: as for `FewShotSegmenter.load`.
+        size: one of the bundle's sizes; None for all of them.
+        precision: as for `FewShotSegmenter.load`.
+        sha256: as for `FewShotSegmenter.load`.
+
+    Returns:
+        One verification a size; see `Verification.passed`.
+
+    Raises:
+        BundleError: no bundle, an altered file, or no golden outputs for that size and precision.
+        BackendError: the backend cannot run here.
+        InputError: no such backend or precision.
+    """
+    bundle = Bundle.open(path, sha256=sha256)
+    bundle.check()
+    wanted = list(bundle.manifest.sizes) if size is None else [choose_size(bundle, size)]
+    results = []
+    for each in wanted:
+        golden = next((g for g in bundle.manifest.golden if g.size == each), None)
+        if golden is None:
+            raise BundleError(
+                f"the bundle holds no golden outputs at {each[0]}x{each[1]}", fix="export it again"
+            )
+        runner, _ = open_runner(bundle, each, backend, precision)
+        try:
+            results.append(_verify_size(bundle, golden, runner))
+        finally:
+            runner.close()
+    return results
+
+
+def _verify_size(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verification:
+    tolerance = golden.tolerance.get(runner.precision)
+    if tolerance is None:
+        raise BundleError(
+            f"the bundle states no tolerance for {runner.precision}",
+            expected=f"one of {sorted(golden.tolerance)}",
+            fix="export that precision again, or verify another one",
+        )
+    data = _read_golden(bundle, golden)
+    found: Tensors = run_features(runner, _normalised(bundle, data["queries"]))
+    figures = [_sampled("features", name, found[name], data) for name in FEATURES]
+    shown = run_features(runner, _normalised(bundle, data["supports"]))
+    supports = run_support(runner, shown, data["masks"].astype(np.float32))
+    figures += [_sampled("support", name, supports[name], data) for name in SUPPORTS]
+    expected = data["logits"]
+    try:
+        logits = run_match(runner, found, supports)
+    except BackendError as error:
+        if "not finite" not in error.summary:
+            raise
+        logits = np.full(expected.shape, np.nan, np.float32)
+    if logits.shape != expected.shape:
+        raise BundleError(
+            "the golden logits are of another shape", expected=expected.shape, found=logits.shape
+        )
+    figures.append(_compare("match", "logits", logits, expected))
+    same = (logits[:, :, 1] > logits[:, :, 0]) == (expected[:, :, 1] > expected[:, :, 0])
+    return Verification(
+        golden.size, runner.backend, runner.precision, runner.device,
+        tuple(figures), tolerance, float(same.mean()),
+    )  # fmt: skip
+
+
+def _read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:
+    names = ["queries", "supports", "masks", "logits"]
+    names += [name + end for name in (*FEATURES, *SUPPORTS) for end in ("", "_index")]
+    try:
+        with np.load(io.BytesIO(bundle.read(golden.file)), allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{golden.file} does not hold golden outputs",
+            found=error,
+            fix="export the bundle again",
+        ) from error
+
+
+def _normalised(bundle: Bundle, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.stack([normalise(image, bundle.manifest.preprocessing) for image in images])
+
+
+def _sampled(graph: str, name: str, found: npt.NDArray[Any], data: Tensors) -> Figure:
+    index = data[f"{name}_index"]
+    if len(index) and (index.min() < 0 or index.max() >= found.size):
+        raise BundleError(
+            f"the golden {name} is of another shape",
+            expected=f"positions below {found.size}",
+            found=int(index.max()),
+            fix="export the bundle again",
+        )
+    return _compare(graph, name, found.reshape(-1)[index], data[name])
+
+
+def _compare(graph: str, name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Figure:
+    difference = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
+    spread = float(expected.std(dtype=np.float64))
+    if difference == 0:
+        return Figure(graph, name, 0.0, 0.0)
+    return Figure(graph, name, difference, difference / spread if spread > 0 else float("inf"))
