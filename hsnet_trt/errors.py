@@ -29,7 +29,9 @@ class HSNetError(Exception):
 
     def __str__(self) -> str:
         rows = [("expected", self.expected), ("found", self.found), ("fix", self.fix)]
-        return "\n".join([self.summary, *(f"  {name + ':':<10}{text}" for name, text in rows if text)])
+        return "\n".join(
+            [self.summary, *(f"  {name + ':':<10}{text}" for name, text in rows if text)]
+        )
 
 
 class CheckpointError(HSNetError):

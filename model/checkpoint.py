@@ -140,7 +140,9 @@ def _read(path: Path) -> dict[str, Any]:
             content = content[key]
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} is not a state_dict", expected="a dict of tensors", found=type(content).__name__
+            f"{path} is not a state_dict",
+            expected="a dict of tensors",
+            found=type(content).__name__,
         )
     return content
 

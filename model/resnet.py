@@ -110,6 +110,4 @@ class ResNet(nn.Module):
 def _shortcut(inplanes: int, planes: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and inplanes == planes:
         return None
-    return nn.Sequential(
-        nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes)
-    )
+    return nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))

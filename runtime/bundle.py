@@ -54,7 +54,9 @@ class Bundle:
                 fix="make one with `hsnet-trt export --checkpoint MODEL.pt --out BUNDLE`",
             ) from error
         if len(text) > _MANIFEST_LIMIT:
-            raise BundleError(f"{MANIFEST} is too large", expected=f"{_MANIFEST_LIMIT} bytes at most")
+            raise BundleError(
+                f"{MANIFEST} is too large", expected=f"{_MANIFEST_LIMIT} bytes at most"
+            )
         found = hashlib.sha256(text).hexdigest()
         if sha256 is not None and found != sha256.lower():
             raise BundleError(
@@ -145,7 +147,9 @@ class Bundle:
         return path
 
     def _check_presence(self) -> None:
-        used = [e.file for e in (*self.manifest.graphs, *self.manifest.engines, *self.manifest.golden)]
+        used = [
+            e.file for e in (*self.manifest.graphs, *self.manifest.engines, *self.manifest.golden)
+        ]
         for name in used:
             self._record(name)
         for name, record in self.manifest.files.items():
@@ -211,8 +215,10 @@ def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
         BundleError: `path` is something other than a bundle or an empty folder.
     """
     target = Path(path).absolute()
-    if target.exists() and not (target / MANIFEST).is_file() and (
-        not target.is_dir() or any(target.iterdir())
+    if (
+        target.exists()
+        and not (target / MANIFEST).is_file()
+        and (not target.is_dir() or any(target.iterdir()))
     ):
         raise BundleError(
             f"{target} is in the way",

@@ -211,7 +211,9 @@ def _record(kind: type[Record], data: Any, where: str) -> Record:
     if needed - data.keys() or data.keys() - fields.keys():
         raise _mistyped(where, f"the keys {sorted(fields)}", sorted(data))
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+    return kind(
+        **{name: _value(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    )
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -225,7 +227,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     elif origin is tuple and isinstance(value, list):
         inner = [args[0]] * len(value) if args[1:] == (...,) else list(args)
         if len(inner) == len(value):
-            return tuple(_value(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
+            return tuple(
+                _value(h, v, f"{where}[{i}]")
+                for i, (h, v) in enumerate(zip(inner, value, strict=True))
+            )
     elif origin is dict and isinstance(value, dict):
         return {key: _value(args[1], item, f"{where}[{key!r}]") for key, item in value.items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -1,0 +1,190 @@
+"""`export`: a PyTorch model in, a bundle of checked ONNX graphs out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+
+import onnx
+
+from hsnet_trt import __version__
+from hsnet_trt.errors import InputError
+from hsnet_trt.export.footprint import footprint
+from hsnet_trt.export.golden import golden
+from hsnet_trt.export.graphs import (
+    LOWERINGS,
+    OPSET,
+    export_features,
+    export_match,
+    export_support,
+)
+from hsnet_trt.export.lowering import Grid
+from hsnet_trt.export.parity import TOLERANCE, Reference, Run, check_parity, session
+from hsnet_trt.model.checkpoint import weights_sha256
+from hsnet_trt.model.hsnet import SMALLEST, HSNet
+from hsnet_trt.runtime.bundle import BundleWriter, write_bundle
+from hsnet_trt.runtime.manifest import (
+    GoldenFile,
+    GraphFile,
+    Manifest,
+    Model,
+    ParityFigure,
+    Preprocessing,
+    TensorSpec,
+    Variant,
+)
+
+LARGEST = 2048  # pixels a side; level 2 alone then correlates 2^32 pairs of positions
+
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+def export_bundle(
+    model: HSNet,
+    out: str | os.PathLike[str],
+    *,
+    sizes: Sequence[Grid] = ((400, 400),),
+    lowerings: Sequence[str] = ("conv2d",),
+    resize: str = "stretch",
+    trained: bool = True,
+    command: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> Manifest:
+    """Export the graphs `features`, `support` and `match`, check them, and write a bundle.
+
+    Args:
+        model: the network; it is not changed.
+        out: the bundle's folder; an older bundle there is replaced when the new one is whole.
+        sizes: (height, width) of the network's input, the default size first.
+        lowerings: forms of the center-pivot convolution, the default first.
+        resize: how photographs are brought to that size, "stretch" or "letterbox".
+        trained: False marks weights that show the pipeline only.
+        command: what made the bundle, to be kept in it.
+        progress: called before each step.
+
+    Returns:
+        the manifest, with the parity figures.
+
+    Raises:
+        InputError: a size, lowering or policy that is not there.
+        ExportError: an exported graph is not valid or not right. Nothing is written then.
+        BundleError: something other than a bundle lies at `out`.
+    """
+    sizes, lowerings = tuple(dict.fromkeys(sizes)), tuple(dict.fromkeys(lowerings))
+    _check_arguments(sizes, lowerings, resize)
+    facts = Model(
+        backbone=model.name,
+        weights_sha256=weights_sha256(model),
+        trained=trained,
+        layers=_three(model.backbone.layers),
+        channels=_three(model.backbone.channels),
+    )
+    steps = _Steps(progress, len(sizes) * (3 + 2 * len(lowerings)))
+    with write_bundle(out) as writer:
+        graphs: list[GraphFile] = []
+        figures: list[ParityFigure] = []
+        goldens: list[GoldenFile] = []
+        for size in sizes:
+            new = _Graphs(writer, facts, size, graphs)
+            steps.now(f"features {new.at}")
+            features = new.add("features", "", export_features(model, size, new.props))
+            steps.now(f"support {new.at}")
+            support = new.add("support", "", export_support(model, size, new.props))
+            steps.now(f"PyTorch's answers {new.at}")
+            reference = Reference(model, size)
+            for lowering in lowerings:
+                steps.now(f"match {new.at} {lowering}")
+                exported = export_match(model, size, lowering, new.props)
+                match = new.add("match", lowering, exported)
+                steps.now(f"parity {new.at} {lowering}")
+                runs = (features, support, match)
+                grows = graphs[-1].activation_bytes
+                figures += check_parity(reference, "fp32", lowering, runs, grows)
+            file = writer.add(f"golden/{new.at}.npz", golden(reference))
+            goldens.append(GoldenFile(size=size, file=file, tolerance=dict(TOLERANCE)))
+        manifest = Manifest(
+            model=facts,
+            preprocessing=Preprocessing(resize=resize),
+            sizes=sizes,
+            graphs=tuple(graphs),
+            golden=tuple(goldens),
+            parity=tuple(figures),
+            created_by=f"hsnet-trt {__version__}",
+            commands=(command,) if command else (),
+        )
+        writer.finish(manifest)
+    return dataclasses.replace(manifest, files=writer.files)
+
+
+class _Graphs:
+    """Adds the graphs of one size to the bundle."""
+
+    def __init__(
+        self, writer: BundleWriter, model: Model, size: Grid, entries: list[GraphFile]
+    ) -> None:
+        self.writer, self.size, self.entries = writer, size, entries
+        self.at = f"{size[0]}x{size[1]}"
+        self.props = {
+            "backbone": model.backbone,
+            "weights_sha256": model.weights_sha256,
+            "size": self.at,
+            "made_by": f"hsnet-trt {__version__}",
+        }
+
+    def add(self, graph: str, lowering: str, model: onnx.ModelProto) -> Run:
+        """Put the graph into the bundle; returns it as a function."""
+        content = model.SerializeToString()
+        name = "_".join(filter(None, [graph, self.at, "fp32", lowering]))
+        largest, activations = footprint(model)
+        self.entries.append(
+            GraphFile(
+                variant=Variant(graph, self.size, "fp32", lowering, "native" if lowering else ""),
+                file=self.writer.add(f"graphs/{name}.onnx", content),
+                opset=OPSET,
+                inputs=tuple(_spec(value) for value in model.graph.input),
+                outputs=tuple(_spec(value) for value in model.graph.output),
+                largest_tensor=largest,
+                activation_bytes=activations,
+            )
+        )
+        return session(content)
+
+
+class _Steps:
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.done, self.total = progress, 0, total
+
+    def now(self, what: str) -> None:
+        self.progress(what, self.done, self.total)
+        self.done += 1
+
+
+def _check_arguments(sizes: tuple[Grid, ...], lowerings: tuple[str, ...], resize: str) -> None:
+    for size in sizes:
+        if not all(SMALLEST <= extent <= LARGEST for extent in size):
+            raise InputError(
+                "the network cannot be exported at this size",
+                expected=f"{SMALLEST} to {LARGEST} pixels a side",
+                found=f"{size[0]}x{size[1]}",
+                fix="400 is what the paper uses",
+            )
+    unknown = [name for name in lowerings if name not in LOWERINGS]
+    if unknown or not sizes or not lowerings or resize not in ("stretch", "letterbox"):
+        raise InputError(
+            "the export was asked for a form that is not there",
+            expected=f"lowering {' | '.join(LOWERINGS)}, resize stretch | letterbox",
+            found=f"{unknown or lowerings}, {resize}, {len(sizes)} sizes",
+        )
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    dims = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+    return TensorSpec(value.name, kind.name, dims)
+
+
+def _three(values: Sequence[int]) -> tuple[int, int, int]:
+    first, second, third = values
+    return first, second, third

@@ -1,0 +1,95 @@
+"""How much memory a graph's activations take, and its largest tensor, as they grow with the batch.
+
+Counted on the ONNX graph, so that a profile can be refused before an engine is built, on a machine
+that has no onnx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+import onnx
+from onnx import shape_inference
+
+from hsnet_trt.runtime.manifest import Growth
+
+# They only name the same bytes anew.
+_VIEWS = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
+_TYPICAL = (4, 5)  # queries and supports at which the peak is looked for
+
+
+def footprint(model: onnx.ModelProto) -> tuple[Growth, Growth]:
+    """(elements of the largest tensor, bytes of the activations alive at the worst moment).
+
+    The peak counts every tensor from the node that makes it to the last that reads it. Fused
+    kernels need less; an engine's own workspace comes on top.
+    """
+    sizes = _sizes(model)
+    elements = {name: growth for name, (growth, _) in sizes.items()}
+    largest = max(elements.values(), key=lambda growth: growth.at(*_TYPICAL))
+    return largest, _peak(model, sizes)
+
+
+def _peak(model: onnx.ModelProto, sizes: dict[str, tuple[Growth, int]]) -> Growth:
+    home: dict[str, str] = {}  # the tensor whose bytes a view names
+    for node in model.graph.node:
+        if node.op_type in _VIEWS:
+            home[node.output[0]] = home.get(node.input[0], node.input[0])
+    last: dict[str, int] = {}
+    for index, node in enumerate(model.graph.node):
+        for name in node.input:
+            last[home.get(name, name)] = index
+    for value in model.graph.output:
+        last[home.get(value.name, value.name)] = len(model.graph.node)
+
+    def bytes_of(names: Iterable[str]) -> Growth:
+        known = [sizes[name] for name in names if name in sizes]
+        return Growth(
+            *(
+                sum(getattr(growth, part) * width for growth, width in known)
+                for part in ("constant", "per_query", "per_support", "per_pair")
+            )
+        )
+
+    alive = {value.name for value in model.graph.input}
+    peak = bytes_of(alive)
+    for index, node in enumerate(model.graph.node):
+        alive |= {name for name in node.output if name not in home}
+        now = bytes_of(alive)
+        if now.at(*_TYPICAL) > peak.at(*_TYPICAL):
+            peak = now
+        alive = {name for name in alive if last.get(name, -1) > index}
+    return peak
+
+
+def _sizes(model: onnx.ModelProto) -> dict[str, tuple[Growth, int]]:
+    """Every tensor's number of elements as a function of the batch, and its bytes per element."""
+    corners = {at: _shapes(model, *at) for at in ((1, 1), (2, 1), (1, 2), (2, 2))}
+    result = {}
+    for name, (at11, width) in corners[1, 1].items():
+        at21, at12, at22 = (corners[at][name][0] for at in ((2, 1), (1, 2), (2, 2)))
+        pair = at22 - at21 - at12 + at11
+        query, support = at21 - at11 - pair, at12 - at11 - pair
+        result[name] = (Growth(at11 - query - support - pair, query, support, pair), width)
+    return result
+
+
+def _shapes(model: onnx.ModelProto, queries: int, supports: int) -> dict[str, tuple[int, int]]:
+    """(elements, bytes per element) of every tensor whose shape inference finds."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    batch = {"N": queries, "B": queries, "S": supports}
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in batch:
+                dim.dim_value = batch[dim.dim_param]
+    inferred = shape_inference.infer_shapes(fixed, data_prop=True).graph
+    found = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        dims = [dim.dim_value for dim in tensor.shape.dim]
+        if dims and all(dims):
+            kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            found[value.name] = (prod(dims), kind.itemsize)
+    return found

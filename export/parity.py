@@ -1,0 +1,124 @@
+"""Is an exported graph right? ONNX Runtime against PyTorch, in float32 and in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnxruntime
+import torch
+
+from hsnet_trt.errors import ExportError
+from hsnet_trt.export.graphs import QUERY, SUPPORT
+from hsnet_trt.export.lowering import Grid
+from hsnet_trt.export.probe import Probe, normalise
+from hsnet_trt.model.hsnet import HSNet, Levels
+from hsnet_trt.runtime.manifest import Growth, ParityFigure
+
+# max|difference| of logits over their standard deviation. float32 arithmetic in another order
+# stays under 5e-5 on the reference weights of all backbones.
+TOLERANCE = {"fp32": 1e-3}
+BATCHES = ((1, 1), (2, 3), (3, 2))  # queries, supports; (1, 1) is always tried
+_MEMORY = 4 << 30  # bytes of activations; larger batches are left out
+
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def session(model: bytes) -> Run:
+    """An ONNX graph as a function from named arrays to named arrays, on the CPU."""
+    runner = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in runner.get_outputs()]
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, runner.run(names, inputs), strict=True))
+
+    return run
+
+
+class Reference:
+    """What PyTorch computes for three queries and three supports, in float32 and in float64."""
+
+    def __init__(self, model: HSNet, size: Grid) -> None:
+        self.probe = Probe.draw(size, queries=3, supports=3, seed=7)
+        self.float32 = _outputs(model, self.probe, torch.float32)
+        self.float64 = _outputs(model, self.probe, torch.float64)
+
+
+def check_parity(
+    reference: Reference,
+    precision: str,
+    lowering: str,
+    graphs: tuple[Run, Run, Run],
+    activation_bytes: Growth,
+) -> Iterator[ParityFigure]:
+    """Run `features`, `support` and `match` one after the other, as the runtime does, and compare.
+
+    Yields:
+        the figures, for several B and S.
+
+    Raises:
+        ExportError: a difference above `TOLERANCE`, with the figures.
+    """
+    features, support, match = graphs
+    probe = reference.probe
+    for queries, supports in BATCHES:
+        if queries * supports > 1 and activation_bytes.at(queries, supports) > _MEMORY:
+            continue
+        query = features({"image": normalise(probe.queries[:queries]).numpy()})
+        encoded = features({"image": normalise(probe.supports[:supports]).numpy()})
+        encoded = support({**encoded, "mask": probe.masks[:supports].astype(np.float32)})
+        found = match({**query, **encoded})["logits"]
+        for name, outputs in (("float32", reference.float32), ("float64", reference.float64)):
+            expected = outputs["logits"][:queries, :supports]
+            figure = ParityFigure(
+                size=(probe.masks.shape[1], probe.masks.shape[2]),
+                precision=precision,
+                lowering=lowering,
+                against=f"torch-{name}",
+                queries=queries,
+                supports=supports,
+                max_difference=float(np.abs(found - expected).max()),
+                logits_std=float(expected.std()),
+            )
+            _judge(figure)
+            yield figure
+
+
+def _outputs(model: HSNet, probe: Probe, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """`f2`.. of the queries, `s2`.. of the supports and `logits` [3,3,2,h,w], computed in `dtype`."""
+    exact = copy.deepcopy(model).eval().to(dtype)
+    queries, supports = (normalise(x).to(dtype) for x in (probe.queries, probe.supports))
+    masks = torch.from_numpy(probe.masks).to(dtype)
+    with torch.no_grad():
+        query = exact.features(queries)
+        encoded = exact.support(exact.features(supports), masks)
+        logits = [
+            # Pair by pair: one pair at 400 x 400 takes half a gigabyte in float64.
+            exact.match(_one(query, b), _one(encoded, s), (masks.shape[1], masks.shape[2]))
+            for b in range(len(queries))
+            for s in range(len(supports))
+        ]
+    together = torch.cat(logits).flatten(0, 1).unflatten(0, (len(queries), len(supports)))
+    names = (*QUERY, *SUPPORT, "logits")
+    return {
+        name: value.numpy() for name, value in zip(names, (*query, *encoded, together), strict=True)
+    }
+
+
+def _one(levels: Levels, index: int) -> Levels:
+    level2, level3, level4 = (level[index : index + 1] for level in levels)
+    return level2, level3, level4
+
+
+def _judge(figure: ParityFigure) -> None:
+    allowed = TOLERANCE[figure.precision] * figure.logits_std
+    if not figure.max_difference <= allowed:  # NaN is out of tolerance, too
+        raise ExportError(
+            f"the exported {figure.lowering} graphs do not compute what the model does",
+            expected=f"max|difference| of logits to {figure.against} of at most {allowed:.3g}"
+            f" (logits std {figure.logits_std:.3g})",
+            found=f"{figure.max_difference:.3g} for {figure.queries} queries and"
+            f" {figure.supports} supports at {figure.size[0]}x{figure.size[1]}",
+            fix="nothing was written; weights with non-finite or huge values can cause this",
+        )
