@@ -65,9 +65,9 @@ def build_engine(
     """
     from rich.console import Console
 
-    from hsnet_trt.export.build_engine import BuilderOptions
     from hsnet_trt.export.build_engine import build_engine as build
     from hsnet_trt.export.build_progress import BuildProgress
+    from hsnet_trt.export.builder_options import BuilderOptions
     from hsnet_trt.export.profiles import parse_bytes, parse_size
 
     options = BuilderOptions(

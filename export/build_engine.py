@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsnet_trt.errors import BuildError, InputError
+from hsnet_trt.errors import BuildError
+from hsnet_trt.export.builder_options import COMPATIBILITY, BuilderOptions, check_options
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
-from hsnet_trt.export.flavours import TITLES, choose_flavour
+from hsnet_trt.export.flavours import choose_flavour
 from hsnet_trt.export.profiles import Weighed, check_profiles, parse_range, profile_of
 from hsnet_trt.export.targets import AMPERE_PLUS, TENSORRT_RTX, Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, describe, write_bundle
@@ -27,37 +28,6 @@ from hsnet_trt.runtime.machine import find_driver, platform_tag
 from hsnet_trt.runtime.manifest import EngineFile, GraphFile, ProfileRange, Variant
 
 GRAPHS = ("features", "support", "match")
-PRECISIONS = ("fp32", "fp16", "int8")
-# The names users give and TensorRT's `HardwareCompatibilityLevel`.
-COMPATIBILITY = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
-
-
-@dataclass(frozen=True)
-class BuilderOptions:
-    """What the builder may be told; None and False leave TensorRT's own choice.
-
-    TensorRT's pages "The Timing Cache", "Version Compatibility" and "Hardware Compatibility"
-    describe the three options of those names; TensorRT for RTX has none of them.
-    """
-
-    workspace: int | None = None  # bytes a layer may use while it is tried and run
-    timing_cache: Path | None = None  # read where it exists, and written back
-    version_compatible: bool = False
-    hardware_compatible: str | None = None  # a key of COMPATIBILITY
-    level: int | None = None  # 0 (fast build) to 5 (fast engine)
-    tf32: bool = False  # lets FP32 products and convolutions round to TF32
-    verbose: bool = False
-
-    def arguments(self) -> list[str]:
-        """The same options on a command line, without `verbose`, which changes nothing."""
-        told = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            option = f"--{field.name.replace('_', '-')}"
-            if field.name == "verbose" or value is None or value is False:
-                continue
-            told += [option] if value is True else [option, str(value)]
-        return told
 
 
 def build_engine(
@@ -91,7 +61,7 @@ def build_engine(
         supports: range of S (classes x shots matched at once).
         flavour: auto, tensorrt or tensorrt_rtx.
         lowering: conv2d or conv3d for `match`; by default the first that was exported.
-        options: see `BuilderOptions`.
+        options: see `builder_options.BuilderOptions`.
         on_event: called with progress events; `build_progress.BuildProgress` shows them.
         command: the command line to record in the manifest; by default it is put together.
 
@@ -107,7 +77,7 @@ def build_engine(
     driver = find_driver()
     goal = find_target(target, driver)
     chosen = choose_flavour(goal, flavour, driver)
-    _check_options(precision, options, chosen, goal)
+    check_options(precision, options, chosen, goal)
     graphs = _choose_graphs(source, sizes or source.manifest.sizes, precision, lowering)
     for size in dict.fromkeys(g.variant.size for g in graphs):
         weighed = [
@@ -246,39 +216,6 @@ def engine_name(variant: Variant, target: str, flavour: str) -> str:
 def record_name(engine: str) -> str:
     """Where the record of how an engine was built lies: layers, I/O and memory, as JSON."""
     return engine.removesuffix(".engine") + ".json"
-
-
-def _check_options(precision: str, options: BuilderOptions, flavour: str, target: Target) -> None:
-    if precision not in PRECISIONS:
-        raise InputError(
-            "there is no such precision", expected=", ".join(PRECISIONS), found=repr(precision)
-        )
-    if options.level is not None and not 0 <= options.level <= 5:
-        raise InputError("the builder has no such level", expected="0 to 5", found=options.level)
-    if options.workspace is not None and options.workspace <= 0:
-        raise InputError("the workspace must be above zero", found=options.workspace)
-    if options.hardware_compatible not in (None, *COMPATIBILITY):
-        raise InputError(
-            "there is no such hardware compatibility",
-            expected=", ".join(COMPATIBILITY),
-            found=repr(options.hardware_compatible),
-        )
-    asked = {
-        "--timing-cache": (options.timing_cache, "leave it out: nothing is timed at build time"),
-        "--version-compatible": (
-            options.version_compatible,
-            "leave it out, and build again per version",
-        ),
-        "--hardware-compatible": (options.hardware_compatible, "use `--target portable` instead"),
-    }
-    for option, (given, fix) in asked.items():
-        if given and flavour == TENSORRT_RTX:
-            raise InputError(f"{TITLES[flavour]} has no {option}", fix=fix)
-    if options.hardware_compatible and target.jetson:
-        raise InputError(
-            "engines for a Jetson cannot be hardware-compatible",
-            fix="leave out --hardware-compatible",
-        )
 
 
 def _choose_graphs(

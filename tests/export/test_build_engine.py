@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from hsnet_trt.errors import BuildError, BundleError, HSNetError, InputError
-from hsnet_trt.export.build_engine import BuilderOptions, build_engine, record_name
+from hsnet_trt.export.build_engine import build_engine, record_name
+from hsnet_trt.export.builder_options import BuilderOptions
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.manifest import Growth, ProfileRange
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hsnet_trt.errors import BuildError, InputError
-from hsnet_trt.export.build_engine import BuilderOptions, build_engine
+from hsnet_trt.export.build_engine import build_engine
+from hsnet_trt.export.builder_options import BuilderOptions
 from hsnet_trt.runtime.machine import Driver, Gpu
 
 sys.path.insert(0, str(Path(__file__).parent))
