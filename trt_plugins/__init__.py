@@ -1,1 +1,1 @@
-"""The correlation op of HSNet: one definition, judged in NumPy, run by ONNX Runtime and TensorRT."""
+"""The correlation op of HSNet: defined once, for NumPy, ONNX Runtime and TensorRT."""

@@ -1,9 +1,9 @@
 """``hsnet::HyperCorrelation`` in ONNX: schema, node, and a model-local function of native ops.
 
-A model that carries the function runs everywhere: ONNX Runtime and TensorRT expand it, and
-TensorRT 10.15 and later (and TensorRT for RTX) take a registered plugin in its place when the parser
-has ``ENABLE_PLUGIN_OVERRIDE``. For TensorRT 10.3 to 10.14, ``drop_function`` leaves the bare op for
-the plugin, and ``inline_function`` leaves native ops and nothing else.
+A model that carries the function runs everywhere: ONNX Runtime and TensorRT expand it. TensorRT
+10.15 and later (and TensorRT for RTX) take a registered plugin in its place when the parser has
+``ENABLE_PLUGIN_OVERRIDE``. For TensorRT 10.3 to 10.14, ``drop_function`` leaves the bare op for the
+plugin, and ``inline_function`` leaves native ops and nothing else.
 
 ``onnx`` is imported by the functions that need it.
 """
@@ -136,7 +136,7 @@ def correlation_schema() -> Any:
 
 
 def correlation_node(
-    query: str, support: str, full: str, pruned: str, sizes: CorrelationSizes, name: str = OP
+    query: str, support: str, full: str, pruned: str, sizes: CorrelationSizes, *, name: str = OP
 ) -> onnx.NodeProto:
     """Return a node that reads and writes the tensors of these names."""
     from onnx import helper

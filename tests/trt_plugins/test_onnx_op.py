@@ -62,6 +62,7 @@ def run(model: onnx.ModelProto, query: Any, support: Any) -> list[Any]:
     dtype=st.sampled_from(onnx_op.DTYPES),
 )
 def test_the_function_is_the_reference(
+    *,
     seed: int,
     shape: tuple[int, int, int, int],
     spatial: tuple[int, int, int, int],

@@ -103,7 +103,8 @@ Problem problem_of(int32_t const* sizes)
 
 // sizes: batch, supports, layers, channels, query_h, query_w, support_h, support_w, stride.
 // Returns the workspace's bytes; plan receives query_pitch, support_pitch and the offsets of the six
-// parts, the grids (x, y, z, threads) of prepare, gather, correlate, and whether tiles are large.
+// parts, the grids (x, y, z, threads) of prepare, gather, correlate, whether tiles are large, and the
+// bytes of the kernels' parameter.
 extern "C" int64_t hsnet_plan(int32_t const* sizes, int element_size, int multiprocessors, int64_t* plan)
 {
     Problem p = problem_of(sizes);
@@ -127,6 +128,7 @@ extern "C" int64_t hsnet_plan(int32_t const* sizes, int element_size, int multip
         plan[at++] = grid.threads;
     }
     plan[at++] = large ? 1 : 0;
+    plan[at++] = sizeof(Problem);
     return static_cast<int64_t>(bytes);
 }
 

@@ -1,0 +1,204 @@
+"""The CUDA kernels' own source, run on the CPU thread by thread, against NumPy in float64.
+
+Architectures differ in their inner product: 700 multiplies halves without tensor cores, 750 with
+the smaller instruction and plain copies, 800 with asynchronous copies and floats as three TF32
+products, 890 floats without tensor cores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+from correlation_cases import blob, features
+from emulated import EmulatedKernels, compiler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsnet_trt.trt_plugins.plan import Plan, Problem
+from hsnet_trt.trt_plugins.reference import hyper_correlation
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+
+pytestmark = [
+    pytest.mark.skipif(compiler() is None, reason="no C++ compiler to emulate the kernels with"),
+    pytest.mark.xdist_group("emulated_kernels"),
+]
+
+TOLERANCE = {"float16": 6e-4, "float32": 6e-7}  # rounding to FP16 alone is 2.4e-4 near 1
+LIBRARIES: dict[int, EmulatedKernels] = {}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tmp_path_factory.mktemp("emulated")
+
+
+def kernels(architecture: int, folder: Any) -> EmulatedKernels:
+    if architecture not in LIBRARIES:
+        LIBRARIES[architecture] = EmulatedKernels(architecture, folder)
+    return LIBRARIES[architecture]
+
+
+def check(
+    library: EmulatedKernels, query: Any, support: Any, sizes: CorrelationSizes, **how: Any
+) -> None:
+    full, pruned, columns = library.run(query, support, sizes, **how)
+    wanted_full, wanted_pruned = hyper_correlation(query, support, sizes)
+    tolerance = TOLERANCE[query.dtype.name]
+    np.testing.assert_allclose(full, wanted_full, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(pruned, wanted_pruned, rtol=0, atol=tolerance)
+    assert columns == int((support != 0).any(axis=2).sum()), "a zero column was multiplied"
+    assert not np.signbit(full).any(), "zeros are positive"
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("architecture", [700, 750, 800, 890])
+def test_every_inner_product_is_the_reference(
+    architecture: int, dtype: str, large: bool, folder: Any
+) -> None:
+    # Several tiles in both directions, channels that fill no stage, images and layers to confuse.
+    sizes = CorrelationSizes(13, 11, 12, 13, 2)
+    query, support = features(architecture, (1, 2, 2, 83), sizes, dtype, blob(sizes, 0.6))
+    check(kernels(architecture, folder), query, support, sizes, large=large)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    shape=st.tuples(*[st.integers(1, 2)] * 3, st.sampled_from([1, 8, 13, 32, 40])),
+    spatial=st.tuples(*[st.integers(1, 13)] * 4),
+    stride=st.integers(1, 4),
+    area=st.sampled_from([None, 0.0, 0.001, 0.1, 0.4]),
+    dtype=st.sampled_from(["float16", "float32"]),
+    large=st.booleans(),
+)
+def test_any_size_and_mask(
+    *,
+    folder: Any,
+    seed: int,
+    shape: tuple[int, int, int, int],
+    spatial: tuple[int, int, int, int],
+    stride: int,
+    area: float | None,
+    dtype: str,
+    large: bool,
+) -> None:
+    sizes = CorrelationSizes(*spatial, stride)
+    mask = None if area is None else blob(sizes, area)
+    query, support = features(seed, shape, sizes, dtype, mask)
+    check(kernels(800, folder), query, support, sizes, large=large, seed=seed)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_scattered_columns_leave_wide_gaps(dtype: str, folder: Any) -> None:
+    # Windows without a column, tiles that span several windows, and a last tile of one column.
+    sizes = CorrelationSizes(6, 11, 24, 31, 3)
+    mask = np.zeros(sizes.support_positions, np.bool_)
+    mask[np.random.default_rng(0).permutation(mask.size)[:60]] = True
+    mask[200:450] = False
+    mask[[3, 700, 740, 741, 742, 743]] = True
+    query, support = features(2, (1, 1, 2, 16), sizes, dtype, mask)
+    for large in (False, True):
+        check(kernels(800, folder), query, support, sizes, large=large)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_aligned_and_dense_inputs_are_read_where_they_are(dtype: str, folder: Any) -> None:
+    sizes = CorrelationSizes(12, 12, 8, 10, 2)
+    query, support = features(3, (1, 1, 2, 48), sizes, dtype)
+    assert Plan.of(sizes, query.shape, support.shape, query.itemsize).parts()["packed_query"] == 0
+    check(kernels(800, folder), query, support, sizes, large=False)
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_skipping_changes_no_bit(dtype: str, large: bool, folder: Any) -> None:
+    sizes = CorrelationSizes(9, 10, 14, 15, 2)
+    mask = blob(sizes, 0.3)
+    query, dense = features(4, (1, 1, 2, 40), sizes, dtype)
+    masked = np.where(mask, dense, np.zeros_like(dense))
+    everything, _, _ = kernels(800, folder).run(query, dense, sizes, large=large)
+    skipping, _, columns = kernels(800, folder).run(query, masked, sizes, large=large)
+    assert columns == 2 * mask.sum()
+    kept = mask.reshape(sizes.support_h, sizes.support_w)
+    np.testing.assert_array_equal(skipping[..., kept], everything[..., kept])
+    assert not skipping[..., ~kept].any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("scale", [1e-4, 60.0, 4e3])
+def test_small_and_large_norms(dtype: str, scale: float, folder: Any) -> None:
+    # 64 channels of 4e3: the sum of squares is 1e9, far beyond FP16.
+    sizes = CorrelationSizes(4, 5, 6, 5, 1)
+    query, support = features(5, (1, 1, 1, 64), sizes, dtype)
+    check(kernels(800, folder), query * query.dtype.type(scale), support, sizes, large=False)
+
+
+def test_huge_floats_stay_within_single_precision(folder: Any) -> None:
+    sizes = CorrelationSizes(4, 5, 6, 5, 1)
+    query, support = features(6, (1, 1, 1, 64), sizes, "float32")
+    for scale in (1e17, 1e-17):
+        check(kernels(800, folder), query * np.float32(scale), support, sizes, large=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_nan_stays_in_its_row_and_column(dtype: str, folder: Any) -> None:
+    sizes = CorrelationSizes(4, 5, 5, 6, 1)
+    query, support = features(7, (1, 1, 1, 24), sizes, dtype, blob(sizes, 0.4))
+    column = int(np.flatnonzero((support[0, 0] != 0).any(axis=0))[2])
+    query[0, 0, 5, 3] = np.nan
+    support[0, 0, 1, column] = np.nan
+    full, pruned, _ = kernels(800, folder).run(query, support, sizes, large=False)
+    found = np.isnan(full.reshape(20, 30))
+    expected = np.zeros_like(found)
+    expected[3, (support[0, 0] != 0).any(axis=0)] = True
+    expected[:, column] = True
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.isnan(pruned.reshape(30, 20)), expected.T)
+
+
+def test_negative_zero_counts_as_zero(folder: Any) -> None:
+    sizes = CorrelationSizes(3, 3, 4, 4, 2)
+    query, support = features(8, (1, 1, 1, 8), sizes, "float16", blob(sizes, 0.3))
+    support[support == 0] = -0.0
+    check(kernels(800, folder), query, support, sizes, large=False)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_of_warps_does_not_matter(seed: int, folder: Any) -> None:
+    # Copies land as late and other warps run as far ahead as barriers allow: a missing one shows.
+    sizes = CorrelationSizes(12, 12, 13, 12, 4)
+    query, support = features(9, (1, 1, 1, 200), sizes, "float16", blob(sizes, 0.5))
+    check(kernels(800, folder), query, support, sizes, large=True, seed=seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 50), st.integers(1, 23), st.integers(1, 2048)),
+    spatial=st.tuples(*[st.integers(1, 60)] * 4),
+    stride=st.integers(1, 4),
+    element=st.sampled_from([2, 4]),
+    multiprocessors=st.integers(1, 200),
+)
+def test_the_plan_in_python_is_the_plan_in_cpp(
+    *,
+    folder: Any,
+    shape: tuple[int, int, int, int],
+    spatial: tuple[int, int, int, int],
+    stride: int,
+    element: int,
+    multiprocessors: int,
+) -> None:
+    plan = Plan(CorrelationSizes(*spatial, stride), *shape, element)
+    size, figures = kernels(800, folder).plan(plan.sizes, shape, element, multiprocessors)
+    problem = plan.problem(0, 0, 0, 0, 4096)
+    starts = [getattr(problem, name) - 4096 for name in plan.parts()]
+    expected = [plan.query_pitch, plan.support_pitch, *starts]
+    for launch in plan.launches(multiprocessors):
+        expected += [*launch.grid, launch.threads]
+    expected += [int(plan.uses_large_tiles(multiprocessors)), ctypes.sizeof(Problem)]
+    assert size == plan.workspace_bytes
+    assert figures[: len(expected)] == expected

@@ -1,0 +1,168 @@
+"""What a call of the kernels is: the parameter they take, their workspace and their grids.
+
+The same page as ``kernels/plan.h``, which the C++ plugin reads; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+
+COLUMNS_PER_BLOCK = 32
+ROW_GROUPS = 16
+GATHER_ROWS = 64
+GATHER_THREADS = 256
+LARGE_TILE, LARGE_THREADS = 128, 256
+SMALL_TILE, SMALL_THREADS = 64, 128
+ROW_BYTES = 16  # of one asynchronous copy: rows in the workspace start on it
+PART_BYTES = 256  # parts of the workspace start on it
+
+
+class Problem(ctypes.Structure):
+    """The kernels' one parameter (``hsnet::Problem``). Pointers are device addresses."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("query", "support", "full", "pruned")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("packed_query", "packed_support", "inverse_norm", "positions")
+        ),
+        *((name, ctypes.c_void_p) for name in ("counts", "flags")),
+        *((name, ctypes.c_int32) for name in ("batch", "supports", "layers", "channels")),
+        *((name, ctypes.c_int32) for name in ("query_h", "query_w", "support_h", "support_w")),
+        *((name, ctypes.c_int32) for name in ("stride", "query_pitch", "support_pitch")),
+    )
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel: its name, its grid (x, y, z) and the threads of a block."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a call but its addresses.
+
+    Args:
+        sizes: the op's attributes.
+        batch, supports, layers, channels: B, S, L and C.
+        element_size: bytes of an element: 2 for FP16, 4 for FP32.
+    """
+
+    sizes: CorrelationSizes
+    batch: int
+    supports: int
+    layers: int
+    channels: int
+    element_size: int
+
+    @classmethod
+    def of(
+        cls,
+        sizes: CorrelationSizes,
+        query: Sequence[int],
+        support: Sequence[int],
+        element_size: int,
+    ) -> Plan:
+        """Plan for inputs of these shapes.
+
+        Raises:
+            InputError: the shapes do not fit.
+        """
+        sizes.output_shapes(query, support)
+        return cls(sizes, query[0], support[0], query[1], query[2], element_size)
+
+    @property
+    def query_pitch(self) -> int:
+        """Elements from one packed query row to the next."""
+        return _round_up(self.sizes.query_positions, ROW_BYTES // self.element_size)
+
+    @property
+    def support_pitch(self) -> int:
+        """Elements from one packed support row to the next."""
+        return _round_up(self.sizes.support_positions, ROW_BYTES // self.element_size)
+
+    def parts(self) -> dict[str, int]:
+        """Return the bytes of each part of the workspace, in order."""
+        sizes = self.sizes
+        query_rows, support_rows = self.batch * self.layers, self.supports * self.layers
+        row = self.channels * self.element_size
+        aligned = sizes.query_positions == self.query_pitch
+        return {
+            "packed_query": 0 if aligned else query_rows * row * self.query_pitch,
+            "packed_support": support_rows * row * self.support_pitch,
+            "inverse_norm": query_rows * sizes.query_positions * 4,
+            "positions": support_rows * sizes.support_positions * 4,
+            "counts": support_rows * 4,
+            "flags": support_rows * sizes.support_positions,
+        }
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of scratch memory that a call needs; nothing in it is kept between calls."""
+        return sum(_round_up(size, PART_BYTES) for size in self.parts().values())
+
+    def problem(
+        self, query: int, support: int, full: int, pruned: int, workspace: int
+    ) -> Problem:
+        """Return the kernels' parameter for these device addresses (multiples of 16)."""
+        addresses, at = {}, workspace
+        for name, size in self.parts().items():
+            addresses[name] = at
+            at += _round_up(size, PART_BYTES)
+        return Problem(
+            query=query,
+            support=support,
+            full=full,
+            pruned=pruned,
+            batch=self.batch,
+            supports=self.supports,
+            layers=self.layers,
+            channels=self.channels,
+            query_pitch=self.query_pitch,
+            support_pitch=self.support_pitch,
+            **addresses,
+            **self.sizes.attributes(),
+        )
+
+    def uses_large_tiles(self, multiprocessors: int) -> bool:
+        """Whether large tiles are enough to keep every multiprocessor busy."""
+        x, y, z = self._tiles(LARGE_TILE)
+        return x * y * z >= multiprocessors
+
+    def launches(self, multiprocessors: int) -> list[Launch]:
+        """Return the three kernels of a call, in order."""
+        suffix = "f16" if self.element_size == 2 else "f32"
+        columns = _ceil_div(self.query_pitch, COLUMNS_PER_BLOCK) * self.layers * self.batch
+        columns += _ceil_div(self.support_pitch, COLUMNS_PER_BLOCK) * self.layers * self.supports
+        rows = _ceil_div(self.channels, GATHER_ROWS)
+        large = self.uses_large_tiles(multiprocessors)
+        return [
+            Launch(f"hsnet_prepare_{suffix}", (columns, 1, 1), COLUMNS_PER_BLOCK * ROW_GROUPS),
+            Launch(f"hsnet_gather_{suffix}", (rows, self.layers, self.supports), GATHER_THREADS),
+            Launch(
+                f"hsnet_correlate_{'large' if large else 'small'}_{suffix}",
+                self._tiles(LARGE_TILE if large else SMALL_TILE),
+                LARGE_THREADS if large else SMALL_THREADS,
+            ),
+        ]
+
+    def _tiles(self, tile: int) -> tuple[int, int, int]:
+        rows = _ceil_div(self.sizes.query_positions, tile)
+        columns = _ceil_div(self.sizes.support_positions, tile)
+        return rows * columns, self.layers, self.batch * self.supports
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _round_up(a: int, b: int) -> int:
+    return _ceil_div(a, b) * b
