@@ -1,0 +1,38 @@
+#include "launch.h"
+
+#include "../kernels/correlation.cu"
+
+namespace hsnet
+{
+namespace
+{
+
+template <class Kernel>
+cudaError_t start(Kernel kernel, Grid grid, Problem const& p, cudaStream_t stream)
+{
+    kernel<<<dim3(grid.x, grid.y, grid.z), grid.threads, 0, stream>>>(p);
+    return cudaPeekAtLastError();
+}
+
+} // namespace
+
+cudaError_t launch(Problem p, bool half, int multiprocessors, void* workspace, cudaStream_t stream)
+{
+    lay_out(p, half ? 2 : 4, workspace);
+    bool const large = use_large_tiles(p, multiprocessors);
+    cudaError_t error = start(half ? hsnet_prepare_f16 : hsnet_prepare_f32, prepare_grid(p), p, stream);
+    if (error != cudaSuccess)
+    {
+        return error;
+    }
+    error = start(half ? hsnet_gather_f16 : hsnet_gather_f32, gather_grid(p), p, stream);
+    if (error != cudaSuccess)
+    {
+        return error;
+    }
+    auto* const large_kernel = half ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32;
+    auto* const small_kernel = half ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32;
+    return start(large ? large_kernel : small_kernel, correlate_grid(p, large), p, stream);
+}
+
+} // namespace hsnet
