@@ -148,7 +148,7 @@ class _Builder:
     ) -> EngineFile:
         """Build one engine into the bundle that is being written."""
         self.on_event(
-            {"event": "engine", "label": describe(graph), "number": number, "total": total}
+            {"event": "engine", "label": describe(graph).strip(), "number": number, "total": total}
         )
         name = engine_name(graph.variant, self.target.name, self.flavour)
         (writer.path / name).parent.mkdir(exist_ok=True)
@@ -209,7 +209,8 @@ class _Builder:
 def engine_name(variant: Variant, target: str, flavour: str) -> str:
     """Where an engine lies in its bundle."""
     v = variant
-    form = f"{v.graph}_{v.size[0]}x{v.size[1]}_{v.precision}_{v.lowering}_{v.correlation}"
+    size = f"{v.size[0]}x{v.size[1]}"
+    form = "_".join(filter(None, (v.graph, size, v.precision, v.lowering, v.correlation)))
     return f"engines/{form}.{target}.{flavour}.engine"
 
 
@@ -221,18 +222,15 @@ def record_name(engine: str) -> str:
 def _choose_graphs(
     bundle: Bundle, sizes: Sequence[tuple[int, int]], precision: str, lowering: str | None
 ) -> list[GraphFile]:
-    """The three graphs of each size; only `match` holds what a lowering changes."""
-    return [
-        bundle.graph(
-            name,
-            size,
-            precision,
-            lowering=lowering if name == "match" else None,
-            correlation="native",
+    """The three graphs of each size; only `match` comes in several forms."""
+    chosen = []
+    for size in dict.fromkeys(sizes):
+        for name in GRAPHS[:-1]:
+            chosen.append(bundle.graph(name, size, precision))
+        chosen.append(
+            bundle.graph(GRAPHS[-1], size, precision, lowering=lowering, correlation="native")
         )
-        for size in dict.fromkeys(sizes)
-        for name in GRAPHS
-    ]
+    return chosen
 
 
 def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:

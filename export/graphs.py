@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.lowering import Grid, normalized
+from hsnet_trt.export.lowering import Grid, interpolation, normalized
 from hsnet_trt.export.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.lowering_conv3d import MatchConv3d
-from hsnet_trt.model.correlation import mask_features
 from hsnet_trt.model.hsnet import HSNet
 
 OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
@@ -48,17 +47,27 @@ class Features(nn.Module):
 
 
 class Support(nn.Module):
-    """`HSNet.support` for one size: masking and normalising, no weights."""
+    """`HSNet.support` for one size: masking and normalising.
+
+    The mask is resized by products with constant matrices. Coordinates computed in float32 can
+    leave 1e-6 of the mask at a position that should be outside it, which normalising then blows up
+    to a whole feature; so every backend gets the same, exact zeros.
+    """
 
     def __init__(self, model: HSNet, size: Grid) -> None:
         super().__init__()
-        self.grids = model.grids(size)
+        for level, grid in zip(LEVELS, model.grids(size), strict=True):
+            rows, columns = (interpolation(*pair) for pair in zip(size, grid, strict=True))
+            self.register_buffer(f"rows{level}", torch.from_numpy(rows).float())
+            self.register_buffer(f"columns{level}", torch.from_numpy(columns.T.copy()).float())
 
     def forward(self, f2: Tensor, f3: Tensor, f4: Tensor, mask: Tensor) -> list[Tensor]:
-        return [
-            normalized(mask_features(level, mask, grid))
-            for level, grid in zip((f2, f3, f4), self.grids, strict=True)
-        ]
+        encoded = []
+        for level, features in zip(LEVELS, (f2, f3, f4), strict=True):
+            rows, columns = self.get_buffer(f"rows{level}"), self.get_buffer(f"columns{level}")
+            small = torch.matmul(torch.matmul(rows, mask), columns)
+            encoded.append(normalized(features * small.flatten(1)[:, None, None, :]))
+        return encoded
 
 
 def export_features(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:

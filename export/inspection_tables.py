@@ -61,7 +61,7 @@ def _graphs(report: Report, manifest: Report) -> Table:
             v["graph"],
             _size(v["size"]),
             v["precision"],
-            f"{v['lowering']} {v['correlation']}",
+            _form(v),
             str(graph["opset"]),
             _tensors(graph["inputs"]),
             _tensors(graph["outputs"]),
@@ -74,7 +74,7 @@ def _networks(report: Report, manifest: Report) -> Iterator[RenderableType]:
     for graph, found in zip(manifest["graphs"], report["graphs"], strict=True):
         v = graph["variant"]
         name = (
-            f"{v['graph']} {_size(v['size'])} {v['precision']} {v['lowering']} {v['correlation']}"
+            f"{v['graph']} {_size(v['size'])} {v['precision']} {_form(v)}".strip()
         )
         if "network" not in found:
             yield Text(f"layers of {name} not shown: {found['network_missing']}", style="dim")
@@ -190,6 +190,10 @@ def _tensors(specs: list[Report]) -> str:
     return "\n".join(
         f"{t['name']} {t['dtype']} {'x'.join(str(d) for d in t['shape'])}" for t in specs
     )
+
+
+def _form(variant: Report) -> str:
+    return f"{variant['lowering']} {variant['correlation']}".strip()
 
 
 def _size(size: Any) -> str:

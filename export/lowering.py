@@ -8,6 +8,7 @@ overflow in float16.
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor, nn
 
 from hsnet_trt.model.correlation import EPSILON
@@ -18,10 +19,33 @@ Grid = tuple[int, int]
 
 
 def normalized(features: Tensor) -> Tensor:
-    """Divide [..., C, n] by the L2 norm over C plus `EPSILON`; plain ops that every parser takes."""
+    """Divide [..., C, n] by the L2 norm over C plus `EPSILON`, in ops that every parser takes."""
     x = features.float()
     norm = (x * x).sum(dim=-2, keepdim=True).sqrt()
     return (x / (norm + EPSILON)).to(features.dtype)
+
+
+def interpolation(extent: int, positions: int, shift: float = 0.0) -> np.ndarray:
+    """Bilinear resizing with aligned corners along one axis, as a float64 matrix.
+
+    Args:
+        extent: pixels there are.
+        positions: pixels wanted.
+        shift: moves every position by so many pixels.
+
+    Returns:
+        [positions, extent], rows summing to 1. Where a position falls on a pixel the row is exactly
+        that pixel, which coordinates computed in float32 miss.
+    """
+    steps = np.arange(positions) * (extent - 1)
+    low, rest = np.divmod(steps, max(positions - 1, 1))
+    at = np.clip(low + rest / max(positions - 1, 1) + shift, 0, extent - 1)
+    low = np.floor(at).astype(np.int64)
+    matrix = np.zeros((positions, extent))
+    rows = np.arange(positions)
+    matrix[rows, np.minimum(low + 1, extent - 1)] = at - low
+    matrix[rows, low] += 1 - (at - low)
+    return matrix
 
 
 def keep(support: Tensor, grid: Grid, stride: int) -> Tensor:
@@ -45,7 +69,9 @@ class GroupNormRelu(nn.Module):
         super().__init__()
         self.channel, self.eps = channel, norm.eps
         self.shape = (GROUPS, norm.num_channels // GROUPS)
-        self.inner, self.outer = list(range(channel + 1, ndim + 1)), list(range(1, channel))
+        # Step by step, the innermost first: one float32 sum over a million elements costs three
+        # digits in ONNX Runtime.
+        self.steps = [[ndim], list(range(channel + 1, ndim)), list(range(1, channel))]
         shape = [1] * (ndim + 1)
         shape[channel : channel + 2] = self.shape
         self.weight = nn.Parameter(norm.weight.detach().reshape(shape).clone())
@@ -60,9 +86,7 @@ class GroupNormRelu(nn.Module):
         return y.to(x.dtype).flatten(self.channel, self.channel + 1)
 
     def _mean(self, y: Tensor) -> Tensor:
-        # In two steps, the contiguous dimensions first: one float32 sum over a million elements
-        # in any other order costs three digits in ONNX Runtime.
-        for axes in (self.inner, self.outer):
+        for axes in self.steps:
             if axes:
                 y = y.mean(dim=axes, keepdim=True)
         return y
