@@ -16,7 +16,7 @@ IGNORE = 255  # the value of boundary pixels in an index mask
 
 def read_image(path: Path) -> Image:
     """Read an image file as RGB uint8 [H, W, 3]. Raises InputError naming the file."""
-    return np.asarray(_open(path, "image", "RGB"))
+    return np.asarray(_open(path, "image", "RGB"), np.uint8)
 
 
 def read_index_mask(path: Path) -> npt.NDArray[np.uint8]:
@@ -71,7 +71,7 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
     """Resize uint8 [H, W, 3] to (height, width), PIL's bilinear (it averages when shrinking)."""
     height, width = size
     bilinear = PILImage.Resampling.BILINEAR
-    return np.asarray(PILImage.fromarray(image).resize((width, height), bilinear))
+    return np.asarray(PILImage.fromarray(image).resize((width, height), bilinear), np.uint8)
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -85,14 +85,15 @@ def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.int64]:
     # another row than exact fractions when resized to 400, and figures must come out to the digit.
     scale = np.float32(n_in) / np.float32(n_out)
     index = np.floor(np.arange(n_out, dtype=np.float32) * scale).astype(np.int64)
-    return np.asarray(np.minimum(index, n_in - 1))
+    return np.asarray(np.minimum(index, n_in - 1), np.int64)
 
 
 def _open(path: Path, what: str, mode: str | None = None) -> PILImage.Image:
     try:
         with PILImage.open(path) as picture:
             picture.load()
-            return picture.convert(mode) if mode else picture.copy()
+            loaded: PILImage.Image = picture.convert(mode) if mode else picture.copy()
+            return loaded
     except FileNotFoundError:
         raise InputError(
             f"There is no {what} {path}",

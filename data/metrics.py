@@ -122,7 +122,7 @@ class Score:
         return Interval(figure(*self._sums()), float(low), float(high))
 
     def _sums(self, chosen: npt.NDArray[np.intp] | None = None) -> tuple[Counts, Counts, Counts]:
-        """(intersections [C, 2], unions [C, 2], number of episodes [C]) over the chosen episodes."""
+        """(intersections [C, 2], unions [C, 2], episodes [C]), summed over the chosen episodes."""
         if not len(self):
             raise InputError("There is nothing to judge", expected="episodes", found="none")
         row_of = {class_id: row for row, class_id in enumerate(self.classes)}

@@ -164,7 +164,8 @@ def paste(
         size = 0.06 * max(cutout.alpha.shape)
         soft = cv2.GaussianBlur(cutout.alpha, (0, 0), max(1.0, size))
         soft = np.roll(soft, (int(size), int(size * 0.5)), (0, 1))[cut]
-        under = cv2.multiply(under, cv2.merge([1 - shadow * soft] * 3))
+        dark = 1 - np.float32(shadow) * soft
+        under = np.asarray(cv2.multiply(under, cv2.merge([dark] * 3)), np.float32)
     over = cv2.subtract(cutout.colour[cut], under)
     canvas[rows, columns] = cv2.add(under, cv2.multiply(over, cv2.merge([alpha] * 3)))
     return rows, columns, alpha > 0.5
@@ -196,6 +197,16 @@ def background(
         bank: number of the set of patterns it is made of.
         palette: colours that some of it must have; None leaves all to chance.
     """
+    if rng.random() < 0.5:
+        return _clutter(rng, size, bank, palette)
+    # Out of focus: half the resolution blurs it, and takes a quarter of the time.
+    small = _clutter(rng, (size[0] // 2, size[1] // 2), bank, palette)
+    if rng.random() < 0.5:
+        cv2.GaussianBlur(small, (0, 0), rng.uniform(0.4, 1.5) * min(size) / 256, dst=small)
+    return np.asarray(cv2.resize(small, (size[1], size[0])), np.float32)
+
+
+def _clutter(rng: Random, size: tuple[int, int], bank: int, palette: Palette | None) -> Floats:
     height, width = size
     main = _any_palette(rng, bank) if palette is None else palette
     canvas = _surface(rng, size, bank, main)
@@ -225,8 +236,6 @@ def background(
         ends = (rng.uniform(-0.2, 1.2, (2, 2)) * (width, height)).astype(int).tolist()
         colour = [float(v) for v in rng.uniform(0, 255, 3)]
         cv2.line(canvas, ends[0], ends[1], colour, int(rng.integers(1, 6)), cv2.LINE_AA)
-    if rng.random() < 0.5:  # out of focus
-        cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.5, 2.5) * min(size) / 256, dst=canvas)
     return canvas
 
 

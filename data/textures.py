@@ -86,7 +86,8 @@ def _noise(rng: Random, rows: int, columns: int | None = None) -> Floats:
 
 
 def _fractal(rng: Random, cells: int) -> Floats:
-    return _noise(rng, cells) + 0.5 * _noise(rng, 2 * cells) + 0.25 * _noise(rng, 4 * cells)
+    sums = _noise(rng, cells) + 0.5 * _noise(rng, 2 * cells) + 0.25 * _noise(rng, 4 * cells)
+    return np.asarray(sums, np.float32)
 
 
 _ROWS, _COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE
@@ -161,7 +162,7 @@ def _cells(rng: Random) -> Floats:
     shade = rng.random(int(label.max()) + 1, dtype=np.float32)[label]
     if rng.random() < 0.5:
         return np.asarray(shade + 0.2 * np.asarray(away, np.float32) / away.max(), np.float32)
-    return np.asarray(away, np.float32) + 4 * shade
+    return np.asarray(away + 4 * shade, np.float32)
 
 
 def _bricks(rng: Random) -> Floats:

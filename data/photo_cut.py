@@ -1,0 +1,250 @@
+"""Endless episodes from any folder of photographs: pieces of them, seen again elsewhere.
+
+A class is one piece of one photograph (a given mask, or superpixels). It is seen in its own
+photograph, or pasted into another one among other pieces; turned, scaled, tilted and in other
+light every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hsnet_trt.data.episode import Episode, Episodes, Image, Mask
+from hsnet_trt.data.render import Cutout, Floats, camera, paste
+from hsnet_trt.data.sampling import Split
+from hsnet_trt.data.segments import PIECES, Photo, load_photo
+from hsnet_trt.errors import InputError
+
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
+_LEAST = 0.015  # of the picture that the object must cover
+_TRIES = 12
+
+Random = np.random.Generator
+Paths = tuple[tuple[Path, Path | None], ...]  # photograph, its mask
+
+
+def photo_cut(
+    root: Path,
+    *,
+    split: Split = "train",
+    shots: int = 1,
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    count: int | None = None,
+) -> Episodes:
+    """Open a folder of photographs, with all the folders in it.
+
+    Args:
+        root: the folder. NAME.png beside NAME.jpg (or .jpeg, .webp, .bmp) is its mask: the object.
+        split: "train", "val" or "test"; of five photographs in order of their names, three, one
+            and one. Pieces, distractors and backgrounds all come from the split's own.
+        shots: supports per episode.
+        size: (height, width), drawn at that size.
+        seed: another seed is another stream.
+        count: how many; None never ends.
+
+    Raises:
+        InputError: the folder has no photograph for the split; while drawing: one is broken.
+    """
+    if shots < 1:
+        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+    found = find_photos(root)
+    chosen = tuple(pair for place, pair in enumerate(found) if _PARTS[place % 5] == split)
+    if not chosen:
+        raise InputError(
+            f"There are too few photographs in {root} for {split}",
+            expected="at least 5 for all parts" if found else "pictures, here or in folders below",
+            found=len(found),
+        )
+    classes = {}
+    for place, (path, mask) in enumerate(chosen):
+        name = path.relative_to(root).as_posix()
+        for piece in range(1 if mask else PIECES):
+            classes[place * PIECES + piece] = f"{name} {piece}" if mask is None else name
+    draw = _Draw(chosen, classes, split, shots, size, seed)
+    return Episodes(f"photo-cut {root.name} {split}", classes, draw, count)
+
+
+def find_photos(root: Path) -> Paths:
+    """Return (photograph, mask or None) of all pictures below a folder, sorted by path."""
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}")
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
+    others = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
+    masks = {p for p in files if p.suffix.lower() == ".png" and p.with_suffix("") in others}
+    return tuple(
+        (path, next((m for m in masks if m.with_suffix("") == path.with_suffix("")), None))
+        for path in files
+        if path not in masks
+    )
+
+
+@dataclass(frozen=True)
+class _Draw:
+    photos: Paths
+    classes: Mapping[int, str]
+    split: Split
+    shots: int
+    size: tuple[int, int]
+    seed: int
+
+    def __call__(self, index: int) -> Episode:
+        rng = np.random.default_rng([self.seed, index, 47])
+        ids = list(self.classes)
+        class_id = ids[int(rng.integers(len(ids)))]
+        views = [self._view(rng, class_id) for _ in range(self.shots + 1)]
+        name = f"{self.classes[class_id]} {self.seed}/{index}"
+        return Episode(
+            query=views[0][0],
+            query_mask=views[0][1],
+            supports=np.stack([image for image, _ in views[1:]]),
+            support_masks=np.stack([mask for _, mask in views[1:]]),
+            class_id=class_id,
+            class_name=self.classes[class_id],
+            ignore=None,
+            query_name=f"{name}/query",
+            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
+            original_size=self.size,
+        )
+
+    def _photo(self, place: int) -> Photo:
+        return load_photo(*self.photos[place])
+
+    def _view(self, rng: Random, class_id: int) -> tuple[Image, Mask]:
+        place, piece = divmod(class_id, PIECES)
+        photo = self._photo(place)
+        best, mask = None, np.zeros(self.size, np.bool_)
+        for _ in range(_TRIES):
+            if len(self.photos) == 1 or rng.random() < 0.35:
+                canvas, seen = _in_place(rng, photo, photo.pieces[piece], self.size)
+                canvas, seen = self._paste_others(rng, canvas, seen, (place, piece))
+            else:
+                canvas, seen = self._pasted(rng, place, piece)
+            if best is None or seen.sum() > mask.sum():
+                best, mask = canvas, seen
+            if mask.mean() >= _LEAST:
+                break
+        assert best is not None
+        if not mask.any():
+            raise InputError(
+                f"No view of a piece of {self.photos[place][0]} could be drawn",
+                fix="leave the photograph out",
+            )
+        return camera(best, rng), mask
+
+    def _pasted(self, rng: Random, place: int, piece: int) -> tuple[Floats, Mask]:
+        """The piece in another photograph, among other pieces."""
+        other = _another(rng, len(self.photos), place)
+        canvas = _crop(rng, self._photo(other).image, self.size)
+        mask = np.zeros(self.size, np.bool_)
+        canvas, mask = self._paste_others(rng, canvas, mask, (place, piece))
+        photo = self._photo(place)
+        length = rng.uniform(0.3, 0.9) * min(self.size)
+        cutout = _cut_out(rng, photo.image, photo.pieces[piece], length)
+        centre = tuple(float(v) for v in rng.uniform(0.2, 0.8, 2) * self.size)
+        covered = paste(canvas, cutout, (centre[0], centre[1]), 0.0)
+        if covered is not None:
+            mask[covered[0], covered[1]][covered[2]] = True
+        if rng.random() < 0.5:
+            canvas, mask = self._paste_others(rng, canvas, mask, (place, piece), most=2)
+        return canvas, mask
+
+    def _paste_others(
+        self, rng: Random, canvas: Floats, mask: Mask, target: tuple[int, int], most: int = 4
+    ) -> tuple[Floats, Mask]:
+        """Paste other pieces: of the target's photograph, which has its colours, and of others."""
+        own = self._photo(target[0])
+        for _ in range(int(rng.integers(0, most + 1))):
+            place = target[0] if rng.random() < 0.4 else int(rng.integers(len(self.photos)))
+            photo = self._photo(place)
+            piece = photo.pieces[int(rng.integers(len(photo.pieces)))]
+            if place == target[0]:
+                shared = (piece & own.pieces[target[1]]).sum()
+                if shared > 0.05 * piece.sum():
+                    continue  # it would show what is looked for, unmarked
+            cutout = _cut_out(rng, photo.image, piece, rng.uniform(0.15, 0.6) * min(self.size))
+            row, column = rng.uniform(0, 1, 2) * self.size
+            trial = canvas.copy()
+            covered = paste(trial, cutout, (float(row), float(column)), 0.0)
+            if covered is None:
+                continue
+            left = mask.copy()
+            left[covered[0], covered[1]][covered[2]] = False
+            if left.sum() >= 0.6 * mask.sum():
+                canvas, mask = trial, left
+        return canvas, mask
+
+
+def _another(rng: Random, count: int, place: int) -> int:
+    return (place + int(rng.integers(1, count))) % count
+
+
+def _crop(rng: Random, image: Image, size: tuple[int, int]) -> Floats:
+    """A random part of a photograph, sometimes mirrored, filling the size; float32."""
+    zoom = rng.uniform(0.5, 1.0)
+    height, width = (max(8, int(n * zoom)) for n in image.shape[:2])
+    top = int(rng.integers(0, image.shape[0] - height + 1))
+    left = int(rng.integers(0, image.shape[1] - width + 1))
+    part = image[top : top + height, left : left + width]
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    resized = cv2.resize(
+        np.ascontiguousarray(part), (size[1], size[0]), interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(resized, np.float32) * _tint(rng)
+
+
+def _tint(rng: Random) -> Floats:
+    return np.exp(rng.normal(0, 0.12) + rng.normal(0, 0.08, 3)).astype(np.float32)
+
+
+def _view_matrix(
+    rng: Random, box: tuple[int, int, int, int], length: float, centre: tuple[float, float]
+) -> Floats:
+    """A homography that shows a box (top, left, bottom, right) `length` long around a centre."""
+    top, left, bottom, right = box
+    middle = np.array([(left + right) / 2, (top + bottom) / 2])
+    scale = length / max(bottom - top, right - left, 1)
+    turn = rng.uniform(-np.pi, np.pi) if rng.random() < 0.15 else rng.normal(0, 0.35)
+    cos, sin = np.cos(turn) * scale, np.sin(turn) * scale
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    stretch = np.exp(rng.normal(0, 0.12, 2)) * (flip, 1)
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+    seen = (corners - middle) * stretch @ np.array([[cos, sin], [-sin, cos]])
+    seen += rng.normal(0, 0.05, (4, 2)) * length + centre[::-1]
+    matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), seen.astype(np.float32))
+    return np.asarray(matrix, np.float32)
+
+
+def _box_of(mask: Mask) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _in_place(rng: Random, photo: Photo, mask: Mask, size: tuple[int, int]) -> tuple[Floats, Mask]:
+    """The piece where it is: a tilted part of its own photograph."""
+    length = rng.uniform(0.35, 0.9) * min(size)
+    centre = (rng.uniform(0.3, 0.7) * size[0], rng.uniform(0.3, 0.7) * size[1])
+    matrix = _view_matrix(rng, _box_of(mask), length, centre)
+    # Beyond the photograph's edge it is mirrored, the piece in the mirror too.
+    canvas, seen = (
+        cv2.warpPerspective(picture, matrix, (size[1], size[0]), borderMode=cv2.BORDER_REFLECT_101)
+        for picture in (photo.image, mask.astype(np.uint8) * 255)
+    )
+    return np.asarray(canvas, np.float32) * _tint(rng), np.asarray(seen > 127)
+
+
+def _cut_out(rng: Random, image: Image, mask: Mask, length: float) -> Cutout:
+    """Cut a piece out, `length` pixels long or so, tilted and in another light."""
+    side = int(length * 1.7) + 4
+    matrix = _view_matrix(rng, _box_of(mask), length, (side / 2, side / 2))
+    colour = cv2.warpPerspective(image, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpPerspective(mask.astype(np.uint8) * 255, matrix, (side, side))
+    soft = cv2.GaussianBlur(np.asarray(alpha, np.float32) / 255, (0, 0), 0.7)
+    return Cutout(np.asarray(colour, np.float32) * _tint(rng), np.asarray(soft, np.float32))
