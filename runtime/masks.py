@@ -43,10 +43,10 @@ def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the suppo
     """
     if isinstance(source, (str, os.PathLike)):
         with open_image(source, what) as image:
-            levels = _levels(upright(image), what)
+            levels = _levels(image, what)
     elif isinstance(source, Image.Image):
         check_area(source.size, what)
-        levels = _levels(upright(source), what)
+        levels = _levels(source, what)
     else:
         levels = _plane(np.asarray(source), what)
     if levels.shape != tuple(shape):
@@ -75,6 +75,10 @@ def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the suppo
 
 def _levels(image: Image.Image, what: str) -> npt.NDArray[Any]:
     """One plane of values: labels of a palette, grey levels, or a cut-out's transparency."""
+    lossy = image.format in ("JPEG", "MPO")  # then its values are no labels, whatever they are
+    image = upright(image)
+    if lossy:
+        return np.asarray(image.convert("L")) >= 128
     if image.mode in ("P", "PA"):
         palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         indexes = np.asarray(image if image.mode == "P" else image.getchannel("P"))

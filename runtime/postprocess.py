@@ -55,9 +55,9 @@ def segment_logits(
                 score[part] += sigmoid(plane)
         score /= count
         # votes / largest >= 0.5, in integers
-        mask = 2 * votes.astype(np.uint32) >= max(1, int(votes.max()))
+        mask = votes >= (max(1, int(votes.max())) + 1) // 2
         if best is None:
-            labels[mask] = 1
+            labels = mask.astype(np.uint8)
         else:
             wins = mask & ((score > best) | (labels == 0))
             labels[wins] = index + 1

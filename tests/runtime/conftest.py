@@ -1,0 +1,37 @@
+"""Fixtures for the runtime: the tiny bundle, and supports of coloured boxes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests import their helpers by name
+
+from tiny_bundle import GREEN, RED, make_bundle, scene
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, to be read only."""
+    return make_bundle(tmp_path_factory.mktemp("shared") / "bundle")
+
+
+@pytest.fixture
+def red_shot() -> tuple[np.ndarray, np.ndarray]:
+    """A support of a red box and its mask."""
+    place = (slice(20, 100), slice(30, 150))
+    mask = np.zeros((128, 192), bool)
+    mask[place] = True
+    return scene((128, 192), [(RED, place)]), mask
+
+
+@pytest.fixture
+def green_shot() -> tuple[np.ndarray, np.ndarray]:
+    """A support of a green box and its mask."""
+    place = (slice(40, 120), slice(20, 140))
+    mask = np.zeros((128, 192), bool)
+    mask[place] = True
+    return scene((128, 192), [(GREEN, place)]), mask

@@ -1,0 +1,343 @@
+"""The embedded API from end to end, on a bundle that segments by colour."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import GREEN, RED, SIZE, make_bundle, reference, scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hsnet_trt import FewShotSegmenter, Segmentation
+from hsnet_trt.errors import BackendError, BundleError, HSNetError, HSNetWarning, InputError
+
+Shot = tuple[np.ndarray, np.ndarray]
+PLACE = (slice(100, 200), slice(50, 150))
+QUERY = scene((300, 200), [(RED, PLACE), (GREEN, (slice(220, 290), slice(20, 180)))])
+
+
+@pytest.fixture
+def segmenter(bundle: Path):
+    with FewShotSegmenter.load(bundle, backend="onnxruntime") as opened:
+        yield opened
+
+
+def overlap(mask: np.ndarray, place: tuple[slice, slice]) -> float:
+    truth = np.zeros(mask.shape, bool)
+    truth[place] = True
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+def test_it_finds_the_object(segmenter: FewShotSegmenter, red_shot: Shot) -> None:
+    image, mask = red_shot
+    segmenter.set_support("red", [image], [mask])
+    result = segmenter.segment(QUERY)
+    assert isinstance(result, Segmentation)
+    assert result.classes == segmenter.classes == ("red",)
+    assert result.masks["red"].dtype == bool
+    assert result.masks["red"].shape == result.labels.shape == (300, 200)
+    assert result.scores["red"].dtype == np.float32
+    assert 0 <= result.scores["red"].min() <= result.scores["red"].max() <= 1
+    assert overlap(result.masks["red"], PLACE) > 0.6
+    np.testing.assert_array_equal(result.labels, result.masks["red"].astype(np.uint8))
+    assert set(result.timing) == {"preprocess", "features", "match", "postprocess"}
+    assert all(value >= 0 for value in result.timing.values())
+    assert "red" in repr(result) and len(repr(result)) < 200
+
+
+def test_classes_overlap_and_are_settled(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
+) -> None:
+    segmenter.set_support("red", *red_shot)
+    segmenter.set_support("green", *green_shot)
+    result = segmenter.segment(QUERY)
+    assert result.classes == ("red", "green")
+    assert result.labels[150, 100] == 1
+    assert result.labels[255, 100] == 2
+    assert result.labels[10, 10] == 0
+    for index, name in enumerate(result.classes):
+        assert result.masks[name][result.labels == index + 1].all()
+    # each class is what it is alone
+    segmenter.remove_support("red")
+    assert segmenter.classes == ("green",)
+    alone = segmenter.segment(QUERY)
+    np.testing.assert_array_equal(alone.masks["green"], result.masks["green"])
+    np.testing.assert_allclose(alone.scores["green"], result.scores["green"], atol=1e-6)
+    segmenter.clear()
+    assert segmenter.classes == ()
+
+
+def test_every_form_of_image_gives_the_same(
+    segmenter: FewShotSegmenter, red_shot: Shot, tmp_path: Path
+) -> None:
+    image, mask = red_shot
+    Image.fromarray(image).save(tmp_path / "s.png")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "m.png")
+    Image.fromarray(QUERY).save(tmp_path / "q.png")
+    segmenter.set_support("red", image, mask)
+    expected = segmenter.segment(QUERY)
+    supports = [
+        (tmp_path / "s.png", tmp_path / "m.png"),
+        ([str(tmp_path / "s.png")], [str(tmp_path / "m.png")]),
+        (Image.fromarray(image), Image.fromarray(mask)),
+        (image[None], mask[None]),
+        (image, mask[:, :, None]),
+        (image, mask[None]),
+        ((i for i in [image]), (m for m in [mask])),
+    ]
+    for images, masks in supports:
+        segmenter.set_support("red", images, masks)
+        for query in (QUERY, tmp_path / "q.png", str(tmp_path / "q.png"), Image.fromarray(QUERY)):
+            found = segmenter.segment(query)
+            np.testing.assert_array_equal(found.scores["red"], expected.scores["red"])
+
+
+def test_batches_chunks_and_singles_agree(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
+) -> None:
+    """Seven shots of two classes go through `match` in chunks of five pairs: 300 MB a pair."""
+    assert segmenter._runner.limits.supports == 5
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (90 + 7 * i, 130, 3), dtype=np.uint8) for i in range(6)]
+    masks = []
+    for image in images:
+        masks.append(np.zeros(image.shape[:2], bool))
+        masks[-1][10:80, 10:110] = True
+    segmenter.set_support("many", images, masks)
+    segmenter.set_support("red", *red_shot)
+    queries = [QUERY, QUERY[::2, ::3], QUERY[:, ::-1], red_shot[0], green_shot[0]]
+    batch = segmenter.segment_batch(queries)
+    assert [r.labels.shape for r in batch] == [q.shape[:2] for q in queries]
+    for query, together in zip(queries, batch, strict=True):
+        alone = segmenter.segment(query)
+        for name in ("many", "red"):
+            np.testing.assert_allclose(alone.scores[name], together.scores[name], atol=1e-6)
+    assert segmenter.segment_batch([]) == []
+
+
+def test_against_pytorch(segmenter: FewShotSegmenter) -> None:
+    """Five shots at the network's size: the same votes as the authors' rule on PyTorch's logits."""
+    import torch
+    from torch.nn import functional
+
+    rng = np.random.default_rng(7)
+    supports = rng.integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
+    supports[:, 30:70, 40:90] //= 2
+    masks = np.zeros((5, *SIZE), bool)
+    masks[:, 30:70, 40:90] = True
+    query = rng.integers(0, 128, (*SIZE, 3), dtype=np.uint8)
+    segmenter.set_support("x", list(supports), list(masks))
+    logits = torch.from_numpy(reference(query[None], supports, masks)["logits"][0])
+    up = functional.interpolate(logits, SIZE, mode="bilinear", align_corners=True)
+    votes = up.argmax(1).sum(0).numpy()
+    expected = votes / max(1, votes.max()) >= 0.5
+    result = segmenter.segment(query)
+    assert (result.masks["x"] != expected).mean() < 1e-3
+    np.testing.assert_allclose(result.scores["x"], up.softmax(1)[:, 1].mean(0), atol=1e-5)
+
+
+def test_letterbox_finds_it_where_it_is(tmp_path: Path, red_shot: Shot) -> None:
+    path = make_bundle(tmp_path / "b", resize="letterbox")
+    with FewShotSegmenter.load(path, backend="onnxruntime") as segmenter:
+        assert segmenter.resize == "letterbox"
+        segmenter.set_support("red", *red_shot)
+        place = (slice(20, 90), slice(400, 560))
+        result = segmenter.segment(scene((110, 640), [(RED, place)]))
+        assert overlap(result.masks["red"], place) > 0.5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_queries_of_any_size(height: int, width: int) -> None:
+    segmenter = _shared()
+    result = segmenter.segment(np.full((height, width, 3), RED, np.uint8))
+    assert result.labels.shape == result.masks["red"].shape == (height, width)
+    assert result.masks["red"].all()
+
+
+_opened: list[FewShotSegmenter] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _share(bundle: Path):
+    opened = FewShotSegmenter.load(bundle, backend="onnxruntime")
+    mask = np.zeros(SIZE, bool)
+    mask[20:90, 20:110] = True
+    opened.set_support("red", scene(SIZE, [(RED, (slice(20, 90), slice(20, 110)))]), mask)
+    _opened.append(opened)
+    yield
+    _opened.pop().close()
+
+
+def _shared() -> FewShotSegmenter:
+    return _opened[0]
+
+
+def test_a_photograph_of_108_megapixels() -> None:
+    picture = np.broadcast_to(np.array(RED, np.uint8), (9_000, 12_000, 3))
+    result = _shared().segment(picture)
+    assert result.masks["red"].shape == (9_000, 12_000)
+    assert result.masks["red"].all()
+
+
+def test_sizes(tmp_path: Path, red_shot: Shot) -> None:
+    path = make_bundle(tmp_path / "b", sizes=((96, 128), (64, 64)))
+    with FewShotSegmenter.load(path) as first, FewShotSegmenter.load(path, size=64) as second:
+        assert (first.size, second.size) == ((96, 128), (64, 64))
+    with pytest.raises(BundleError, match="size") as caught:
+        FewShotSegmenter.load(path, size=400)
+    assert "96x128 or 64x64" in str(caught.value.expected)
+
+
+def test_segmenting_before_a_support_was_set(segmenter: FewShotSegmenter, tmp_path: Path) -> None:
+    for call, argument in (
+        ("segment", QUERY),
+        ("segment_batch", [QUERY]),
+        ("save_supports", tmp_path / "x.npz"),
+    ):
+        with pytest.raises(InputError, match=f"^{call} was called before") as caught:
+            getattr(segmenter, call)(argument)
+        assert "set_support(name, images, masks)" in str(caught.value.fix)
+    assert not list(tmp_path.iterdir())
+
+
+def test_use_after_close_names_the_call(bundle: Path, red_shot: Shot, tmp_path: Path) -> None:
+    segmenter = FewShotSegmenter.load(bundle)
+    segmenter.set_support("red", *red_shot)
+    segmenter.close()
+    segmenter.close()
+    calls = {
+        "segment": (QUERY,),
+        "segment_batch": ([QUERY],),
+        "set_support": ("red", *red_shot),
+        "remove_support": ("red",),
+        "clear": (),
+        "save_supports": (tmp_path / "x.npz",),
+        "load_supports": (tmp_path / "x.npz",),
+    }
+    for call, arguments in calls.items():
+        with pytest.raises(BackendError, match=f"{call} was called on .* closed"):
+            getattr(segmenter, call)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "masks", "says"),
+    [
+        ("x", 2, 1, "pair up"),
+        ("x", 0, 0, "pair up"),
+        ("", 1, 1, "name"),
+        (None, 1, 1, "name"),
+        ("x", None, 1, "neither"),
+        ("x", 1, None, "neither"),
+    ],
+)
+def test_bad_support_calls(
+    segmenter: FewShotSegmenter,
+    red_shot: Shot,
+    name: object,
+    images: object,
+    masks: object,
+    says: str,
+) -> None:
+    image, mask = red_shot
+    segmenter.set_support("kept", image, mask)
+    shots = [image] * images if isinstance(images, int) else images
+    planes = [mask] * masks if isinstance(masks, int) else masks
+    with pytest.raises(InputError, match=says):
+        segmenter.set_support(name, shots, planes)  # type: ignore[arg-type]
+    assert segmenter.classes == ("kept",)
+
+
+def test_errors_name_the_shot(segmenter: FewShotSegmenter, red_shot: Shot, tmp_path: Path) -> None:
+    image, mask = red_shot
+    with pytest.raises(InputError, match="mask of shot 2 of 'red'"):
+        segmenter.set_support("red", [image, image], [mask, mask[:-1]])
+    with pytest.raises(InputError, match="image of shot 1 of 'red'"):
+        segmenter.set_support("red", [tmp_path / "no.jpg"], [mask])
+    with pytest.raises(InputError, match="no class 'blue'"):
+        segmenter.remove_support("blue")
+    assert segmenter.classes == ()
+
+
+def test_tiny_masks(segmenter: FewShotSegmenter) -> None:
+    image = np.full((960, 1280, 3), RED, np.uint8)
+    lost, small = np.zeros((960, 1280), bool), np.zeros((960, 1280), bool)
+    lost[1, 1] = True
+    with pytest.raises(InputError, match="too small"):
+        segmenter.set_support("x", image, lost)
+    small[80:180, 80:180] = True
+    with pytest.warns(HSNetWarning, match="shot 1 of 'x' .* vanishes at feature level 3, 4"):
+        segmenter.set_support("x", image, small)
+    assert segmenter.classes == ("x",)
+
+
+def test_too_many_classes(segmenter: FewShotSegmenter, red_shot: Shot) -> None:
+    segmenter.set_support("0", *red_shot)
+    encoded = segmenter._supports.classes["0"]
+    segmenter._supports = type(segmenter._supports)({str(i): encoded for i in range(255)})
+    with pytest.raises(InputError, match="too many classes"):
+        segmenter.set_support("one more", *red_shot)
+    segmenter.set_support("7", *red_shot)
+    assert len(segmenter.classes) == 255
+
+
+def test_threads_segment_while_supports_change(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
+) -> None:
+    segmenter.set_support("red", *red_shot)
+    expected = segmenter.segment(QUERY).scores["red"]
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            segmenter.set_support("green", *green_shot)
+            segmenter.remove_support("green")
+
+    with ThreadPoolExecutor(5) as pool:
+        changing = pool.submit(change)
+        results = list(pool.map(lambda _: segmenter.segment(QUERY), range(40)))
+        stop.set()
+        changing.result()
+    for result in results:
+        assert result.classes in (("red",), ("red", "green"))
+        assert tuple(result.masks) == tuple(result.scores) == result.classes
+        np.testing.assert_allclose(result.scores["red"], expected, atol=1e-6)
+
+
+def test_close_waits_for_calls_under_way(bundle: Path, red_shot: Shot) -> None:
+    segmenter = FewShotSegmenter.load(bundle)
+    segmenter.set_support("red", *red_shot)
+    inside, go = threading.Event(), threading.Event()
+    run = segmenter._runner.run
+
+    def slow(graph: str, inputs: dict) -> dict:
+        inside.set()
+        assert go.wait(20)
+        return run(graph, inputs)
+
+    segmenter._runner.run = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        result = pool.submit(segmenter.segment, QUERY)
+        assert inside.wait(20)
+        closing = pool.submit(segmenter.close)
+        with pytest.raises(HSNetError, match="closed"):
+            for _ in range(2000):
+                segmenter.clear() if segmenter._closed else threading.Event().wait(0.01)
+        assert not closing.done()
+        go.set()
+        assert result.result(20).masks["red"].any()
+        closing.result(20)
+
+
+def test_logits_that_are_not_finite_are_an_error(
+    segmenter: FewShotSegmenter, red_shot: Shot
+) -> None:
+    segmenter.set_support("red", *red_shot)
+    segmenter._supports.classes["red"]["s2"][:] = np.inf
+    with pytest.raises(BackendError, match="not finite"):
+        segmenter.segment(QUERY)
