@@ -21,7 +21,7 @@ from hsnet_trt.export.builder_options import COMPATIBILITY, BuilderOptions, chec
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
 from hsnet_trt.export.flavours import choose_flavour
-from hsnet_trt.export.profiles import Weighed, check_profiles, parse_range, profile_of
+from hsnet_trt.export.profiles import Weighed, check_profiles, memory_at, parse_range, profile_of
 from hsnet_trt.export.targets import AMPERE_PLUS, TENSORRT_RTX, Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, describe, write_bundle
 from hsnet_trt.runtime.machine import find_driver, platform_tag
@@ -79,13 +79,7 @@ def build_engine(
     chosen = choose_flavour(goal, flavour, driver)
     check_options(precision, options, chosen, goal)
     graphs = _choose_graphs(source, sizes or source.manifest.sizes, precision, lowering)
-    for size in dict.fromkeys(g.variant.size for g in graphs):
-        weighed = [
-            Weighed(g, source.manifest.files[g.file].bytes)
-            for g in graphs
-            if g.variant.size == size
-        ]
-        check_profiles(weighed, query_range, support_range, goal.memory_bytes, goal.title)
+    _check_memory(source, graphs, query_range, support_range, goal)
     place = Path(bundle if out is None else out)
     if command is None:
         command = shlex.join(
@@ -111,6 +105,7 @@ def build_engine(
                 )
                 for number, graph in enumerate(graphs, start=1)
             ]
+            _check_memory(source, graphs, query_range, support_range, goal, engines)
             kept = _copy_kept(source, writer, {_key(e) for e in engines})
             writer.finish(
                 dataclasses.replace(
@@ -231,6 +226,34 @@ def _choose_graphs(
             bundle.graph(GRAPHS[-1], size, precision, lowering=lowering, correlation="native")
         )
     return chosen
+
+
+def _check_memory(
+    source: Bundle,
+    graphs: Sequence[GraphFile],
+    queries: ProfileRange,
+    supports: ProfileRange,
+    target: Target,
+    engines: Sequence[EngineFile] = (),
+) -> None:
+    """Check each size by the bundle's estimate or, of built engines, by what the builder told.
+
+    Raises:
+        BuildError: see `check_profiles`.
+    """
+    told = {engine.variant: engine.activation_bytes for engine in engines}
+    for size in dict.fromkeys(g.variant.size for g in graphs):
+        weighed = [
+            Weighed(g, source.manifest.files[g.file].bytes)
+            for g in graphs
+            if g.variant.size == size
+        ]
+        scale = 1.0
+        reported = [told.get(w.graph.variant) for w in weighed]
+        if engines and None not in reported:
+            needed = sum(n or 0 for n in reported) + sum(w.weight_bytes for w in weighed)
+            scale = needed / memory_at(weighed, queries, supports)
+        check_profiles(weighed, queries, supports, target.memory_bytes, target.title, scale)
 
 
 def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:

@@ -73,9 +73,7 @@ def _graphs(report: Report, manifest: Report) -> Table:
 def _networks(report: Report, manifest: Report) -> Iterator[RenderableType]:
     for graph, found in zip(manifest["graphs"], report["graphs"], strict=True):
         v = graph["variant"]
-        name = (
-            f"{v['graph']} {_size(v['size'])} {v['precision']} {_form(v)}".strip()
-        )
+        name = f"{v['graph']} {_size(v['size'])} {v['precision']} {_form(v)}".strip()
         if "network" not in found:
             yield Text(f"layers of {name} not shown: {found['network_missing']}", style="dim")
             continue

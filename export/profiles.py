@@ -144,6 +144,7 @@ def check_profiles(
     supports: ProfileRange,
     memory_bytes: int | None,
     where: str,
+    scale: float = 1.0,
 ) -> None:
     """Refuse a profile that TensorRT would get wrong, or that the target cannot hold.
 
@@ -153,6 +154,7 @@ def check_profiles(
         supports: the range of S.
         memory_bytes: what the target has; None if that is not known, and is not checked.
         where: the target, for the message.
+        scale: how many times the estimate the memory really is, once a builder has told.
 
     Raises:
         BuildError: a tensor reaches 2^31 elements, or the memory does not suffice; the message
@@ -166,7 +168,7 @@ def check_profiles(
         return None
 
     def fits(q: ProfileRange, s: ProfileRange) -> bool:
-        enough = memory_bytes is None or memory_at(graphs, q, s) <= memory_bytes
+        enough = memory_bytes is None or scale * memory_at(graphs, q, s) <= memory_bytes
         return enough and oversized(q, s) is None
 
     asked = f"{queries.most} queries x {supports.most} supports"
@@ -183,7 +185,7 @@ def check_profiles(
         raise BuildError(
             f"the profile does not fit {where}",
             expected=f"at most {_gib(memory_bytes)}",
-            found=f"about {_gib(memory_at(graphs, queries, supports))} of activations and weights "
+            found=f"about {_gib(int(scale * memory_at(graphs, queries, supports)))} of activations and weights "
             f"at {asked}",
             fix=_suggest(fits, queries, supports),
         )

@@ -23,6 +23,7 @@ SIZE = (64, 64)
 CHANNELS, POSITIONS = 8, 64
 LEVELS = (2, 3, 4)
 TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
+FORMS = {"match": ("conv2d", "native")}
 NAMES = {"fp32": "float32", "fp16": "float16"}
 
 
@@ -153,7 +154,7 @@ def graph_file(name: str, precision: str, model: onnx.ModelProto) -> GraphFile:
     largest = {"features": images, "support": planes, "match": pairs}[name]
     growth = Growth(*(4 * n for n in (0, largest.per_query, largest.per_support, largest.per_pair)))
     return GraphFile(
-        variant=Variant(name, SIZE, precision, "conv2d", "native"),
+        variant=Variant(name, SIZE, precision, *FORMS.get(name, ("", ""))),
         file=f"graphs/{name}.{precision}.onnx",
         opset=18,
         inputs=specs(list(model.graph.input)),

@@ -100,6 +100,20 @@ def test_hardware_compatibility(orin: Path, bundle: Path, monkeypatch: pytest.Mo
         build_engine(bundle, "a100", options=options)
 
 
+def test_what_the_builder_reports_is_checked_too(
+    orin: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Estimated at a few MiB, told by the builder to take 100 GiB: refused, nothing written."""
+    monkeypatch.setenv("FAKE_TENSORRT_ACTIVATION", str(100 * 2**30))
+    content = (bundle / "bundle.json").read_bytes()
+    with pytest.raises(BuildError) as caught:
+        build_engine(bundle, "jetson-agx-orin")
+    assert "64.0 GiB" in str(caught.value.expected)
+    assert "300.0 GiB" in str(caught.value.found)
+    assert (bundle / "bundle.json").read_bytes() == content
+    assert not (bundle / "engines").exists()
+
+
 def test_tensorrt_builds_only_for_the_gpu_in_the_machine(orin: Path, bundle: Path) -> None:
     with pytest.raises(BuildError) as caught:
         build_engine(bundle, "h100")
