@@ -59,10 +59,10 @@ class TensorRTRunner:
         major, minor = device.compute_capability()
         host = Host(self.backend, self._trt.__version__, f"{major}.{minor}", platform_tag())
         self.device = f"{device.name()} ({self.backend} {host.version})"
-        for engine in engines.values():
-            reason = misfit(engine, host)
+        for entry in engines.values():
+            reason = misfit(entry, host)
             if reason is not None:
-                raise BackendError(f"{engine.file} cannot run here", found=reason, fix=_REBUILD)
+                raise BackendError(f"{entry.file} cannot run here", found=reason, fix=_REBUILD)
         # The primary context is the one that other CUDA libraries in the process use too.
         self._context = device.retain_primary_context()
         try:

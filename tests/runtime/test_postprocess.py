@@ -123,7 +123,7 @@ def test_sigmoid_does_not_overflow() -> None:
 
 @pytest.mark.parametrize("name", ["resnet50_128", "resnet101_128", "vgg16_128", "resnet50_288x416"])
 def test_reference_logits_give_the_reference_argmax(name: str) -> None:
-    """At the size of the logits themselves upsampling is the identity: the authors' argmax remains."""
+    """At the logits' own size upsampling is the identity: the authors' argmax remains."""
     logits = np.load(DATA / f"hsnet_{name}.npz")["logits_1shot"]
     size = (logits.shape[2], logits.shape[3])
     (mask,), (score,), _ = segment_logits(logits, [1], whole(size, size))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import GREEN, RED, SIZE, make_bundle, reference, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_bundle import GREEN, RED, SIZE, make_bundle, reference, scene
 
 from hsnet_trt import FewShotSegmenter, Segmentation
 from hsnet_trt.errors import BackendError, BundleError, HSNetError, HSNetWarning, InputError

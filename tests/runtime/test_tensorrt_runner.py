@@ -1,0 +1,245 @@
+"""The TensorRT runner: its flow on a GPU that is not there, its names on TensorRT's real classes."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_gpu import FakeDriver, fake_tensorrt
+from tiny_bundle import FORMS, SIZE, make_bundle, make_graph
+
+from hsnet_trt import FewShotSegmenter
+from hsnet_trt.errors import BackendError, BundleError
+from hsnet_trt.runtime import tensorrt_runner
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.machine import platform_tag
+from hsnet_trt.runtime.manifest import EngineFile, ProfileRange
+from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
+
+Shot = tuple[np.ndarray, np.ndarray]
+VERSION = "10.3.0"
+DIMENSIONS = {"features": "N", "support": "S", "match": "BS"}
+
+
+def engines(most: int = 4, **changes: object) -> dict[str, EngineFile]:
+    made = {}
+    for graph in FORMS:
+        entry = EngineFile(
+            variant=make_graph(graph, SIZE)[1].variant,
+            file=f"engines/{graph}.engine",
+            target="this",
+            flavour="tensorrt",
+            version=VERSION,
+            compute_capabilities=("8.9",),
+            platform=platform_tag(),
+            profile={name: ProfileRange(1, 1, most) for name in DIMENSIONS[graph]},
+            build_seconds=1.0,
+        )
+        made[graph] = dataclasses.replace(entry, **changes)  # type: ignore[arg-type]
+    return made
+
+
+def engine_bundle(path: Path, made: dict[str, EngineFile], **contents: bytes) -> Bundle:
+    files = {e.file: contents.get(g, make_graph(g, SIZE)[0]) for g, e in made.items()}
+    make_bundle(path, replace={"engines": tuple(made.values())}, extra=files)
+    return Bundle.open(path)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    driver = FakeDriver()
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(driver, VERSION))
+    monkeypatch.setitem(sys.modules, "pycuda", type(sys)("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)  # type: ignore[arg-type]
+    return driver
+
+
+def settled(driver: FakeDriver) -> bool:
+    """Nothing is left: no memory, no context on a thread, no hold on the GPU."""
+    return not driver.allocated and not any(driver.current.values()) and driver.retained == 0
+
+
+def test_it_gives_what_onnxruntime_gives(
+    tmp_path: Path, driver: FakeDriver, red_shot: Shot, green_shot: Shot
+) -> None:
+    """Six shots and five queries through profiles of 4, from several threads, buffers growing."""
+    bundle = engine_bundle(tmp_path / "b", engines())
+    runner = TensorRTRunner(bundle, engines())
+    assert "Fake card" in runner.device
+    queries = [np.roll(red_shot[0], 9 * i, axis=1) for i in range(5)]
+    with (
+        FewShotSegmenter(bundle, runner, SIZE, "") as here,
+        FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there,
+    ):
+        results = []
+        for segmenter in (here, there):
+            segmenter.set_support("green", *green_shot)
+            first = segmenter.segment(queries[0])
+            segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
+            results.append([first, *segmenter.segment_batch(queries)])
+        for one, other in zip(*results, strict=True):
+            for name in one.classes:
+                np.testing.assert_allclose(one.scores[name], other.scores[name], atol=1e-6)
+        with ThreadPoolExecutor(4) as pool:
+            for query, found in zip(queries, pool.map(here.segment, queries), strict=True):
+                expected = there.segment(query)
+                np.testing.assert_allclose(found.scores["red"], expected.scores["red"], atol=1e-6)
+        assert driver.allocated
+    assert settled(driver)
+    runner.close()
+
+
+def test_a_profile_that_begins_above_one_is_filled_up(
+    tmp_path: Path, driver: FakeDriver, red_shot: Shot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(driver, VERSION, (3, 3, 3)))
+    bundle = engine_bundle(tmp_path / "b", engines(3))
+    with (
+        FewShotSegmenter(bundle, TensorRTRunner(bundle, engines(3)), SIZE, "") as here,
+        FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there,
+    ):
+        for segmenter in (here, there):
+            segmenter.set_support("red", [red_shot[0]] * 4, [red_shot[1]] * 4)
+        one, other = (s.segment(red_shot[0]) for s in (here, there))
+        np.testing.assert_allclose(one.scores["red"], other.scores["red"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"version": "10.7.0"}, "is for tensorrt 10.7.0, and 10.3.0 is installed"),
+        ({"compute_capabilities": ("8.7",)}, "this GPU has 8.9"),
+        ({"platform": "linux-other"}, "linux-other"),
+    ],
+)
+def test_engines_for_something_else_are_not_deserialised(
+    tmp_path: Path, driver: FakeDriver, changes: dict[str, object], says: str
+) -> None:
+    made = engines(**changes)  # type: ignore[arg-type]
+    bundle = engine_bundle(tmp_path / "b", made, match=b"bad")
+    with pytest.raises(BackendError, match="cannot run here") as caught:
+        TensorRTRunner(bundle, made)
+    assert says in str(caught.value.found)
+    assert settled(driver)
+
+
+def test_an_altered_engine_is_not_deserialised(tmp_path: Path, driver: FakeDriver) -> None:
+    bundle = engine_bundle(tmp_path / "b", engines(), match=b"good engine")
+    (tmp_path / "b/engines/match.engine").write_bytes(b"bad engine!")
+    with pytest.raises(BundleError, match="altered"):
+        TensorRTRunner(bundle, engines())
+    assert settled(driver)
+
+
+def test_a_refused_engine_tells_tensorrts_reason(tmp_path: Path, driver: FakeDriver) -> None:
+    bundle = engine_bundle(tmp_path / "b", engines(), match=b"bad")
+    with pytest.raises(BackendError, match=r"refuses the engine engines/match\.engine") as caught:
+        TensorRTRunner(bundle, engines())
+    assert caught.value.found == "the magic tag does not match"
+    assert settled(driver)
+
+
+def test_an_engine_of_other_tensors(tmp_path: Path, driver: FakeDriver) -> None:
+    bundle = engine_bundle(tmp_path / "b", engines(), match=make_graph("support", SIZE)[0])
+    with pytest.raises(BackendError, match="not an engine of this version"):
+        TensorRTRunner(bundle, engines())
+    assert settled(driver)
+
+
+def test_out_of_memory_and_broken_launches_are_backend_errors(
+    tmp_path: Path, driver: FakeDriver
+) -> None:
+    bundle = engine_bundle(tmp_path / "b", engines())
+    runner = TensorRTRunner(bundle, engines())
+    images = np.zeros((2, 3, *SIZE), np.float32)
+    driver.memory_left = 0
+    with pytest.raises(BackendError, match="memory does not suffice"):
+        runner.run("features", {"image": images})
+    driver.memory_left = 10**9
+    assert runner.run("features", {"image": images})["f2"].shape[0] == 2
+    with pytest.raises(BackendError, match="outside its profile"):
+        runner.run("features", {"image": np.zeros((5, 3, *SIZE), np.float32)})
+    runner._graphs["features"]._execution.execute_async_v3 = lambda _: False
+    with pytest.raises(BackendError, match="the launch failed"):
+        runner.run("features", {"image": images})
+    runner.close()
+    assert settled(driver)
+
+
+@pytest.mark.parametrize("module", ["tensorrt", "pycuda.driver"])
+def test_what_is_missing_is_named(
+    tmp_path: Path, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    bundle = engine_bundle(tmp_path / "b", engines())
+    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+    with pytest.raises(BackendError, match="cannot be loaded") as caught:
+        TensorRTRunner(bundle, engines())
+    assert "pip install" in str(caught.value.fix)
+
+
+# What each expression of the runner is, so that its attributes can be looked up.
+KINDS = {
+    "self._trt": "",
+    "trt": "",
+    "self._runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "self._engine": "ICudaEngine",
+    "self._execution": "IExecutionContext",
+}
+
+
+def test_every_name_it_uses_exists_in_tensorrt() -> None:
+    """The real classes of TensorRT for RTX, by walking the runner's own source."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    used, missing = set(), []
+    tree = ast.parse(Path(tensorrt_runner.__file__).read_text())
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute):
+            continue
+        owner, _, rest = ast.unparse(node).rpartition(".")
+        base = owner
+        while base and base not in KINDS:
+            base, _, last = base.rpartition(".")
+            rest = f"{last}.{rest}" if base else rest
+        if base not in KINDS:
+            continue
+        thing = getattr(trt, KINDS[base]) if KINDS[base] else trt
+        used.add(f"{KINDS[base] or 'trt'}.{rest}")
+        for name in rest.split("."):
+            if not hasattr(thing, name):
+                missing.append(ast.unparse(node))
+                break
+            thing = getattr(thing, name)
+    assert not missing
+    assert {
+        "trt.Runtime",
+        "trt.ILogger.Severity.ERROR",
+        "trt.nptype",
+        "Runtime.deserialize_cuda_engine",
+        "ICudaEngine.create_execution_context",
+        "ICudaEngine.get_tensor_profile_shape",
+        "ICudaEngine.num_io_tensors",
+        "IExecutionContext.set_input_shape",
+        "IExecutionContext.set_tensor_address",
+        "IExecutionContext.infer_shapes",
+        "IExecutionContext.get_tensor_shape",
+        "IExecutionContext.execute_async_v3",
+    } <= used
+
+
+def test_the_logger_is_one_that_tensorrt_takes(caplog: pytest.LogCaptureFixture) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = tensorrt_runner._make_logger(trt)
+    assert isinstance(logger, trt.ILogger)
+    logger.log(trt.ILogger.Severity.ERROR, "100 % wrong")
+    logger.log(trt.ILogger.Severity.WARNING, "odd")
+    logger.log(trt.ILogger.Severity.INFO, "all well")
+    assert logger.errors == ["100 % wrong"]
+    assert [r.levelname for r in caplog.records] == ["ERROR", "WARNING"]
+    assert trt.nptype(trt.float32) is np.float32
+    assert trt.nptype(trt.float16) is np.float16
