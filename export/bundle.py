@@ -47,19 +47,18 @@ def export_bundle(
     sizes: Sequence[Grid] = ((400, 400),),
     lowerings: Sequence[str] = ("conv2d",),
     resize: str = "stretch",
-    trained: bool = True,
     command: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> Manifest:
     """Export the graphs `features`, `support` and `match`, check them, and write a bundle.
 
     Args:
-        model: the network; it is not changed.
+        model: the network; it is not changed. Unless `model.trained`, the bundle says that its
+            masks mean nothing.
         out: the bundle's folder; an older bundle there is replaced when the new one is whole.
         sizes: (height, width) of the network's input, the default size first.
         lowerings: forms of the center-pivot convolution, the default first.
         resize: how photographs are brought to that size, "stretch" or "letterbox".
-        trained: False marks weights that show the pipeline only.
         command: what made the bundle, to be kept in it.
         progress: called before each step.
 
@@ -76,7 +75,7 @@ def export_bundle(
     facts = Model(
         backbone=model.name,
         weights_sha256=weights_sha256(model),
-        trained=trained,
+        trained=model.trained,
         layers=_three(model.backbone.layers),
         channels=_three(model.backbone.channels),
     )

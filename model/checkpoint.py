@@ -45,7 +45,8 @@ def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -
         CheckpointError: not readable without running code, of another architecture, or with
             missing, unexpected or mis-shaped keys, which are named.
     """
-    state = _normalised(_read(Path(path)), path)
+    content, facts = _read(Path(path))
+    state = _normalised(content, path)
     found = find_backbone(state)
     if found is None or backbone not in (None, found):
         raise CheckpointError(
@@ -56,7 +57,9 @@ def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -
         )
     model = HSNet(found)
     wanted = model.state_dict()
+    model.trained = bool(facts.get("trained", True))
     if not any(key.startswith("hpn_learner.") for key in state):
+        model.trained = False
         warnings.warn(
             f"{path} holds a backbone only: the squeeze network is left random",
             HSNetWarning,
@@ -78,6 +81,8 @@ def save_checkpoint(
         path: the file.
         half: store floating-point weights in 16 bits.
         facts: plain numbers, strings, lists and dicts to keep beside the weights.
+
+    Whether the weights are trained (`model.trained`) is kept as well.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,9 +90,10 @@ def save_checkpoint(
         key: value.half() if half and value.is_floating_point() else value
         for key, value in model.state_dict().items()
     }
+    kept = {"trained": model.trained, **facts}
     scratch = target.with_name(f".{target.name}.partial")
     try:
-        torch.save({"backbone": model.name, "state_dict": state, "facts": facts}, scratch)
+        torch.save({"backbone": model.name, "state_dict": state, "facts": kept}, scratch)
         os.replace(scratch, target)
     finally:
         scratch.unlink(missing_ok=True)
@@ -116,7 +122,8 @@ def weights_sha256(model: HSNet) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state_dict of a file, and the facts that `save_checkpoint` put beside it."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -135,16 +142,18 @@ def _read(path: Path) -> dict[str, Any]:
             found=f"{path.stat().st_size if path.is_file() else 0} bytes: {str(error)[:200]}",
             fix="the file is cut off or damaged: copy or download it again",
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    facts: dict[str, Any] = {}
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        if isinstance(content.get("facts"), dict):
+            facts = content["facts"]
+        content = content["state_dict"]
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} is not a state_dict",
             expected="a dict of tensors",
             found=type(content).__name__,
         )
-    return content
+    return content, facts
 
 
 def _normalised(content: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ class HSNet(nn.Module):
                 fix="choose one of these",
             )
         self.name = backbone
+        self.trained = False  # set by whoever brings trained weights
         self.backbone: ResNet | VGG16 = VGG16() if backbone == "vgg16" else ResNet(backbone)
         self.hpn_learner = HPNLearner(self.backbone.layers)
 

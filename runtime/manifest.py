@@ -113,7 +113,10 @@ class GoldenFile:
 
 @dataclass(frozen=True)
 class ParityFigure:
-    """How far an exported form lay from PyTorch when it was exported (max|difference| of logits)."""
+    """How far an exported form lay from PyTorch when it was exported (max|difference| of logits).
+
+    Of a run with so many queries and supports; in float64 only its first pair is compared.
+    """
 
     size: tuple[int, int]
     precision: str

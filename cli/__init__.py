@@ -1,0 +1,1 @@
+"""The `hsnet-trt` command: one thin file per verb."""

@@ -1,0 +1,56 @@
+"""`hsnet-trt export`: from a checkpoint to a bundle of ONNX graphs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Option(help="The PyTorch checkpoint of an HSNet.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Network input, 400 or 480x640 (height x width); may be repeated."),
+    ] = None,
+    lowering: Annotated[
+        list[str] | None,
+        typer.Option(help="conv2d (default) or conv3d; may be repeated, the default first."),
+    ] = None,
+    resize: Annotated[
+        str, typer.Option(help="Photographs to that size: stretch (as the paper) or letterbox.")
+    ] = "stretch",
+) -> None:
+    """Write the ONNX graphs of CHECKPOINT, checked against PyTorch, as a bundle."""
+    from rich.console import Console
+
+    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.export.bundle import export_bundle
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.model.checkpoint import load_checkpoint
+
+    console = Console(stderr=True)
+    with StepBar(console) as bar:
+        bar("reading the checkpoint", 0, 1)
+        manifest = export_bundle(
+            load_checkpoint(checkpoint),
+            out,
+            sizes=[parse_size(text) for text in size or ["400"]],
+            lowerings=lowering or ["conv2d"],
+            resize=resize,
+            command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
+            progress=bar,
+        )
+    for figure in manifest.parity:
+        console.print(
+            f"{figure.lowering} {figure.size[0]}x{figure.size[1]} B={figure.queries}"
+            f" S={figure.supports}: max|difference| to {figure.against}"
+            f" {figure.max_difference:.1e} (logits std {figure.logits_std:.2g})",
+            highlight=False,
+        )
+    total = sum(record.bytes for record in manifest.files.values()) / 2**20
+    console.print(f"{out}: {manifest.model.backbone}, {len(manifest.files)} files, {total:.1f} MiB")

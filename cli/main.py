@@ -1,0 +1,101 @@
+"""The `hsnet-trt` command: its verbs, and how their errors are shown."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from hsnet_trt import __version__
+from hsnet_trt.cli.build_engine import build_engine
+from hsnet_trt.cli.demo import demo
+from hsnet_trt.cli.doctor import doctor
+from hsnet_trt.cli.export import export
+from hsnet_trt.cli.inspect import inspect
+from hsnet_trt.cli.random_checkpoint import random_checkpoint
+from hsnet_trt.cli.segment import segment
+from hsnet_trt.cli.verify import verify
+from hsnet_trt.errors import HSNetError, HSNetWarning
+
+app = typer.Typer(
+    name="hsnet-trt",
+    help="HSNet few-shot segmentation, from a PyTorch checkpoint to TensorRT engines and masks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (export, build_engine, segment, verify, inspect, doctor, demo, random_checkpoint):
+    app.command()(verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hsnet-trt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+
+
+def main() -> None:
+    """Run the command. A foreseen error is shown as its summary, details and fix; exit code 1."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except HSNetError as error:
+        _stop(str(error))
+    except ModuleNotFoundError as error:
+        _stop(
+            f"{error.name} is not installed\n"
+            f"  fix:      {_remedy(error.name or '')}, or see what `hsnet-trt doctor` says"
+        )
+    except KeyboardInterrupt:
+        typer.secho("stopped", err=True)
+        sys.exit(130)
+    except OSError as error:
+        _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def _remedy(module: str) -> str:
+    extras = {
+        "torch": "export",
+        "onnx": "export",
+        "onnxscript": "export",
+        "polygraphy": "export",
+        "tensorrt_rtx": "rtx",
+        "tensorrt": "trt",
+        "pycuda": "cuda",
+        "skimage": "demo",
+    }
+    extra = extras.get(module.split(".")[0])
+    return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"
+
+
+def _stop(message: str) -> None:
+    typer.secho(f"error: {message}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, HSNetWarning):
+        typer.secho(f"warning: {message}", fg="yellow", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""`hsnet-trt random-checkpoint`: weights to try the pipeline with, where no trained ones are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def random_checkpoint(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    backbone: Annotated[
+        str, typer.Option(help="vgg16, resnet18, resnet50 or resnet101.")
+    ] = "resnet50",
+) -> None:
+    """Write a checkpoint of random weights, the same on every machine. Its masks mean nothing."""
+    from hsnet_trt.model.checkpoint import save_checkpoint
+    from hsnet_trt.model.recipe import recipe_model
+
+    save_checkpoint(recipe_model(backbone), out)
+    typer.echo(f"{out}: {backbone}, random weights")
