@@ -95,6 +95,16 @@ class FewShotSegmenter:
         return self._runner.backend
 
     @property
+    def backbone(self) -> str:
+        """The network's backbone: vgg16, resnet18, resnet50 or resnet101."""
+        return self._bundle.manifest.model.backbone
+
+    @property
+    def trained(self) -> bool:
+        """False where the weights are random, so that the masks mean nothing."""
+        return self._bundle.manifest.model.trained
+
+    @property
     def backend_reason(self) -> str:
         """In words, why it is that backend."""
         return self._reason
