@@ -115,25 +115,40 @@ class Score:
         self, figure: Callable[[Counts, Counts, Counts], float], confidence: float, rounds: int
     ) -> Interval:
         rng = np.random.default_rng(0)
-        n = len(self)
-        drawn = [figure(*self._sums(rng.integers(0, n, n))) for _ in range(rounds)]
+        value, n = figure(*self._sums()), len(self)
+        # How often each episode was drawn, times its counts, is the sum over the drawn ones.
+        rows, counts = self._table()
+        drawn = []
+        for _ in range(rounds):
+            times = np.bincount(rng.integers(0, n, n), minlength=n)
+            drawn.append(figure(*_per_class(rows, counts, times, len(self.classes))))
         tail = 50 * (1 - confidence)
         low, high = np.percentile(drawn, [tail, 100 - tail])
-        return Interval(figure(*self._sums()), float(low), float(high))
+        return Interval(value, float(low), float(high))
 
-    def _sums(self, chosen: npt.NDArray[np.intp] | None = None) -> tuple[Counts, Counts, Counts]:
-        """(intersections [C, 2], unions [C, 2], episodes [C]), summed over the chosen episodes."""
+    def _sums(self) -> tuple[Counts, Counts, Counts]:
+        """(intersections [C, 2], unions [C, 2], episodes [C]), summed per class."""
+        rows, counts = self._table()
+        return _per_class(rows, counts, np.ones(len(self), np.int64), len(self.classes))
+
+    def _table(self) -> tuple[Counts, Counts]:
+        """(row of its class [N], intersections and unions [N, 4]) of every episode."""
         if not len(self):
             raise InputError("There is nothing to judge", expected="episodes", found="none")
         row_of = {class_id: row for row, class_id in enumerate(self.classes)}
         rows = np.array([row_of[class_id] for class_id in self._class_ids])
-        intersections, unions = np.stack(self._intersections), np.stack(self._unions)
-        if chosen is not None:
-            rows, intersections, unions = rows[chosen], intersections[chosen], unions[chosen]
-        sums = np.zeros((2, len(row_of), 2), np.int64)
-        np.add.at(sums[0], rows, intersections)
-        np.add.at(sums[1], rows, unions)
-        return sums[0], sums[1], np.bincount(rows, minlength=len(row_of))
+        both = np.concatenate([np.stack(self._intersections), np.stack(self._unions)], axis=1)
+        return rows, both
+
+
+def _per_class(
+    rows: Counts, counts: Counts, times: Counts, classes: int
+) -> tuple[Counts, Counts, Counts]:
+    sums = np.zeros((classes, 4), np.int64)
+    np.add.at(sums, rows, counts * times[:, None])
+    shown = np.zeros(classes, np.int64)
+    np.add.at(shown, rows, times)
+    return sums[:, :2], sums[:, 2:], shown
 
 
 def _miou(intersections: Counts, unions: Counts, shown: Counts) -> float:
