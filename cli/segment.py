@@ -1,0 +1,114 @@
+"""`hsnet-trt segment`: photographs in, label maps and overlays out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hsnet_trt import Segmentation
+
+
+def segment(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    queries: Annotated[list[Path], typer.Argument(help="The photographs to segment.")],
+    *,
+    support: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=IMAGE,MASK", help="One shot of a class; repeat for shots and classes."
+        ),
+    ] = None,
+    supports: Annotated[
+        Path | None, typer.Option(help="Classes that were kept with --save-supports.")
+    ] = None,
+    save_supports: Annotated[
+        Path | None, typer.Option(help="Keep the encoded classes in this .npz file.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("segmented"),
+    backend: Annotated[
+        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
+    ] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+) -> None:
+    """Segment photographs by support images and their masks.
+
+    For each photograph, OUT gets NAME.png (pixel values are labels: 0 background, 1 the first
+    class, ...) and NAME_overlay.jpg. Nothing is written if anything fails.
+    """
+    import shutil
+    import tempfile
+
+    from PIL import Image
+    from rich.console import Console
+
+    from hsnet_trt import FewShotSegmenter
+    from hsnet_trt.errors import InputError
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.runtime.images import read_image
+    from hsnet_trt.runtime.overlay import draw_overlay, label_picture
+
+    shots: dict[str, list[tuple[str, str]]] = {}
+    for text in support or ():
+        name, _, files = text.partition("=")
+        image, _, mask = files.rpartition(",")
+        if not (name and image and mask):
+            raise InputError(
+                "--support is not understood", expected="NAME=IMAGE,MASK", found=text,
+                fix="for instance --support mug=mug.jpg,mug_mask.png",
+            )  # fmt: skip
+        shots.setdefault(name, []).append((image, mask))
+    if not shots and supports is None:
+        raise InputError(
+            "no support was given", expected="an image of the object and its mask",
+            fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
+        )  # fmt: skip
+    console = Console(stderr=True)
+    with FewShotSegmenter.load(
+        bundle, backend, parse_size(size) if size else None, sha256, precision
+    ) as segmenter:
+        console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
+        if supports is not None:
+            segmenter.load_supports(supports)
+        for name, pairs in shots.items():
+            segmenter.set_support(name, [i for i, _ in pairs], [m for _, m in pairs])
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{out.name}.", dir=out.absolute().parent
+        ) as scratch:
+            for query, stem in zip(queries, _unique_stems(queries), strict=True):
+                pixels = read_image(query, "the query image")
+                result = segmenter.segment(pixels)
+                label_picture(result).save(Path(scratch, f"{stem}.png"))
+                overlay = Image.fromarray(draw_overlay(pixels, result))
+                overlay.save(Path(scratch, f"{stem}_overlay.jpg"), quality=92)
+                console.print(f"{query}: {_summary(result)}", highlight=False)
+            if save_supports is not None:
+                segmenter.save_supports(save_supports)
+            out.mkdir(exist_ok=True)
+            for path in sorted(Path(scratch).iterdir()):
+                shutil.move(path, out / path.name)
+    typer.echo(out)
+
+
+def _unique_stems(paths: list[Path]) -> list[str]:
+    """Names for the pictures: the photographs' own, numbered where two are alike."""
+    stems: list[str] = []
+    for path in paths:
+        stem, number = path.stem, 2
+        while stem in stems:
+            stem, number = f"{path.stem}-{number}", number + 1
+        stems.append(stem)
+    return stems
+
+
+def _summary(result: Segmentation) -> str:
+    found = ", ".join(f"{name} {100 * result.masks[name].mean():.1f} %" for name in result.classes)
+    times = ", ".join(f"{step} {ms:.0f}" for step, ms in result.timing.items())
+    return f"{found}  ({times} ms)"

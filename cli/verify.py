@@ -1,0 +1,60 @@
+"""`hsnet-trt verify`: does a bundle still give, here, what PyTorch gave?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    *,
+    backend: Annotated[
+        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
+    ] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="400 or 480x640 (height x width); by default all.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+) -> None:
+    """Check the hash of every file of BUNDLE, and its network against PyTorch's golden outputs.
+
+    Exit code 1 if a file was altered or the logits are out of tolerance.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from hsnet_trt.errors import BackendError
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.runtime.verify import verify_bundle
+
+    results = verify_bundle(bundle, backend, parse_size(size) if size else None, precision, sha256)
+    console = Console()
+    for result in results:
+        height, width = result.size
+        table = Table(
+            "graph", "tensor", "max difference", "over std", "",
+            title=f"{height} x {width}, {result.precision}, {result.backend}\n{result.device}",
+        )  # fmt: skip
+        for figure in result.figures:
+            last = figure is result.figures[-1]
+            verdict = f"at most {result.tolerance:.1e}" if last else ""
+            table.add_row(
+                figure.graph, figure.tensor, f"{figure.max_difference:.2e}",
+                f"{figure.relative:.2e}", verdict,
+            )  # fmt: skip
+        console.print(table)
+        console.print(f"same class at {100 * result.agreeing_pixels:.2f} % of the positions")
+    for result in results:
+        if result.culprit is not None:
+            raise BackendError(
+                f"the bundle is not right on {result.backend} at {result.precision}",
+                expected=f"logits within {result.tolerance:.1e} of their standard deviation",
+                found=f"{result.figures[-1].relative:.1e}; the first tensor that differs so much "
+                f"is {result.culprit.tensor} of the graph {result.culprit.graph}",
+                fix="build the engines again, or choose another precision or backend",
+            )
+    typer.echo("verified: every hash, and every size within tolerance")
