@@ -105,6 +105,12 @@ def _refused(job: Job, problem: str, tail: str) -> BuildError:
             fix="export in fp16 too and build with `--precision fp16`, or build with the "
             "full TensorRT (`--flavour tensorrt`) on a machine with that card",
         )
+    if "OutOfMemory" in tail or "out of memory" in tail.lower():
+        return BuildError(
+            f"{job.flavour} ran out of memory",
+            found=tail,
+            fix="build with smaller --queries / --supports or --workspace, or free memory",
+        )
     return BuildError(
         f"{job.flavour} could not {job.task} it: {problem}",
         found=tail or None,

@@ -99,18 +99,15 @@ def profile_of(
 ) -> dict[str, ProfileRange]:
     """The profile of one graph: a range for each of its dynamic dimensions (N, B or S).
 
-    N, the images of `features`, serves queries and supports alike, so it spans both ranges.
+    Images are encoded as many at once as there may be queries: supports are encoded once, in
+    chunks of any length, so `features` and `support` need no memory for all of them together.
 
     Raises:
         BuildError: the graph has a dynamic dimension of another name.
     """
-    known = {
-        "B": queries,
-        "S": supports,
-        "N": ProfileRange(
-            min(queries.least, supports.least), queries.expected, max(queries.most, supports.most)
-        ),
-    }
+    encoded = ProfileRange(1, queries.expected, queries.most)
+    matched = encoded if graph.variant.graph == "support" else supports
+    known = {"B": queries, "S": matched, "N": encoded}
     named = {d for tensor in graph.inputs for d in tensor.shape if isinstance(d, str)}
     if not named <= known.keys():
         raise BuildError(
@@ -182,11 +179,11 @@ def check_profiles(
             fix=_suggest(fits, queries, supports),
         )
     if memory_bytes is not None and not fits(queries, supports):
+        needed = int(scale * memory_at(graphs, queries, supports))
         raise BuildError(
             f"the profile does not fit {where}",
             expected=f"at most {_gib(memory_bytes)}",
-            found=f"about {_gib(int(scale * memory_at(graphs, queries, supports)))} of activations and weights "
-            f"at {asked}",
+            found=f"about {_gib(needed)} of activations and weights at {asked}",
             fix=_suggest(fits, queries, supports),
         )
 

@@ -128,6 +128,7 @@ def test_tensorrt_builds_only_for_the_gpu_in_the_machine(orin: Path, bundle: Pat
         ("kill", "SIGKILL"),
         ("exit", "exit code 3"),
         ("refuse", "refused the network"),
+        ("memory", "ran out of memory"),
     ],
 )
 def test_a_build_that_dies_is_an_error_with_its_cause(
