@@ -61,7 +61,7 @@ def test_every_inner_product_is_the_reference(
 ) -> None:
     # Several tiles in both directions, channels that fill no stage, images and layers to confuse.
     sizes = CorrelationSizes(13, 11, 12, 13, 2)
-    query, support = features(architecture, (1, 2, 2, 83), sizes, dtype, blob(sizes, 0.6))
+    query, support = features(architecture, (1, 2, 1, 51), sizes, dtype, blob(sizes, 0.6))
     check(kernels(architecture, folder), query, support, sizes, large=large)
 
 
@@ -171,7 +171,7 @@ def test_negative_zero_counts_as_zero(folder: Any) -> None:
 def test_the_order_of_warps_does_not_matter(seed: int, folder: Any) -> None:
     # Copies land as late and other warps run as far ahead as barriers allow: a missing one shows.
     sizes = CorrelationSizes(12, 12, 13, 12, 4)
-    query, support = features(9, (1, 1, 1, 200), sizes, "float16", blob(sizes, 0.5))
+    query, support = features(9, (1, 1, 1, 120), sizes, "float16", blob(sizes, 0.5))
     check(kernels(800, folder), query, support, sizes, large=True, seed=seed)
 
 

@@ -18,7 +18,7 @@ using hsnet::Problem;
     { \
         hsnet::prepare<T>(p); \
     } \
-    extern "C" __global__ void __launch_bounds__(hsnet::kGatherThreads) \
+    extern "C" __global__ void __launch_bounds__(hsnet::kGatherThreads, 4) \
         hsnet_gather_##SUFFIX(const Problem p) \
     { \
         hsnet::gather<T>(p); \

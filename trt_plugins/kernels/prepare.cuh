@@ -200,8 +200,8 @@ __device__ __forceinline__ void gather(Problem const& p)
                 target[to + i] = source[from + kept[i]];
             }
         }
+        // No barrier: kept is next written after the barrier that follows warp_counts.
         count += found;
-        __syncthreads(); // kept and warp_counts are written again
     }
     // The last 16 bytes of a row that is read are whole, and what fills them up is zero.
     int const padding = static_cast<int>(round_up(count, kRowBytes / static_cast<int>(sizeof(T)))) - count;

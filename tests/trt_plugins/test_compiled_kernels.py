@@ -1,0 +1,123 @@
+"""The kernels compile for every GPU that this nvcc knows, and keep their sums in registers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hsnet_trt.errors import BackendError, BuildError
+from hsnet_trt.trt_plugins import compile_kernels
+from hsnet_trt.trt_plugins.compile_kernels import KernelFigures
+from hsnet_trt.trt_plugins.driver import CorrelationKernels
+from hsnet_trt.trt_plugins.plan import Plan
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+
+NVCC = compile_kernels.find_nvcc()
+README = Path(__file__).resolve().parents[2] / "trt_plugins" / "README.md"
+needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
+KERNELS = {
+    f"{name}_{suffix}"
+    for name in ("prepare", "gather", "correlate_large", "correlate_small")
+    for suffix in ("f16", "f32")
+}
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", compile_kernels.architectures(NVCC) if NVCC else [])
+def test_no_kernel_spills(architecture: int, tmp_path: Path) -> None:
+    figures = compile_kernels.kernel_figures(architecture, tmp_path)
+    assert {item.kernel for item in figures} == KERNELS
+    for item in figures:
+        assert item.spilled_bytes == 0, item
+        assert item.shared_bytes <= 48 * 1024, item
+    large = next(item for item in figures if item.kernel == "correlate_large_f16")
+    if architecture >= 80:
+        assert large.registers <= 128, "two blocks would not fit on a multiprocessor"
+
+
+@needs_nvcc
+def test_the_fat_binary_holds_code_and_ptx(tmp_path: Path) -> None:
+    assert NVCC is not None
+    newest = compile_kernels.architectures(NVCC)[-1]
+    path = compile_kernels.compile_fatbin(tmp_path / "kernels.fatbin", [newest])
+    assert path.stat().st_size > 10_000
+    assert [item.name for item in tmp_path.iterdir()] == ["kernels.fatbin"]
+    only_code = tmp_path / "code.cubin"
+    compile_kernels.kernel_figures(newest, tmp_path)
+    (tmp_path / f"correlation_{newest}.cubin").rename(only_code)
+    text = only_code.read_bytes()
+    for kernel in KERNELS:
+        assert f"hsnet_{kernel}".encode() in text
+
+
+def test_without_nvcc_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: None)
+    with pytest.raises(BuildError, match="nvcc") as caught:
+        compile_kernels.compile_fatbin(tmp_path / "kernels.fatbin")
+    assert "CUDA toolkit" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_compilation_leaves_the_old_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failing = tmp_path / "nvcc"
+    failing.write_text("#!/bin/sh\necho 'no such GPU' >&2\nexit 2\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: failing)
+    target = tmp_path / "kernels.fatbin"
+    target.write_bytes(b"good")
+    with pytest.raises(BuildError, match="nvcc failed") as caught:
+        compile_kernels.compile_fatbin(target, [87])
+    assert "no such GPU" in str(caught.value)
+    assert target.read_bytes() == b"good"
+    assert {item.name for item in tmp_path.iterdir()} == {"nvcc", "kernels.fatbin"}
+
+
+def test_missing_kernels_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="HyperCorrelation") as caught:
+        CorrelationKernels(tmp_path / "none.fatbin")
+    assert "compile_kernels" in str(caught.value)
+
+
+def test_without_a_driver_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from hsnet_trt.trt_plugins import driver
+
+    def no_library(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(driver.ctypes, "CDLL", no_library)
+    driver._driver.cache_clear()
+    path = tmp_path / "kernels.fatbin"
+    path.write_bytes(b"anything")
+    plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
+    with pytest.raises(BackendError, match="no NVIDIA driver"):
+        CorrelationKernels(path).launch(plan, plan.problem(0, 0, 0, 0, 0), 0)
+    driver._driver.cache_clear()
+
+
+def test_the_table_has_a_row_for_each_kernel() -> None:
+    figures = [
+        KernelFigures(80, "gather_f16", 30, 1024, 0),
+        KernelFigures(75, "gather_f16", 52, 1024, 8),
+        KernelFigures(75, "prepare_f16", 44, 2560, 0),
+        KernelFigures(80, "prepare_f16", 40, 2560, 0),
+    ]
+    rows = compile_kernels.figures_table(figures).splitlines()
+    assert rows[0] == "| kernel | shared bytes | sm_75 | sm_80 |"
+    assert rows[2:] == [
+        "| gather_f16 | 1024 | 52 (8 B spilled) | 30 |",
+        "| prepare_f16 | 2560 | 44 | 40 |",
+    ]
+
+
+def test_the_page_shows_the_table_and_every_kernel() -> None:
+    text = README.read_text()
+    for kernel in KERNELS:
+        assert re.search(rf"^\| {kernel} \|", text, re.MULTILINE)

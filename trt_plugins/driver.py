@@ -1,0 +1,159 @@
+"""Load compiled kernels and launch them through the CUDA driver's own C interface.
+
+Why not pycuda: it launches only on streams that it made itself, and TensorRT hands a plugin one of
+its own; ctypes needs nothing but the driver. Everything runs in the CUDA context that is current on
+the calling thread, which is TensorRT's during ``enqueue``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.trt_plugins.compile_kernels import FATBIN
+from hsnet_trt.trt_plugins.plan import Plan, Problem
+from hsnet_trt.trt_plugins.sizes import DOMAIN, OP
+
+_MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+_NO_BINARY = 209  # CUDA_ERROR_NO_BINARY_FOR_GPU
+_BAD_PTX = 222  # CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The kernels' module in one context."""
+
+    functions: dict[str, ctypes.c_void_p]
+    module: ctypes.c_void_p
+    multiprocessors: int
+
+
+class CorrelationKernels:
+    """The compiled kernels, loaded once into every CUDA context that uses them.
+
+    Safe to use from several threads. They stay loaded as long as the context.
+
+    Args:
+        path: the file that ``compile_kernels`` wrote.
+
+    Raises:
+        BackendError: the file is not there.
+    """
+
+    def __init__(self, path: Path = FATBIN) -> None:
+        try:
+            self._image = path.read_bytes()
+        except OSError as error:
+            raise BackendError(
+                f"the compiled kernels of {DOMAIN}::{OP} cannot be read",
+                expected=str(path),
+                found=error.strerror or type(error).__name__,
+                fix="run python -m hsnet_trt.trt_plugins.compile_kernels where nvcc is installed",
+            ) from error
+        self._path = path
+        self._loaded: dict[int, _Loaded] = {}
+        self._lock = threading.Lock()
+
+    def launch(self, plan: Plan, problem: Problem, stream: int) -> None:
+        """Start the op's three kernels on a stream and return at once.
+
+        Args:
+            plan: the call's sizes.
+            problem: its addresses, of ``plan.problem``.
+            stream: a CUstream of the current context; 0 for the default one.
+
+        Raises:
+            BackendError: there is no driver or context, no code for this GPU, or a launch failed.
+        """
+        loaded = self._in_current_context()
+        parameters = (ctypes.c_void_p * 1)(ctypes.addressof(problem))
+        for launch in plan.launches(loaded.multiprocessors):
+            _check(
+                _driver().cuLaunchKernel(
+                    loaded.functions[launch.kernel],
+                    *(ctypes.c_uint(size) for size in launch.grid),
+                    ctypes.c_uint(launch.threads),
+                    ctypes.c_uint(1),
+                    ctypes.c_uint(1),
+                    ctypes.c_uint(0),
+                    ctypes.c_void_p(stream),
+                    parameters,
+                    None,
+                ),
+                f"launching {launch.kernel}",
+            )
+
+    def _in_current_context(self) -> _Loaded:
+        driver = _driver()
+        context = ctypes.c_void_p()
+        _check(driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
+        if not context.value:
+            raise BackendError(
+                f"{DOMAIN}::{OP}: no CUDA context is current on this thread",
+                fix="create one first, or call from TensorRT",
+            )
+        with self._lock:
+            if context.value not in self._loaded:
+                self._loaded[context.value] = self._load()
+            return self._loaded[context.value]
+
+    def _load(self) -> _Loaded:
+        driver = _driver()
+        module = ctypes.c_void_p()
+        status = driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(self._image))
+        if status in (_NO_BINARY, _BAD_PTX):
+            raise BackendError(
+                f"{self._path.name} holds no code of {DOMAIN}::{OP} for this GPU",
+                fix="compile the kernels with a CUDA toolkit that knows the GPU, on any machine: "
+                "python -m hsnet_trt.trt_plugins.compile_kernels",
+            )
+        _check(status, f"loading {self._path.name}")
+        functions = {}
+        for suffix in ("f16", "f32"):
+            for name in ("prepare", "gather", "correlate_large", "correlate_small"):
+                symbol = f"hsnet_{name}_{suffix}"
+                function = ctypes.c_void_p()
+                _check(
+                    driver.cuModuleGetFunction(ctypes.byref(function), module, symbol.encode()),
+                    f"finding {symbol}",
+                )
+                functions[symbol] = function
+        device, count = ctypes.c_int(), ctypes.c_int()
+        _check(driver.cuCtxGetDevice(ctypes.byref(device)), "cuCtxGetDevice")
+        _check(
+            driver.cuDeviceGetAttribute(ctypes.byref(count), _MULTIPROCESSORS, device),
+            "cuDeviceGetAttribute",
+        )
+        return _Loaded(functions, module, count.value)
+
+
+@cache
+def _driver() -> Any:
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        return ctypes.CDLL(name)
+    except OSError as error:
+        raise BackendError(
+            f"{DOMAIN}::{OP}: there is no NVIDIA driver on this machine",
+            expected=name,
+            found=str(error),
+            fix="run the engine on a machine with an NVIDIA GPU, or use the native correlation",
+        ) from error
+
+
+def _check(status: int, action: str) -> None:
+    if status == 0:
+        return
+    text = ctypes.c_char_p()
+    _driver().cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
+    raise BackendError(
+        f"{DOMAIN}::{OP}: {action} failed",
+        found=f"CUDA error {status}: {(text.value or b'unknown').decode()}",
+        fix="if it follows an earlier error, mend that one first; else report it with the GPU",
+    )
