@@ -217,7 +217,9 @@ def _view_matrix(
     stretch = np.exp(rng.normal(0, 0.12, 2)) * (flip, 1)
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
     seen = (corners - middle) * stretch @ np.array([[cos, sin], [-sin, cos]])
-    seen += rng.normal(0, 0.05, (4, 2)) * length + centre[::-1]
+    # By the shorter side, or a thin piece would be folded over.
+    short = scale * min(bottom - top, right - left)
+    seen += np.clip(rng.normal(0, 0.07, (4, 2)), -0.2, 0.2) * short + centre[::-1]
     matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), seen.astype(np.float32))
     return np.asarray(matrix, np.float32)
 
@@ -229,9 +231,14 @@ def _box_of(mask: Mask) -> tuple[int, int, int, int]:
 
 def _in_place(rng: Random, photo: Photo, mask: Mask, size: tuple[int, int]) -> tuple[Floats, Mask]:
     """The piece where it is: a tilted part of its own photograph."""
+    box = _box_of(mask)
+    long = max(box[2] - box[0], box[3] - box[1])
+    # Not so far off that most of the view lies beyond the photograph's edge.
+    fills = max(n / whole for n, whole in zip(size, mask.shape, strict=True))
     length = rng.uniform(0.35, 0.9) * min(size)
+    length = float(min(max(length, 0.8 * fills * long), 0.95 * min(size)))
     centre = (rng.uniform(0.3, 0.7) * size[0], rng.uniform(0.3, 0.7) * size[1])
-    matrix = _view_matrix(rng, _box_of(mask), length, centre)
+    matrix = _view_matrix(rng, box, length, centre)
     # Beyond the photograph's edge it is mirrored, the piece in the mirror too.
     canvas, seen = (
         cv2.warpPerspective(picture, matrix, (size[1], size[0]), borderMode=cv2.BORDER_REFLECT_101)
