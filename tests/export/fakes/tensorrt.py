@@ -166,9 +166,7 @@ class Builder:
         if os.environ.get("FAKE_TENSORRT_RECORD"):
             Path(os.environ["FAKE_TENSORRT_RECORD"]).write_text(json.dumps(CALLS))
         if BEHAVIOUR == "memory":  # as seen when TensorRT for RTX was given 600 MiB
-            self.log.log(
-                ILogger.ERROR, "allocate::206] Error Code 2: OutOfMemory (Requested 93 MB)"
-            )
+            self.log.log(ILogger.ERROR, "Error Code 2: OutOfMemory (Requested size was 9 bytes.)")
             return None
         if BEHAVIOUR == "abort":
             os.abort()
