@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,14 +146,20 @@ def test_a_build_that_dies_is_an_error_with_its_cause(
     assert set(p.name for p in bundle.parent.iterdir()) - set(before) <= {"calls.json"}
 
 
-def test_an_interrupt_ends_the_child(orin: Path, bundle: Path) -> None:
+def test_an_interrupt_ends_the_child(
+    orin: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TENSORRT", "sleep")
+
     class Interrupt(Exception):
         pass
 
     def interrupt(event: dict[str, Any]) -> None:
-        if event["event"] == "log":
+        if "about to sleep" in event.get("text", ""):
             raise Interrupt
 
     with pytest.raises(Interrupt):
         build_engine(bundle, "this", options=BuilderOptions(verbose=True), on_event=interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(calls(orin)["pid"], 0)
     assert not (bundle / "engines").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -96,17 +97,19 @@ def test_an_engine_that_cannot_be_opened_is_told(
         assert "tensorrt_rtx" in engine["examined_missing"]
 
 
+@pytest.mark.parametrize("which", ["graph", pytest.param("engine", marks=RTX)])
 def test_damage_is_found_before_anything_is_parsed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    bundle = write_small_bundle(tmp_path / "bundle", ("fp32",))
-    path = bundle.path / bundle.manifest.graphs[0].file
+    copy = shutil.copytree(bundle.path, tmp_path / "bundle")
+    entries = bundle.manifest.graphs if which == "graph" else bundle.manifest.engines
+    path = copy / entries[0].file
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     monkeypatch.setattr(inspection, "run_job", lambda *a: pytest.fail("a damaged graph was parsed"))
     with pytest.raises(BundleError, match="altered"):
-        inspect_bundle(bundle.path)
+        inspect_bundle(copy)
 
 
 def test_the_verb_prints_tables_and_json(

@@ -7,11 +7,12 @@ import enum
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 __version__ = "10.3.0"
 BEHAVIOUR = os.environ.get("FAKE_TENSORRT", "build")
-CALLS: dict = {"flags": [], "cleared": []}
+CALLS: dict = {"flags": [], "cleared": [], "pid": os.getpid()}
 
 
 class ILogger:
@@ -160,11 +161,14 @@ class Builder:
         activation = os.environ.get("FAKE_TENSORRT_ACTIVATION", "4096")
         self.log.log(ILogger.INFO, f"Total Activation Memory: {activation} bytes")
         self.log.log(ILogger.ERROR, "the last words of the builder")
-        os.write(1, b"native code prints to standard output\n")
+        os.write(1, b"0\n")  # native code prints to standard output, here even something of JSON
         for name in ("level", "builder_optimization_level", "hardware_compatibility_level"):
             CALLS[name] = getattr(config, name, None)
         if os.environ.get("FAKE_TENSORRT_RECORD"):
             Path(os.environ["FAKE_TENSORRT_RECORD"]).write_text(json.dumps(CALLS))
+        if BEHAVIOUR == "sleep":
+            self.log.log(ILogger.INFO, "about to sleep")
+            time.sleep(60)
         if BEHAVIOUR == "memory":  # as seen when TensorRT for RTX was given 600 MiB
             self.log.log(ILogger.ERROR, "Error Code 2: OutOfMemory (Requested size was 9 bytes.)")
             return None
