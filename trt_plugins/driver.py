@@ -17,7 +17,7 @@ from typing import Any
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.trt_plugins.compile_kernels import FATBIN
-from hsnet_trt.trt_plugins.plan import Plan, Problem
+from hsnet_trt.trt_plugins.plan import Launch, Plan, Problem
 from hsnet_trt.trt_plugins.sizes import DOMAIN, OP
 
 _MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
@@ -71,28 +71,35 @@ class CorrelationKernels:
         Raises:
             BackendError: there is no driver or context, no code for this GPU, or a launch failed.
         """
-        loaded = self._in_current_context()
+        for launch in self.launches(plan):
+            self.start(launch, problem, stream)
+
+    def launches(self, plan: Plan) -> list[Launch]:
+        """Return the kernels of a call on the current context's GPU, in order."""
+        launches: list[Launch] = plan.launches(self._in_current_context().multiprocessors)
+        return launches
+
+    def start(self, launch: Launch, problem: Problem, stream: int) -> None:
+        """Start one kernel of a call; see ``launch``."""
+        function = self._in_current_context().functions[launch.kernel]
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(problem))
-        for launch in plan.launches(loaded.multiprocessors):
-            _check(
-                _driver().cuLaunchKernel(
-                    loaded.functions[launch.kernel],
-                    *(ctypes.c_uint(size) for size in launch.grid),
-                    ctypes.c_uint(launch.threads),
-                    ctypes.c_uint(1),
-                    ctypes.c_uint(1),
-                    ctypes.c_uint(0),
-                    ctypes.c_void_p(stream),
-                    parameters,
-                    None,
-                ),
-                f"launching {launch.kernel}",
-            )
+        status = cuda_driver().cuLaunchKernel(
+            function,
+            *(ctypes.c_uint(size) for size in launch.grid),
+            ctypes.c_uint(launch.threads),
+            ctypes.c_uint(1),
+            ctypes.c_uint(1),
+            ctypes.c_uint(0),
+            ctypes.c_void_p(stream),
+            parameters,
+            None,
+        )
+        check_status(status, f"launching {launch.kernel}")
 
     def _in_current_context(self) -> _Loaded:
-        driver = _driver()
+        driver = cuda_driver()
         context = ctypes.c_void_p()
-        _check(driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
+        check_status(driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
         if not context.value:
             raise BackendError(
                 f"{DOMAIN}::{OP}: no CUDA context is current on this thread",
@@ -104,7 +111,7 @@ class CorrelationKernels:
             return self._loaded[context.value]
 
     def _load(self) -> _Loaded:
-        driver = _driver()
+        driver = cuda_driver()
         module = ctypes.c_void_p()
         status = driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(self._image))
         if status in (_NO_BINARY, _BAD_PTX):
@@ -113,20 +120,20 @@ class CorrelationKernels:
                 fix="compile the kernels with a CUDA toolkit that knows the GPU, on any machine: "
                 "python -m hsnet_trt.trt_plugins.compile_kernels",
             )
-        _check(status, f"loading {self._path.name}")
+        check_status(status, f"loading {self._path.name}")
         functions = {}
         for suffix in ("f16", "f32"):
             for name in ("prepare", "gather", "correlate_large", "correlate_small"):
                 symbol = f"hsnet_{name}_{suffix}"
                 function = ctypes.c_void_p()
-                _check(
+                check_status(
                     driver.cuModuleGetFunction(ctypes.byref(function), module, symbol.encode()),
                     f"finding {symbol}",
                 )
                 functions[symbol] = function
         device, count = ctypes.c_int(), ctypes.c_int()
-        _check(driver.cuCtxGetDevice(ctypes.byref(device)), "cuCtxGetDevice")
-        _check(
+        check_status(driver.cuCtxGetDevice(ctypes.byref(device)), "cuCtxGetDevice")
+        check_status(
             driver.cuDeviceGetAttribute(ctypes.byref(count), _MULTIPROCESSORS, device),
             "cuDeviceGetAttribute",
         )
@@ -134,7 +141,12 @@ class CorrelationKernels:
 
 
 @cache
-def _driver() -> Any:
+def cuda_driver() -> Any:
+    """Return the driver's library, as ctypes sees it.
+
+    Raises:
+        BackendError: no driver is installed.
+    """
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         return ctypes.CDLL(name)
@@ -147,11 +159,12 @@ def _driver() -> Any:
         ) from error
 
 
-def _check(status: int, action: str) -> None:
+def check_status(status: int, action: str) -> None:
+    """Raise BackendError, naming the action, unless a driver call's status is success."""
     if status == 0:
         return
     text = ctypes.c_char_p()
-    _driver().cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
+    cuda_driver().cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
     raise BackendError(
         f"{DOMAIN}::{OP}: {action} failed",
         found=f"CUDA error {status}: {(text.value or b'unknown').decode()}",

@@ -32,7 +32,8 @@ def hyper_correlation(
     q = query.astype(np.float64)
     s = support.astype(np.float64)
     q = q / (np.sqrt((q * q).sum(axis=2, keepdims=True)) + EPSILON)
-    correlation = np.maximum(np.einsum("blcq,slcp->bsqlp", q, s, optimize=True), 0.0)
+    cosine = q.transpose(0, 1, 3, 2)[:, None] @ s[None]  # [B, S, L, query, support]
+    correlation = np.maximum(cosine, 0.0).transpose(0, 1, 3, 2, 4)
     pairs, layers = query.shape[0] * support.shape[0], query.shape[1]
     grid = correlation.reshape(
         pairs, sizes.query_positions, layers, sizes.support_h, sizes.support_w

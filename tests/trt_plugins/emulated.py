@@ -22,18 +22,23 @@ def compiler() -> str | None:
     return shutil.which("g++") or shutil.which("clang++")
 
 
+def compile_emulated(source: str, architecture: int, folder: Path) -> ctypes.CDLL:
+    """One of the emulator's sources as a loaded library."""
+    library = folder / f"{source.removesuffix('.cpp')}_{architecture}.so"
+    command = [str(compiler()), "-std=c++17", "-O1", "-fPIC", "-shared", "-w"]
+    command += [f"-D__CUDA_ARCH__={architecture}", f"-I{KERNELS}", f"-I{SOURCE}"]
+    command += ["-x", "c++", "-include", "emulator.h"]
+    command += [str(SOURCE / source), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(library))
+
+
 class EmulatedKernels:
     """The kernels as a GPU of one architecture would take them (``__CUDA_ARCH__``)."""
 
     def __init__(self, architecture: int, folder: Path) -> None:
-        library = folder / f"emulated_{architecture}.so"
-        command = [str(compiler()), "-std=c++17", "-O1", "-fPIC", "-shared", "-w"]
-        command += [f"-D__CUDA_ARCH__={architecture}", f"-I{KERNELS}", f"-I{SOURCE}"]
-        command += ["-x", "c++", "-include", "emulator.h"]
-        command += [str(SOURCE / "emulator.cpp"), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        self._library = ctypes.CDLL(str(library))
+        self._library = compile_emulated("emulator.cpp", architecture, folder)
         self._library.hsnet_run.restype = ctypes.c_int64
         self._library.hsnet_plan.restype = ctypes.c_int64
         self._library.hsnet_error.restype = ctypes.c_char_p

@@ -93,13 +93,13 @@ def test_without_a_driver_the_error_says_so(
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(driver.ctypes, "CDLL", no_library)
-    driver._driver.cache_clear()
+    driver.cuda_driver.cache_clear()
     path = tmp_path / "kernels.fatbin"
     path.write_bytes(b"anything")
     plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
     with pytest.raises(BackendError, match="no NVIDIA driver"):
         CorrelationKernels(path).launch(plan, plan.problem(0, 0, 0, 0, 0), 0)
-    driver._driver.cache_clear()
+    driver.cuda_driver.cache_clear()
 
 
 def test_the_table_has_a_row_for_each_kernel() -> None:

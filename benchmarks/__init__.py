@@ -1,0 +1,1 @@
+"""Speed, accuracy and their floors, measured and written down."""

@@ -1,0 +1,148 @@
+"""What the correlation kernels are tried on: random sizes, and inputs made to break them.
+
+Every case is judged by the float64 reference. ``run(query, support, sizes)`` is whatever computes
+the op; nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsnet_trt.trt_plugins.reference import hyper_correlation
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+
+Run = Callable[
+    [NDArray[Any], NDArray[Any], CorrelationSizes], "tuple[NDArray[Any], NDArray[Any]]"
+]
+TOLERANCE = {"float16": 6e-4, "float32": 1e-6}  # rounding to FP16 alone is 2.4e-4 near 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input: its name, both tensors and the op's attributes."""
+
+    name: str
+    query: NDArray[Any]
+    support: NDArray[Any]
+    sizes: CorrelationSizes
+
+
+def draw(
+    random: np.random.Generator,
+    shape: tuple[int, int, int, int],
+    sizes: CorrelationSizes,
+    keep: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw raw query and masked, normalised support for (B, S, L, C); keep: [hs * ws]."""
+    batch, supports, layers, channels = shape
+    query = random.normal(0.2, 2.0, (batch, layers, channels, sizes.query_positions))
+    support = random.normal(0.2, 2.0, (supports, layers, channels, sizes.support_positions))
+    if keep is not None:
+        support = np.where(keep, support, 0.0)
+    support /= np.sqrt((support**2).sum(axis=2, keepdims=True)) + 1e-5
+    return query, support
+
+
+def square_mask(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
+    """Return a rectangle of about this share of the support, in its middle: [hs * ws]."""
+    keep = np.zeros((sizes.support_h, sizes.support_w), np.bool_)
+    height, width = (
+        max(1, round(area**0.5 * side)) if area > 0 else 0
+        for side in (sizes.support_h, sizes.support_w)
+    )
+    top, left = (sizes.support_h - height) // 2, (sizes.support_w - width) // 2
+    keep[top : top + height, left : left + width] = True
+    return keep.reshape(-1)
+
+
+def random_cases(dtype: str, count: int, largest: int, seed: int = 0) -> Iterator[Case]:
+    """Yield odd and even sizes up to ``largest`` a side; every fourth fills a GPU's processors."""
+    random = np.random.default_rng(seed)
+    for index in range(count):
+        many = index % 4 == 3
+        sides = random.integers(1, (largest // 2 if many else largest) + 1, 4)
+        sizes = CorrelationSizes(*(int(side) for side in sides), int(random.integers(1, 5)))
+        batch, supports = (int(n) for n in random.integers(1, 4, 2))
+        layers = 23 if many else int(random.integers(1, 4))
+        channels = int(random.choice([1, 8, 13, 32, 72] if many else [1, 16, 45, 64, 200]))
+        area = [None, 0.0, 0.001, 0.05, 0.2, 0.5][int(random.integers(6))]
+        keep = None if area is None else square_mask(sizes, area)
+        query, support = draw(random, (batch, supports, layers, channels), sizes, keep)
+        name = f"random {index}: {batch}x{supports} L{layers} C{channels} {sizes} area {area}"
+        yield Case(name, query.astype(dtype), support.astype(dtype), sizes)
+
+
+def adversarial_cases(dtype: str) -> Iterator[Case]:
+    """Yield extreme norms, NaN, infinities of nothing, -0, scattered columns, wide gaps."""
+    random = np.random.default_rng(1)
+    sizes = CorrelationSizes(11, 9, 26, 27, 4)
+    sparse = np.zeros(sizes.support_positions, np.bool_)
+    sparse[random.permutation(sparse.size)[:90]] = True
+    sparse[200:500] = False
+    query, support = (a.astype(dtype) for a in draw(random, (2, 2, 2, 40), sizes, sparse))
+    yield Case("scattered columns and a wide gap", query, support, sizes)
+    yield Case("no column", query, np.zeros_like(support), sizes)
+    yield Case("zero query", np.zeros_like(query), support, sizes)
+    negative = np.where(support == 0, np.array(-0.0, dtype), support)
+    yield Case("-0 outside the mask", query, negative, sizes)
+    scales = (1e-4, 4e3) if dtype == "float16" else (1e-17, 1e17)
+    for scale in scales:
+        yield Case(f"query times {scale:g}", query * np.array(scale, dtype), support, sizes)
+    column = int(np.flatnonzero(sparse)[5])
+    broken = support.copy()
+    broken[0, 1, 3, column] = np.nan
+    yield Case("NaN in a support column", query, broken, sizes)
+    edge = np.zeros(sizes.support_positions, np.bool_)
+    edge[[0, -1]] = True
+    query, support = (a.astype(dtype) for a in draw(random, (1, 1, 1, 24), sizes, edge))
+    yield Case("first and last position only", query, support, sizes)
+
+
+def judge(case: Case, run: Run) -> tuple[float, str | None]:
+    """Return the largest error of a case, and what is wrong with it if anything is."""
+    outputs = run(case.query, case.support, case.sizes)
+    expected = hyper_correlation(case.query, case.support, case.sizes)
+    worst = 0.0
+    for name, found, wanted in zip(("full", "pruned"), outputs, expected, strict=True):
+        if found.shape != wanted.shape:
+            return np.inf, f"{name} has shape {found.shape}, expected {wanted.shape}"
+        if not np.array_equal(np.isnan(found), np.isnan(wanted)):
+            return np.inf, f"{name} has NaN where it should not, or none where it should"
+        error = np.nan_to_num(np.abs(found.astype(np.float64) - wanted), nan=0.0)
+        worst = max(worst, float(error.max()))
+    limit = TOLERANCE[case.query.dtype.name]
+    return worst, None if worst <= limit else f"off by {worst:.2e}, allowed {limit:.0e}"
+
+
+def skipping_differs(dtype: str, run: Run) -> str | None:
+    """Compare a masked run with a dense one on the kept columns: equal to the last bit, or why."""
+    random = np.random.default_rng(2)
+    sizes = CorrelationSizes(21, 19, 24, 25, 2)
+    keep = square_mask(sizes, 0.3)
+    query, dense = (a.astype(dtype) for a in draw(random, (1, 2, 3, 72), sizes, None))
+    everything, _ = run(query, dense, sizes)
+    skipping, _ = run(query, np.where(keep, dense, np.zeros_like(dense)), sizes)
+    grid = keep.reshape(sizes.support_h, sizes.support_w)
+    if not np.array_equal(skipping[..., grid], everything[..., grid]):
+        return "skipping zero columns changed other columns"
+    return "a skipped column is not zero" if skipping[..., ~grid].any() else None
+
+
+def survives_anything(dtype: str, run: Run) -> str | None:
+    """Run on random bits, as TensorRT's builder may when it times: only finish, twice alike."""
+    random = np.random.default_rng(3)
+    sizes = CorrelationSizes(13, 17, 19, 14, 4)
+    bits = np.uint16 if dtype == "float16" else np.uint32
+    tensors = [
+        random.integers(0, np.iinfo(bits).max, (2, 2, 50, positions), bits, endpoint=True)
+        for positions in (sizes.query_positions, sizes.support_positions)
+    ]
+    query, support = (tensor.view(dtype) for tensor in tensors)
+    first, second = (run(query, support, sizes) for _ in range(2))
+    same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True))
+    return None if same else "two runs on the same bits differ"
