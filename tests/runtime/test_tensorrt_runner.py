@@ -1,4 +1,4 @@
-"""The TensorRT runner: its flow on a GPU that is not there, its names on TensorRT's real classes."""
+"""The TensorRT runner: its flow on a GPU that is not there, its names on real classes."""
 
 from __future__ import annotations
 

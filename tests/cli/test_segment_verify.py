@@ -1,0 +1,137 @@
+"""`hsnet-trt segment` and `hsnet-trt verify`, as a person runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
+
+from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+
+BOX = (slice(10, 80), slice(20, 110))
+
+
+def hsnet(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hsnet_trt.cli.main", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, red and green supports, and two queries of one name."""
+    path = tmp_path_factory.mktemp("segment")
+    make_bundle(path / "bundle")
+    mask = np.zeros(SIZE, np.uint8)
+    mask[BOX] = 255
+    Image.fromarray(mask).save(path / "mask.png")
+    for name, colour in (("red", RED), ("green", GREEN)):
+        Image.fromarray(scene(SIZE, [(colour, BOX)])).save(path / f"{name}.png")
+    query = scene((200, 300), [(RED, np.s_[50:150, 20:120]), (GREEN, np.s_[50:150, 180:280])])
+    (path / "other").mkdir()
+    Image.fromarray(query).save(path / "query.png")
+    Image.fromarray(query[:, ::-1]).save(path / "other/query.png")
+    return path
+
+
+def test_segment_writes_labels_and_overlays(folder: Path, tmp_path: Path) -> None:
+    done = hsnet(
+        "segment", "bundle", "query.png", "other/query.png", "--support", "red=red.png,mask.png",
+        "--support", "green=green.png,mask.png", "--save-supports", tmp_path / "set.npz",
+        "--out", tmp_path / "out", folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime, fp32" in done.stderr
+    names = ["query-2.png", "query-2_overlay.jpg", "query.png", "query_overlay.jpg"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    with Image.open(tmp_path / "out/query.png") as image:
+        labels = np.asarray(image)
+        colours = np.asarray(image.convert("RGB"))
+    assert labels.shape == (200, 300)
+    assert [labels[100, 70], labels[100, 230], labels[5, 5]] == [1, 2, 0]
+    assert colours[5, 5].tolist() == [0, 0, 0]
+    assert colours[100, 70].tolist() != colours[100, 230].tolist()
+    with Image.open(tmp_path / "out/query-2.png") as image:
+        assert np.asarray(image)[100, 70] == 2
+    with Image.open(tmp_path / "out/query_overlay.jpg") as image:
+        assert image.size == (300, 200)
+
+    again = hsnet(
+        "segment", "bundle", "query.png", "--supports", tmp_path / "set.npz", "--out",
+        tmp_path / "again", folder=folder,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    with Image.open(tmp_path / "again/query.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["query.png"], "no support was given"),
+        (["query.png", "--support", "red.png,mask.png"], "NAME=IMAGE,MASK"),
+        (["query.png", "--support", "x=red.png,absent.png"], "absent.png"),
+        (["absent.jpg", "--support", "x=red.png,mask.png"], "absent.jpg"),
+        (
+            ["query.png", "bundle/bundle.json", "--support", "x=red.png,mask.png"],
+            "cannot be opened",
+        ),
+        (["query.png", "--support", "x=query.png,mask.png"], "not of its image's size"),
+        (["query.png", "--support", "x=red.png,mask.png", "--backend", "tensorrt"], "no engine"),
+        (["query.png", "--support", "x=red.png,mask.png", "--size", "400"], "not exported at that"),
+    ],
+)
+def test_failing_writes_nothing_and_shows_no_traceback(
+    folder: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    done = hsnet("segment", "bundle", *arguments, "--out", tmp_path / "out", folder=folder)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify(folder: Path, tmp_path: Path) -> None:
+    done = hsnet("verify", "bundle", folder=folder)
+    assert done.returncode == 0, done.stderr
+    for word in ("features", "support", "match", "logits", "verified"):
+        assert word in done.stdout
+    wrong = make_bundle(tmp_path / "wrong")
+    graph = wrong / f"graphs/match_{SIZE[0]}x{SIZE[1]}.onnx"
+    content = bytearray(graph.read_bytes())
+    content[-200] ^= 1
+    graph.write_bytes(content)
+    done = hsnet("verify", wrong, folder=folder)
+    assert done.returncode == 1
+    assert "was altered" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_verify_names_what_differs(folder: Path, tmp_path: Path) -> None:
+    """A bundle whose match graph is another one, with hashes that are right."""
+    import dataclasses
+
+    from hsnet_trt.runtime.bundle import Bundle, write_bundle
+    from hsnet_trt.runtime.manifest import Preprocessing
+
+    source = Bundle.open(folder / "bundle")
+    with write_bundle(tmp_path / "b") as writer:
+        for name in source.manifest.files:
+            writer.add(name, source.read(name))
+        other = Preprocessing(mean=(0.5, 0.5, 0.5))
+        writer.finish(dataclasses.replace(source.manifest, preprocessing=other))
+    done = hsnet("verify", tmp_path / "b", folder=folder)
+    assert done.returncode == 1
+    assert "f2 of the graph features" in done.stderr
+    assert "Traceback" not in done.stderr
