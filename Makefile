@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test clean
+.PHONY: demo test clean plugin gpu-check
 
 demo: $(READY)
 	$(BIN)/hsnet-trt demo --out demo_output
@@ -20,3 +20,17 @@ $(READY): setup.cfg constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist demo_output *.egg-info
+
+# The correlation op for TensorRT: build/plugin/libhsnet_correlation.so, and the compiled kernels of
+# the Python plugin. Needs nvcc, cmake and NvInfer.h (TENSORRT_INCLUDE_DIR where it is not found).
+CUDACXX ?= $(or $(shell command -v nvcc),/usr/local/cuda/bin/nvcc)
+plugin: export CUDACXX := $(CUDACXX)
+plugin:
+	cmake -S trt_plugins/cpp -B build/plugin -D HSNET_ARCHITECTURES="$(HSNET_ARCHITECTURES)"
+	cmake --build build/plugin --parallel
+	PYTHONPATH=. $(PYTHON) -m hsnet_trt.trt_plugins.compile_kernels
+
+# PART=plugin. Runs from the source tree with the Python that is there; says so without a GPU.
+PART ?= plugin
+gpu-check:
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check_$(PART).py

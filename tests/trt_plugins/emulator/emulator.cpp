@@ -40,6 +40,7 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
         {
             auto& fiber = block.fibers[i];
             fiber.done = false;
+            fiber.started = false;
             fiber.index = i;
             fiber.groups.clear();
             fiber.open.clear();
@@ -76,7 +77,7 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                         }
                         block.current = i;
                         threadIdx = {i, 0, 0};
-                        swapcontext(&block.home, &fiber.context);
+                        emulator::resume(fiber);
                         left -= fiber.done ? 1 : 0;
                     }
                     moved = block.warps[w].barrier.generation != before;

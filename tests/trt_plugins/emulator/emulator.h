@@ -15,6 +15,7 @@
 #include <deque>
 #include <functional>
 #include <random>
+#include <setjmp.h>
 #include <ucontext.h>
 #include <vector>
 
@@ -59,7 +60,9 @@ struct Copy
 
 struct Fiber
 {
-    ucontext_t context;
+    ucontext_t context; // of its first step; from then on it jumps, which calls no kernel
+    jmp_buf jump;
+    bool started = false;
     std::vector<char> stack;
     bool done = false;
     unsigned index = 0;
@@ -90,7 +93,7 @@ struct Block
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     Barrier barrier;
-    ucontext_t home;
+    jmp_buf home;
     unsigned current = 0;
     std::function<void()> body;
 };
@@ -103,8 +106,23 @@ inline Fiber& self()
 }
 inline void hand_over()
 {
-    Fiber& me = self();
-    swapcontext(&me.context, &block->home);
+    if (_setjmp(self().jump) == 0)
+    {
+        _longjmp(block->home, 1);
+    }
+}
+__attribute__((noinline)) inline void resume(Fiber& fiber)
+{
+    if (_setjmp(block->home) != 0)
+    {
+        return;
+    }
+    if (fiber.started)
+    {
+        _longjmp(fiber.jump, 1);
+    }
+    fiber.started = true;
+    setcontext(&fiber.context);
 }
 inline void wait_at(Barrier& barrier, unsigned size)
 {
