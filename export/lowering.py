@@ -12,8 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from hsnet_trt.model.correlation import EPSILON
-from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.model.learner import GROUPS, upsample
+from hsnet_trt.model.learner import GROUPS, HPNLearner, upsample
 
 Grid = tuple[int, int]
 
@@ -95,10 +94,10 @@ class GroupNormRelu(nn.Module):
 class Decoder(nn.Module):
     """The 2D decoder: [P,128,h2,w2] -> logits [P,2,2*h2,2*w2]."""
 
-    def __init__(self, model: HSNet, grid: Grid) -> None:
+    def __init__(self, learner: HPNLearner, grid: Grid) -> None:
         super().__init__()
-        self.decoder1 = model.hpn_learner.decoder1
-        self.decoder2 = model.hpn_learner.decoder2
+        self.decoder1 = learner.decoder1
+        self.decoder2 = learner.decoder2
         self.size = (2 * grid[0], 2 * grid[1])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ P are the pairs of query and support, Q = hq*wq, S = hs*ws.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ class MatchConv2d(nn.Module):
 
     def __init__(self, model: HSNet, size: Grid) -> None:
         super().__init__()
-        learner, grids = model.hpn_learner, model.grids(size)
+        learner, grids = copy.deepcopy(model.hpn_learner), model.grids(size)
         blocks = (learner.encoder_layer2, learner.encoder_layer3, learner.encoder_layer4)
         self.squeeze2, self.squeeze3, self.squeeze4 = (
             _Squeeze(block, grid) for block, grid in zip(blocks, grids, strict=True)
@@ -47,7 +49,7 @@ class MatchConv2d(nn.Module):
         self.mix3 = _Mix(learner.encoder_layer4to3, grids[1], self.squeeze3.out, self.squeeze4.out)
         self.mix2 = _Mix(learner.encoder_layer3to2, grids[0], self.squeeze2.out, self.mix3.out)
         self.grids = grids
-        self.decoder = Decoder(model, grids[0])
+        self.decoder = Decoder(learner, grids[0])
 
     def forward(
         self, f2: Tensor, f3: Tensor, f4: Tensor, s2: Tensor, s3: Tensor, s4: Tensor

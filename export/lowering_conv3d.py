@@ -6,6 +6,8 @@ the query positions, a kernel of (1, k, k) over [P, C, hq*wq, hs, ws] the suppor
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ class MatchConv3d(nn.Module):
 
     def __init__(self, model: HSNet, size: Grid) -> None:
         super().__init__()
-        learner, grids = model.hpn_learner, model.grids(size)
+        learner, grids = copy.deepcopy(model.hpn_learner), model.grids(size)
         blocks = (learner.encoder_layer2, learner.encoder_layer3, learner.encoder_layer4)
         self.squeeze2, self.squeeze3, self.squeeze4 = (
             _Block(block, grid, grid) for block, grid in zip(blocks, grids, strict=True)
@@ -38,7 +40,7 @@ class MatchConv3d(nn.Module):
         self.add2 = _Add(grids[0], grids[1], self.squeeze2.out, self.mix3.out)
         self.mix2 = _Block(learner.encoder_layer3to2, grids[0], self.add2.out)
         self.grids = grids
-        self.decoder = Decoder(model, grids[0])
+        self.decoder = Decoder(learner, grids[0])
 
     def forward(
         self, f2: Tensor, f3: Tensor, f4: Tensor, s2: Tensor, s3: Tensor, s4: Tensor

@@ -250,4 +250,5 @@ def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
 def describe(entry: GraphFile) -> str:
     """One graph in a few words: `match 400x400 fp32 conv2d native`."""
     v = entry.variant
-    return f"{v.graph} {v.size[0]}x{v.size[1]} {v.precision} {v.lowering} {v.correlation}"
+    words = (v.graph, f"{v.size[0]}x{v.size[1]}", v.precision, v.lowering, v.correlation)
+    return " ".join(filter(None, words))

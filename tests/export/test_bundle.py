@@ -1,0 +1,258 @@
+"""What `export` writes: valid graphs of the promised form, that compute what PyTorch does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from hsnet_trt.errors import BundleError, ExportError, InputError
+from hsnet_trt.export import bundle as export_module
+from hsnet_trt.export.bundle import export_bundle
+from hsnet_trt.export.footprint import footprint
+from hsnet_trt.export.parity import TOLERANCE
+from hsnet_trt.export.probe import Probe, normalise, resize_mask
+from hsnet_trt.model.checkpoint import weights_sha256
+from hsnet_trt.runtime.bundle import Bundle
+
+SIZE = (64, 96)
+
+pytestmark = pytest.mark.xdist_group("real bundle")  # exported once, by one worker
+
+
+@pytest.fixture(scope="module")
+def graphs(real_bundle: Path) -> dict[str, onnx.ModelProto]:
+    bundle = Bundle.open(real_bundle)
+    return {
+        Path(g.file).stem: onnx.load_from_string(bundle.read(g.file))
+        for g in bundle.manifest.graphs
+    }
+
+
+def test_manifest(real_bundle, resnet18):
+    manifest = Bundle.open(real_bundle).manifest
+    assert manifest.model.backbone == "resnet18"
+    assert manifest.model.weights_sha256 == weights_sha256(resnet18)
+    assert manifest.model.trained is False
+    assert manifest.sizes == (SIZE,)
+    assert manifest.commands == ("a test's",)
+    kinds = [(g.variant.graph, g.variant.lowering) for g in manifest.graphs]
+    assert kinds == [("features", ""), ("support", ""), ("match", "conv2d"), ("match", "conv3d")]
+    assert json.loads(manifest.to_json())["format_version"] == 1
+
+
+def test_names_and_shapes(real_bundle):
+    by_name = {g.variant.graph: g for g in Bundle.open(real_bundle).manifest.graphs}
+    level2, level3, level4 = (2, 128, 8 * 12), (2, 256, 4 * 6), (2, 512, 2 * 3)
+
+    def shapes(specs):
+        assert {spec.dtype for spec in specs} == {"float32"}
+        return {spec.name: spec.shape for spec in specs}
+
+    def levels(letter, batch):
+        return {
+            f"{letter}{i}": (batch, *level)
+            for i, level in zip((2, 3, 4), (level2, level3, level4), strict=True)
+        }
+
+    assert shapes(by_name["features"].inputs) == {"image": ("N", 3, 64, 96)}
+    assert shapes(by_name["features"].outputs) == levels("f", "N")
+    assert shapes(by_name["support"].inputs) == levels("f", "S") | {"mask": ("S", 64, 96)}
+    assert shapes(by_name["support"].outputs) == levels("s", "S")
+    assert shapes(by_name["match"].inputs) == levels("f", "B") | levels("s", "S")
+    assert shapes(by_name["match"].outputs) == {"logits": ("B", "S", 2, 16, 24)}
+
+
+def test_form_of_the_graphs(graphs):
+    for name, graph in graphs.items():
+        onnx.checker.check_model(graph, full_check=True)
+        assert {(o.domain, o.version) for o in graph.opset_import} == {("", 18)}
+        assert graph.ir_version <= 10
+        assert not graph.functions
+        kinds = {node.op_type for node in graph.graph.node}
+        assert not kinds & {"BatchNormalization", "GroupNormalization", "Identity", "If", "Loop"}
+        facts = {p.key: p.value for p in graph.metadata_props}
+        assert facts["backbone"] == "resnet18"
+        assert facts["size"] == "64x96"
+        assert len(facts["weights_sha256"]) == 64
+        inferred = onnx.shape_inference.infer_shapes(graph, strict_mode=True, data_prop=True)
+        ranks = [len(v.type.tensor_type.shape.dim) for v in inferred.graph.value_info]
+        assert max(ranks) <= 8, name
+
+
+def test_large_tensors_are_never_permuted_or_joined(graphs):
+    """conv2d permutes the full correlation once, conv3d never; nothing of that size is joined."""
+    for lowering, allowed in (("conv2d", 1), ("conv3d", 0)):
+        graph = graphs[f"match_64x96_fp32_{lowering}"]
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(graph)
+        for value in (*fixed.graph.input, *fixed.graph.output):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param:
+                    dim.dim_value = 1
+        inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+        sizes = {
+            v.name: np.prod([d.dim_value for d in v.type.tensor_type.shape.dim])
+            for v in inferred.value_info
+        }
+        full = 2 * 96 * 96  # two layers of level 2, every position with every other
+        assert full in sizes.values()
+        moved = [
+            n.op_type
+            for n in graph.graph.node
+            if n.op_type in ("Transpose", "Concat") and sizes.get(n.output[0]) == full
+        ]
+        assert len(moved) == allowed, (lowering, moved)
+
+
+def test_parity_figures(real_bundle):
+    manifest = Bundle.open(real_bundle).manifest
+    runs = {(f.lowering, f.against, f.queries, f.supports) for f in manifest.parity}
+    assert runs == {
+        (lowering, f"torch-{kind}", b, s)
+        for lowering in ("conv2d", "conv3d")
+        for kind in ("float32", "float64")
+        for b, s in ((1, 1), (2, 3), (3, 2))
+    }
+    for figure in manifest.parity:
+        assert figure.logits_std > 0.01
+        assert figure.max_difference < 1e-4 * figure.logits_std
+
+
+def test_golden_outputs_are_those_of_the_model(real_bundle, resnet18):
+    bundle = Bundle.open(real_bundle)
+    (entry,) = bundle.manifest.golden
+    assert entry.tolerance == TOLERANCE
+    with np.load(real_bundle / entry.file, allow_pickle=False) as file:
+        arrays = dict(file)
+    assert arrays["queries"].shape == arrays["supports"].shape == (2, *SIZE, 3)
+    masks = torch.from_numpy(arrays["masks"]).float()
+    with torch.no_grad():
+        query = resnet18.features(normalise(arrays["queries"]))
+        encoded = resnet18.support(resnet18.features(normalise(arrays["supports"])), masks)
+        logits = resnet18.match(query, encoded, SIZE)
+    np.testing.assert_allclose(arrays["logits"], logits.numpy(), atol=1e-5)
+    for name, tensor in zip(("f2", "f3", "f4", "s2", "s3", "s4"), (*query, *encoded), strict=True):
+        picked = tensor.numpy().ravel()[arrays[f"{name}_index"]]
+        np.testing.assert_allclose(arrays[name], picked, atol=1e-5)
+
+
+def test_a_wrong_graph_is_refused_with_the_figures(resnet18, tmp_path, monkeypatch):
+    """A weight that is lost on the way must show, and nothing may be written."""
+    genuine = export_module.export_match
+
+    def damaged(*args):
+        graph = genuine(*args)
+        weight = max(graph.graph.initializer, key=lambda t: len(t.raw_data))
+        weight.raw_data = np.zeros(len(weight.raw_data) // 4, np.float32).tobytes()
+        return graph
+
+    monkeypatch.setattr(export_module, "export_match", damaged)
+    with pytest.raises(ExportError) as error:
+        export_bundle(resnet18, tmp_path / "bundle", sizes=[(64, 64)])
+    assert "max|difference|" in error.value.expected
+    assert "1 queries and 1 supports at 64x64" in error.value.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_the_old_bundle(resnet18, real_bundle, tmp_path, monkeypatch):
+    old = tmp_path / "bundle"
+    subprocess.run(["cp", "-r", str(real_bundle), str(old)], check=True)
+    before = (old / "bundle.json").read_bytes()
+
+    def broken(*args):
+        raise ExportError("no")
+
+    monkeypatch.setattr(export_module, "export_support", broken)
+    with pytest.raises(ExportError):
+        export_bundle(resnet18, old, sizes=[(64, 64)])
+    assert (old / "bundle.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+    Bundle.open(old).check()
+
+
+def test_a_folder_of_something_else_is_not_replaced(resnet18, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BundleError, match="in the way"):
+        export_bundle(resnet18, tmp_path, sizes=[(64, 64)])
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sizes": [(32, 64)]},
+        {"sizes": [(64, 4096)]},
+        {"sizes": []},
+        {"lowerings": ["conv4d"]},
+        {"lowerings": []},
+        {"resize": "crop"},
+    ],
+)
+def test_impossible_exports_are_refused(resnet18, tmp_path, wrong):
+    with pytest.raises(InputError) as error:
+        export_bundle(resnet18, tmp_path / "bundle", **wrong)
+    assert error.value.expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_footprint_counts_what_a_run_allocates(graphs):
+    """Against the arrays that ONNX Runtime really makes, for each node of the graph."""
+    graph = graphs["match_64x96_fp32_conv2d"]
+    opened = onnx.ModelProto()
+    opened.CopyFrom(graph)
+    names = [output for node in graph.graph.node for output in node.output]
+    known = {value.name for value in opened.graph.output}
+    opened.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in known
+    )
+    session = onnxruntime.InferenceSession(
+        opened.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    largest, peak = footprint(graph)
+    for queries, supports in ((1, 1), (2, 3)):
+        rng = np.random.default_rng(0)
+        inputs = {
+            value.name: rng.random(
+                [
+                    d.dim_value or {"B": queries, "S": supports}[d.dim_param]
+                    for d in value.type.tensor_type.shape.dim
+                ],
+                dtype=np.float32,
+            )
+            for value in graph.graph.input
+        }
+        arrays = session.run(None, inputs)
+        assert largest.at(queries, supports) == max(a.size for a in arrays)
+        assert (
+            max(a.nbytes for a in arrays)
+            < peak.at(queries, supports)
+            < sum(a.nbytes for a in arrays)
+        )
+
+
+def test_probe_masks_have_no_position_that_rounding_decides():
+    grids = [(50, 50), (25, 25), (13, 13)]
+    probe = Probe.draw((400, 400), grids, 1, 3, seed=7)
+    again = Probe.draw((400, 400), grids, 1, 3, seed=7)
+    np.testing.assert_array_equal(probe.supports, again.supports)
+    for mask in probe.masks:
+        assert 0.05 < mask.mean() < 0.5
+        for grid in grids:
+            small = resize_mask(mask, grid)
+            assert not ((small > 0) & (small < 1e-3)).any()
+
+
+def test_export_is_lazy():
+    """`build-engine` runs on a Jetson: importing the package must bring neither torch nor onnx."""
+    code = (
+        "import sys, hsnet_trt.export, hsnet_trt.export.build_engine;"
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'tensorrt_rtx') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
