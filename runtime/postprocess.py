@@ -7,14 +7,13 @@ so one plane per shot is upsampled, once, straight to the size that is wanted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.runtime.preprocess import Floats, Placement
 
-_CHUNK_ELEMENTS = 1 << 20  # per shot; keeps a 108-megapixel query's floats out of memory
+_CHUNK_ELEMENTS = 1 << 16  # of a shot's plane at once: what a core's cache holds
 
 
 def segment_logits(
@@ -27,7 +26,8 @@ def segment_logits(
     is the mean foreground softmax of its shots.
 
     Args:
-        logits: float32 [S,2,h,w] of one query against all shots, class after class.
+        logits: float32 [S,2,h,w] of one query against all shots, class after class; h and w are 2
+            at least.
         shots: how many shots each class has; their sum is S.
         placement: where the query lies in the network's input.
 
@@ -37,8 +37,11 @@ def segment_logits(
     """
     height, width = placement.source
     difference = logits[:, 1] - logits[:, 0]
-    rows = upsampling(difference.shape[1], placement, axis=0)
-    wide = difference @ upsampling(difference.shape[2], placement, axis=1).T
+    left, across = sample_positions(difference.shape[2], placement, axis=1)
+    wide = difference[:, :, left]
+    wide += across * (difference[:, :, left + 1] - wide)
+    above, down = sample_positions(difference.shape[1], placement, axis=0)
+    slope = wide[:, 1:] - wide[:, :-1]
     masks, scores = [], []
     labels = np.zeros((height, width), np.uint8)
     best = np.zeros((height, width), np.float32) if len(shots) > 1 else None
@@ -50,7 +53,9 @@ def segment_logits(
         for top in range(0, height, step):
             part = slice(top, top + step)
             for shot in range(first, first + count):
-                plane = rows[part] @ wide[shot]
+                plane = slope[shot][above[part]]
+                plane *= down[part, None]
+                plane += wide[shot][above[part]]
                 votes[part] += plane > 0
                 score[part] += sigmoid(plane)
         score /= count
@@ -68,27 +73,25 @@ def segment_logits(
     return masks, scores, labels
 
 
-def upsampling(decoder: int, placement: Placement, axis: int) -> Floats:
-    """The matrix that resizes one axis: decoder resolution -> the query's own size.
+def sample_positions(
+    decoder: int, placement: Placement, axis: int
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Between which two decoder positions each pixel of the query lies, and how far along.
 
     Bilinear with align_corners. The corners that are aligned are those of the network's input with
     the decoder's, and those of the photograph with its place in the network's input; so for
     "stretch" the photograph's own with the decoder's.
 
     Returns:
-        float32 [query size, decoder]; two weights a row, which sum to 1.
+        The lower position, int64 [query size] in 0..decoder - 2, and the weight of the upper one,
+        float32 [query size] in [0,1].
     """
     size, network = placement.source[axis], placement.network[axis]
     content, offset = placement.content[axis], (placement.top, placement.left)[axis]
     inside = np.arange(size, dtype=np.float64) * ((content - 1) / max(1, size - 1))
     position = (offset + inside) * ((decoder - 1) / max(1, network - 1))
-    low = np.clip(np.floor(position).astype(np.int64), 0, max(0, decoder - 2))
-    weight: npt.NDArray[Any] = position - low
-    matrix = np.zeros((size, decoder), np.float32)
-    index = np.arange(size)
-    matrix[index, low] = 1 - weight
-    matrix[index, np.minimum(low + 1, decoder - 1)] += weight.astype(np.float32)
-    return matrix
+    low = np.clip(np.floor(position).astype(np.int64), 0, decoder - 2)
+    return low, (position - low).astype(np.float32)
 
 
 def sigmoid(plane: Floats) -> Floats:
