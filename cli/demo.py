@@ -6,7 +6,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,7 +79,7 @@ def _export(console: Console, checkpoint: Path | None, bundle: Path) -> None:
         manifest = export_bundle(model, bundle, command=command, progress=bar)
     worst = max(figure.max_difference / figure.logits_std for figure in manifest.parity)
     console.print(
-        f"exported {model.name} at 400 x 400: logits within {worst:.1e} of their spread of PyTorch's",
+        f"exported {model.name} at 400 x 400: logits within {worst:.1e} of their spread",
         highlight=False,
     )
 
@@ -99,7 +99,7 @@ def _build(console: Console, bundle: Path, target: str) -> str:
     return f"engines: {len(sizes)} for {target}, {sum(sizes) / 2**20:.0f} MiB, in the bundle"
 
 
-def _photographs() -> tuple[object, object]:
+def _photographs() -> tuple[Any, Any]:
     """scikit-image's motorcycle pair (Middlebury stereo benchmark, 2014), uint8 [500,741,3]."""
     from skimage import data
 

@@ -14,7 +14,7 @@ from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
 from hsnet_trt.cli.export import export
-from hsnet_trt.cli.inspect import inspect
+from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
 from hsnet_trt.cli.verify import verify
@@ -76,7 +76,7 @@ def _remedy(module: str) -> str:
         "pycuda": "cuda",
         "skimage": "demo",
     }
-    extra = extras.get(module.split(".")[0])
+    extra = extras.get(module.split(".", maxsplit=1)[0])
     return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"
 
 

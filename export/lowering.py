@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
+from hsnet_trt.model.center_pivot import CenterPivotConv4d
 from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.learner import GROUPS, HPNLearner, upsample
 
@@ -105,8 +106,12 @@ class Decoder(nn.Module):
         return logits
 
 
-def layers_of(block: nn.Module) -> list[tuple[nn.Module, nn.GroupNorm]]:
+def layers_of(block: nn.Module) -> list[tuple[CenterPivotConv4d, nn.GroupNorm]]:
     """The (center-pivot convolution, group norm) pairs of a squeeze or mixing block."""
     modules = list(block.children())
     pairs = zip(modules[0::3], modules[1::3], strict=True)
-    return [(conv, norm) for conv, norm in pairs if isinstance(norm, nn.GroupNorm)]
+    return [
+        (conv, norm)
+        for conv, norm in pairs
+        if isinstance(conv, CenterPivotConv4d) and isinstance(norm, nn.GroupNorm)
+    ]

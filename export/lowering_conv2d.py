@@ -97,9 +97,8 @@ class _Squeeze(nn.Module):
 class _CenterPivot(nn.Module):
     """The two halves of a center-pivot convolution, each on the layout that suits it."""
 
-    def __init__(self, conv: nn.Module, query: Grid, support: Grid) -> None:
+    def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
-        assert isinstance(conv, CenterPivotConv4d)
         self.conv1, self.conv2, self.stride = conv.conv1, conv.conv2, conv.stride
         self.query, self.support, self.out = query, support, strided(support, conv.stride)
 
@@ -153,9 +152,8 @@ class _Mix(nn.Module):
 class _Dense(nn.Module):
     """A center-pivot convolution whose support half is one 1 x 1 convolution over S*C channels."""
 
-    def __init__(self, conv: nn.Module, query: Grid, support: Grid) -> None:
+    def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
-        assert isinstance(conv, CenterPivotConv4d)
         self.conv1, self.query, self.support = conv.conv1, query, support
         positions = support[0] * support[1]
         weight = _full_mix(conv.conv2.weight.detach(), support)
@@ -176,7 +174,7 @@ class _Dense(nn.Module):
 class _Sparse(nn.Module):
     """The same with the support half as a 3 x 3 convolution: for large supports."""
 
-    def __init__(self, conv: nn.Module, query: Grid, support: Grid) -> None:
+    def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
         self.conv = _CenterPivot(conv, query, support)
 

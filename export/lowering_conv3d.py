@@ -63,7 +63,7 @@ class MatchConv3d(nn.Module):
     def _squeeze(block: _Block, grid: Grid, query: Tensor, support: Tensor) -> Tensor:
         query = normalized(query).transpose(-1, -2).unsqueeze(1)  # [B,1,L,Q,C]
         full = torch.matmul(query, support).relu().flatten(0, 1)  # [P,L,Q,S]
-        kept = torch.matmul(query, keep(support, grid, block.first_stride)).relu().flatten(0, 1)
+        kept = torch.matmul(query, keep(support, grid, block.stride)).relu().flatten(0, 1)
         y: Tensor = block(full, kept)
         return y
 
@@ -74,11 +74,12 @@ class _Block(nn.Module):
     def __init__(self, block: nn.Module, query: Grid, support: Grid) -> None:
         super().__init__()
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.stride = layers_of(block)[0][0].stride
         for conv, norm in layers_of(block):
-            self.convs.append(_CenterPivot(conv, query, support))
+            pivot = _CenterPivot(conv, query, support)
+            self.convs.append(pivot)
             self.norms.append(GroupNormRelu(norm, channel=1, ndim=4))
-            support = self.convs[-1].out
-        self.first_stride: int = self.convs[0].stride
+            support = pivot.out
         self.out = support
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -91,9 +92,8 @@ class _Block(nn.Module):
 class _CenterPivot(nn.Module):
     """A center-pivot convolution [P,C,Q,S] -> [P,O,Q,S'] as two 3D convolutions."""
 
-    def __init__(self, conv: nn.Module, query: Grid, support: Grid) -> None:
+    def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
-        assert isinstance(conv, CenterPivotConv4d)
         self.stride, self.query, self.support = conv.stride, query, support
         self.out = strided(support, conv.stride)
         self.over_query = _conv3d(conv.conv1, dim=4)

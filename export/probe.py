@@ -52,7 +52,9 @@ class Probe:
 def normalise(images: np.ndarray) -> torch.Tensor:
     """uint8 [N,H,W,3] -> float32 [N,3,H,W], normalised as a bundle's images are."""
     policy = Preprocessing()
-    x = (images.astype(np.float32) / 255 - np.float32(policy.mean)) / np.float32(policy.std)
+    x = (images.astype(np.float32) / 255 - np.array(policy.mean, np.float32)) / np.array(
+        policy.std, np.float32
+    )
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32))
 
 

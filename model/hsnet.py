@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -152,6 +154,6 @@ class HSNet(nn.Module):
         return (votes / most[:, None, None] >= 0.5).float()
 
 
-def _three(levels: object) -> Levels:
-    level2, level3, level4 = levels  # type: ignore[misc]
+def _three(levels: Iterable[Tensor]) -> Levels:
+    level2, level3, level4 = levels
     return level2, level3, level4

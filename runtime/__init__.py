@@ -1,1 +1,1 @@
-"""A bundle in, masks out: what is shipped to the edge. Never imports torch, onnx or the exporter."""
+"""A bundle in, masks out: what ships to the edge. Never imports torch, onnx or the exporter."""

@@ -96,7 +96,7 @@ class Bundle:
         lowering: str | None = None,
         correlation: str | None = None,
     ) -> GraphFile:
-        """The exported graph of that form; where a choice is left open, the first that was exported.
+        """The exported graph of that form; where a choice is left open, the first exported.
 
         Raises:
             BundleError: no such graph was exported.
@@ -147,9 +147,8 @@ class Bundle:
         return path
 
     def _check_presence(self) -> None:
-        used = [
-            e.file for e in (*self.manifest.graphs, *self.manifest.engines, *self.manifest.golden)
-        ]
+        m = self.manifest
+        used = [g.file for g in m.graphs] + [e.file for e in m.engines] + [g.file for g in m.golden]
         for name in used:
             self._record(name)
         for name, record in self.manifest.files.items():
@@ -209,7 +208,7 @@ class BundleWriter:
 def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
     """Write a bundle beside its place and move it there at the end.
 
-    If the block fails, or never calls `finish`, nothing is left and an older bundle stays as it was.
+    If the block fails, or never calls `finish`, nothing is left and an older bundle stays.
 
     Raises:
         BundleError: `path` is something other than a bundle or an empty folder.

@@ -1,4 +1,4 @@
-"""The manifest of a bundle (`bundle.json`): what its files are, for what they were made, and their hashes.
+"""The manifest of a bundle (`bundle.json`): what its files are, made for what, and their hashes.
 
 It is the only contract between the build host and the edge.
 """

@@ -142,21 +142,24 @@ def test_golden_outputs_are_those_of_the_model(real_bundle, resnet18):
         np.testing.assert_allclose(arrays[name], picked, atol=1e-5)
 
 
-def test_a_wrong_graph_is_refused_with_the_figures(resnet18, tmp_path, monkeypatch):
+def test_a_wrong_graph_is_refused_with_the_figures(resnet18, graphs, tmp_path, monkeypatch):
     """A weight that is lost on the way must show, and nothing may be written."""
-    genuine = export_module.export_match
+    made = dict(graphs)
 
     def damaged(*args):
-        graph = genuine(*args)
+        graph = onnx.ModelProto()
+        graph.CopyFrom(made["match_64x96_fp32_conv2d"])
         weight = max(graph.graph.initializer, key=lambda t: len(t.raw_data))
         weight.raw_data = np.zeros(len(weight.raw_data) // 4, np.float32).tobytes()
         return graph
 
+    monkeypatch.setattr(export_module, "export_features", lambda *a: made["features_64x96_fp32"])
+    monkeypatch.setattr(export_module, "export_support", lambda *a: made["support_64x96_fp32"])
     monkeypatch.setattr(export_module, "export_match", damaged)
     with pytest.raises(ExportError) as error:
-        export_bundle(resnet18, tmp_path / "bundle", sizes=[(64, 64)])
+        export_bundle(resnet18, tmp_path / "bundle", sizes=[SIZE])
     assert "max|difference|" in error.value.expected
-    assert "1 queries and 1 supports at 64x64" in error.value.found
+    assert "1 queries and 1 supports at 64x96" in error.value.found
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,7 +171,7 @@ def test_a_failed_export_leaves_the_old_bundle(resnet18, real_bundle, tmp_path, 
     def broken(*args):
         raise ExportError("no")
 
-    monkeypatch.setattr(export_module, "export_support", broken)
+    monkeypatch.setattr(export_module, "export_features", broken)
     with pytest.raises(ExportError):
         export_bundle(resnet18, old, sizes=[(64, 64)])
     assert (old / "bundle.json").read_bytes() == before

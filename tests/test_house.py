@@ -1,0 +1,210 @@
+"""The house itself: style, types, the arrows of import, and the ways it can be imported."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def packages() -> dict[str, Path]:
+    """Import package -> folder, as setup.cfg maps them."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["package_dir"].split("\n")
+    return {
+        name.strip(): ROOT / folder.strip()
+        for name, folder in (line.split("=") for line in lines if line.strip())
+    }
+
+
+PACKAGES = packages()
+STAGES = {name.split(".")[1]: folder for name, folder in PACKAGES.items() if "." in name}
+
+# What a stage may import of the others (the arrows run one way), on top of `hsnet_trt.errors`.
+ARROWS = {
+    "model": set(),
+    "data": set(),
+    "trt_plugins": set(),
+    "runtime": set(),
+    "calibration": {"data", "runtime"},
+    "training": {"model", "data"},
+    "export": {"model", "trt_plugins", "calibration", "runtime"},
+}
+# What the edge does not have, and no stage loads when it is imported.
+HEAVY = {"torch", "onnx", "tensorrt", "tensorrt_rtx", "pycuda", "onnxruntime", "cv2", "skimage"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def run(code: str, cwd: Path, path: Path | None = None) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_folder_of_code_is_a_package():
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    folders = {Path(name).parts[0] for name in listed.stdout.split()} - {"tests"}
+    assert folders == {path.name for path in PACKAGES.values()}
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert set(config["options"]["packages"].split()) >= set(PACKAGES)
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) & set(ARROWS)))
+def test_arrows_of_import(stage):
+    allowed = ARROWS[stage] | {stage}
+    for path in STAGES[stage].rglob("*.py"):
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "hsnet_trt" and len(parts) > 1 and parts[1] != "errors":
+                assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_runtime_never_imports_what_the_edge_lacks():
+    for path in STAGES["runtime"].rglob("*.py"):
+        roots = {module.split(".")[0] for module in imports(path)}
+        assert not roots & {"torch", "onnx", "polygraphy", "cv2", "matplotlib"}, path
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hsnet_trt",
+        "hsnet_trt.runtime.segmenter",
+        "hsnet_trt.export.build_engine",
+        "hsnet_trt.cli.main",
+    ],
+)
+def test_light_imports(module, tmp_path):
+    code = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
+    assert run(code, tmp_path, ROOT) == "[]"
+
+
+def test_source_tree_from_any_folder():
+    """Also from inside the folders, whose file names must not hide a library's."""
+    code = (
+        "import hsnet_trt, hsnet_trt.model, hsnet_trt.runtime, hsnet_trt.cli.main;"
+        "from hsnet_trt import FewShotSegmenter, HSNetError;"
+        "print(hsnet_trt.runtime.__file__)"
+    )
+    for folder in (ROOT, ROOT.parent, *STAGES.values()):
+        assert run(code, folder, ROOT) == str(ROOT / "runtime" / "__init__.py")
+
+
+def test_wheel(tmp_path):
+    """What is installed from a wheel imports by the same names, and holds its data files."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+        + ["--quiet", "--wheel-dir", str(tmp_path), str(_copy(tmp_path))],  # noqa: RUF005
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    listed = {
+        path.relative_to(tmp_path / "site").parts[1:]
+        for path in (tmp_path / "site" / "hsnet_trt").rglob("*.py")
+    }
+    for name, folder in STAGES.items():
+        for path in folder.glob("*.py"):
+            assert (name, path.name) in listed
+    code = (
+        "import hsnet_trt, hsnet_trt.model as m, hsnet_trt.cli.demo as d, pathlib;"
+        "from hsnet_trt import FewShotSegmenter;"
+        "print(m.__file__, len(list(pathlib.Path(d.__file__).parent.glob('demo_masks/*.png'))))"
+    )
+    found = run(code, tmp_path, tmp_path / "site")
+    assert found == f"{tmp_path / 'site' / 'hsnet_trt' / 'model' / '__init__.py'} 2"
+
+
+def _copy(tmp_path: Path) -> Path:
+    """The tracked files alone: building in place would leave a folder of artefacts behind."""
+    source = tmp_path / "source"
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split("\n")
+    if not any(names):
+        pytest.skip("not a git checkout")
+    for name in filter(None, names):
+        if not name.startswith("tests/") and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    return source
+
+
+def test_ruff():
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--quiet", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_ruff_format():
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", "--quiet", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_mypy_strict(tmp_path):
+    """On the packages laid out as a wheel lays them out, which mypy can follow."""
+    tree = tmp_path / "hsnet_trt"
+    tree.mkdir()
+    for path in (ROOT / "hsnet_trt").iterdir():
+        (tree / path.name).symlink_to(path)
+    for name, folder in STAGES.items():
+        (tree / name).symlink_to(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "setup.cfg"), "-p", "hsnet_trt"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
