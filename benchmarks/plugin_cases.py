@@ -19,7 +19,8 @@ from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 Run = Callable[
     [NDArray[Any], NDArray[Any], CorrelationSizes], "tuple[NDArray[Any], NDArray[Any]]"
 ]
-TOLERANCE = {"float16": 6e-4, "float32": 1e-6}  # rounding to FP16 alone is 2.4e-4 near 1
+# Rounding to FP16 alone is 2.4e-4 near 1; tensor cores truncate their FP32 sums.
+TOLERANCE = {"float16": 6e-4, "float32": 3e-6}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ run: cuBLAS' rate on a large product of the same type, and the rate of a large c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +45,7 @@ def time_graph(torch: Any, work: Callable[[], Any]) -> float:
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) / 1e3 / REPLAYS)
-    return median(times[1:])
+    return float(median(times[1:]))
 
 
 def rates(torch: Any, dtype: Any) -> tuple[float, float]:
@@ -128,7 +129,7 @@ def time_level(
     theirs = time_graph(torch, lambda: native(torch, query, support, sizes)) * 1e3
     launches = kernels.launches(call.plan)
     parts = {
-        launch.kernel: time_graph(torch, lambda one=launch: call.start([one])) * 1e3
+        launch.kernel: time_graph(torch, partial(call.start, [launch])) * 1e3
         for launch in launches
     }
     # The other tile size, to see whether the choice between them is right.
@@ -208,8 +209,7 @@ def targets(timing: dict[str, Any]) -> list[str]:
             if row["area"] in chosen and (key == "speedup" or row["level"] == "level 2")
         ]
         missed = [
-            f"{row['level']} at {row['area']}: {row[key]:.2f}, most of it in "
-            f"{max(row['kernels_ms'], key=lambda name, r=row: _used(r, name))}"
+            f"{row['level']} at {row['area']}: {row[key]:.2f}, most of it in {_longest(row)}"
             for row in picked
             if row[key] < limit
         ]
@@ -218,5 +218,6 @@ def targets(timing: dict[str, Any]) -> list[str]:
     return said
 
 
-def _used(row: dict[str, Any], kernel: str) -> float:
-    return 0.0 if kernel.startswith("(") else float(row["kernels_ms"][kernel])
+def _longest(row: dict[str, Any]) -> str:
+    used = {name: ms for name, ms in row["kernels_ms"].items() if not name.startswith("(")}
+    return max(used, key=lambda name: float(used[name]))

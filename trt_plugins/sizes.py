@@ -14,6 +14,7 @@ EPSILON = 1e-5  # added to the query's norm, as HSNet does
 
 # TensorRT's builder accepts larger tensors and computes them wrongly.
 MAX_ELEMENTS = 2**31 - 1
+MAX_PAIRS = 65_535  # the z axis of a CUDA grid
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,10 @@ class CorrelationSizes:
         full = (pairs * self.query_positions, layers, self.support_h, self.support_w)
         pruned = (pairs * self.pruned_h * self.pruned_w, layers, self.query_h, self.query_w)
         elements = pairs * layers * self.query_positions * self.support_positions
-        if elements > MAX_ELEMENTS:
+        if elements > MAX_ELEMENTS or pairs > MAX_PAIRS:
             raise InputError(
                 f"{DOMAIN}::{OP}: the correlation is too large",
-                expected=f"at most {MAX_ELEMENTS} elements",
+                expected=f"at most {MAX_ELEMENTS} elements, of at most {MAX_PAIRS} pairs",
                 found=f"{elements} for {query[0]} queries and {support[0]} supports",
                 fix="match fewer supports at a time (a smaller profile)",
             )

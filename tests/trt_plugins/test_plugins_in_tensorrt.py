@@ -19,6 +19,7 @@ from test_onnx_op import ODD, model_of
 
 from hsnet_trt.trt_plugins import onnx_op
 from hsnet_trt.trt_plugins.compile_kernels import find_nvcc
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 ROOT = Path(__file__).resolve().parents[2]
 CPP = ROOT / "trt_plugins" / "cpp"
@@ -141,6 +142,9 @@ def test_the_cpp_plugin_takes_the_functions_place(
 
 
 def wrong_model(change: str) -> onnx.ModelProto:
+    if change == "too large":  # the profile's 3 x 3 pairs: 2.7e9 elements
+        large = model_of(CorrelationSizes(100, 100, 100, 100, 4), 3, 16, "float16")
+        return onnx_op.drop_function(onnx_op.add_function(large, "float16"))
     model = onnx_op.drop_function(onnx_op.add_function(model_of(ODD, 2, 16, "float16"), "float16"))
     node = onnx_op.correlation_nodes(model)[0]
     stride = next(a for a in node.attribute if a.name == "stride")
@@ -160,6 +164,7 @@ MISTAKES = {
     "zero": r"stride",
     "mixed types": r"both (be )?FP16 or both FP32",
     "wrong size": r"do not fit",
+    "too large": r"too large",
 }
 
 
@@ -181,7 +186,7 @@ def test_the_cpp_plugin_names_what_is_wrong(build: Build, library: Path, change:
     assert answer["engine_bytes"] == 0
     assert "hsnet::HyperCorrelation" in text
     assert re.search(MISTAKES[change], text), text
-    assert re.search(r"export (it|the model) again|cast them", text), text
+    assert re.search(r"export the model again|cast them|smaller profile", text), text
 
 
 @needs_headers
