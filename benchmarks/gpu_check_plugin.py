@@ -92,7 +92,9 @@ def compile_for(capability: str, folder: Path) -> Path:
     known = compile_kernels.architectures(nvcc) if nvcc else []
     number = int(capability.replace(".", ""))
     same = [a for a in known if a // 10 == number // 10 and a <= number]
-    return compile_kernels.compile_fatbin(folder / "correlation.fatbin", same[-1:] or known[-1:])
+    path = folder / "correlation.fatbin"
+    compile_kernels.compile_fatbin(path, same[-1:] or known[-1:])
+    return path
 
 
 def main() -> int:

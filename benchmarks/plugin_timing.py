@@ -220,4 +220,4 @@ def targets(timing: dict[str, Any]) -> list[str]:
 
 def _longest(row: dict[str, Any]) -> str:
     used = {name: ms for name, ms in row["kernels_ms"].items() if not name.startswith("(")}
-    return max(used, key=lambda name: float(used[name]))
+    return str(max(used, key=lambda name: float(used[name])))
