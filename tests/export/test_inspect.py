@@ -115,7 +115,7 @@ def test_damage_is_found_before_anything_is_parsed(
 def test_the_verb_prints_tables_and_json(
     bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hsnet_trt.cli.inspect import inspect
+    from hsnet_trt.cli.inspect_bundle import inspect
 
     inspect(bundle.path)
     assert "Graphs" in capsys.readouterr().out
