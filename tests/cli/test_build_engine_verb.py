@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from engine_bundles import write_small_bundle
 
 from hsnet_trt.runtime.bundle import Bundle
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
-from engine_bundles import write_small_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 

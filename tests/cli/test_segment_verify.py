@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
-
 from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
 BOX = (slice(10, 80), slice(20, 110))

@@ -12,15 +12,13 @@ from pathlib import Path
 
 import onnx
 import pytest
+from engine_bundles import write_small_bundle
 
 from hsnet_trt.errors import BuildError, BundleError, HSNetError, InputError
 from hsnet_trt.export.build_engine import build_engine, record_name
 from hsnet_trt.export.builder_options import BuilderOptions
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.manifest import Growth, ProfileRange
-
-sys.path.insert(0, str(Path(__file__).parent))
-from engine_bundles import write_small_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this platform")
 

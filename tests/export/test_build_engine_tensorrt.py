@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_bundles import write_small_bundle
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.builder_options import BuilderOptions
 from hsnet_trt.runtime.machine import Driver, Gpu
-
-sys.path.insert(0, str(Path(__file__).parent))
-from engine_bundles import write_small_bundle
 
 FAKES = Path(__file__).parent / "fakes"
 ORIN = Driver("12.6", (Gpu(0, "Orin", "8.7", 60 * 2**30, True),))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 
 import onnx
 import pytest
+from engine_bundles import write_small_bundle
 from rich.console import Console
 
 from hsnet_trt.errors import BundleError
@@ -19,9 +19,6 @@ from hsnet_trt.export.inspection import inspect_bundle
 from hsnet_trt.export.inspection_tables import inspection_tables
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import Driver, Gpu
-
-sys.path.insert(0, str(Path(__file__).parent))
-from engine_bundles import write_small_bundle
 
 RTX = pytest.mark.skipif(
     not inspection.installed("tensorrt_rtx"),

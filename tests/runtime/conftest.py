@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # the tests import their helpers by name
-
 from tiny_bundle import GREEN, RED, make_bundle, scene
 
 
