@@ -10,10 +10,10 @@ demo: $(READY)
 	$(BIN)/hsnet-trt demo --out demo_output
 
 test: $(READY)
-	$(BIN)/ruff check .
 	$(BIN)/pytest -n auto --dist loadgroup
 
 $(READY): setup.cfg constraints.txt
+	@echo "installing into $(VENV): PyTorch, ONNX Runtime, TensorRT for RTX; some minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -33,13 +33,14 @@ def export(
     from hsnet_trt.export.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint
 
+    sizes = [parse_size(text) for text in size or ["400"]]
     console = Console(stderr=True)
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
         manifest = export_bundle(
             load_checkpoint(checkpoint),
             out,
-            sizes=[parse_size(text) for text in size or ["400"]],
+            sizes=sizes,
             lowerings=lowering or ["conv2d"],
             resize=resize,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
