@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hsnet_trt.runtime.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 _MASKS = Path(__file__).parent / "demo_masks"
@@ -34,7 +35,7 @@ def demo(
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.demo_picture import draw
+    from hsnet_trt.cli.demo_picture import draw_demo
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
     console = Console()
@@ -42,21 +43,17 @@ def demo(
     _export(console, checkpoint, bundle)
     engines = _build(console, bundle, target)
     support, query = _photographs()
+    given, truth = (_mask(side) for side in ("left", "right"))
     with FewShotSegmenter.load(bundle) as segmenter:
         with console.status("segmenting"):
-            segmenter.set_support("motorcycle", support, _MASKS / "motorcycle_left_mask.png")
+            segmenter.set_support("motorcycle", support, given)
             segmenter.segment(query)  # the first call allocates; the second is what one sees
             result = segmenter.segment(query)
-        picture = draw(
-            out / "demo.png",
-            support,
-            _MASKS / "motorcycle_left_mask.png",
-            query,
-            result.masks["motorcycle"],
-            result.scores["motorcycle"],
-            caption=_caption(segmenter),
-        )
-        console.print(_summary(segmenter, result.timing, _overlap(result.masks["motorcycle"])))
+        caption = _caption(segmenter, result)
+        picture = draw_demo(out / "demo.png", support, given, query, result, caption)
+        found = result.masks["motorcycle"]
+        overlap = (found & truth).sum() / (found | truth).sum()
+        console.print(_summary(segmenter, result.timing, float(overlap)))
     console.print(engines)
     console.print(f"picture: {picture}\nbundle:  {bundle}", highlight=False)
     if not segmenter.trained:
@@ -109,19 +106,19 @@ def _photographs() -> tuple[Any, Any]:
     return left, right
 
 
-def _overlap(mask: object) -> float:
-    """Intersection over union with the query's true mask, in [0,1]."""
+def _mask(side: str) -> Any:
+    """The motorcycle in one of the two pictures, bool [500,741]: from the pair's disparities."""
     import numpy as np
     from PIL import Image
 
-    found = np.asarray(mask)
-    truth = np.asarray(Image.open(_MASKS / "motorcycle_right_mask.png").convert("1"))
-    return float((found & truth).sum() / (found | truth).sum())
+    return np.asarray(Image.open(_MASKS / f"motorcycle_{side}_mask.png").convert("1"))
 
 
-def _caption(segmenter: FewShotSegmenter) -> str:
+def _caption(segmenter: FewShotSegmenter, result: Segmentation) -> str:
+    steps = ", ".join(f"{step} {ms:.0f} ms" for step, ms in result.timing.items())
     weights = "" if segmenter.trained else " · random weights: the pipeline, not the model"
-    return f"{segmenter.backbone} · {segmenter.precision} · {segmenter.backend}{weights}"
+    network = f"HSNet {segmenter.backbone}, {segmenter.precision}"
+    return f"{network} · {segmenter.backend} on {segmenter.device} · {steps}{weights}"
 
 
 def _summary(segmenter: FewShotSegmenter, timing: dict[str, float], overlap: float) -> object:

@@ -3,71 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-_GREEN = np.array([40, 220, 110], np.float32)
+from hsnet_trt.runtime.images import Pixels
+from hsnet_trt.runtime.overlay import draw_overlay
+from hsnet_trt.runtime.result import Segmentation
 
 
-def draw(
+def draw_demo(
     path: Path,
-    support: Any,
-    support_mask: Path,
-    query: Any,
-    mask: np.ndarray,
-    score: np.ndarray,
+    support: Pixels,
+    support_mask: np.ndarray,
+    query: Pixels,
+    result: Segmentation,
     caption: str,
 ) -> Path:
-    """Write the picture.
+    """Write the picture, of the first class of the result.
 
     Args:
         path: where to; PNG.
         support: uint8 [H,W,3].
-        support_mask: file of its mask.
+        support_mask: bool [H,W].
         query: uint8 [h,w,3].
-        mask: what was predicted, bool [h,w].
-        score: float32 [h,w] in [0,1].
+        result: what `segment` gave for the query.
         caption: a line below the pictures.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 3.6), layout="constrained")
+    name = result.classes[0]
+    given = Segmentation(
+        masks={name: support_mask},
+        scores={name: support_mask.astype(np.float32)},
+        labels=support_mask.astype(np.uint8),
+        classes=(name,),
+        timing={},
+    )
+    figure = Figure(figsize=(15, 3.1), layout="constrained")
     axes = figure.subplots(1, 4)
-    given = np.asarray(Image.open(support_mask).convert("1"))
     panels = (
-        ("support, with its mask", overlay(support, given)),
-        ("query", np.asarray(query)),
-        ("prediction", overlay(query, mask)),
+        (f"support: {name}, with its mask", draw_overlay(support, given)),
+        ("query", query),
+        ("prediction", draw_overlay(query, result)),
     )
     for axis, (title, picture) in zip(axes, panels, strict=False):
         axis.imshow(picture)
-        axis.set_title(title)
-    image = axes[3].imshow(score, cmap="magma", vmin=0, vmax=1)
-    axes[3].set_title("score")
-    figure.colorbar(image, ax=axes[3], fraction=0.035)
+        axis.set_title(title, fontsize=11)
+    low, high = np.percentile(result.scores[name], (1, 99))
+    image = axes[3].imshow(result.scores[name], cmap="magma", vmin=low, vmax=high)
+    axes[3].set_title("score", fontsize=11)
+    figure.colorbar(image, ax=axes[3], fraction=0.032)
     for axis in axes:
         axis.set_axis_off()
-    figure.supxlabel(caption, fontsize=10, color="0.35")
+    figure.supxlabel(caption, fontsize=9, color="0.35")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path
-
-
-def overlay(image: Any, mask: np.ndarray) -> np.ndarray:
-    """The image uint8 [H,W,3] with the mask [H,W] in green and everything else greyed a little."""
-    pixels = np.asarray(image, np.float32)
-    grey = pixels.mean(axis=2, keepdims=True)
-    shown = np.where(mask[..., None], 0.55 * pixels + 0.45 * _GREEN, 0.6 * grey + 0.2 * pixels)
-    edge = mask ^ _eroded(mask)
-    shown[edge] = _GREEN
-    return shown.clip(0, 255).astype(np.uint8)
-
-
-def _eroded(mask: np.ndarray) -> np.ndarray:
-    inner = mask.copy()
-    for axis in (0, 1):
-        for shift in (1, -1):
-            inner &= np.roll(mask, shift, axis)
-    return inner
