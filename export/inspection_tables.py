@@ -12,6 +12,8 @@ from rich.text import Text
 
 Report = dict[str, Any]
 
+_SHORT = {"float32": "f32", "float16": "f16"}
+
 
 def inspection_tables(report: Report) -> Group:
     """Render what `inspect_bundle` returned."""
@@ -52,16 +54,11 @@ def _heading(path: str, manifest: Report) -> Table:
 
 
 def _graphs(report: Report, manifest: Report) -> Table:
-    table = _table(
-        "Graphs", "graph", "size", "precision", "form", "opset", "inputs", "outputs", "MiB"
-    )
+    table = _table("Graphs", "graph", "opset", "inputs", "outputs", "MiB")
     for graph, found in zip(manifest["graphs"], report["graphs"], strict=True):
         v = graph["variant"]
         table.add_row(
-            v["graph"],
-            _size(v["size"]),
-            v["precision"],
-            _form(v),
+            _stacked(v),
             str(graph["opset"]),
             _tensors(graph["inputs"]),
             _tensors(graph["outputs"]),
@@ -85,29 +82,14 @@ def _networks(report: Report, manifest: Report) -> Iterator[RenderableType]:
 
 
 def _engines(report: Report, manifest: Report) -> Table:
-    table = _table(
-        "Engines",
-        "graph",
-        "size",
-        "precision",
-        "target",
-        "built by",
-        "for",
-        "profile",
-        "MiB",
-        "activations",
-        "s",
-    )
+    table = _table("Engines", "graph", "for", "built by", "profile", "MiB", "activations", "s")
     for engine, found in zip(manifest["engines"], report["engines"], strict=True):
         v = engine["variant"]
         reported = engine["activation_bytes"]
         table.add_row(
-            v["graph"],
-            _size(v["size"]),
-            v["precision"],
-            engine["target"],
-            f"{engine['flavour']} {engine['version']}\n{engine['platform']}",
-            ", ".join(engine["compute_capabilities"]),
+            _stacked(v),
+            "\n".join([engine["target"], ", ".join(engine["compute_capabilities"])]),
+            "\n".join([engine["flavour"], engine["version"], engine["platform"]]),
             "\n".join(
                 f"{name} {r['least']}:{r['expected']}:{r['most']}"
                 for name, r in engine["profile"].items()
@@ -145,7 +127,7 @@ def _parity(manifest: Report) -> Table:
         "size",
         "precision",
         "lowering",
-        "against",
+        "PyTorch in",
         "B x S",
         "largest",
         "logits' std",
@@ -155,7 +137,7 @@ def _parity(manifest: Report) -> Table:
             _size(p["size"]),
             p["precision"],
             p["lowering"],
-            p["against"],
+            p["against"].removeprefix("torch-"),
             f"{p['queries']} x {p['supports']}",
             f"{p['max_difference']:.2e}",
             f"{p['logits_std']:.2e}",
@@ -173,9 +155,8 @@ def _files(manifest: Report) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(
-            column, justify="right" if column in ("MiB", "s", "bytes", "opset") else "left"
-        )
+        right = column in ("MiB", "s", "bytes", "opset")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table
 
 
@@ -186,8 +167,14 @@ def _layer_counts(layers: list[Report]) -> str:
 
 def _tensors(specs: list[Report]) -> str:
     return "\n".join(
-        f"{t['name']} {t['dtype']} {'x'.join(str(d) for d in t['shape'])}" for t in specs
+        f"{t['name']} {_SHORT.get(t['dtype'], t['dtype'])} {'x'.join(map(str, t['shape']))}"
+        for t in specs
     )
+
+
+def _stacked(variant: Report) -> str:
+    size = f"{_size(variant['size'])} {variant['precision']}"
+    return "\n".join(filter(None, [variant["graph"], size, _form(variant)]))
 
 
 def _form(variant: Report) -> str:
