@@ -17,6 +17,7 @@ from hsnet_trt.cli.export import export
 from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
+from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
 from hsnet_trt.errors import HSNetError, HSNetWarning
 
@@ -27,7 +28,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (export, build_engine, segment, verify, inspect, doctor, demo, random_checkpoint):
+for verb in (
+    export, build_engine, segment, verify, train, inspect, doctor, demo, random_checkpoint
+):  # fmt: skip
     app.command()(verb)
 
 

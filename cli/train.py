@@ -1,0 +1,102 @@
+"""`hsnet-trt train`: episodes in, a checkpoint out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="procedural, photo-cut, pascal, coco, fss or folder; repeat to mix: episodes "
+            "then come from each in turn."
+        ),
+    ],
+    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
+    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
+    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
+    backbone: Annotated[
+        str, typer.Option(help="vgg16, resnet18, resnet50 or resnet101.")
+    ] = "resnet50",
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="torchvision's weights of that backbone.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="An HSNet checkpoint to start from.")
+    ] = None,
+    train_backbone: Annotated[
+        bool, typer.Option("--train-backbone", help="Learn the backbone too; else it is frozen.")
+    ] = False,
+    size: Annotated[str, typer.Option(help="400 or 480x640 (height x width).")] = "400",
+    steps: Annotated[int, typer.Option(help="How many batches.")] = 50_000,
+    batch: Annotated[int, typer.Option(help="Episodes per batch.")] = 20,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    schedule: Annotated[
+        str, typer.Option(help="constant (as in the paper) or cosine, down to zero.")
+    ] = "constant",
+    both_ways: Annotated[
+        bool, typer.Option("--both-ways", help="Each episode also with its support as the query.")
+    ] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Flips, warps and other colours.")
+    ] = False,
+    reuse: Annotated[
+        int, typer.Option(help="How often a drawn episode is used, from a pool on the device.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Of the first weights and of all that is drawn.")] = 0,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 1000,
+    validation_episodes: Annotated[int, typer.Option(help="Episodes of a validation.")] = 1000,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out broken files, and list them at the end.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16 (mixed); by default bf16 on a GPU.")
+    ] = None,
+    compile_: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="torch.compile; by default on a GPU."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that draw; by default one per core, 16 at most.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; by default a GPU where there is one.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in OUT, same settings.")
+    ] = False,
+) -> None:
+    """Train HSNet on episodes, and keep the best network on validation as OUT/best.pt.
+
+    The defaults are the paper's. OUT also gets log.jsonl, TensorBoard's files, last.pt to resume
+    from, and episodes.png, a sheet of validation episodes with the network's answers.
+    """
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.training.loop import train as learn
+    from hsnet_trt.training.settings import Settings, speed_settings
+
+    choices: Any = {"precision": precision, "compile": compile_, "workers": workers}
+    settings = Settings(
+        data=tuple(data), root=root, fold=fold, splits=splits, backbone=backbone,
+        backbone_weights=backbone_weights, start_from=start_from, train_backbone=train_backbone,
+        size=parse_size(size), steps=steps, batch=batch, learning_rate=learning_rate,
+        schedule=schedule,  # type: ignore[arg-type]
+        both_ways=both_ways, augment=augment, reuse=reuse, seed=seed,
+        validate_every=validate_every, validation_episodes=validation_episodes,
+        skip_bad=skip_bad, **speed_settings(device, **choices),
+    )  # fmt: skip
+    trained = learn(settings, out, resume=resume, command=shlex.join(["hsnet-trt", *sys.argv[1:]]))
+    for line in trained.skipped.files:
+        typer.echo(f"left out: {line}", err=True)
+    if trained.skipped:
+        typer.echo(f"{len(trained.skipped)} left out", err=True)
+    typer.echo(
+        f"{trained.checkpoint}: mIoU {trained.miou:.2f} on validation, after step {trained.step}"
+    )

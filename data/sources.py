@@ -1,0 +1,138 @@
+"""Opening episodes by the name that the command line gives them, and mixing several sources."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsnet_trt.data.episode import Episode, Episodes, Skipped
+from hsnet_trt.data.sampling import Split
+from hsnet_trt.errors import InputError
+
+SOURCES = ("procedural", "photo-cut", "pascal", "coco", "fss", "folder")
+DRAWN = ("procedural", "photo-cut")  # endless, whatever the split
+_FOLDED = ("pascal", "coco")
+_APART = 1_000_000  # between the class ids of two sources; above those of any
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to take episodes from.
+
+    Attributes:
+        names: one or more of `SOURCES`; of several, episodes come from each in turn.
+        root: the folder of datasets or photographs; procedural needs none.
+        fold: of PASCAL-5i and COCO-20i.
+        splits: the authors' data/splits; FSS-1000 needs it.
+        size: (height, width) of images and masks.
+        shots: supports per episode.
+        seed: of what is drawn.
+    """
+
+    names: tuple[str, ...]
+    root: Path | None = None
+    fold: int = 0
+    splits: Path | None = None
+    size: tuple[int, int] = (400, 400)
+    shots: int = 1
+    seed: int = 0
+
+    def open(
+        self, split: Split, *, original_size: bool = False, skipped: Skipped | None = None
+    ) -> Episodes:
+        """Open one part of it.
+
+        Args:
+            split: "train" never ends; "val" and "test" are the published protocols' lists, and
+                endless for what is drawn.
+            original_size: leave the query's mask at its own size.
+            skipped: where broken files are noted; None raises at the first.
+
+        Raises:
+            InputError: no such source, or its files are missing or broken.
+        """
+        if not self.names:
+            raise InputError("No source of episodes is named", expected=", ".join(SOURCES))
+        opened = [self._open(name, split, original_size, skipped) for name in self.names]
+        return opened[0] if len(opened) == 1 else mix(opened)
+
+    def _open(
+        self, name: str, split: Split, original_size: bool, skipped: Skipped | None
+    ) -> Episodes:
+        if name not in SOURCES:
+            raise InputError(
+                f"There is no source of episodes {name!r}", expected=", ".join(SOURCES)
+            )
+        if name == "procedural":
+            from hsnet_trt.data.procedural import procedural
+
+            return procedural(split=split, shots=self.shots, size=self.size, seed=self.seed)
+        if self.root is None:
+            raise InputError(f"{name} needs a folder to read from", fix="give it with --root")
+        if name == "photo-cut":
+            from hsnet_trt.data.photo_cut import photo_cut
+
+            return photo_cut(
+                self.root, split=split, shots=self.shots, size=self.size, seed=self.seed
+            )
+        from hsnet_trt.data.coco import coco
+        from hsnet_trt.data.folder import folder
+        from hsnet_trt.data.fss import fss
+        from hsnet_trt.data.pascal import pascal
+
+        if name in _FOLDED:
+            return (pascal if name == "pascal" else coco)(
+                self.root, fold=self.fold, split=split, shots=self.shots, size=self.size,
+                original_size=original_size, splits=self.splits, seed=self.seed, skipped=skipped,
+            )  # fmt: skip
+        if name == "folder":
+            return folder(
+                self.root, split=split, shots=self.shots, size=self.size,
+                original_size=original_size, seed=self.seed, skipped=skipped,
+            )  # fmt: skip
+        if self.splits is None:
+            raise InputError(
+                "FSS-1000 needs its published class lists",
+                expected="trn.txt, val.txt and test.txt of the authors' data/splits/fss",
+                fix="give their folder with --splits",
+            )
+        return fss(
+            self.root, splits=self.splits, split=split, shots=self.shots, size=self.size,
+            original_size=original_size, seed=self.seed, skipped=skipped,
+        )  # fmt: skip
+
+
+def mix(sources: Sequence[Episodes]) -> Episodes:
+    """Take episodes from several sources in turn: 0, 1, ..., 0, 1, ...
+
+    A source that is given twice is taken twice as often, with other episodes each time. It ends
+    with the first source that ends. Class ids are moved apart; names stay.
+    """
+    # The same source twice must not count its classes twice.
+    numbers = {name: place for place, name in enumerate(dict.fromkeys(s.name for s in sources))}
+    classes = {
+        numbers[source.name] * _APART + class_id: name
+        for source in sources
+        for class_id, name in source.classes.items()
+    }
+    ends = [s.count for s in sources if s.count is not None]
+    count = len(sources) * min(ends) if ends else None
+    name = " + ".join(s.name for s in sources)
+    return Episodes(name, classes, _Turns(tuple(sources), numbers), count)
+
+
+@dataclass(frozen=True)
+class _Turns:
+    sources: tuple[Episodes, ...]
+    numbers: dict[str, int]
+
+    def __call__(self, index: int) -> Episode:
+        rounds, place = divmod(index, len(self.sources))
+        source = self.sources[place]
+        alike = [i for i, other in enumerate(self.sources) if other.name == source.name]
+        episode = source[rounds * len(alike) + alike.index(place)]
+        return dataclasses.replace(
+            episode, class_id=self.numbers[source.name] * _APART + episode.class_id
+        )

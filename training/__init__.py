@@ -1,0 +1,15 @@
+"""Learning HSNet from episodes: plain PyTorch, one GPU or none.
+
+| module | what it is |
+|---|---|
+| `settings` | `Settings`: all that decides what is learned |
+| `batches` | episodes as batches of tensors, drawn by worker processes |
+| `recycling` | drawn episodes kept on the device and used several times |
+| `augmentation` | flips, warps and other colours, on tensors |
+| `objective` | the loss of a batch |
+| `validation` | mIoU of a network on episodes |
+| `keeping` | the state of a run on disk, and going on from it |
+| `reporting` | progress, TensorBoard and the log |
+| `loop` | `train`: all of it |
+| `demo_model` | the recipe of the model that is shipped |
+"""

@@ -1,0 +1,99 @@
+"""The state of a run on disk: written so that a kill at any moment leaves a whole one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hsnet_trt.errors import CheckpointError, InputError
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.training.settings import Settings
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Everything random in a run is drawn from its seed and a number of step or episode, so the step
+    stands for the state of every random number generator.
+    """
+
+    step: int = 0  # steps done
+    best_miou: float = -1.0  # percent; -1 before the first validation
+    best_step: int = 0
+    miou: float = -1.0  # of the last validation
+    learned: int = 0  # episodes, those that were used again counted again
+    seconds: float = 0.0  # spent, over all sittings
+
+
+def save_run(
+    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, now: Progress, settings: Settings
+) -> None:
+    """Write OUT/last.pt; `load_checkpoint` reads its weights too."""
+    state = {
+        "backbone": model.name,
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "facts": {"trained": True, "progress": vars(now), "settings": settings.facts()},
+    }
+    scratch = out / f".{LAST}.partial"
+    torch.save(state, scratch)
+    os.replace(scratch, out / LAST)
+
+
+def load_run(
+    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, settings: Settings
+) -> Progress:
+    """Put the state of OUT/last.pt into the network and the optimizer.
+
+    Raises:
+        InputError: it is of other settings.
+        CheckpointError: it is damaged, or no file of a run.
+    """
+    path = out / LAST
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        facts = state["facts"]
+        settings.check_same(facts["settings"])
+        model.load_state_dict(state["state_dict"])
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(**facts["progress"])
+    except (InputError, FileNotFoundError):
+        raise
+    except (
+        OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
+        pickle.UnpicklingError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise CheckpointError(
+            f"{path} cannot be gone on from",
+            expected="what `hsnet-trt train` wrote there",
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+            fix="start anew in another folder",
+        ) from error
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Refuse to write over a run, or to go on with none.
+
+    Raises:
+        InputError: either.
+    """
+    there = (out / LAST).is_file()
+    if there and not resume:
+        raise InputError(
+            f"{out} holds a run already",
+            fix="go on with it: --resume; or choose another folder: --out",
+        )
+    if resume and not there:
+        raise InputError(
+            f"There is no run in {out} to go on with", expected=str(out / LAST), found="none",
+            fix="leave --resume out",
+        )  # fmt: skip

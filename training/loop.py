@@ -1,0 +1,291 @@
+"""Training: episodes in, a checkpoint out."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hsnet_trt.data.episode import Skipped
+from hsnet_trt.data.sheet import episode_sheet
+from hsnet_trt.errors import HSNetError, HSNetWarning, InputError
+from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.training.augmentation import augment
+from hsnet_trt.training.batches import Batch, learning_batches, normalise
+from hsnet_trt.training.keeping import BEST, Progress, check_folder, load_run, save_run
+from hsnet_trt.training.objective import Objective
+from hsnet_trt.training.recycling import Pool
+from hsnet_trt.training.reporting import Bar, Journal, open_bar
+from hsnet_trt.training.settings import Settings
+from hsnet_trt.training.validation import Validation, answer_batch
+
+SHEET = "episodes.png"
+_SAVE_SECONDS = 120.0  # between two states on disk, validations aside
+_LOOK_EVERY = 20  # steps between two looks at the loss; each makes a GPU wait
+_WARM_BATCHES = 4  # that a pool is filled with before the first step
+_RISE = 0.05  # of the steps, in which the cosine schedule rises
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to: the best network's file, its mIoU on validation, and its step."""
+
+    checkpoint: Path
+    miou: float
+    step: int
+    steps: int
+    episodes_per_second: float
+    skipped: Skipped
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    bar: Bar | None = None,
+    command: str = "",
+) -> Trained:
+    """Learn, and keep the network that does best on validation in OUT/best.pt.
+
+    OUT also gets last.pt (the state to go on from), log.jsonl, TensorBoard's files and
+    episodes.png. A run that was killed and goes on ends with the same weights as one that was not,
+    on the same machine with the same device.
+
+    Args:
+        settings: what to learn from, and how.
+        out: the run's folder.
+        resume: go on with the run that is there.
+        bar: shows the progress; by default a bar or lines on stderr.
+        command: what was typed, to be kept beside the weights.
+
+    Raises:
+        InputError: settings that make no sense, a folder that holds a run already, broken data.
+        CheckpointError: weights that cannot be read or do not fit.
+        HSNetError: the loss is not finite.
+    """
+    check_folder(out, resume)
+    device = _device(settings.device)
+    model = first_model(settings).to(device)
+    objective = Objective(
+        model, train_backbone=settings.train_backbone, both_ways=settings.both_ways
+    )
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, settings.learning_rate)
+    now = load_run(out, model, optimizer, settings) if resume else Progress()
+    skipped = Skipped()
+    leave_out = skipped if settings.skip_bad else None
+    validation = Validation(
+        settings.validation_source.open("val", skipped=leave_out),
+        settings.validation_episodes, leave_out,
+    )  # fmt: skip
+    batches = _batches(settings, now.step, device, skipped)
+    out.mkdir(parents=True, exist_ok=True)
+    bar = bar or open_bar()
+    journal = Journal(out, now.step)
+    if journal.missing:
+        bar.note(f"{journal.missing} is not installed: figures go to {out / 'log.jsonl'} alone")
+    run = _Run(settings, out, model, objective, optimizer, now, validation, bar, journal, command)
+    try:
+        run.learn(batches, device)
+        best = load_checkpoint(out / BEST).to(device)
+        shown = validation.first(8)
+        answers = [answer_batch(best, [episode], device)[0] for episode in shown]
+        episode_sheet(shown, answers).save(out / SHEET)
+    finally:
+        bar.close()
+        journal.close()
+    rate = now.learned / max(now.seconds, 1e-9)
+    return Trained(out / BEST, now.best_miou, now.best_step, now.step, rate, skipped)
+
+
+def first_model(settings: Settings) -> HSNet:
+    """The network that a run begins with.
+
+    Raises:
+        InputError: a frozen backbone without weights.
+        CheckpointError: weights that cannot be read or do not fit.
+    """
+    if not (settings.train_backbone or settings.backbone_weights or settings.start_from):
+        raise InputError(
+            "A frozen backbone of random weights tells nothing apart",
+            fix="give its weights with --backbone-weights, or learn them with --train-backbone",
+        )
+    if settings.start_from is not None:
+        return load_checkpoint(settings.start_from, settings.backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = HSNet(settings.backbone)
+    if settings.backbone_weights is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HSNetWarning)  # that there is a backbone only
+            loaded = load_checkpoint(settings.backbone_weights, settings.backbone)
+        model.backbone.load_state_dict(loaded.backbone.state_dict())
+    return model
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """The learning rate of a step, counted from 0."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    rise = max(1, round(_RISE * settings.steps))
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    done = (step - rise) / max(1, settings.steps - rise)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class _Run:
+    settings: Settings
+    out: Path
+    model: HSNet
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    now: Progress
+    validation: Validation
+    bar: Bar
+    journal: Journal
+    command: str
+
+    def learn(self, batches: Iterator[Batch], device: torch.device) -> None:
+        settings, now = self.settings, self.now
+        self._prepare(device)
+        loss_of = torch.compile(self.objective) if settings.compile else self.objective
+        self.objective.train()
+        clock = saved = time.monotonic()
+        losses: list[torch.Tensor] = []
+        figures = ""
+        for batch in batches:
+            rate = learning_rate(settings, now.step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            images, masks = _views(batch, settings, now.step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                loss = loss_of(normalise(images), masks)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            now.step += 1
+            now.learned += len(batch)
+            losses.append(loss.detach())
+            ends = now.step == settings.steps or now.step % settings.validate_every == 0
+            if ends or now.step % _LOOK_EVERY == 0:
+                mean = float(torch.stack(losses).mean())
+                elapsed = time.monotonic() - clock
+                now.seconds += elapsed
+                speed = len(losses) * len(batch) / max(elapsed, 1e-9)
+                losses.clear()
+                self._check(mean)
+                self.journal.write(
+                    now.step, loss=mean, learning_rate=rate, episodes_per_second=speed
+                )
+                figures = f"loss {mean:.3f}  {self._miou()}  {speed:.1f} episodes/s"
+                if ends:
+                    self._validate(device)
+                if ends or time.monotonic() - saved > _SAVE_SECONDS:
+                    save_run(self.out, self.model, self.optimizer, now, settings)
+                    saved = time.monotonic()
+                clock = time.monotonic()
+            self.bar.update(now.step, settings.steps, figures)
+
+    def _prepare(self, device: torch.device) -> None:
+        if device.type != "cuda":
+            return
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+        self.model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise HSNetError(
+                f"The loss is {loss} after {self.now.step} steps",
+                expected="a finite number",
+                fix="lower --learning-rate, and go on from the last state with --resume",
+            )
+
+    def _miou(self) -> str:
+        return "mIoU -" if self.now.miou < 0 else f"mIoU {self.now.miou:.1f}"
+
+    def _validate(self, device: torch.device) -> None:
+        now = self.now
+        start = time.monotonic()
+        now.miou = self.validation.miou(self.model, device, self.settings.batch)
+        self.objective.train()
+        self.journal.write(now.step, validation_miou=now.miou)
+        better = now.miou > now.best_miou
+        if better:
+            now.best_miou, now.best_step = now.miou, now.step
+            self.model.trained = True
+            save_checkpoint(
+                self.model, self.out / BEST,
+                validation_miou=now.miou, validated_on=self.validation.name, step=now.step,
+                settings=self.settings.facts(), command=self.command,
+            )  # fmt: skip
+        self.bar.note(
+            f"step {now.step}: mIoU {now.miou:.2f} on {self.validation.name}"
+            f"{', the best so far' if better else f' (best {now.best_miou:.2f})'}"
+            f" ({time.monotonic() - start:.0f} s)"
+        )
+
+
+def _batches(
+    settings: Settings, step: int, device: torch.device, skipped: Skipped
+) -> Iterator[Batch]:
+    """The batches of the steps from `step` on, on the device."""
+    episodes = settings.source().open("train", skipped=skipped if settings.skip_bad else None)
+    fresh = settings.batch // settings.reuse
+    pool = None
+    first, put_in_again = step, 0
+    if settings.reuse > 1:
+        pool = Pool(settings.size, fresh, device)
+        ahead = _WARM_BATCHES * settings.reuse
+        put_in_again = pool.refill(step + ahead) if step else ahead
+        first = step + ahead - put_in_again
+    drawn = learning_batches(
+        episodes, first=first, count=put_in_again + settings.steps - step, batch=fresh,
+        workers=settings.workers, skip_bad=settings.skip_bad, pin=device.type == "cuda",
+    )  # fmt: skip
+    for number, (batch, broken) in enumerate(drawn):
+        for error in broken:
+            skipped.add(error)
+        there = batch.to(device)
+        if pool is None:
+            yield there
+            continue
+        pool.put(there)
+        if number >= put_in_again:
+            at = step + number - put_in_again
+            yield pool.draw(settings.batch, _random(settings.seed, at, 1, device))
+
+
+def _views(batch: Batch, settings: Settings, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if not settings.augment:
+        return batch.images, batch.masks
+    generator = _random(settings.seed, step, 2, batch.images.device)
+    return augment(batch.images, batch.masks, generator)
+
+
+def _random(seed: int, step: int, use: int, device: torch.device) -> torch.Generator:
+    """Random numbers that depend on the step alone, so that no state of them need be kept."""
+    generator = torch.Generator(device=device)
+    generator.manual_seed((seed * 1_000_003 + step) * 4 + use)
+    return generator
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"There is no device {name!r}", expected="cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "There is no GPU for PyTorch here", fix="leave --device out, or install its CUDA build"
+        )
+    return device

@@ -1,0 +1,165 @@
+"""All that decides what is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hsnet_trt.data.sources import Source
+from hsnet_trt.errors import InputError
+
+# What may differ when a run goes on: it changes how fast, not what is learned.
+_FREE = {"workers", "device", "compile", "root", "splits"}
+_VALIDATION_SEED = 20_000  # apart from what is drawn for learning
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run. The defaults are the paper's, where it says.
+
+    Attributes:
+        data: where episodes come from (data.sources.SOURCES); of several, each in turn.
+        root, fold, splits: see data.sources.Source.
+        backbone: vgg16, resnet18, resnet50 or resnet101.
+        backbone_weights: a torchvision state_dict or any checkpoint of that backbone.
+        start_from: an HSNet checkpoint whose weights are the start.
+        train_backbone: learn the backbone too; otherwise it is frozen, in eval mode.
+        size: (height, width) of the images.
+        steps: how many batches.
+        batch: episodes per batch.
+        learning_rate: of Adam.
+        schedule: "constant", as in the paper, or "cosine": a short rise, then down to zero.
+        both_ways: each episode also the other way round, the support as the query: nearly twice
+            the pairs from the same features.
+        augment: flips, warps and other colours.
+        reuse: how often a drawn episode is used. Above 1, they wait in a pool on the device.
+        seed: of the first weights and of everything that is drawn.
+        validate_every: steps between two validations.
+        validation_episodes: how many at each; fewer where the dataset's list ends.
+        skip_bad: leave out episodes with broken files instead of stopping.
+        precision: "fp32", or "bf16" for mixed precision.
+        compile: let torch.compile fuse the step.
+        workers: processes that draw episodes; 0 draws in this one.
+        device: as torch names it.
+    """
+
+    data: tuple[str, ...]
+    root: Path | None = None
+    fold: int = 0
+    splits: Path | None = None
+    backbone: str = "resnet50"
+    backbone_weights: Path | None = None
+    start_from: Path | None = None
+    train_backbone: bool = False
+    size: tuple[int, int] = (400, 400)
+    steps: int = 50_000
+    batch: int = 20
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    both_ways: bool = False
+    augment: bool = False
+    reuse: int = 1
+    seed: int = 0
+    validate_every: int = 1000
+    validation_episodes: int = 1000
+    skip_bad: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    workers: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "reuse", "validate_every", "validation_episodes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} makes no sense", expected="1 or more",
+                                 found=getattr(self, name))  # fmt: skip
+        if self.batch % self.reuse:
+            raise InputError(
+                "The batch cannot be shared out", found=f"batch {self.batch}, reuse {self.reuse}",
+                expected="a batch that is a multiple of reuse",
+            )  # fmt: skip
+        if self.train_backbone and self.batch < 2:
+            raise InputError(
+                "A backbone is not learned from one episode at a time", expected="a batch of 2",
+                found=self.batch, fix="raise --batch: batch statistics need several pictures",
+            )  # fmt: skip
+        for name, choices in (
+            ("schedule", ("constant", "cosine")),
+            ("precision", ("fp32", "bf16")),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(f"There is no such {name}", expected=" or ".join(choices),
+                                 found=getattr(self, name))  # fmt: skip
+        if self.learning_rate <= 0:
+            raise InputError("The learning rate makes no sense", expected="above 0",
+                             found=self.learning_rate)  # fmt: skip
+
+    def source(self, seed: int | None = None) -> Source:
+        """Where its episodes come from; `seed` for another stream than the one learned from."""
+        return Source(
+            self.data, root=self.root, fold=self.fold, splits=self.splits, size=self.size,
+            seed=self.seed if seed is None else seed,
+        )  # fmt: skip
+
+    @property
+    def validation_source(self) -> Source:
+        """The episodes of validation are the same whatever the seed."""
+        return self.source(_VALIDATION_SEED)
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as plain numbers, strings and lists, for checkpoints and logs."""
+        plain: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self).items():
+            listed = list(value) if isinstance(value, tuple) else value
+            plain[name] = str(listed) if isinstance(listed, Path) else listed
+        return plain
+
+    def check_same(self, others: dict[str, Any]) -> None:
+        """Refuse to go on from a run of other settings.
+
+        Raises:
+            InputError: naming what differs.
+        """
+        own = self.facts()
+        differing = [
+            f"{name} {others.get(name)!r}, now {own[name]!r}"
+            for name in own
+            if name not in _FREE and others.get(name) != own[name]
+        ]
+        if differing:
+            raise InputError(
+                "The run that is to go on had other settings",
+                expected="the same settings",
+                found="; ".join(differing),
+                fix="repeat its command with --resume, or choose another --out",
+            )
+
+
+def speed_settings(
+    device: str | None,
+    *,
+    precision: str | None = None,
+    compile: bool | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Choose what makes a run fast here, where it is not said: `Settings` by name.
+
+    On a GPU, bf16 and torch.compile; a process that draws for every core, 16 at most, but on a
+    CPU, which learns slower than it draws, only one.
+    """
+    import torch
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = chosen.startswith("cuda")
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return {
+        "device": chosen,
+        "precision": precision or ("bf16" if gpu else "fp32"),
+        "compile": gpu if compile is None else compile,
+        "workers": (min(16, cores) if gpu else 1) if workers is None else workers,
+    }
