@@ -13,6 +13,7 @@ from hsnet_trt import __version__
 from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
+from hsnet_trt.cli.evaluate import evaluate
 from hsnet_trt.cli.export import export
 from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, build_engine, segment, verify, train, inspect, doctor, demo, random_checkpoint
+    export, build_engine, segment, verify, train, evaluate, inspect, doctor, demo, random_checkpoint
 ):  # fmt: skip
     app.command()(verb)
 
@@ -77,7 +78,8 @@ def _remedy(module: str) -> str:
         "tensorrt_rtx": "rtx",
         "tensorrt": "trt",
         "pycuda": "cuda",
-        "skimage": "demo",
+        "skimage": "data",
+        "cv2": "data",
     }
     extra = extras.get(module.split(".", maxsplit=1)[0])
     return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"

@@ -40,8 +40,8 @@ class Pool:
         """Take `fresh` new episodes in, in place of the oldest ones where it is full."""
         first = self._put % self._batches * self._fresh
         rows = slice(first, first + self._fresh)
-        self._images[:, rows] = batch.images.unflatten(0, (2, -1))
-        self._masks[:, rows] = batch.masks.unflatten(0, (2, -1))
+        self._images[:, rows] = batch.images.view(2, -1, *batch.images.shape[1:])
+        self._masks[:, rows] = batch.masks.view(2, -1, *batch.masks.shape[1:])
         self._put += 1
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:

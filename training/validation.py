@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -62,12 +63,12 @@ def answer_batch(model: HSNet, episodes: Sequence[Episode], device: torch.device
     query = _images(np.stack([e.query for e in episodes]), device)
     supports = _images(np.concatenate([e.supports for e in episodes]), device)
     masks = torch.from_numpy(np.stack([e.support_masks for e in episodes])).to(device)
-    answers = model.predict(query, supports.unflatten(0, (-1, shots)), masks)
+    answers = model.predict(query, supports.view(-1, shots, *supports.shape[1:]), masks)
     assert answers.shape[1:] == size
     return list((answers > 0.5).cpu().numpy())
 
 
-def _images(pictures: np.ndarray, device: torch.device) -> Tensor:
+def _images(pictures: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     return normalise(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2))
 
 

@@ -1,0 +1,79 @@
+"""`hsnet-trt evaluate`: how well do a bundle and a checkpoint segment, by the paper's protocol?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A bundle, or a checkpoint.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="procedural, photo-cut, pascal, coco, fss or folder; repeat to mix: episodes "
+            "then come from each in turn."
+        ),
+    ],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
+    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
+    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
+    shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1,
+    size: Annotated[
+        str | None, typer.Option(help="Network input; by default the bundle's first, else 400.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
+    ] = "auto",
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16 or int8; repeat to compare several.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of PyTorch: cpu or cuda.")] = "cpu",
+    original_size: Annotated[
+        bool, typer.Option("--original-size", help="Judge at the queries' own size.")
+    ] = False,
+    episodes: Annotated[
+        int | None, typer.Option(help="How many; by default the protocol's, else 1000.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out broken files, count and list them.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for accuracy.json, accuracy.md and accuracy.png.")
+    ] = Path("accuracy"),
+) -> None:
+    """Judge MODEL on episodes: mIoU and FB-IoU as the authors of HSNet count them, per class.
+
+    With a bundle and its checkpoint, PyTorch in FP32 answers the same episodes, and the table says
+    what each engine changed. Trivial answers stand beside them.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from hsnet_trt.benchmarks.judging import judge
+    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.data.sources import Source
+    from hsnet_trt.export.profiles import parse_size
+
+    source = Source(tuple(data), root=root, fold=fold, splits=splits, shots=shots, seed=seed)
+    console = Console(stderr=True)
+    with StepBar(console) as bar:
+        accuracy = judge(
+            model, source, out, checkpoint=checkpoint, size=parse_size(size) if size else None,
+            backend=backend, precisions=precision or [None], device=device,
+            original_size=original_size, count=episodes, skip_bad=skip_bad,
+            command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_episode=bar,
+        )  # fmt: skip
+    for line in accuracy.left_out:
+        console.print(f"left out: {line}", highlight=False)
+    table = (out / "accuracy.md").read_text(encoding="utf-8").split("## Per class")[0]
+    Console().print(Markdown(table))
+    typer.echo(out)
