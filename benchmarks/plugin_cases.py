@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from hsnet_trt.trt_plugins.reference import hyper_correlation
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-Run = Callable[
-    [NDArray[Any], NDArray[Any], CorrelationSizes], "tuple[NDArray[Any], NDArray[Any]]"
-]
+Run = Callable[[NDArray[Any], NDArray[Any], CorrelationSizes], "tuple[NDArray[Any], NDArray[Any]]"]
 # Rounding to FP16 alone is 2.4e-4 near 1; tensor cores truncate their FP32 sums.
 TOLERANCE = {"float16": 6e-4, "float32": 3e-6}
 
@@ -67,7 +65,9 @@ def random_cases(dtype: str, count: int, largest: int, seed: int = 0) -> Iterato
     for index in range(count):
         many = index % 4 == 3
         sides = random.integers(1, (largest // 2 if many else largest) + 1, 4)
-        sizes = CorrelationSizes(*(int(side) for side in sides), int(random.integers(1, 5)))
+        query_h, query_w, support_h, support_w = (int(side) for side in sides)
+        stride = int(random.integers(1, 5))
+        sizes = CorrelationSizes(query_h, query_w, support_h, support_w, stride)
         batch, supports = (int(n) for n in random.integers(1, 4, 2))
         layers = 23 if many else int(random.integers(1, 4))
         channels = int(random.choice([1, 8, 13, 32, 72] if many else [1, 16, 45, 64, 200]))

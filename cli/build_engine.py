@@ -36,6 +36,16 @@ def build_engine(
     lowering: Annotated[
         str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
     ] = None,
+    correlation: Annotated[
+        str | None, typer.Option(help="native or plugin; by default the first exported.")
+    ] = None,
+    plugin: Annotated[
+        Path | None,
+        typer.Option(
+            help="The correlation plugin's library or compiled kernels; by default the bundle's, "
+            "that of `make plugin`, or kernels compiled now."
+        ),
+    ] = None,
     workspace: Annotated[
         str | None, typer.Option(help="Memory a layer may use for itself, as in 2GiB.")
     ] = None,
@@ -91,6 +101,8 @@ def build_engine(
             supports=supports,
             flavour=flavour,
             lowering=lowering,
+            correlation=correlation,
+            plugin=plugin,
             options=options,
             on_event=progress,
         )

@@ -24,6 +24,13 @@ def export(
         list[str] | None,
         typer.Option(help="conv2d (default) or conv3d; may be repeated, the default first."),
     ] = None,
+    correlation: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="native (default), or plugin, for the correlation plugin; may be repeated, "
+            "the default first."
+        ),
+    ] = None,
     resize: Annotated[
         str, typer.Option(help="Photographs to that size: stretch (as the paper) or letterbox.")
     ] = "stretch",
@@ -45,6 +52,7 @@ def export(
             out,
             sizes=sizes,
             lowerings=lowering or ["conv2d"],
+            correlations=correlation or ["native"],
             resize=resize,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
             progress=bar,

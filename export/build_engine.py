@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsnet_trt.errors import BuildError
+from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.builder_options import COMPATIBILITY, BuilderOptions, check_options
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
 from hsnet_trt.export.flavours import choose_flavour
+from hsnet_trt.export.plugin_files import choose_plugin
 from hsnet_trt.export.profiles import Weighed, check_profiles, memory_at, parse_range, profile_of
 from hsnet_trt.export.targets import AMPERE_PLUS, TENSORRT_RTX, Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, describe, write_bundle
@@ -41,6 +42,8 @@ def build_engine(
     supports: str = "1:1:5",
     flavour: str = "auto",
     lowering: str | None = None,
+    correlation: str | None = None,
+    plugin: str | os.PathLike[str] | None = None,
     options: BuilderOptions | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     command: str | None = None,
@@ -61,6 +64,9 @@ def build_engine(
         supports: range of S (classes x shots matched at once).
         flavour: auto, tensorrt or tensorrt_rtx.
         lowering: conv2d or conv3d for `match`; by default the first that was exported.
+        correlation: native or plugin for `match`; by default the first that was exported.
+        plugin: the file of the correlation plugin, a library or compiled kernels; by default it is
+            looked for, see `plugin_files.choose_plugin`. It joins the bundle.
         options: see `builder_options.BuilderOptions`.
         on_event: called with progress events; `build_progress.BuildProgress` shows them.
         command: the command line to record in the manifest; by default it is put together.
@@ -78,7 +84,9 @@ def build_engine(
     goal = find_target(target, driver)
     chosen = choose_flavour(goal, flavour, driver)
     check_options(precision, options, chosen, goal)
-    graphs = _choose_graphs(source, sizes or source.manifest.sizes, precision, lowering)
+    graphs = _choose_graphs(
+        source, sizes or source.manifest.sizes, precision, lowering, correlation
+    )
     _check_memory(source, graphs, query_range, support_range, goal)
     place = Path(bundle if out is None else out)
     if command is None:
@@ -89,10 +97,19 @@ def build_engine(
                 *("--queries", queries, "--supports", supports),
                 *(f"--size={height}x{width}" for height, width in sizes),
                 *(["--lowering", lowering] if lowering else []),
+                *(["--correlation", correlation] if correlation else []),
+                *(["--plugin", str(plugin)] if plugin else []),
                 *options.arguments(),
             ]
         )
-    builder = _Builder(source, goal, chosen, options, on_event or (lambda event: None))
+    builder = _Builder(
+        source,
+        goal,
+        chosen,
+        options,
+        on_event or (lambda event: None),
+        _choose_plugin(source, graphs, plugin),
+    )
     try:
         with write_bundle(place) as writer:
             engines = [
@@ -107,6 +124,8 @@ def build_engine(
             ]
             _check_memory(source, graphs, query_range, support_range, goal, engines)
             kept = _copy_kept(source, writer, {_key(e) for e in engines})
+            if builder.plugin is not None:
+                writer.add(*builder.plugin)
             writer.finish(
                 dataclasses.replace(
                     source.manifest,
@@ -132,6 +151,7 @@ class _Builder:
     flavour: str
     options: BuilderOptions
     on_event: Callable[[dict[str, Any]], None]
+    plugin: tuple[str, bytes] | None  # name in the bundle and content, where a graph needs it
 
     def build(
         self,
@@ -148,9 +168,9 @@ class _Builder:
         name = engine_name(graph.variant, self.target.name, self.flavour)
         (writer.path / name).parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
-            copy = Path(folder, "graph.onnx")  # of what was checked, whatever happens to the bundle
-            copy.write_bytes(self.source.read(graph.file))
-            result = run_job(self._job(graph, profile, copy, writer.path / name), self.on_event)
+            # Copies of what was checked, whatever happens to the bundle meanwhile.
+            job = self._job(graph, profile, Path(folder), writer.path / name)
+            result = run_job(job, self.on_event)
         writer.seal(name)
         # What the parser made of the graph, for `hsnet-trt inspect` where there is no TensorRT.
         writer.add(record_name(name), (json.dumps(result, indent=1) + "\n").encode())
@@ -165,6 +185,8 @@ class _Builder:
             profile=profile,
             build_seconds=round(result["seconds"], 3),
             activation_bytes=result["memory"].get("activation"),
+            version_compatible=self.options.version_compatible,
+            plugin=self.plugin[0] if self.plugin and graph.bare else None,
         )
         self.on_event(
             {"event": "engine_end", "bytes": writer.files[name].bytes, "seconds": result["seconds"]}
@@ -172,15 +194,25 @@ class _Builder:
         return engine
 
     def _job(
-        self, graph: GraphFile, profile: dict[str, ProfileRange], source: Path, output: Path
+        self, graph: GraphFile, profile: dict[str, ProfileRange], folder: Path, output: Path
     ) -> Job:
+        """`folder`: for the files that the job reads."""
+
+        def put(name: str, content: bytes) -> str:
+            (folder / name).write_bytes(content)
+            return str(folder / name)
+
         options = self.options
+        plugin = bare = ""
+        if self.plugin is not None and graph.bare is not None:
+            plugin = put(Path(self.plugin[0]).name, self.plugin[1])
+            bare = put("bare.onnx", self.source.read(graph.bare))
         capability = self.target.compute_capability
         names = [f"SM{capability.replace('.', '')}"] if capability else []
         return Job(
             task="build",
             flavour=self.flavour,
-            source=str(source),
+            source=put("graph.onnx", self.source.read(graph.file)),
             output=str(output),
             shapes=_shapes(graph, profile),
             architectures=names if self.flavour == TENSORRT_RTX else [],
@@ -191,6 +223,8 @@ class _Builder:
             level=options.level,
             tf32=options.tf32,
             verbose=options.verbose,
+            plugin=plugin,
+            bare=bare,
         )
 
     def _capabilities(self) -> tuple[str, ...]:
@@ -215,7 +249,11 @@ def record_name(engine: str) -> str:
 
 
 def _choose_graphs(
-    bundle: Bundle, sizes: Sequence[tuple[int, int]], precision: str, lowering: str | None
+    bundle: Bundle,
+    sizes: Sequence[tuple[int, int]],
+    precision: str,
+    lowering: str | None,
+    correlation: str | None,
 ) -> list[GraphFile]:
     """The three graphs of each size; only `match` comes in several forms."""
     chosen = []
@@ -223,9 +261,24 @@ def _choose_graphs(
         for name in GRAPHS[:-1]:
             chosen.append(bundle.graph(name, size, precision))
         chosen.append(
-            bundle.graph(GRAPHS[-1], size, precision, lowering=lowering, correlation="native")
+            bundle.graph(GRAPHS[-1], size, precision, lowering=lowering, correlation=correlation)
         )
     return chosen
+
+
+def _choose_plugin(
+    source: Bundle, graphs: Sequence[GraphFile], given: str | os.PathLike[str] | None
+) -> tuple[str, bytes] | None:
+    if any(graph.bare for graph in graphs):
+        return choose_plugin(source, None if given is None else Path(given))
+    if given is not None:
+        raise InputError(
+            "a plugin was given for graphs that have no use for one",
+            expected="--correlation plugin, of a bundle that was exported with it",
+            found="the native correlation",
+            fix="leave out --plugin, or choose --correlation plugin",
+        )
+    return None
 
 
 def _check_memory(

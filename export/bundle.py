@@ -13,6 +13,7 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.export.footprint import footprint
 from hsnet_trt.export.golden import golden
 from hsnet_trt.export.graphs import (
+    CORRELATIONS,
     LOWERINGS,
     OPSET,
     export_features,
@@ -21,6 +22,7 @@ from hsnet_trt.export.graphs import (
 )
 from hsnet_trt.export.lowering import Grid
 from hsnet_trt.export.parity import TOLERANCE, Reference, Run, check_parity, session
+from hsnet_trt.export.plugin_files import KERNELS_NAME
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
 from hsnet_trt.runtime.bundle import BundleWriter, write_bundle
@@ -34,6 +36,8 @@ from hsnet_trt.runtime.manifest import (
     TensorSpec,
     Variant,
 )
+from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
+from hsnet_trt.trt_plugins.onnx_op import drop_function
 
 LARGEST = 2048  # pixels a side; level 2 alone then correlates 2^32 pairs of positions
 
@@ -46,6 +50,7 @@ def export_bundle(
     *,
     sizes: Sequence[Grid] = ((400, 400),),
     lowerings: Sequence[str] = ("conv2d",),
+    correlations: Sequence[str] = ("native",),
     resize: str = "stretch",
     command: str = "",
     progress: Progress = lambda what, done, total: None,
@@ -58,6 +63,9 @@ def export_bundle(
         out: the bundle's folder; an older bundle there is replaced when the new one is whole.
         sizes: (height, width) of the network's input, the default size first.
         lowerings: forms of the center-pivot convolution, the default first.
+        correlations: "native" operations, or a node for the correlation "plugin", the default
+            first. There is a plugin form of the conv2d lowering alone. With it, the compiled
+            kernels join the bundle where there are any, or an nvcc to make them.
         resize: how photographs are brought to that size, "stretch" or "letterbox".
         command: what made the bundle, to be kept in it.
         progress: called before each step.
@@ -71,7 +79,14 @@ def export_bundle(
         BundleError: something other than a bundle lies at `out`.
     """
     sizes, lowerings = tuple(dict.fromkeys(sizes)), tuple(dict.fromkeys(lowerings))
-    _check_arguments(sizes, lowerings, resize)
+    correlations = tuple(dict.fromkeys(correlations))
+    _check_arguments(sizes, lowerings, correlations, resize)
+    forms = [
+        (lowering, correlation)
+        for lowering in lowerings
+        for correlation in correlations
+        if (lowering, correlation) != ("conv3d", "plugin")
+    ]
     facts = Model(
         backbone=model.name,
         weights_sha256=weights_sha256(model),
@@ -79,8 +94,13 @@ def export_bundle(
         layers=_three(model.backbone.layers),
         channels=_three(model.backbone.channels),
     )
-    steps = _Steps(progress, len(sizes) * (3 + 2 * len(lowerings)))
+    steps = _Steps(progress, len(sizes) * (3 + 2 * len(forms)) + ("plugin" in correlations))
     with write_bundle(out) as writer:
+        if "plugin" in correlations:
+            steps.now("kernels of the correlation plugin")
+            kernels = compiled_kernels()
+            if kernels is not None:
+                writer.add(KERNELS_NAME, kernels)
         graphs: list[GraphFile] = []
         figures: list[ParityFigure] = []
         goldens: list[GoldenFile] = []
@@ -92,14 +112,14 @@ def export_bundle(
             support = new.add("support", "", export_support(model, size, new.props))
             steps.now(f"PyTorch's answers {new.at}")
             reference = Reference(model, size)
-            for lowering in lowerings:
-                steps.now(f"match {new.at} {lowering}")
-                exported = export_match(model, size, lowering, new.props)
-                match = new.add("match", lowering, exported)
-                steps.now(f"parity {new.at} {lowering}")
+            for lowering, correlation in forms:
+                steps.now(f"match {new.at} {lowering} {correlation}")
+                exported = export_match(model, size, lowering, new.props, correlation)
+                match = new.add("match", lowering, exported, correlation)
+                steps.now(f"parity {new.at} {lowering} {correlation}")
                 runs = (features, support, match)
                 grows = graphs[-1].activation_bytes
-                figures += check_parity(reference, "fp32", lowering, runs, grows)
+                figures += check_parity(reference, "fp32", (lowering, correlation), runs, grows)
             file = writer.add(f"golden/{new.at}.npz", golden(reference))
             goldens.append(GoldenFile(size=size, file=file, tolerance=dict(TOLERANCE)))
         manifest = Manifest(
@@ -131,20 +151,26 @@ class _Graphs:
             "made_by": f"hsnet-trt {__version__}",
         }
 
-    def add(self, graph: str, lowering: str, model: onnx.ModelProto) -> Run:
+    def add(self, graph: str, lowering: str, model: onnx.ModelProto, correlation: str = "") -> Run:
         """Put the graph into the bundle; returns it as a function."""
         content = model.SerializeToString()
-        name = "_".join(filter(None, [graph, self.at, "fp32", lowering]))
+        form = "plugin" if correlation == "plugin" else ""
+        name = "_".join(filter(None, [graph, self.at, "fp32", lowering, form]))
+        bare = None
+        if form:
+            bare = f"graphs/{name}_bare.onnx"
+            self.writer.add(bare, drop_function(model).SerializeToString())
         largest, activations = footprint(model)
         self.entries.append(
             GraphFile(
-                variant=Variant(graph, self.size, "fp32", lowering, "native" if lowering else ""),
+                variant=Variant(graph, self.size, "fp32", lowering, correlation),
                 file=self.writer.add(f"graphs/{name}.onnx", content),
                 opset=OPSET,
                 inputs=tuple(_spec(value) for value in model.graph.input),
                 outputs=tuple(_spec(value) for value in model.graph.output),
                 largest_tensor=largest,
                 activation_bytes=activations,
+                bare=bare,
             )
         )
         return session(content)
@@ -159,7 +185,12 @@ class _Steps:
         self.done += 1
 
 
-def _check_arguments(sizes: tuple[Grid, ...], lowerings: tuple[str, ...], resize: str) -> None:
+def _check_arguments(
+    sizes: tuple[Grid, ...],
+    lowerings: tuple[str, ...],
+    correlations: tuple[str, ...],
+    resize: str,
+) -> None:
     for size in sizes:
         if not all(SMALLEST <= extent <= LARGEST for extent in size):
             raise InputError(
@@ -169,11 +200,21 @@ def _check_arguments(sizes: tuple[Grid, ...], lowerings: tuple[str, ...], resize
                 fix="400 is what the paper uses",
             )
     unknown = [name for name in lowerings if name not in LOWERINGS]
-    if unknown or not sizes or not lowerings or resize not in ("stretch", "letterbox"):
+    unknown += [name for name in correlations if name not in CORRELATIONS]
+    some = sizes and lowerings and correlations
+    if unknown or not some or resize not in ("stretch", "letterbox"):
         raise InputError(
             "the export was asked for a form that is not there",
-            expected=f"lowering {' | '.join(LOWERINGS)}, resize stretch | letterbox",
-            found=f"{unknown or lowerings}, {resize}, {len(sizes)} sizes",
+            expected=f"lowering {' | '.join(LOWERINGS)}, correlation {' | '.join(CORRELATIONS)}, "
+            "resize stretch | letterbox",
+            found=f"{unknown or (*lowerings, *correlations)}, {resize}, {len(sizes)} sizes",
+        )
+    if "plugin" in correlations and "conv2d" not in lowerings:
+        raise InputError(
+            "the correlation plugin writes what the conv2d lowering reads, and no other",
+            expected="--lowering conv2d, alone or beside others",
+            found=f"--lowering {' --lowering '.join(lowerings)}",
+            fix="add --lowering conv2d, or leave out --correlation plugin",
         )
 
 

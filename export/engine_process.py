@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import hsnet_trt
 from hsnet_trt.errors import BuildError
 from hsnet_trt.export.engine_worker import Job, to_json
+from hsnet_trt.export.targets import TENSORRT_RTX
 
 Event = dict[str, Any]
 
@@ -47,7 +49,7 @@ def run_job(job: Job, on_event: Callable[[Event], None] | None = None) -> dict[s
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=child_environment(),
+                env=_with_rtx_library(child_environment(), job.flavour, Path(folder)),
             )
             final = _listen(child, on_event)
         tail = _tail(log_file)
@@ -69,6 +71,26 @@ def child_environment() -> dict[str, str]:
     root = str(Path(next(iter(hsnet_trt.__path__))).resolve().parent)
     inherited = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, inherited]))}
+
+
+def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -> dict[str, str]:
+    """Let the child's TensorRT for RTX find itself.
+
+    Its parser opens `libtensorrt_rtx.so` by that name when it meets a plugin, and aborts without
+    it; the Python package brings that library with a version in its name. The loader reads
+    LD_LIBRARY_PATH when a process starts.
+    """
+    spec = importlib.util.find_spec("tensorrt_rtx_libs") if flavour == TENSORRT_RTX else None
+    if spec is None or spec.origin is None:
+        return environment
+    libraries = sorted(Path(spec.origin).parent.glob("libtensorrt_rtx.so.*"))
+    if not libraries:
+        return environment
+    links = folder / "lib"
+    links.mkdir()
+    (links / "libtensorrt_rtx.so").symlink_to(libraries[-1])
+    paths = (str(links), environment.get("LD_LIBRARY_PATH"))
+    return {**environment, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
 
 
 def _listen(

@@ -23,6 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hsnet_trt.errors import HSNetError
+from hsnet_trt.trt_plugins.loading import load_plugin
+
+CORRELATIONS = 3  # one for each level of the pyramid
+
 Emit = Callable[[dict[str, Any]], None]
 
 _MEMORY_LINE = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
@@ -48,6 +53,8 @@ class Job:
     level: int | None = None
     tf32: bool = False
     verbose: bool = False
+    plugin: str = ""  # path of the correlation plugin that is to run the correlations
+    bare: str = ""  # path of the graph without the op's function, see `_parse`
 
 
 class Problem(Exception):
@@ -123,12 +130,42 @@ def _parse(trt: Any, job: Job, log: Any, builder: Any) -> tuple[Any, Any]:
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     if typed is not None:  # bit 1 in TensorRT 10, bit 0 in 11 and RTX
         flags = 1 << int(typed)
+    source = job.source
+    if job.plugin:
+        _load_plugin(trt, Path(job.plugin))
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(job.source):
+    if job.plugin:
+        # TensorRT prefers a function in the graph to a plugin of its name, unless it is told not to
+        # (10.15 and later, RTX); before, the graph must do without the function.
+        override = getattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE", None)
+        if override is None:
+            source = job.bare
+        else:
+            parser.set_flag(override)
+    if not parser.parse_from_file(source):
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise Problem(f"the parser refused the graph: {'; '.join(errors) or 'no reason given'}")
+    if job.plugin:
+        _check_plugins(network)
     return network, parser
+
+
+def _load_plugin(trt: Any, path: Path) -> None:
+    try:
+        load_plugin(trt, path.name, path.read_bytes())
+    except HSNetError as error:
+        raise Problem(str(error)) from error
+
+
+def _check_plugins(network: Any) -> None:
+    kinds = [network.get_layer(index).type.name for index in range(network.num_layers)]
+    found = kinds.count("PLUGIN_V3")
+    if found != CORRELATIONS:
+        raise Problem(
+            f"{found} layers of the parsed network are plugins, {CORRELATIONS} were expected: the "
+            "graph is not one that was exported with --correlation plugin"
+        )
 
 
 def _configure(trt: Any, job: Job, builder: Any, network: Any) -> Any:

@@ -19,7 +19,9 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.export.lowering import Grid, interpolation, normalized
 from hsnet_trt.export.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.lowering_conv3d import MatchConv3d
+from hsnet_trt.export.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
 from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
 
 OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
 IR_VERSION = 10  # the newest that they read
@@ -27,6 +29,7 @@ LOWERINGS: dict[str, type[MatchConv2d] | type[MatchConv3d]] = {
     "conv2d": MatchConv2d,
     "conv3d": MatchConv3d,
 }
+CORRELATIONS = ("native", "plugin")
 LEVELS = (2, 3, 4)
 QUERY = tuple(f"f{level}" for level in LEVELS)
 SUPPORT = tuple(f"s{level}" for level in LEVELS)
@@ -84,11 +87,28 @@ def export_support(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.Mode
     )
 
 
-def export_match(model: HSNet, size: Grid, lowering: str, facts: dict[str, str]) -> onnx.ModelProto:
-    """`f2`..`f4` of B queries and `s2`..`s4` of S supports -> `logits` [B,S,2,2*h2,2*w2]."""
+def export_match(
+    model: HSNet, size: Grid, lowering: str, facts: dict[str, str], correlation: str = "native"
+) -> onnx.ModelProto:
+    """`f2`..`f4` of B queries and `s2`..`s4` of S supports -> `logits` [B,S,2,2*h2,2*w2].
+
+    With `correlation="plugin"`, which is made of the `conv2d` lowering, the correlations are three
+    nodes `hsnet::HyperCorrelation`, and the model carries the op's function of native ops.
+    """
+    if correlation == "plugin":
+        return _export_plugin(model, size, facts)
     inputs = (*_levels(model, size, 2), *_levels(model, size, 3))
     batch = dict.fromkeys(QUERY, "B") | dict.fromkeys(SUPPORT, "S")
     return _export(LOWERINGS[lowering](model, size), inputs, batch, ("logits",), facts)
+
+
+def _export_plugin(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
+    module = AfterCorrelation(model, size)
+    inputs = [torch.zeros(shape) for shape in module.shapes(3)]
+    tail = _export(module, inputs, dict.fromkeys(NAMES, "P"), ("logits",), facts)
+    graph = put_correlations_before(tail, module, model.backbone.channels)
+    _check(graph, {"": OPSET, DOMAIN: VERSION})
+    return graph
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -166,12 +186,15 @@ def _strip(model: onnx.ModelProto, batch: dict[str, str]) -> None:
             dim.dim_param = kind
 
 
-def _check(model: onnx.ModelProto) -> None:
+def _check(model: onnx.ModelProto, opsets: dict[str, int] | None = None) -> None:
+    """`opsets`: ONNX's own alone, or with the correlation op's, whose function must be there."""
+    opsets = opsets or {"": OPSET}
     found = {entry.domain: entry.version for entry in model.opset_import}
-    if found != {"": OPSET} or model.ir_version > IR_VERSION or model.functions:
+    functions = {function.domain for function in model.functions}
+    if found != opsets or model.ir_version > IR_VERSION or functions != opsets.keys() - {""}:
         raise ExportError(
             "the exporter wrote another form of ONNX than was asked for",
-            expected=f"opset {OPSET} alone, IR version {IR_VERSION} at most",
+            expected=f"opsets {opsets}, IR version {IR_VERSION} at most",
             found=f"opsets {found}, IR {model.ir_version}, {len(model.functions)} functions",
             fix="use a PyTorch release from setup.cfg's range",
         )

@@ -44,7 +44,7 @@ class MatchConv2d(nn.Module):
         learner, grids = copy.deepcopy(model.hpn_learner), model.grids(size)
         blocks = (learner.encoder_layer2, learner.encoder_layer3, learner.encoder_layer4)
         self.squeeze2, self.squeeze3, self.squeeze4 = (
-            _Squeeze(block, grid) for block, grid in zip(blocks, grids, strict=True)
+            Squeeze(block, grid) for block, grid in zip(blocks, grids, strict=True)
         )
         self.mix3 = _Mix(learner.encoder_layer4to3, grids[1], self.squeeze3.out, self.squeeze4.out)
         self.mix2 = _Mix(learner.encoder_layer3to2, grids[0], self.squeeze2.out, self.mix3.out)
@@ -54,14 +54,18 @@ class MatchConv2d(nn.Module):
     def forward(
         self, f2: Tensor, f3: Tensor, f4: Tensor, s2: Tensor, s3: Tensor, s4: Tensor
     ) -> Tensor:
-        squeezed4 = self.squeeze4(f4, s4)
-        mixed = self.mix3(self.squeeze3(f3, s3), squeezed4, self.grids[2])
-        mixed = self.mix2(self.squeeze2(f2, s2), mixed, self.grids[1])
+        squeezed = self.squeeze2(f2, s2), self.squeeze3(f3, s3), self.squeeze4(f4, s4)
+        return self.mixed(*squeezed).unflatten(0, (f2.shape[0], s2.shape[0]))
+
+    def mixed(self, squeezed2: Tensor, squeezed3: Tensor, squeezed4: Tensor) -> Tensor:
+        """Squeezed levels [P,S,C,Q] -> logits of the pairs [P,2,2*h2,2*w2]."""
+        mixed = self.mix3(squeezed3, squeezed4, self.grids[2])
+        mixed = self.mix2(squeezed2, mixed, self.grids[1])
         logits: Tensor = self.decoder(mixed.mean(dim=1).unflatten(-1, self.grids[0]))
-        return logits.unflatten(0, (f2.shape[0], s2.shape[0]))
+        return logits
 
 
-class _Squeeze(nn.Module):
+class Squeeze(nn.Module):
     """Correlation and squeeze block of one level -> support-major [P, S, C, Q]."""
 
     def __init__(self, block: nn.Module, grid: Grid) -> None:
@@ -82,8 +86,14 @@ class _Squeeze(nn.Module):
         # Two products, the second of them small, so that the large result is never pruned.
         full = torch.matmul(query.transpose(-1, -2), support).relu()  # [B,S,L,Q,P]
         pruned = torch.matmul(kept.transpose(-1, -2), query).relu()  # [B,S,L,P',Q]
-        full, pruned = (x.flatten(0, 1).transpose(1, 2) for x in (full, pruned))
-        x = self.first.over_support(full) + self.first.over_query(pruned).transpose(1, 3)
+        full, pruned = (x.flatten(0, 1).transpose(1, 2).flatten(0, 1) for x in (full, pruned))
+        return self.squeeze(full.unflatten(-1, self.grid), pruned.unflatten(-1, self.grid))
+
+    def squeeze(self, full: Tensor, pruned: Tensor) -> Tensor:
+        """The block alone, on the correlation [P*Q,L,hs,ws] and, pruned, [P*S',L,hq,wq]."""
+        first = self.first
+        over_query = first.query_plane(first.conv1(pruned)).transpose(1, 3)
+        x = first.support_plane(first.conv2(full)) + over_query
         x = self.norm1(x)
         pruned = self.second.pruned(x)
         x = self.second.over_support(x) + self.second.over_query(pruned).transpose(1, 3)
@@ -109,12 +119,18 @@ class _CenterPivot(nn.Module):
 
     def over_support(self, x: Tensor) -> Tensor:
         """Query-major [P,Q,C,S] -> query-major [P,Q,O,S']."""
-        y = self.conv2(x.flatten(0, 1).unflatten(-1, self.support))
-        return y.flatten(2).unflatten(0, (-1, self.query[0] * self.query[1]))
+        return self.support_plane(self.conv2(x.flatten(0, 1).unflatten(-1, self.support)))
 
     def over_query(self, pruned: Tensor) -> Tensor:
         """Support-major [P,S',C,Q] -> support-major [P,S',O,Q]."""
-        y = self.conv1(pruned.flatten(0, 1).unflatten(-1, self.query))
+        return self.query_plane(self.conv1(pruned.flatten(0, 1).unflatten(-1, self.query)))
+
+    def support_plane(self, y: Tensor) -> Tensor:
+        """What the support convolution gives, [P*Q,O,hs',ws'], as query-major [P,Q,O,S']."""
+        return y.flatten(2).unflatten(0, (-1, self.query[0] * self.query[1]))
+
+    def query_plane(self, y: Tensor) -> Tensor:
+        """What the query convolution gives, [P*S',O,hq,wq], as support-major [P,S',O,Q]."""
         return y.flatten(2).unflatten(0, (-1, self.out[0] * self.out[1]))
 
 

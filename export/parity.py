@@ -52,11 +52,13 @@ class Reference:
 def check_parity(
     reference: Reference,
     precision: str,
-    lowering: str,
+    form: tuple[str, str],
     graphs: tuple[Run, Run, Run],
     activation_bytes: Growth,
 ) -> Iterator[ParityFigure]:
     """Run `features`, `support` and `match` one after the other, as the runtime does, and compare.
+
+    `form` is the lowering and the correlation of `match`, for the figures.
 
     Yields:
         the figures, for several B and S.
@@ -82,7 +84,8 @@ def check_parity(
             figure = ParityFigure(
                 size=(probe.masks.shape[1], probe.masks.shape[2]),
                 precision=precision,
-                lowering=lowering,
+                lowering=form[0],
+                correlation=form[1],
                 against=f"torch-{name}",
                 queries=queries,
                 supports=supports,
@@ -123,7 +126,8 @@ def _judge(figure: ParityFigure) -> None:
     allowed = TOLERANCE[figure.precision] * figure.logits_std
     if not figure.max_difference <= allowed:  # NaN is out of tolerance, too
         raise ExportError(
-            f"the exported {figure.lowering} graphs do not compute what the model does",
+            f"the exported {figure.lowering} {figure.correlation} graphs do not compute what the "
+            "model does",
             expected=f"max|difference| of logits to {figure.against} of at most {allowed:.3g}"
             f" (logits std {figure.logits_std:.3g})",
             found=f"{figure.max_difference:.3g} for {figure.queries} queries and"

@@ -144,12 +144,16 @@ def _open_engines(
 def _choose_graphs(
     bundle: Bundle, size: tuple[int, int], precision: str | None
 ) -> dict[str, GraphFile]:
-    """The ONNX graphs that run without a plugin; of several lowerings the first exported."""
+    """The ONNX graphs; of several forms the first exported, those of native ops before others.
+
+    (Graphs for the plugin carry the op as native ops too, and run all the same.)
+    """
+    native_first = sorted(bundle.manifest.graphs, key=lambda g: g.variant.correlation == "plugin")
 
     def pick(graph: str, of: str) -> GraphFile | None:
-        for entry in bundle.manifest.graphs:
+        for entry in native_first:
             v = entry.variant
-            if (v.graph, v.size, v.precision) == (graph, size, of) and v.correlation != "plugin":
+            if (v.graph, v.size, v.precision) == (graph, size, of):
                 return entry
         return None
 

@@ -112,7 +112,7 @@ class Bundle:
             "the bundle does not hold the graph that is wanted",
             expected=" ".join(filter(None, wanted)),
             found="; ".join(describe(g) for g in self.manifest.graphs) or "no graphs",
-            fix="export it: `hsnet-trt export` writes sizes, precisions and lowerings as asked",
+            fix="export it: `hsnet-trt export` writes sizes, precisions and forms as asked",
         )
 
     def check(self) -> None:
@@ -149,6 +149,7 @@ class Bundle:
     def _check_presence(self) -> None:
         m = self.manifest
         used = [g.file for g in m.graphs] + [e.file for e in m.engines] + [g.file for g in m.golden]
+        used += [g.bare for g in m.graphs if g.bare] + [e.plugin for e in m.engines if e.plugin]
         for name in used:
             self._record(name)
         for name, record in self.manifest.files.items():

@@ -72,6 +72,8 @@ class GraphFile:
     outputs: tuple[TensorSpec, ...]
     largest_tensor: Growth  # elements
     activation_bytes: Growth  # estimated peak
+    # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
+    bare: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class EngineFile:
     profile: dict[str, ProfileRange]  # by the name of the dynamic dimension
     build_seconds: float
     activation_bytes: int | None = None  # what the builder reported, where it did
+    version_compatible: bool = False  # it runs with later minor versions of its TensorRT too
+    plugin: str | None = None  # the correlation plugin's file: a library, or compiled kernels
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class ParityFigure:
     supports: int
     max_difference: float
     logits_std: float
+    correlation: str = "native"
 
 
 @dataclass(frozen=True)

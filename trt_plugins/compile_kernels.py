@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from hsnet_trt.errors import BuildError
 KERNELS = Path(__file__).resolve().parent / "kernels"
 SOURCE = KERNELS / "correlation.cu"
 FATBIN = KERNELS / "correlation.fatbin"
+_FATBIN_MAGIC = b"\x50\xed\x55\xba"
 
 # Compute capabilities with code of their own; others run that of their generation (8.8 runs 8.7's,
 # 10.3 runs 10.0's, 12.1 runs 12.0's), and later ones compile the PTX of the newest. Thor is 101
@@ -43,6 +45,32 @@ def find_nvcc() -> Path | None:
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
     places = [shutil.which("nvcc"), *(Path(home) / "bin" / "nvcc" for home in homes if home)]
     return next((Path(place) for place in places if place and Path(place).is_file()), None)
+
+
+def is_kernels(content: bytes) -> bool:
+    """Whether a file's content is a fat binary, as nvcc writes it."""
+    return content.startswith(_FATBIN_MAGIC)
+
+
+def compiled_kernels() -> bytes | None:
+    """Return the kernels, compiled for all GPUs; None where they are not and there is no nvcc.
+
+    Those that came with the package, or were compiled before, are taken; where there is nvcc they
+    are compiled when they are not there, or older than their source (a minute or two).
+
+    Raises:
+        BuildError: nvcc failed.
+    """
+    there = FATBIN.is_file()
+    if find_nvcc() is None:
+        return FATBIN.read_bytes() if there else None
+    newest = max(path.stat().st_mtime for path in KERNELS.glob("*.[ch]*"))
+    if there and FATBIN.stat().st_mtime >= newest:
+        return FATBIN.read_bytes()
+    if os.access(KERNELS, os.W_OK):
+        return compile_fatbin().read_bytes()
+    with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
+        return compile_fatbin(Path(folder, FATBIN.name)).read_bytes()
 
 
 def architectures(nvcc: Path) -> list[int]:
@@ -156,8 +184,6 @@ def _run(command: list[str]) -> str:
 
 
 def _main() -> None:
-    import tempfile
-
     parser = argparse.ArgumentParser(description="Compile the correlation kernels.")
     parser.add_argument("--out", type=Path, default=FATBIN, help="file to write")
     parser.add_argument("--arch", type=int, action="append", help="only for this one, e.g. 87")

@@ -40,23 +40,23 @@ class CorrelationKernels:
     Safe to use from several threads. They stay loaded as long as the context.
 
     Args:
-        path: the file that ``compile_kernels`` wrote.
+        kernels: the file that ``compile_kernels`` wrote, or its content.
 
     Raises:
         BackendError: the file is not there.
     """
 
-    def __init__(self, path: Path = FATBIN) -> None:
+    def __init__(self, kernels: Path | bytes = FATBIN) -> None:
+        self._name = kernels.name if isinstance(kernels, Path) else FATBIN.name
         try:
-            self._image = path.read_bytes()
+            self._image = kernels.read_bytes() if isinstance(kernels, Path) else kernels
         except OSError as error:
             raise BackendError(
                 f"the compiled kernels of {DOMAIN}::{OP} cannot be read",
-                expected=str(path),
+                expected=str(kernels),
                 found=error.strerror or type(error).__name__,
                 fix="run python -m hsnet_trt.trt_plugins.compile_kernels where nvcc is installed",
             ) from error
-        self._path = path
         self._loaded: dict[int, _Loaded] = {}
         self._lock = threading.Lock()
 
@@ -116,11 +116,11 @@ class CorrelationKernels:
         status = driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(self._image))
         if status in (_NO_BINARY, _BAD_PTX):
             raise BackendError(
-                f"{self._path.name} holds no code of {DOMAIN}::{OP} for this GPU",
+                f"{self._name} holds no code of {DOMAIN}::{OP} for this GPU",
                 fix="compile the kernels with a CUDA toolkit that knows the GPU, on any machine: "
                 "python -m hsnet_trt.trt_plugins.compile_kernels",
             )
-        check_status(status, f"loading {self._path.name}")
+        check_status(status, f"loading {self._name}")
         functions = {}
         for suffix in ("f16", "f32"):
             for name in ("prepare", "gather", "correlate_large", "correlate_small"):

@@ -141,8 +141,9 @@ def correlation_node(
     """Return a node that reads and writes the tensors of these names."""
     from onnx import helper
 
+    attributes: dict[str, Any] = dict(sizes.attributes())
     return helper.make_node(
-        OP, [query, support], [full, pruned], name=name, domain=DOMAIN, **sizes.attributes()
+        OP, [query, support], [full, pruned], name=name, domain=DOMAIN, **attributes
     )
 
 

@@ -109,9 +109,7 @@ class Plan:
         """Bytes of scratch memory that a call needs; nothing in it is kept between calls."""
         return sum(_round_up(size, PART_BYTES) for size in self.parts().values())
 
-    def problem(
-        self, query: int, support: int, full: int, pruned: int, workspace: int
-    ) -> Problem:
+    def problem(self, query: int, support: int, full: int, pruned: int, workspace: int) -> Problem:
         """Return the kernels' parameter for these device addresses (multiples of 16)."""
         addresses, at = {}, workspace
         for name, size in self.parts().items():

@@ -26,13 +26,13 @@ _FIELDS = tuple(CorrelationSizes(1, 1, 1, 1, 1).attributes())
 _CREATORS: dict[str, Any] = {}
 
 
-def register(trt: Any, fatbin: Path = FATBIN) -> None:
+def register(trt: Any, kernels: Path | bytes = FATBIN) -> None:
     """Register the plugin with TensorRT; a second call does nothing.
 
     Args:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
-        fatbin: the compiled kernels. They are read when an engine first runs, so that engines can
-            be built ahead of time without them.
+        kernels: the compiled kernels, or their file, which is read when an engine first runs: so
+            engines can be built ahead of time without it.
 
     Raises:
         BackendError: this TensorRT is too old, or another plugin has the name.
@@ -46,7 +46,7 @@ def register(trt: Any, fatbin: Path = FATBIN) -> None:
             found=trt.__version__,
             fix="upgrade TensorRT, or export with the native correlation",
         )
-    creator = _creator_class(trt, _plugin_class(trt, fatbin))()
+    creator = _creator_class(trt, _plugin_class(trt, kernels))()
     if not trt.get_plugin_registry().register_creator(creator, ""):
         raise BackendError(
             f"{trt.__name__} refused the plugin {OP}",
@@ -65,14 +65,14 @@ def _read(collection: Any) -> CorrelationSizes:
     return CorrelationSizes.from_attributes(values)
 
 
-def _plugin_class(trt: Any, fatbin: Path) -> type:
+def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
     element_bytes = {trt.DataType.HALF: 2, trt.DataType.FLOAT: 4}
-    kernels: list[CorrelationKernels] = []  # of all instances; read at the first run
+    shared: list[CorrelationKernels] = []  # of all instances; read at the first run
 
     def loaded() -> CorrelationKernels:
-        if not kernels:
-            kernels.append(CorrelationKernels(fatbin))
-        return kernels[0]
+        if not shared:
+            shared.append(CorrelationKernels(kernels))
+        return shared[0]
 
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
 
@@ -164,7 +164,8 @@ def _plugin_class(trt: Any, fatbin: Path) -> type:
             try:
                 size = element_bytes[in_desc[0].type]
                 plan = Plan.of(self.sizes, tuple(in_desc[0].dims), tuple(in_desc[1].dims), size)
-                problem = plan.problem(*inputs, *outputs, workspace)
+                (query, support), (full, pruned) = inputs, outputs
+                problem = plan.problem(query, support, full, pruned, workspace)
                 loaded().launch(plan, problem, stream)
             except HSNetError as error:
                 print(error, file=sys.stderr)

@@ -41,8 +41,14 @@ def test_manifest(real_bundle, resnet18):
     assert manifest.model.trained is False
     assert manifest.sizes == (SIZE,)
     assert manifest.commands == ("a test's",)
-    kinds = [(g.variant.graph, g.variant.lowering) for g in manifest.graphs]
-    assert kinds == [("features", ""), ("support", ""), ("match", "conv2d"), ("match", "conv3d")]
+    kinds = [(g.variant.graph, g.variant.lowering, g.variant.correlation) for g in manifest.graphs]
+    assert kinds == [
+        ("features", "", ""),
+        ("support", "", ""),
+        ("match", "conv2d", "native"),
+        ("match", "conv2d", "plugin"),
+        ("match", "conv3d", "native"),
+    ]
     assert json.loads(manifest.to_json())["format_version"] == 1
 
 
@@ -71,9 +77,11 @@ def test_names_and_shapes(real_bundle):
 def test_form_of_the_graphs(graphs):
     for name, graph in graphs.items():
         onnx.checker.check_model(graph, full_check=True)
-        assert {(o.domain, o.version) for o in graph.opset_import} == {("", 18)}
+        plugin = name.endswith("_plugin")
+        domains = {("", 18), ("hsnet", 1)} if plugin else {("", 18)}
+        assert {(o.domain, o.version) for o in graph.opset_import} == domains
         assert graph.ir_version <= 10
-        assert not graph.functions
+        assert [f.name for f in graph.functions] == ["HyperCorrelation"] * plugin
         kinds = {node.op_type for node in graph.graph.node}
         assert not kinds & {"BatchNormalization", "GroupNormalization", "Identity", "If", "Loop"}
         facts = {p.key: p.value for p in graph.metadata_props}
@@ -112,10 +120,10 @@ def test_large_tensors_are_never_permuted_or_joined(graphs):
 
 def test_parity_figures(real_bundle):
     manifest = Bundle.open(real_bundle).manifest
-    runs = {(f.lowering, f.against, f.queries, f.supports) for f in manifest.parity}
+    runs = {(f.lowering, f.correlation, f.against, f.queries, f.supports) for f in manifest.parity}
     assert runs == {
-        (lowering, f"torch-{kind}", b, s)
-        for lowering in ("conv2d", "conv3d")
+        (*form, f"torch-{kind}", b, s)
+        for form in (("conv2d", "native"), ("conv2d", "plugin"), ("conv3d", "native"))
         for kind in ("float32", "float64")
         for b, s in ((1, 1), (2, 3), (3, 2))
     }
@@ -194,6 +202,9 @@ def test_a_folder_of_something_else_is_not_replaced(resnet18, tmp_path):
         {"sizes": []},
         {"lowerings": ["conv4d"]},
         {"lowerings": []},
+        {"correlations": ["cublas"]},
+        {"correlations": []},
+        {"lowerings": ["conv3d"], "correlations": ["plugin"]},
         {"resize": "crop"},
     ],
 )
