@@ -34,7 +34,7 @@ ARROWS = {
     "model": set(),
     "data": set(),
     "trt_plugins": set(),
-    "runtime": set(),
+    "runtime": {"trt_plugins"},
     "calibration": {"data", "runtime"},
     "training": {"model", "data"},
     "export": {"model", "trt_plugins", "calibration", "runtime"},
