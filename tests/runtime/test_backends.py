@@ -18,6 +18,7 @@ from hsnet_trt.runtime.machine import Driver, Gpu
 from hsnet_trt.runtime.manifest import EngineFile, ProfileRange, Variant
 
 HOST = Host("tensorrt_rtx", "1.7.1.116", "8.9", "linux-x86_64")
+PLUGIN = Variant("match", (96, 128), "fp32", "conv2d", "plugin")
 PROFILES = {"features": "N", "support": "S", "match": "BS"}
 
 
@@ -49,11 +50,31 @@ def engine(graph: str = "match", precision: str = "fp32", **changes: object) -> 
         ({"compute_capabilities": ()}, "capability"),
         ({"platform": "linux-aarch64"}, "linux-aarch64, and this is linux-x86_64"),
         ({"flavour": "tensorrt"}, "for tensorrt, not tensorrt_rtx"),
-        ({"variant": Variant("match", (96, 128), "fp32", "conv2d", "plugin")}, "plugin"),
+        ({"variant": PLUGIN}, "needs the correlation plugin, and the bundle names none"),
+        ({"variant": PLUGIN, "plugin": "plugins/correlation.fatbin"}, None),
+        ({"version": "1.6.9", "version_compatible": True}, None),
+        ({"version": "1.7.1", "version_compatible": True}, None),
+        ({"version": "1.8.0", "version_compatible": True}, "is for tensorrt_rtx 1.8.0"),
+        ({"version": "0.9.9", "version_compatible": True}, "is for tensorrt_rtx 0.9.9"),
+        ({"version": "1.6.9"}, "is for tensorrt_rtx 1.6.9"),
     ],
 )
 def test_misfit(changes: dict[str, object], says: str | None) -> None:
     reason = misfit(engine(**changes), HOST)  # type: ignore[arg-type]
+    assert reason is None if says is None else says in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "says"),
+    [
+        ("7.5", "is for compute capability 8.0 and later, and this GPU has 7.5"),
+        ("8.0", None),
+        ("12.1", None),
+    ],
+)
+def test_portable_engines_run_from_ampere_on(capability: str, says: str | None) -> None:
+    portable = engine(compute_capabilities=("portable",))
+    reason = misfit(portable, dataclasses.replace(HOST, compute_capability=capability))
     assert reason is None if says is None else says in str(reason)
 
 
