@@ -208,7 +208,7 @@ def drop_function(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnx import shape_inference
 
-    result = shape_inference.infer_shapes(model)
+    result = shape_inference.infer_shapes(model, data_prop=True)
     kept = [function for function in result.functions if not _is_the_op(function)]
     del result.functions[:]
     result.functions.extend(kept)

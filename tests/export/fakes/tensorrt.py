@@ -51,7 +51,13 @@ class DataType(enum.IntEnum):
 
 
 class LayerType(enum.IntEnum):
-    CONVOLUTION = 0
+    CONVOLUTION, PLUGIN_V3 = 0, 44
+
+
+class OnnxParserFlag(enum.IntEnum):  # ENABLE_PLUGIN_OVERRIDE came with 10.15
+    NATIVE_INSTANCENORM = 0
+    if os.environ.get("FAKE_TENSORRT_OVERRIDES"):
+        ENABLE_PLUGIN_OVERRIDE = 3
 
 
 class Tensor:
@@ -59,18 +65,34 @@ class Tensor:
         self.name, self.shape, self.dtype = name, shape, DataType.FLOAT
 
 
+class Registry:
+    def load_library(self, path):
+        CALLS["library"] = Path(path).read_bytes().decode("latin-1")
+        return object()
+
+
+def get_plugin_registry():
+    return Registry()
+
+
 class Layer:
     type, num_outputs = LayerType.CONVOLUTION, 1
+
+    def __init__(self, kind=LayerType.CONVOLUTION):
+        self.type = kind
 
     def get_output(self, index):
         return Tensor("out", (1,))
 
 
 class Network:
-    num_layers, num_outputs = 1, 0
+    num_outputs = 0
 
     def __init__(self):
         self.inputs = []
+        self.layers = [Layer()]
+
+    num_layers = property(lambda self: len(self.layers))
 
     def __bool__(self):  # as TensorRT's, which has no layers yet
         return False
@@ -84,14 +106,18 @@ class Network:
         raise AssertionError("it has none")
 
     def get_layer(self, index):
-        return Layer()
+        return self.layers[index]
 
 
 class OnnxParser:
     num_errors = 0
 
     def __init__(self, network, log):
-        self.network = network
+        self.network, self.override = network, False
+
+    def set_flag(self, flag):
+        CALLS.setdefault("parser_flags", []).append(flag.name)
+        self.override = flag.name == "ENABLE_PLUGIN_OVERRIDE"
 
     def parse_from_file(self, path):
         content = Path(path).read_bytes()
@@ -102,6 +128,10 @@ class OnnxParser:
         else:
             names = ["f2", "f3", "f4", "s2", "s3", "s4"]
         shapes = {"image": (-1, 3, 64, 64), "mask": (-1, 64, 64)}
+        # As TensorRT does: a function goes before a plugin of its name, unless it is overridden.
+        if b"HyperCorrelation" in content and "library" in CALLS:
+            if self.override or b"function" not in content:
+                self.network.layers += [Layer(LayerType.PLUGIN_V3)] * 3
         self.network.inputs = [Tensor(n, shapes.get(n, (-1, 1, 8, 64))) for n in names]
         return True
 
