@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from hsnet_trt.errors import BackendError, BundleError, InputError
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.cuda import has
 from hsnet_trt.runtime.engine_fit import Host, best_fit
 from hsnet_trt.runtime.machine import find_driver, platform_tag
 from hsnet_trt.runtime.manifest import EngineFile, GraphFile
@@ -104,11 +104,16 @@ def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | 
 def _open_engines(
     bundle: Bundle, engines: list[EngineFile], flavour: str, precision: str | None
 ) -> Runner:
-    for module, package in ((flavour, flavour.replace("_", "-")), ("pycuda", "pycuda")):
-        if importlib.util.find_spec(module) is None:
-            raise BackendError(
-                f"{module} is not installed", fix=f"install it: python -m pip install {package}"
-            )
+    if not has(flavour):
+        package = flavour.replace("_", "-")
+        raise BackendError(
+            f"{flavour} is not installed", fix=f"install it: python -m pip install {package}"
+        )
+    if not has("pycuda") and not has("cuda.bindings"):
+        raise BackendError(
+            "neither pycuda nor cuda-bindings is installed",
+            fix="install one: python -m pip install pycuda (or cuda-bindings)",
+        )
     driver = find_driver()
     if not driver.gpus:
         raise BackendError(f"there is no GPU to run {flavour}", found=driver.problem)

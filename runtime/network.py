@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
+
+if TYPE_CHECKING:
+    from hsnet_trt.runtime.gpu_frames import GpuFrames
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
@@ -50,6 +53,11 @@ class Runner(Protocol):
     @property
     def limits(self) -> Limits:
         """How much one call may be given."""
+        ...
+
+    @property
+    def frames(self) -> GpuFrames | None:
+        """The short way of a frame on a GPU; None where the CPU prepares and draws."""
         ...
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
@@ -98,13 +106,18 @@ def run_match(runner: Runner, features: Tensors, supports: Tensors) -> npt.NDArr
         rows.append(row[0] if len(row) == 1 else np.concatenate(row, axis=1))
     logits = (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(np.float32, copy=False)
     if not np.isfinite(logits).all():
-        raise BackendError(
-            "the network's logits are not finite",
-            expected="finite numbers",
-            found=f"infinity or NaN, at precision {runner.precision} on {runner.backend}",
-            fix="run `hsnet-trt verify` on the bundle, and use precision fp32 if fp16 overflows",
-        )
+        raise not_finite(f"at precision {runner.precision} on {runner.backend}")
     return logits
+
+
+def not_finite(where: str) -> BackendError:
+    """The error of logits that are infinite or NaN."""
+    return BackendError(
+        "the network's logits are not finite",
+        expected="finite numbers",
+        found=f"infinity or NaN, {where}",
+        fix="run `hsnet-trt verify` on the bundle, and use precision fp32 if fp16 overflows",
+    )
 
 
 def _in_chunks(runner: Runner, graph: str, inputs: Tensors, limit: int) -> Tensors:

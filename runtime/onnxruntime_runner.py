@@ -24,6 +24,7 @@ class OnnxRuntimeRunner:
     """The three graphs as ONNX Runtime sessions. `run` may be called from several threads."""
 
     backend = "onnxruntime"
+    frames = None
 
     def __init__(self, bundle: Bundle, graphs: dict[str, GraphFile]) -> None:
         """Read, check and load the graphs.

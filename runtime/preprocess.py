@@ -87,14 +87,21 @@ def network_input(
 
 def normalise(image: Pixels, preprocessing: Preprocessing) -> Floats:
     """uint8 [H,W,3] -> float32 [3,H,W], `(x / 255 - mean) / std`."""
-    # One multiplication and one addition a pixel; within 1e-6 of the formula as it is written.
-    std = np.asarray(preprocessing.std, np.float64)
-    scale = (1 / (255 * std)).astype(np.float32)
-    shift = (-np.asarray(preprocessing.mean, np.float64) / std).astype(np.float32)
+    scale, shift = normalisation(preprocessing)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     planes *= scale[:, None, None]
     planes += shift[:, None, None]
     return planes
+
+
+def normalisation(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
+    """Scale and shift, float32 [3] each: `value * scale + shift` of a value in 0..255.
+
+    One multiplication and one addition a pixel; within 1e-6 of the formula as it is written.
+    """
+    std = np.asarray(preprocessing.std, np.float64)
+    scale = (1 / (255 * std)).astype(np.float32)
+    return scale, (-np.asarray(preprocessing.mean, np.float64) / std).astype(np.float32)
 
 
 def network_mask(mask: Mask, placement: Placement) -> Floats:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
-import time
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,10 +17,10 @@ from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.encode import as_list, encode_shots, pair_up
 from hsnet_trt.runtime.images import ImageSource, read_image
 from hsnet_trt.runtime.masks import MaskSource
-from hsnet_trt.runtime.network import Runner, Tensors, run_features, run_match
-from hsnet_trt.runtime.postprocess import segment_logits
-from hsnet_trt.runtime.preprocess import network_input
+from hsnet_trt.runtime.network import Runner, Tensors
+from hsnet_trt.runtime.paths import CpuPath, GpuPath
 from hsnet_trt.runtime.result import Segmentation
+from hsnet_trt.runtime.stream import FrameStream
 from hsnet_trt.runtime.support_set import MOST_CLASSES, Origin, SupportSet, check_name
 
 _log = logging.getLogger("hsnet_trt")
@@ -50,6 +49,9 @@ class FewShotSegmenter:
         self._origin = Origin.of(bundle.manifest, size)
         self._supports = SupportSet()
         self._stacked: Tensors | None = None
+        self._cpu = CpuPath(runner, size, self._preprocessing)
+        self._gpu = None if runner.frames is None else GpuPath(runner.frames)
+        self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
         self._idle = threading.Condition()  # guards all that follows, and the supports
         self._active = 0
         self._closed = False
@@ -217,6 +219,61 @@ class FewShotSegmenter:
         """
         return self._segment_all("segment_batch", as_list(images, "the queries", one=3))
 
+    def stream(
+        self,
+        frames: Iterable[ImageSource],
+        *,
+        drop: str | None = None,
+        scores: bool = False,
+        slots: int = 2,
+    ) -> FrameStream:
+        """Segment frames as they come, in their order, several under way at once.
+
+        Reading and decoding run ahead in a thread of their own, by as many frames as `slots` and
+        no further. A frame that fails yields its error, and the stream goes on; supports may be
+        changed meanwhile. Leave the loop as you like, or call `close` on the stream.
+
+            for frame in segmenter.stream(camera, drop="oldest"):
+                if frame.result is not None:
+                    show(frame.image, frame.result.labels)
+
+        Args:
+            frames: what `segment` takes; read in that other thread.
+            drop: None to wait until each frame was taken; "oldest" for a live camera: whatever is
+                late is left out, so that the newest frame is the next one.
+            scores: whether score maps are wanted, which on a GPU are far larger than masks.
+            slots: how many frames are under way at once on a GPU, 1 to 8.
+
+        Returns:
+            An iterator of `StreamedFrame`.
+
+        Raises:
+            InputError: no support was set, or another value of `drop` or `slots`.
+            BackendError: while iterating: the segmenter was closed.
+        """
+        if drop not in (None, "oldest"):
+            raise InputError(
+                "there is no such way to drop", expected='None or "oldest"', found=drop
+            )
+        if not 1 <= slots <= 8:
+            raise InputError("so many slots make no sense", expected="1 to 8", found=slots)
+        with self._use("stream"):
+            self._snapshot("stream")
+
+            path = self._cpu if self._gpu is None else self._gpu.another(slots)
+            stream = FrameStream(
+                frames,
+                path,
+                self._use,
+                self._snapshot,
+                slots=slots,
+                drop=drop == "oldest",
+                scores=scores,
+            )
+            with self._idle:
+                self._streams.add(stream)
+            return stream
+
     def save_supports(self, path: str | os.PathLike[str]) -> None:
         """Write all classes to a `.npz` for `load_supports`, here or on another machine.
 
@@ -246,6 +303,10 @@ class FewShotSegmenter:
         """Wait for calls that are under way, then free the network; harmless when repeated."""
         with self._idle:
             self._closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close_with_segmenter()
+        with self._idle:
             self._idle.wait_for(lambda: self._active == 0)
             self._supports, self._stacked = SupportSet(), None
             self._runner.close()
@@ -309,41 +370,14 @@ class FewShotSegmenter:
     def _segment_all(self, call: str, images: list[Any]) -> list[Segmentation]:
         with self._use(call):
             supports, stacked = self._snapshot(call)
+            if self._gpu is not None:
+                return self._gpu.segment_all(images, supports, stacked)
             most = min(self._runner.limits.images, self._runner.limits.queries)
             results: list[Segmentation] = []
             for first in range(0, len(images), most):
-                results += self._segment_chunk(images[first : first + most], supports, stacked)
+                part = [read_image(i, "the query image") for i in images[first : first + most]]
+                results += self._cpu.segment_chunk(part, supports, stacked)
             return results
-
-    def _segment_chunk(
-        self, images: list[Any], supports: SupportSet, stacked: Tensors
-    ) -> list[Segmentation]:
-        clock = [time.perf_counter()]
-        pixels = [read_image(image, "the query image") for image in images]
-        batch, placements = network_input(pixels, self._size, self._preprocessing)
-        clock.append(time.perf_counter())
-        features = run_features(self._runner, batch)
-        clock.append(time.perf_counter())
-        logits = run_match(self._runner, features, stacked)
-        clock.append(time.perf_counter())
-        shares = [1000 * (b - a) / len(images) for a, b in itertools.pairwise(clock)]
-        names = tuple(supports.classes)
-        results = []
-        for planes, placement in zip(logits, placements, strict=True):
-            start = time.perf_counter()
-            masks, scores, labels = segment_logits(planes, supports.shots, placement)
-            timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
-            timing["postprocess"] = 1000 * (time.perf_counter() - start)
-            results.append(
-                Segmentation(
-                    masks=dict(zip(names, masks, strict=True)),
-                    scores=dict(zip(names, scores, strict=True)),
-                    labels=labels,
-                    classes=names,
-                    timing=timing,
-                )
-            )
-        return results
 
 
 def choose_size(bundle: Bundle, size: int | tuple[int, int] | None) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Runs a bundle's engines with TensorRT 10.3 to 11, or TensorRT for RTX, through one code path.
 
-Plain on purpose: one stream, pageable copies, one execution context a graph.
+`run` takes and gives arrays in the CPU's memory, for supports, batches and `verify`. Frames take
+the shorter way of `gpu_frames`, which keeps everything but the picture and its mask on the GPU.
 """
 
 from __future__ import annotations
@@ -8,29 +9,33 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.arena import Block, reserve
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.cuda import Cuda, open_cuda
+from hsnet_trt.runtime.engine import REBUILD, Engine
 from hsnet_trt.runtime.engine_fit import Host, misfit
+from hsnet_trt.runtime.gpu_frames import GpuFrames
 from hsnet_trt.runtime.machine import platform_tag
 from hsnet_trt.runtime.manifest import EngineFile
 from hsnet_trt.runtime.network import GRAPHS, INPUTS, OUTPUTS, Limits, Tensors
+from hsnet_trt.runtime.plugins import load_plugins
+from hsnet_trt.runtime.rtx_cache import cache_file
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
-_REBUILD = "build engines for this machine: hsnet-trt build-engine BUNDLE --target this"
 
 
 class TensorRTRunner:
     """The three engines on the first GPU. Threads that call `run` take turns."""
 
     def __init__(self, bundle: Bundle, engines: dict[str, EngineFile]) -> None:
-        """Read, check and deserialise the engines.
+        """Read, check and deserialise the engines, and reserve all the memory they need.
 
         Args:
             bundle: where the engines lie.
@@ -39,8 +44,8 @@ class TensorRTRunner:
 
         Raises:
             BundleError: an engine was altered; it is not deserialised.
-            BackendError: TensorRT, pycuda or a GPU is missing here, or an engine was built for
-                something else.
+            BackendError: TensorRT, a CUDA library or a GPU is missing here, an engine was built
+                for something else, or the GPU's memory does not suffice.
         """
         self.backend = engines["match"].flavour
         self.precision = engines["match"].variant.precision
@@ -50,191 +55,159 @@ class TensorRTRunner:
             queries=engines["match"].profile["B"].most,
             supports=engines["match"].profile["S"].most,
         )
-        self._trt, self._cuda = _load(self.backend)
-        self._lock = threading.RLock()
-        self._graphs: dict[str, _Graph] = {}
-        self._runtime: Any = None
-        self._stream: Any = None
-        device = _first_gpu(self._cuda)
-        major, minor = device.compute_capability()
-        host = Host(self.backend, self._trt.__version__, f"{major}.{minor}", platform_tag())
-        self.device = f"{device.name()} ({self.backend} {host.version})"
-        for entry in engines.values():
-            reason = misfit(entry, host)
-            if reason is not None:
-                raise BackendError(f"{entry.file} cannot run here", found=reason, fix=_REBUILD)
-        # The primary context is the one that other CUDA libraries in the process use too.
-        self._context = device.retain_primary_context()
+        trt = _load(self.backend)
+        cuda = open_cuda()
+        self._held = _Held(cuda)
+        # Also when the interpreter ends, before the libraries below are unloaded.
+        self._close = weakref.finalize(self, self._held.free)
         try:
-            with self._current():
-                self._logger = _make_logger(self._trt)
-                self._stream = self._cuda.Stream()
-                self._runtime = self._trt.Runtime(self._logger)
-                for name in GRAPHS:
-                    content = bundle.read(engines[name].file)
-                    self._graphs[name] = self._deserialise(name, engines[name].file, content)
+            facts = cuda.facts
+            host = Host(self.backend, trt.__version__, facts.compute_capability, platform_tag())
+            self.device = f"{facts.name} ({self.backend} {host.version}, {cuda.library})"
+            for entry in engines.values():
+                reason = misfit(entry, host)
+                if reason is not None:
+                    raise BackendError(f"{entry.file} cannot run here", found=reason, fix=REBUILD)
+            with cuda.current():
+                self._held.load(bundle, engines, trt, self.limits)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def frames(self) -> GpuFrames | None:
+        """The short way of a frame; None where kernels for it are missing."""
+        return self._held.frames
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
         """Run `graph` once; see `network.Runner`.
 
         Raises:
-            BackendError: TensorRT or CUDA failed, for want of memory for instance.
+            BackendError: TensorRT or CUDA failed.
         """
-        with self._lock, self._current():
-            return self._graphs[graph].run(inputs, self._stream)
+        with self._held.lock, self._held.cuda.current():
+            return self._held.run(graph, inputs)
 
     def close(self) -> None:
-        """Free engines, buffers and the hold on the GPU's context; harmless when repeated."""
-        with self._lock:
-            if self._context is None:
-                return
-            with self._current():
-                for graph in self._graphs.values():
-                    graph.close()
-                self._graphs.clear()
-                self._runtime = self._stream = None
-            self._context.detach()
-            self._context = None
-
-    def _deserialise(self, name: str, file: str, content: bytes) -> _Graph:
-        engine = self._runtime.deserialize_cuda_engine(content)
-        if engine is None:
-            raise BackendError(
-                f"{self.backend} refuses the engine {file}",
-                found=self._logger.errors[-1] if self._logger.errors else "no reason given",
-                fix=_REBUILD,
-            )
-        return _Graph(name, file, engine, trt=self._trt, cuda=self._cuda, logger=self._logger)
-
-    @contextmanager
-    def _current(self) -> Iterator[None]:
-        """Make the GPU's context this thread's; CUDA's errors become ours."""
-        self._context.push()
-        try:
-            yield
-        except self._cuda.MemoryError as error:
-            raise BackendError(
-                "the GPU's memory does not suffice",
-                found=error,
-                fix="build engines of smaller profiles: build-engine --queries --supports",
-            ) from error
-        except self._cuda.Error as error:
-            raise BackendError("CUDA failed", found=error, fix="see `hsnet-trt doctor`") from error
-        finally:
-            self._cuda.Context.pop()
+        """Free engines, memory and the hold on the GPU's context; harmless when repeated."""
+        self._close()
 
 
-class _Graph:
-    """One engine with its execution context and its buffers, which grow as needed."""
+class _Held:
+    """What must be given back, apart from the runner so that its end can be watched."""
 
-    def __init__(
-        self, name: str, file: str, engine: Any, *, trt: Any, cuda: Any, logger: Any
-    ) -> None:
-        self._name, self._engine, self._cuda, self._logger = name, engine, cuda, logger
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        if set(names) != {*INPUTS[name], *OUTPUTS[name]}:
-            raise BackendError(
-                f"{file} is not an engine of this version",
-                expected=f"{', '.join(INPUTS[name])} -> {', '.join(OUTPUTS[name])}",
-                found=", ".join(names),
-                fix="build the engines again",
-            )
-        self._types = {n: np.dtype(trt.nptype(engine.get_tensor_dtype(n))) for n in names}
-        self._least = {n: engine.get_tensor_profile_shape(n, 0)[0][0] for n in INPUTS[name]}
-        self._execution = engine.create_execution_context()
-        if self._execution is None:
-            raise self._failure("its memory cannot be reserved")
-        self._buffers: dict[str, tuple[Any, int]] = {}
+    def __init__(self, cuda: Cuda) -> None:
+        self.cuda = cuda
+        self.lock = threading.RLock()
+        self.engines: dict[str, Engine] = {}
+        self.stream: Any = None
+        self.frames: GpuFrames | None = None
+        self._arena: Block | None = None
+        self._runtime: Any = None
 
-    def run(self, inputs: Tensors, stream: Any) -> Tensors:
-        sent = []  # pageable memory must live until the stream has read it
-        for name in INPUTS[self._name]:
-            array = _padded(inputs[name], self._least[name])
-            array = np.ascontiguousarray(array, dtype=self._types[name])
-            if not self._execution.set_input_shape(name, array.shape):
-                raise self._failure(f"{name} {list(array.shape)} lies outside its profile")
-            self._cuda.memcpy_htod_async(self._buffer(name, array.nbytes), array, stream)
-            sent.append(array)
-        unknown = self._execution.infer_shapes()
-        if unknown:
-            raise self._failure(f"the shapes of {', '.join(unknown)} are not known")
-        outputs = {}
-        for name in OUTPUTS[self._name]:
-            shape = tuple(self._execution.get_tensor_shape(name))
-            outputs[name] = np.empty(shape, self._types[name])
-            self._buffer(name, outputs[name].nbytes)
-        if not self._execution.execute_async_v3(stream.handle):
-            raise self._failure("the launch failed")
+    def load(self, bundle: Bundle, chosen: dict[str, EngineFile], trt: Any, most: Limits) -> None:
+        logger = _make_logger(trt)
+        self.stream = self.cuda.stream()
+        load_plugins(bundle, chosen.values(), trt)
+        self._runtime = trt.Runtime(logger)
+        for name in GRAPHS:
+            entry = chosen[name]
+            # Version-compatible engines bring code for the CPU, no others do.
+            self._runtime.engine_host_code_allowed = entry.version_compatible
+            engine = self._runtime.deserialize_cuda_engine(bundle.read(entry.file))
+            if engine is None:
+                raise BackendError(
+                    f"{entry.flavour} refuses the engine {entry.file}",
+                    found=logger.errors[-1] if logger.errors else "no reason given",
+                    fix=REBUILD,
+                )
+            sha256 = bundle.manifest.files[entry.file].sha256
+            cache = cache_file(sha256, self.cuda.facts.name)
+            self.engines[name] = Engine(name, entry.file, engine, trt, logger, cache)
+        sizes: dict[str, int] = {"workspace": 0}
+        for held in self.engines.values():
+            sizes["workspace"] = max(sizes["workspace"], held.workspace)
+            for name, shape in held.most.items():
+                size = int(np.prod(shape)) * held.types[name].itemsize
+                sizes[name] = max(sizes.get(name, 0), size)
+        variant = chosen["match"].variant
+        match = next((g for g in bundle.manifest.graphs if g.variant == variant), None)
+        self._arena = reserve(self.cuda, sizes, match, most)
+        self._bind()
+        self.frames = GpuFrames.open(
+            self.cuda, self.engines, self._arena, self.stream, self.lock,
+            bundle.manifest.preprocessing,
+        )  # fmt: skip
+        _log.debug("%d bytes of device memory for %s", self._arena.bytes, bundle.path)
+
+    def run(self, graph: str, inputs: Tensors) -> Tensors:
+        engine, arena = self.engines[graph], self._arena
+        assert arena is not None
+        self._bind(graph)
+        sent = {}  # pageable memory must live until the stream has read it
+        for name in INPUTS[graph]:
+            array = _padded(inputs[name], engine.least[name][0])
+            sent[name] = np.ascontiguousarray(array, dtype=engine.types[name])
+        engine.shape({name: array.shape for name, array in sent.items()})
+        for name, array in sent.items():
+            self.cuda.upload(arena.at(name), array, self.stream)
+        engine.launch(self.stream.handle)
+        outputs = {n: np.empty(engine.output_shape(n), engine.types[n]) for n in OUTPUTS[graph]}
         for name, array in outputs.items():
-            self._cuda.memcpy_dtoh_async(array, self._buffers[name][0], stream)
-        stream.synchronize()
-        counts = [len(inputs[INPUTS[self._name][0]])]
-        if self._name == "match":
+            self.cuda.download(array, arena.at(name), self.stream)
+        self.cuda.synchronise(self.stream)
+        counts = [len(inputs[INPUTS[graph][0]])]
+        if graph == "match":
             counts.append(len(inputs["s2"]))
         kept = tuple(slice(count) for count in counts)
         return {name: array[kept] for name, array in outputs.items()}
 
-    def close(self) -> None:
-        for memory, _ in self._buffers.values():
-            memory.free()
-        self._buffers.clear()
-        self._execution = None
-        self._engine = None
+    def free(self) -> None:
+        """In the order that CUDA and TensorRT ask for; nothing in a forked process."""
+        with self.lock:
+            try:
+                with self.cuda.current():
+                    if self.frames is not None:
+                        self.frames.close()
+                    if self.stream is not None:
+                        self.cuda.synchronise(self.stream)
+                    for engine in self.engines.values():
+                        engine.close()
+                    self.engines.clear()
+                    self._runtime = None
+                    if self._arena is not None:
+                        self._arena.free()
+                    if self.stream is not None:
+                        self.cuda.destroy(self.stream)
+                    self.stream = self.frames = self._arena = None
+            except BackendError as error:  # of a GPU that fell over, or of our parent
+                _log.warning("the GPU's memory was not freed: %s", error)
+            self.cuda.close()
 
-    def _buffer(self, name: str, size: int) -> Any:
-        """Device memory of at least so many bytes, bound to the tensor."""
-        memory, held = self._buffers.get(name, (None, 0))
-        if held < size:
-            if memory is not None:
-                del self._buffers[name]
-                memory.free()
-            memory = self._cuda.mem_alloc(size)
-            self._buffers[name] = (memory, size)
-            if not self._execution.set_tensor_address(name, int(memory)):
-                raise self._failure(f"no memory could be bound to {name}")
-        return memory
-
-    def _failure(self, what: str) -> BackendError:
-        said = self._logger.errors[-1] if self._logger.errors else None
-        return BackendError(f"TensorRT failed in {self._name}: {what}", found=said, fix=_REBUILD)
+    def _bind(self, graph: str | None = None) -> None:
+        """Workspace and tensors of the arena; what a frame bound elsewhere is bound back."""
+        assert self._arena is not None
+        for engine in self.engines.values() if graph is None else [self.engines[graph]]:
+            if graph is None:
+                engine.use_workspace(self._arena.at("workspace"), self._arena.sizes["workspace"])
+            for name in engine.types:
+                engine.bind(name, self._arena.at(name))
 
 
-def _load(flavour: str) -> tuple[Any, Any]:
-    """The TensorRT module and pycuda's driver module.
+def _load(flavour: str) -> Any:
+    """The TensorRT module.
 
     Raises:
-        BackendError: one of them is not installed, or there is no driver.
+        BackendError: it is not installed.
     """
     package = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}[flavour]
     try:
-        trt = importlib.import_module(flavour)
+        return importlib.import_module(flavour)
     except (ImportError, OSError) as error:
         raise BackendError(
             f"{flavour} cannot be loaded",
             found=error,
             fix=f"install it: python -m pip install {package}",
-        ) from error
-    try:
-        cuda = importlib.import_module("pycuda.driver")
-    except (ImportError, OSError) as error:
-        raise BackendError(
-            "pycuda cannot be loaded",
-            found=error,
-            fix="install NVIDIA's driver and pycuda: python -m pip install pycuda",
-        ) from error
-    return trt, cuda
-
-
-def _first_gpu(cuda: Any) -> Any:
-    try:
-        cuda.init()
-        return cuda.Device(0)
-    except cuda.Error as error:
-        raise BackendError(
-            "no GPU can be used", found=error, fix="see `hsnet-trt doctor`"
         ) from error
 
 

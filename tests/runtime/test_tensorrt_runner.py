@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import gc
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import FakeDriver, fake_tensorrt
+from fake_gpu import FakeDriver, fake_tensorrt, install
 from tiny_bundle import FORMS, SIZE, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError
-from hsnet_trt.runtime import tensorrt_runner
+from hsnet_trt.runtime import arena, engine, rtx_cache, tensorrt_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import platform_tag
-from hsnet_trt.runtime.manifest import EngineFile, ProfileRange
+from hsnet_trt.runtime.manifest import EngineFile, Growth, ProfileRange
+from hsnet_trt.runtime.network import Limits
 from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -53,15 +56,13 @@ def engine_bundle(path: Path, made: dict[str, EngineFile], **contents: bytes) ->
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     driver = FakeDriver()
-    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(driver, VERSION))
-    monkeypatch.setitem(sys.modules, "pycuda", type(sys)("pycuda"))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)  # type: ignore[arg-type]
+    install(monkeypatch, driver, fake_tensorrt(driver, VERSION))
     return driver
 
 
 def settled(driver: FakeDriver) -> bool:
     """Nothing is left: no memory, no context on a thread, no hold on the GPU."""
-    return not driver.allocated and not any(driver.current.values()) and driver.retained == 0
+    return driver.settled()
 
 
 def test_it_gives_what_onnxruntime_gives(
@@ -89,7 +90,7 @@ def test_it_gives_what_onnxruntime_gives(
             for query, found in zip(queries, pool.map(here.segment, queries), strict=True):
                 expected = there.segment(query)
                 np.testing.assert_allclose(found.scores["red"], expected.scores["red"], atol=1e-6)
-        assert driver.allocated
+        assert driver.device
     assert settled(driver)
     runner.close()
 
@@ -97,7 +98,7 @@ def test_it_gives_what_onnxruntime_gives(
 def test_a_profile_that_begins_above_one_is_filled_up(
     tmp_path: Path, driver: FakeDriver, red_shot: Shot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(driver, VERSION, (3, 3, 3)))
+    install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (3, 3, 3)))
     bundle = engine_bundle(tmp_path / "b", engines(3))
     with (
         FewShotSegmenter(bundle, TensorRTRunner(bundle, engines(3)), SIZE, "") as here,
@@ -151,24 +152,85 @@ def test_an_engine_of_other_tensors(tmp_path: Path, driver: FakeDriver) -> None:
     assert settled(driver)
 
 
-def test_out_of_memory_and_broken_launches_are_backend_errors(
+def test_out_of_memory_says_what_is_needed_and_what_would_fit(
     tmp_path: Path, driver: FakeDriver
 ) -> None:
     bundle = engine_bundle(tmp_path / "b", engines())
+    TensorRTRunner(bundle, engines()).close()
+    driver.memory_left = 10_000
+    with pytest.raises(BackendError, match="memory does not suffice") as caught:
+        TensorRTRunner(bundle, engines())
+    assert "MB free, beside the engines' weights" in str(caught.value.expected)
+    assert "MB free of 1,000,000 MB" in str(caught.value.found)
+    assert driver.settled()
+
+
+def test_memory_that_suffices_for_a_smaller_profile_names_it(tmp_path: Path) -> None:
+    match = make_graph("match", SIZE)[1]
+    growth = Growth(constant=10, per_query=0, per_support=0, per_pair=10)
+    entry = dataclasses.replace(match, activation_bytes=growth)
+    most = Limits(images=4, shots=4, queries=2, supports=10)  # 210 in all
+    assert arena._smaller(entry, most, 0.5) == 9
+    assert arena._smaller(entry, most, 0.1) == 1
+    assert arena._smaller(entry, most, 0.05) is None
+
+
+def test_a_broken_launch_is_tried_once_more_with_a_new_context(
+    tmp_path: Path, driver: FakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = engine_bundle(tmp_path / "b", engines())
     runner = TensorRTRunner(bundle, engines())
-    images = np.zeros((2, 3, *SIZE), np.float32)
-    driver.memory_left = 0
-    with pytest.raises(BackendError, match="memory does not suffice"):
-        runner.run("features", {"image": images})
-    driver.memory_left = 10**9
-    assert runner.run("features", {"image": images})["f2"].shape[0] == 2
+    images = np.random.default_rng(0).random((2, 3, *SIZE), np.float32)
+    expected = runner.run("features", {"image": images})
     with pytest.raises(BackendError, match="outside its profile"):
         runner.run("features", {"image": np.zeros((5, 3, *SIZE), np.float32)})
-    runner._graphs["features"]._execution.execute_async_v3 = lambda _: False
-    with pytest.raises(BackendError, match="the launch failed"):
+    features = sys.modules["tensorrt"].engines[0]
+    features.contexts[0].broken = True
+    found = runner.run("features", {"image": images})
+    assert len(features.contexts) == 2 and "made anew" in caplog.text
+    np.testing.assert_array_equal(found["f2"], expected["f2"])
+    for context in features.contexts:
+        context.broken = True
+    features.create_execution_context = lambda _: features.contexts[0]
+    with pytest.raises(BackendError, match="the launch failed, also with a new context"):
         runner.run("features", {"image": images})
     runner.close()
-    assert settled(driver)
+    assert driver.settled()
+
+
+def test_shapes_are_set_only_when_they_change(tmp_path: Path, driver: FakeDriver) -> None:
+    runner = TensorRTRunner(bundle := engine_bundle(tmp_path / "b", engines()), engines())
+    assert bundle
+    (context,) = sys.modules["tensorrt"].engines[0].contexts
+    counts = []
+    for n in (2, 2, 2, 3, 3):
+        runner.run("features", {"image": np.zeros((n, 3, *SIZE), np.float32)})
+        counts.append(context.reshaped)
+    assert np.diff(counts).tolist() == [0, 0, 1, 0]
+    runner.close()
+
+
+def test_a_forked_process_is_refused_with_words(
+    tmp_path: Path, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = TensorRTRunner(engine_bundle(tmp_path / "b", engines()), engines())
+    process = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: process + 1)
+    with pytest.raises(BackendError, match="before the process was forked") as caught:
+        runner.run("features", {"image": np.zeros((1, 3, *SIZE), np.float32)})
+    assert "spawn" in str(caught.value.fix)
+    runner.close()  # the child touches nothing of its parent's
+    assert driver.device and driver.retained == 1
+
+
+def test_a_runner_that_nobody_holds_gives_everything_back(
+    tmp_path: Path, driver: FakeDriver
+) -> None:
+    runner = TensorRTRunner(engine_bundle(tmp_path / "b", engines()), engines())
+    assert driver.device
+    del runner
+    gc.collect()
+    assert driver.settled()
 
 
 @pytest.mark.parametrize("module", ["tensorrt", "pycuda.driver"])
@@ -182,14 +244,18 @@ def test_what_is_missing_is_named(
     assert "pip install" in str(caught.value.fix)
 
 
-# What each expression of the runner is, so that its attributes can be looked up.
+# What expressions of each file are, so that their attributes can be looked up; "" is the module.
 KINDS = {
-    "self._trt": "",
-    "trt": "",
-    "self._runtime": "Runtime",
-    "engine": "ICudaEngine",
-    "self._engine": "ICudaEngine",
-    "self._execution": "IExecutionContext",
+    tensorrt_runner: {"trt": "", "self._runtime": "Runtime"},
+    engine: {
+        "trt": "",
+        "self._trt": "",
+        "engine": "ICudaEngine",
+        "self._engine": "ICudaEngine",
+        "self._execution": "IExecutionContext",
+        "config": "IRuntimeConfig",
+    },
+    rtx_cache: {"config": "IRuntimeConfig", "cache": "IRuntimeCache"},
 }
 
 
@@ -197,38 +263,49 @@ def test_every_name_it_uses_exists_in_tensorrt() -> None:
     """The real classes of TensorRT for RTX, by walking the runner's own source."""
     trt = pytest.importorskip("tensorrt_rtx")
     used, missing = set(), []
-    tree = ast.parse(Path(tensorrt_runner.__file__).read_text())
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute):
-            continue
-        owner, _, rest = ast.unparse(node).rpartition(".")
-        base = owner
-        while base and base not in KINDS:
-            base, _, last = base.rpartition(".")
-            rest = f"{last}.{rest}" if base else rest
-        if base not in KINDS:
-            continue
-        thing = getattr(trt, KINDS[base]) if KINDS[base] else trt
-        used.add(f"{KINDS[base] or 'trt'}.{rest}")
-        for name in rest.split("."):
-            if not hasattr(thing, name):
-                missing.append(ast.unparse(node))
-                break
-            thing = getattr(thing, name)
+    for module, kinds in KINDS.items():
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+            if not isinstance(node, ast.Attribute):
+                continue
+            owner, _, rest = ast.unparse(node).rpartition(".")
+            base = owner
+            while base and base not in kinds:
+                base, _, last = base.rpartition(".")
+                rest = f"{last}.{rest}" if base else rest
+            if base not in kinds:
+                continue
+            thing = getattr(trt, kinds[base]) if kinds[base] else trt
+            used.add(f"{kinds[base] or 'trt'}.{rest}")
+            for name in rest.split("."):
+                if not hasattr(thing, name):
+                    missing.append(ast.unparse(node))
+                    break
+                thing = getattr(thing, name)
     assert not missing
     assert {
         "trt.Runtime",
         "trt.ILogger.Severity.ERROR",
         "trt.nptype",
+        "trt.ExecutionContextAllocationStrategy.USER_MANAGED",
+        "trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
         "Runtime.deserialize_cuda_engine",
         "ICudaEngine.create_execution_context",
+        "ICudaEngine.create_runtime_config",
+        "ICudaEngine.device_memory_size_v2",
         "ICudaEngine.get_tensor_profile_shape",
         "ICudaEngine.num_io_tensors",
+        "IExecutionContext.set_device_memory",
         "IExecutionContext.set_input_shape",
         "IExecutionContext.set_tensor_address",
         "IExecutionContext.infer_shapes",
         "IExecutionContext.get_tensor_shape",
         "IExecutionContext.execute_async_v3",
+        "IRuntimeConfig.create_runtime_cache",
+        "IRuntimeConfig.cuda_graph_strategy",
+        "IRuntimeConfig.set_execution_context_allocation_strategy",
+        "IRuntimeConfig.set_runtime_cache",
+        "IRuntimeCache.deserialize",
+        "IRuntimeCache.serialize",
     } <= used
 
 

@@ -1,0 +1,64 @@
+"""The kernels that TensorRT for RTX compiled on this machine, kept from one start to the next.
+
+They are native code that no manifest vouches for, so they lie in the user's own cache folder and
+are read only if nobody else can write there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger("hsnet_trt.tensorrt")
+
+
+def cache_file(engine_sha256: str, gpu: str) -> Path:
+    """Where the kernels of that engine on that GPU are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = "".join(c if c.isalnum() else "-" for c in gpu)
+    return Path(base) / "hsnet_trt" / f"{engine_sha256[:32]}-{name}.rtxcache"
+
+
+def open_cache(config: Any, file: Path) -> Any:
+    """A runtime cache for an `IRuntimeConfig`, filled from the file where that may be trusted.
+
+    TensorRT itself refuses what another version, GPU or driver left; then it starts empty.
+    """
+    cache = config.create_runtime_cache()
+    try:
+        if file.exists():
+            if not _only_ours(file) or not _only_ours(file.parent):
+                _log.warning("%s is not read: others can write there", file)
+            elif not cache.deserialize(file.read_bytes()):
+                _log.info("%s was made by another version, GPU or driver", file)
+    except OSError as error:
+        _log.warning("%s cannot be read: %s", file, error)
+    return cache
+
+
+def keep(cache: Any, file: Path) -> None:
+    """Write a runtime cache beside its place and move it there; failing costs only time."""
+    try:
+        content = bytes(cache.serialize())
+        if file.exists() and file.read_bytes() == content:
+            return
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+        try:
+            partial.touch(mode=0o600)
+            partial.write_bytes(content)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, TypeError) as error:  # TypeError: it had nothing to serialise
+        _log.warning("the compiled kernels cannot be kept in %s: %s", file, error)
+
+
+def _only_ours(path: Path) -> bool:
+    if not hasattr(os, "getuid"):  # Windows: a user's profile is his own
+        return True
+    status = path.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
