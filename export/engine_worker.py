@@ -14,7 +14,6 @@ import dataclasses
 import importlib
 import json
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -24,13 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import HSNetError
+from hsnet_trt.export.engine_log import Emit, make_log, make_monitor
 from hsnet_trt.trt_plugins.loading import load_plugin
 
 CORRELATIONS = 3  # one for each level of the pyramid
-
-Emit = Callable[[dict[str, Any]], None]
-
-_MEMORY_LINE = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def run(job: Job, emit: Emit) -> dict[str, Any]:
         trt = importlib.import_module(job.flavour)
     except ImportError as error:
         raise Problem(f"the package {job.flavour} cannot be imported: {error}") from error
-    log = _make_log(trt, emit, job.verbose)
+    log = make_log(trt, emit, job.verbose)
     tasks = {"build": _build, "parse": _parse_only, "examine": _examine}
     result = tasks[job.task](trt, job, log, emit)
     return {"version": str(trt.__version__), **result}
@@ -83,7 +79,7 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     layers = _describe_network(network)
     config = _configure(trt, job, builder, network)
     if hasattr(config, "progress_monitor"):
-        config.progress_monitor = _make_monitor(trt, emit)
+        config.progress_monitor = make_monitor(trt, emit)
     cache = _load_timing_cache(trt, job, config)
     started = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
@@ -255,51 +251,6 @@ def _save_timing_cache(config: Any, path: Path) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _make_log(trt: Any, emit: Emit, verbose: bool) -> Any:
-    """TensorRT's logger. Verbose lines number tens of thousands: kept only when asked for."""
-    quiet = {trt.ILogger.VERBOSE} if not verbose else set()
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.memory: dict[str, int] = {}
-
-        def log(self, severity: Any, text: str) -> None:
-            found = _MEMORY_LINE.search(text)
-            if found:
-                self.memory[found.group(1).lower()] = int(found.group(2))
-            if severity in quiet:
-                return
-            line = f"{severity.name}: {text}"
-            print(line, file=sys.stderr, flush=True)
-            if verbose:
-                emit({"event": "log", "text": line})
-
-    return Log()
-
-
-def _make_monitor(trt: Any, emit: Emit) -> Any:
-    """The builder's progress: phases nest, each with its steps."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            emit(
-                {"event": "phase", "phase": phase_name, "parent": parent_phase, "steps": num_steps}
-            )
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            emit({"event": "step", "phase": phase_name, "step": step})
-            return True
-
-        def phase_finish(self, phase_name: str) -> None:
-            emit({"event": "phase_end", "phase": phase_name})
-
-    return Monitor()
 
 
 def main(arguments: list[str]) -> int:

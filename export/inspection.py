@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BuildError, BundleError
-from hsnet_trt.export.build_engine import record_name
+from hsnet_trt.export.engine_builder import record_name
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
 from hsnet_trt.export.flavours import TITLES, installed

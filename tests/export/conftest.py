@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+from engine_bundles import KERNELS
 
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
+from hsnet_trt.runtime.machine import Driver, Gpu
 
 SIZE = (64, 96)
-KERNELS = b"\x50\xed\x55\xba and, for a test, no more"  # how a fat binary begins
+FAKES = Path(__file__).parent / "fakes"
+ORIN = Driver("12.6", (Gpu(0, "Orin", "8.7", 60 * 2**30, True),))
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,13 @@ def real_bundle(resnet18: HSNet, tmp_path_factory: pytest.TempPathFactory) -> Pa
             command="a test's",
         )
     return path
+
+
+@pytest.fixture
+def orin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Jetson AGX Orin with TensorRT 10.3; returns where the fake writes what it was asked."""
+    monkeypatch.syspath_prepend(FAKES)
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("FAKE_TENSORRT_RECORD", str(tmp_path / "calls.json"))
+    monkeypatch.setattr("hsnet_trt.export.build_engine.find_driver", lambda: ORIN)
+    return tmp_path / "calls.json"

@@ -15,8 +15,9 @@ import pytest
 from engine_bundles import write_small_bundle
 
 from hsnet_trt.errors import BuildError, BundleError, HSNetError, InputError
-from hsnet_trt.export.build_engine import build_engine, record_name
+from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.builder_options import BuilderOptions
+from hsnet_trt.export.engine_builder import record_name
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.manifest import Growth, ProfileRange
 

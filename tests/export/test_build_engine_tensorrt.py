@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_bundles import write_small_bundle
+from engine_bundles import calls, write_small_bundle
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.builder_options import BuilderOptions
 from hsnet_trt.runtime.machine import Driver, Gpu
 
-FAKES = Path(__file__).parent / "fakes"
-ORIN = Driver("12.6", (Gpu(0, "Orin", "8.7", 60 * 2**30, True),))
-
-
-@pytest.fixture
-def orin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A Jetson AGX Orin with TensorRT 10.3; returns where the fake writes what it was asked."""
-    monkeypatch.syspath_prepend(FAKES)
-    monkeypatch.setenv("PYTHONPATH", str(FAKES))
-    monkeypatch.setenv("FAKE_TENSORRT_RECORD", str(tmp_path / "calls.json"))
-    monkeypatch.setattr("hsnet_trt.export.build_engine.find_driver", lambda: ORIN)
-    return tmp_path / "calls.json"
-
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_small_bundle(tmp_path / "bundle", ("fp32",)).path
-
-
-def calls(path: Path) -> dict[str, Any]:
-    recorded: dict[str, Any] = json.loads(path.read_text())
-    return recorded
 
 
 @pytest.mark.parametrize("target", ["jetson-agx-orin", "this", "sm87"])

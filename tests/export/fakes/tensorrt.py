@@ -129,9 +129,9 @@ class OnnxParser:
             names = ["f2", "f3", "f4", "s2", "s3", "s4"]
         shapes = {"image": (-1, 3, 64, 64), "mask": (-1, 64, 64)}
         # As TensorRT does: a function goes before a plugin of its name, unless it is overridden.
-        if b"HyperCorrelation" in content and "library" in CALLS:
-            if self.override or b"function" not in content:
-                self.network.layers += [Layer(LayerType.PLUGIN_V3)] * 3
+        free = self.override or b"function" not in content
+        if free and b"HyperCorrelation" in content and "library" in CALLS:
+            self.network.layers += [Layer(LayerType.PLUGIN_V3)] * 3
         self.network.inputs = [Tensor(n, shapes.get(n, (-1, 1, 8, 64))) for n in names]
         return True
 
