@@ -9,6 +9,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,54 @@ def test_a_refused_engine_tells_tensorrts_reason(tmp_path: Path, driver: FakeDri
         TensorRTRunner(bundle, engines())
     assert caught.value.found == "the magic tag does not match"
     assert settled(driver)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done with native code, in order."""
+    done: list[str] = []
+    runtime = sys.modules["tensorrt"].Runtime
+    deserialise = runtime.deserialize_cuda_engine
+
+    def watched(self: Any, content: bytes) -> object:
+        done.append(f"engine, host code {self.engine_host_code_allowed}")
+        return deserialise(self, content)
+
+    monkeypatch.setattr(runtime, "deserialize_cuda_engine", watched)
+    monkeypatch.setattr(
+        "hsnet_trt.runtime.plugins.load_plugin",
+        lambda trt, name, content: done.append(f"{trt.__version__} {name} {content!r}"),
+    )
+    return done
+
+
+def test_plugins_are_loaded_before_engines_and_only_when_their_hash_is_right(
+    tmp_path: Path, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = watch(monkeypatch)
+    made = engines(plugin="plugins/lib.so")
+    files = {e.file: make_graph(g, SIZE)[0] for g, e in made.items()}
+    replace = {"engines": tuple(made.values())}
+    make_bundle(tmp_path / "b", replace=replace, extra={**files, "plugins/lib.so": b"code"})
+    bundle = Bundle.open(tmp_path / "b")
+    TensorRTRunner(bundle, made).close()
+    assert done == [f"{VERSION} plugins/lib.so b'code'", *["engine, host code False"] * 3]
+    (tmp_path / "b/plugins/lib.so").write_bytes(b"evil")
+    with pytest.raises(BundleError, match="altered"):
+        TensorRTRunner(bundle, made)
+    assert len(done) == 4
+    assert settled(driver)
+
+
+def test_only_version_compatible_engines_may_bring_code_for_the_cpu(
+    tmp_path: Path, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = watch(monkeypatch)
+    made = engines()
+    made["support"] = dataclasses.replace(
+        made["support"], version="10.1.0", version_compatible=True
+    )
+    TensorRTRunner(engine_bundle(tmp_path / "b", made), made).close()
+    assert done == [f"engine, host code {allowed}" for allowed in (False, True, False)]
 
 
 def test_an_engine_of_other_tensors(tmp_path: Path, driver: FakeDriver) -> None:
