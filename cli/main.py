@@ -20,6 +20,7 @@ from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
 from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
+from hsnet_trt.cli.video import video
 from hsnet_trt.errors import HSNetError, HSNetWarning
 
 app = typer.Typer(
@@ -30,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, build_engine, segment, verify, train, evaluate, inspect, doctor, demo, random_checkpoint
+    export, build_engine, segment, video, verify, train, evaluate, inspect, doctor, demo,
+    random_checkpoint,
 ):  # fmt: skip
     app.command()(verb)
 

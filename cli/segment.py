@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hsnet_trt.cli.shots import parse_shots
+
 if TYPE_CHECKING:
     from hsnet_trt import Segmentation
 
@@ -49,26 +51,11 @@ def segment(
     from rich.console import Console
 
     from hsnet_trt import FewShotSegmenter
-    from hsnet_trt.errors import InputError
     from hsnet_trt.export.profiles import parse_size
     from hsnet_trt.runtime.images import read_image
     from hsnet_trt.runtime.overlay import draw_overlay, label_picture
 
-    shots: dict[str, list[tuple[str, str]]] = {}
-    for text in support or ():
-        name, _, files = text.partition("=")
-        image, _, mask = files.rpartition(",")
-        if not (name and image and mask):
-            raise InputError(
-                "--support is not understood", expected="NAME=IMAGE,MASK", found=text,
-                fix="for instance --support mug=mug.jpg,mug_mask.png",
-            )  # fmt: skip
-        shots.setdefault(name, []).append((image, mask))
-    if not shots and supports is None:
-        raise InputError(
-            "no support was given", expected="an image of the object and its mask",
-            fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
-        )  # fmt: skip
+    shots = parse_shots(support, supports)
     console = Console(stderr=True)
     with FewShotSegmenter.load(
         bundle, backend, parse_size(size) if size else None, sha256, precision

@@ -1,7 +1,8 @@
 // What happens to a frame before and after the network: uint8 photograph -> normalised planes, and
 // logits -> masks, scores and labels at the photograph's own size. The arithmetic is that of the
 // CPU path step by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused
-// multiply-adds), so that both give the same pixels. frame_twin.py says the same in NumPy.
+// multiply-adds), columns before rows. Where Pillow takes rows first, as it does where that is less
+// work, a pixel may differ by one grey level. frame_twin.py says the same in NumPy.
 #include <cstdint>
 #include <cuda_fp16.h>
 

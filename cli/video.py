@@ -1,0 +1,148 @@
+"""`hsnet-trt video`: frames of a camera, a video or a folder in, the same with overlays out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hsnet_trt.cli.shots import parse_shots
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hsnet_trt.cli.video_files import Source
+    from hsnet_trt.runtime.stream import FrameStream
+
+
+def video(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    *,
+    input_: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="camera:0, csi:0 (a Jetson's), rtsp://..., a video file, or a folder.",
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option(help="A video file, a folder, or window (end it with q).")
+    ] = "out.mp4",
+    support: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=IMAGE,MASK", help="One shot of a class; repeat for shots and classes."
+        ),
+    ] = None,
+    supports: Annotated[
+        Path | None, typer.Option(help="Classes that were kept with segment --save-supports.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
+    ] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+) -> None:
+    """Segment a video or a live camera, and draw what was found over it.
+
+    A camera's late frames are dropped, a file's never. A frame that fails is written as it was.
+    Ctrl-C ends a camera and keeps what was recorded; it leaves no half-written copy of a file.
+    """
+    from rich.console import Console
+
+    from hsnet_trt import FewShotSegmenter
+    from hsnet_trt.cli.video_files import open_sink, open_source
+    from hsnet_trt.export.profiles import parse_size
+
+    shots = parse_shots(support, supports)
+    console = Console(stderr=True)
+    source = open_source(input_)
+    with FewShotSegmenter.load(
+        bundle, backend, parse_size(size) if size else None, sha256, precision
+    ) as segmenter:
+        console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
+        if supports is not None:
+            segmenter.load_supports(supports)
+        for name, pairs in shots.items():
+            segmenter.set_support(name, [i for i, _ in pairs], [m for _, m in pairs])
+        sink = open_sink(output, source.rate)
+        kept = False
+        try:
+            stream = segmenter.stream(source.frames, drop="oldest" if source.live else None)
+            with stream:
+                _run(stream, source, sink, limit, console)
+            kept = True
+        except KeyboardInterrupt:
+            if not source.live:
+                raise
+            kept = True  # the way to end a camera
+        finally:
+            sink.close(keep=kept)
+    if output != "window":
+        typer.echo(output)
+
+
+def _run(
+    stream: FrameStream, source: Source, sink: Any, limit: int | None, console: Console
+) -> None:
+    """Draw and write frame by frame, with a progress bar; then say how it went."""
+    import time
+
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from hsnet_trt.errors import InputError
+    from hsnet_trt.runtime.overlay import draw_overlay
+
+    failed, done, dropped, start = 0, 0, 0, time.perf_counter()
+    totals: dict[str, float] = {}
+    total = min(filter(None, (source.count, limit)), default=None)
+    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[rate]}"), console=console) as progress:
+        task = progress.add_task("frames", total=total, rate="")
+        try:
+            for frame in stream:
+                dropped = frame.dropped
+                if frame.error is not None:
+                    failed += 1
+                    if failed <= 3:
+                        progress.console.print(f"frame {frame.index}: {frame.error.summary}")
+                picture = frame.image
+                if frame.result is not None and picture is not None:
+                    picture = draw_overlay(picture, frame.result)
+                    for step, ms in frame.result.timing.items():
+                        totals[step] = totals.get(step, 0.0) + ms
+                done += 1
+                rate = done / (time.perf_counter() - start)
+                progress.update(task, advance=1, rate=f"{rate:.1f} a second")
+                if picture is not None and not sink.write(picture):
+                    break
+                if done == limit:
+                    break
+        finally:
+            spent = time.perf_counter() - start
+            good = done - failed
+            if done:
+                steps = ", ".join(f"{s} {ms / max(1, good):.1f}" for s, ms in totals.items())
+                console.print(
+                    f"{done} frames in {spent:.1f} s, {done / spent:.1f} a second, "
+                    f"{failed} failed, {dropped} dropped  ({steps} ms)",
+                    highlight=False,
+                )
+    if done in (0, failed):
+        raise InputError(
+            "no frame could be segmented",
+            expected="frames that can be decoded",
+            found=f"{done} frames, {failed} of them failed",
+            fix="look at the input with another program",
+        )

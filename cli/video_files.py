@@ -1,0 +1,223 @@
+"""Where frames come from and where pictures go to, on OpenCV."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import InputError
+
+_IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+_VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
+_EXPECTED = "camera:0, csi:0, rtsp://..., a video file, or a folder of photographs"
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Source:
+    """Frames in their order.
+
+    Attributes:
+        frames: uint8 [H,W,3] RGB, or paths of photographs.
+        live: they do not wait, so late ones are to be dropped.
+        count: how many there are, as far as that is known.
+        rate: frames a second; None if they have no time.
+    """
+
+    frames: Iterator[Any]
+    live: bool
+    count: int | None
+    rate: float | None
+
+
+def open_source(text: str) -> Source:
+    """Open what `--input` names.
+
+    Raises:
+        InputError: there is no such camera, file or folder, or it cannot be read.
+    """
+    kind, _, number = text.partition(":")
+    if kind in ("camera", "csi") and number.isdecimal():
+        import cv2
+
+        if kind == "camera":
+            return _captured(text, lambda: cv2.VideoCapture(int(number)), live=True)
+        pipeline = csi_pipeline(int(number))
+        return _captured(text, lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER), live=True)
+    if "://" in text:
+        import cv2
+
+        return _captured(text, lambda: cv2.VideoCapture(text), live=True)
+    path = Path(text)
+    if path.is_dir():
+        photographs = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGES)
+        if not photographs:
+            raise InputError(f"there are no photographs in {path}", expected=_EXPECTED)
+        return Source(iter(photographs), live=False, count=len(photographs), rate=None)
+    if not path.is_file():
+        raise InputError(f"there is no input {text}", expected=_EXPECTED)
+    import cv2
+
+    return _captured(text, lambda: cv2.VideoCapture(str(path)), live=False)
+
+
+def csi_pipeline(number: int, width: int = 1280, height: int = 720, rate: int = 30) -> str:
+    """The GStreamer pipeline of a Jetson's CSI camera (Jetson Linux, "Accelerated GStreamer")."""
+    return (
+        f"nvarguscamerasrc sensor-id={number} ! "
+        f"video/x-raw(memory:NVMM), width={width}, height={height}, framerate={rate}/1 ! "
+        "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
+        "appsink drop=1 max-buffers=1 sync=false"
+    )
+
+
+def _captured(text: str, make: Callable[[], Any], *, live: bool) -> Source:
+    import cv2
+
+    capture = make()
+    if not capture.isOpened():
+        capture.release()
+        fix = "check the cable and that no other program uses it" if live else "check the file"
+        if text.startswith("csi:"):
+            fix = "use JetPack's own OpenCV, which has GStreamer; check with gst-launch-1.0"
+        raise InputError(f"{text} cannot be opened", expected=_EXPECTED, fix=fix)
+    rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def frames() -> Iterator[Picture]:
+        try:
+            while True:
+                there, picture = capture.read()
+                if not there:
+                    return
+                yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        finally:
+            capture.release()
+
+    known = count if count > 0 and not live else None
+    return Source(frames(), live, known, rate if 0 < rate < 1000 else None)
+
+
+class Window:
+    """Shows pictures; Escape, q or closing it ends."""
+
+    def __init__(self, title: str = "hsnet-trt") -> None:
+        import cv2
+
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+        except cv2.error as error:
+            raise InputError(
+                "no window can be shown",
+                expected="opencv-python (not -headless) and a display",
+                fix="pip uninstall opencv-python-headless, pip install opencv-python; "
+                "or write a file: --output out.mp4",
+            ) from error
+        self._title = title
+
+    def write(self, picture: Picture) -> bool:
+        """Show it; False once the person wants no more."""
+        import cv2
+
+        cv2.imshow(self._title, np.ascontiguousarray(picture[:, :, ::-1]))
+        key = cv2.waitKey(1) & 0xFF
+        return key not in (27, ord("q")) and bool(
+            cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        )
+
+    def close(self, *, keep: bool) -> None:
+        """Close it."""
+        import cv2
+
+        cv2.destroyWindow(self._title)
+
+
+class VideoFile:
+    """Writes a video beside its place and moves it there at the end."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        if path.suffix.lower() not in _VIDEOS:
+            raise InputError(
+                f"{path} is no video file that can be written",
+                expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
+            )
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._rate = path, rate
+        self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        self._writer: Any = None
+        self._size: tuple[int, int] | None = None
+
+    def write(self, picture: Picture) -> bool:
+        """Add a picture, of the size of the first.
+
+        Raises:
+            InputError: it has another size, or this OpenCV writes no such files.
+        """
+        import cv2
+
+        size = (picture.shape[1], picture.shape[0])
+        if self._writer is None:
+            codec = "MJPG" if self._path.suffix.lower() == ".avi" else "mp4v"
+            fourcc = cv2.VideoWriter.fourcc(*codec)
+            self._writer = cv2.VideoWriter(str(self._part), fourcc, self._rate, size)
+            self._size = size
+            if not self._writer.isOpened():
+                raise InputError(
+                    f"{self._path} cannot be written", fix="write a folder: --output frames/"
+                )
+        if size != self._size:
+            raise InputError(
+                "the pictures of a video must have one size",
+                expected=self._size,
+                found=size,
+                fix="write a folder: --output frames/",
+            )
+        self._writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+        return True
+
+    def close(self, *, keep: bool) -> None:
+        """Finish the file, or leave what was there before."""
+        if self._writer is not None:
+            self._writer.release()
+        if keep and self._part.exists():
+            self._part.replace(self._path)
+        self._part.unlink(missing_ok=True)
+
+
+class Folder:
+    """Writes pictures 000000.jpg, 000001.jpg, ... into a folder."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self._path, self._numbers = path, itertools.count()
+
+    def write(self, picture: Picture) -> bool:
+        """Write the next one."""
+        from PIL import Image
+
+        name = self._path / f"{next(self._numbers):06d}.jpg"
+        Image.fromarray(picture).save(name, quality=92)
+        return True
+
+    def close(self, *, keep: bool) -> None:
+        """What was written stays."""
+
+
+def open_sink(text: str, rate: float | None) -> Window | VideoFile | Folder:
+    """Open what `--output` names: window, a video file, or a folder.
+
+    Raises:
+        InputError: it cannot be shown or written.
+    """
+    if text == "window":
+        return Window()
+    path = Path(text)
+    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
+        return Folder(path)
+    return VideoFile(path, rate or 30.0)

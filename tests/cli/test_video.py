@@ -1,0 +1,133 @@
+"""`hsnet-trt video` as a person runs it: a generated video, a folder, and what is not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+
+from hsnet_trt.cli import video_files
+from hsnet_trt.errors import InputError
+
+cv2 = pytest.importorskip("cv2")
+BOX = (slice(10, 80), slice(20, 110))
+SUPPORT = ("--support", "red=red.png,mask.png", "--backend", "onnxruntime")
+
+
+def hsnet(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hsnet_trt.cli.main", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def frame(index: int) -> np.ndarray:
+    """A red box that wanders, a green one that stays; both sides a multiple of 16."""
+    red = np.s_[40:120, 10 + 12 * index : 90 + 12 * index]
+    return scene((160, 240), [(RED, red), (GREEN, np.s_[130:150, 10:60])])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video")
+    make_bundle(path / "bundle")
+    mask = np.zeros(SIZE, np.uint8)
+    mask[BOX] = 255
+    Image.fromarray(mask).save(path / "mask.png")
+    Image.fromarray(scene(SIZE, [(RED, BOX)])).save(path / "red.png")
+    writer = cv2.VideoWriter(
+        str(path / "in.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 12.5, (240, 160)
+    )
+    assert writer.isOpened()
+    (path / "shots").mkdir()
+    for index in range(10):
+        writer.write(frame(index)[:, :, ::-1])
+        Image.fromarray(frame(index)).save(path / f"shots/{index}.png")
+    writer.release()
+    (path / "shots/5.png").write_bytes(b"no picture")
+    return path
+
+
+def tint(picture: np.ndarray, index: int) -> float:
+    """How far the middle of the red box was tinted by the overlay."""
+    return float(np.abs(picture[60:100, 30 + 12 * index].astype(int) - RED).mean())
+
+
+def test_a_video_with_overlays(folder: Path, tmp_path: Path) -> None:
+    done = hsnet(
+        "video", "bundle", "--input", "in.mp4", "--output", tmp_path / "o.mp4", *SUPPORT,
+        folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "10 frames in" in done.stderr and "0 failed, 0 dropped" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
+    read = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    assert read.get(cv2.CAP_PROP_FPS) == 12.5
+    pictures = []
+    while True:
+        there, picture = read.read()
+        if not there:
+            break
+        pictures.append(picture[:, :, ::-1])
+    assert len(pictures) == 10 and pictures[0].shape == (160, 240, 3)
+    for index, picture in enumerate(pictures):
+        assert tint(picture, index) > 15
+        assert np.abs(picture[135:145, 20:50].astype(int) - GREEN).mean() < 15  # not shown: kept
+
+
+def test_a_folder_with_a_broken_photograph(folder: Path, tmp_path: Path) -> None:
+    done = hsnet(
+        "video", "bundle", "--input", "shots", "--output", f"{tmp_path}/out/", "--limit", 8,
+        *SUPPORT, folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "frame 5 cannot be opened" in done.stderr and "1 failed" in done.stderr
+    written = sorted((tmp_path / "out").iterdir())
+    assert len(written) == 7  # a photograph that cannot be read has no picture
+    with Image.open(written[6]) as picture:
+        assert tint(np.asarray(picture), 7) > 15
+
+
+def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
+    cases = [
+        (("--input", "none.mp4"), "there is no input"),
+        (("--input", "notes.mp4"), "cannot be opened"),
+        (("--input", "in.mp4", "--output", tmp_path / "x.txt"), "no video file"),
+    ]
+    (folder / "empty").mkdir(exist_ok=True)
+    (folder / "notes.mp4").write_text("no video")
+    cases.append((("--input", "empty"), "no photographs"))
+    (tmp_path / "out.mp4").write_bytes(b"older")
+    for arguments, says in cases:
+        given = ("--output", tmp_path / "out.mp4") if "--output" not in arguments else ()
+        done = hsnet("video", "bundle", *arguments, *given, *SUPPORT, folder=folder)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert says in done.stderr
+    assert (tmp_path / "out.mp4").read_bytes() == b"older"
+
+
+def test_pictures_of_two_sizes_do_not_make_a_video(tmp_path: Path) -> None:
+    target = tmp_path / "o.mp4"
+    target.write_bytes(b"older")
+    sink = video_files.VideoFile(target, 30)
+    sink.write(np.zeros((32, 48, 3), np.uint8))
+    with pytest.raises(InputError, match="one size"):
+        sink.write(np.zeros((32, 32, 3), np.uint8))
+    sink.close(keep=False)
+    assert target.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_jetson_camera_asks_gstreamer() -> None:
+    pipeline = video_files.csi_pipeline(1)
+    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! ") and "appsink" in pipeline
+    with pytest.raises(InputError, match="csi:7 cannot be opened"):
+        video_files.open_source("csi:7")

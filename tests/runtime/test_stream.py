@@ -1,0 +1,203 @@
+"""`FewShotSegmenter.stream` on a backend that works everywhere: order, back-pressure, failures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import RED, scene
+
+from hsnet_trt import FewShotSegmenter
+from hsnet_trt.errors import BackendError, InputError
+
+Shot = tuple[np.ndarray, np.ndarray]
+
+
+def picture(index: int) -> np.ndarray:
+    return scene((96, 128), [(RED, (slice(10, 70), slice(5 + index, 60 + index)))])
+
+
+@pytest.fixture
+def segmenter(bundle: Path, red_shot: Shot) -> Iterator[FewShotSegmenter]:
+    with FewShotSegmenter.load(bundle, backend="onnxruntime") as loaded:
+        loaded.set_support("red", *red_shot)
+        yield loaded
+
+
+def until(holds: object, seconds: float = 20) -> None:
+    """Wait until a condition holds; fail if it never does."""
+    end = time.monotonic() + seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
+
+
+def reading() -> int:
+    return sum(t.name == "hsnet-trt frames" for t in threading.enumerate())
+
+
+def test_results_come_in_order_and_equal_segment(segmenter: FewShotSegmenter) -> None:
+    pictures = [picture(i) for i in range(7)]
+    found = list(segmenter.stream(iter(pictures), scores=True))
+    assert [f.index for f in found] == list(range(7))
+    for frame, pixels in zip(found, pictures, strict=True):
+        expected = segmenter.segment(pixels)
+        assert frame.result is not None and frame.image is pixels and frame.error is None
+        np.testing.assert_array_equal(frame.result.labels, expected.labels)
+        np.testing.assert_array_equal(frame.result.scores["red"], expected.scores["red"])
+    assert segmenter.stream(pictures[:1]).__next__().result.scores == {}  # type: ignore[union-attr]
+
+
+def test_a_source_is_read_no_further_ahead_than_there_are_slots(
+    segmenter: FewShotSegmenter,
+) -> None:
+    read: list[int] = []
+
+    def source() -> Iterator[np.ndarray]:
+        for index in range(30):
+            read.append(index)
+            yield picture(index)
+
+    stream = segmenter.stream(source(), slots=2)
+    for taken in range(1, 5):
+        next(stream)
+        # Two wait, and one is in the reader's hands.
+        until(lambda taken=taken: len(read) == taken + 3)
+        time.sleep(0.03)
+        assert len(read) == taken + 3
+    stream.close()
+    until(lambda: not reading())
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_a_frame_that_fails_yields_its_error_and_the_stream_goes_on(
+    segmenter: FewShotSegmenter, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    frames = [picture(0), tmp_path / "bad.jpg", np.zeros((3, 4), np.float32), picture(3)]
+    found = list(segmenter.stream(frames))
+    assert [f.error is None for f in found] == [True, False, False, True]
+    assert "frame 1 cannot be opened" in str(found[1].error) and found[1].image is None
+    assert isinstance(found[2].error, InputError) and found[2].result is None
+
+
+def test_an_error_of_the_source_comes_after_the_frames_before_it(
+    segmenter: FewShotSegmenter,
+) -> None:
+    def source() -> Iterator[np.ndarray]:
+        yield picture(0)
+        yield picture(1)
+        raise OSError("the cable was pulled")
+
+    stream = segmenter.stream(source())
+    assert [next(stream).index, next(stream).index] == [0, 1]
+    with pytest.raises(OSError, match="cable"):
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_a_live_source_drops_the_oldest(segmenter: FewShotSegmenter) -> None:
+    go, produced = threading.Event(), threading.Event()
+
+    def camera() -> Iterator[np.ndarray]:
+        yield picture(0)
+        go.wait(20)
+        for index in range(1, 21):
+            yield picture(index)
+        produced.set()
+
+    stream = segmenter.stream(camera(), drop="oldest")
+    assert next(stream).index == 0
+    go.set()
+    assert produced.wait(20)
+    until(lambda: not reading())
+    rest = list(stream)
+    assert [f.index for f in rest] == [20] and rest[0].dropped == 19
+    with pytest.raises(InputError, match="no such way to drop"):
+        segmenter.stream([], drop="newest")
+
+
+def test_supports_may_change_meanwhile(segmenter: FewShotSegmenter, green_shot: Shot) -> None:
+    stream = segmenter.stream([picture(i) for i in range(6)])
+    assert next(stream).result.classes == ("red",)  # type: ignore[union-attr]
+    segmenter.set_support("green", *green_shot)
+    assert next(stream).result.classes == ("red", "green")  # type: ignore[union-attr]
+    segmenter.clear()
+    frame = next(stream)
+    assert frame.result is None and "before a support was set" in str(frame.error)
+    with pytest.raises(InputError, match="before a support was set"):
+        segmenter.stream([picture(0)])
+
+
+def test_leaving_closes_the_source(segmenter: FewShotSegmenter) -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[np.ndarray]:
+        try:
+            while True:
+                yield picture(0)
+        finally:
+            closed.set()
+
+    for _ in segmenter.stream(source()):
+        break
+    assert closed.wait(20)
+    closed.clear()
+    with pytest.raises(ZeroDivisionError), segmenter.stream(source()) as stream:
+        for frame in stream:
+            assert frame.index / 0
+    assert closed.wait(20)
+    until(lambda: not reading())
+
+
+def test_closing_the_segmenter_ends_its_streams(bundle: Path, red_shot: Shot) -> None:
+    """From another thread, while the stream waits for a camera that says nothing."""
+    segmenter = FewShotSegmenter.load(bundle, backend="onnxruntime")
+    segmenter.set_support("red", *red_shot)
+    silent = threading.Event()
+
+    def camera() -> Iterator[np.ndarray]:
+        yield picture(0)
+        silent.wait(60)
+
+    stream = segmenter.stream(camera())
+    next(stream)
+    threading.Timer(0.1, segmenter.close).start()
+    with pytest.raises(BackendError, match="closed during a stream"):
+        next(stream)
+    silent.set()
+    until(lambda: not reading())
+    with pytest.raises(BackendError, match="closed"):
+        segmenter.stream([picture(0)])
+
+
+def test_the_process_ends_during_a_stream(bundle: Path) -> None:
+    """With a camera that never answers again, and nobody who closes anything."""
+    code = (
+        "import sys, time, numpy as np\n"
+        "from hsnet_trt import FewShotSegmenter\n"
+        "def camera():\n"
+        "    yield np.full((64, 64, 3), 90, np.uint8)\n"
+        "    time.sleep(600)\n"
+        "segmenter = FewShotSegmenter.load(sys.argv[1], backend='onnxruntime')\n"
+        "mask = np.zeros((64, 64), bool); mask[8:40, 8:40] = True\n"
+        "segmenter.set_support('a', np.full((64, 64, 3), 90, np.uint8), mask)\n"
+        "stream = segmenter.stream(camera())\n"
+        "print(next(stream).index)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bundle)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
