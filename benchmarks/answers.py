@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image as PILImage
 
 from hsnet_trt.data.episode import Episode, Mask
 from hsnet_trt.data.trivial import all_foreground, colour_histogram
+from hsnet_trt.errors import HSNetWarning
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.encode import encode_shots
@@ -80,7 +82,7 @@ class TorchNetwork:
 
         from hsnet_trt.training.batches import normalise
 
-        pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        pictures = torch.from_numpy(np.array(images)).to(self._device)
         return self._model.features(normalise(pictures.permute(0, 3, 1, 2)))
 
 
@@ -116,9 +118,11 @@ class BundleNetwork:
 
     def answer(self, episode: Episode) -> Mask:
         shots = list(zip(episode.supports, episode.support_masks, strict=True))
-        supports = encode_shots(
-            self._runner, episode.class_name, shots, self.size, self._preprocessing
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HSNetWarning)  # small objects are part of a protocol
+            supports = encode_shots(
+                self._runner, episode.class_name, shots, self.size, self._preprocessing
+            )
         logits = run_match(self._runner, self.features(episode.query[None]), supports)[0]
         # As if the photograph had been resized by the runtime, which the reader has done alike.
         judged = _size_of(episode.query_mask)

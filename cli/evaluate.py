@@ -56,7 +56,7 @@ def evaluate(
     what each engine changed. Trivial answers stand beside them.
     """
     from rich.console import Console
-    from rich.markdown import Markdown
+    from rich.table import Table
 
     from hsnet_trt.benchmarks.judging import judge
     from hsnet_trt.cli.steps import StepBar
@@ -74,6 +74,14 @@ def evaluate(
         )  # fmt: skip
     for line in accuracy.left_out:
         console.print(f"left out: {line}", highlight=False)
-    table = (out / "accuracy.md").read_text(encoding="utf-8").split("## Per class")[0]
-    Console().print(Markdown(table))
+    table = Table(title=accuracy.data, box=None)
+    for column in ("answers", "mIoU", "FB-IoU", "difference", "changed"):
+        table.add_column(column, no_wrap=True)
+    for row in accuracy.rows:
+        table.add_row(
+            row.name, str(row.miou), str(row.fb_iou),
+            "" if row.difference is None else f"{row.difference:+.2f}",
+            "" if row.changed is None else f"{row.changed:.3f} %",
+        )  # fmt: skip
+    Console().print(table)
     typer.echo(out)

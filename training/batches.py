@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -55,10 +56,9 @@ def as_batch(episodes: Sequence[Episode]) -> Batch:
     """Put episodes together, with the first support of each."""
     images = [e.query for e in episodes] + [e.supports[0] for e in episodes]
     masks = [e.query_mask for e in episodes] + [e.support_masks[0] for e in episodes]
-    stacked = torch.stack([torch.from_numpy(image) for image in images])
     return Batch(
-        stacked.permute(0, 3, 1, 2).contiguous(),
-        torch.stack([torch.from_numpy(mask) for mask in masks]),
+        torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()),
+        torch.from_numpy(np.stack(masks)),
     )
 
 
@@ -89,6 +89,10 @@ def learning_batches(
     Raises:
         InputError: an episode's files are broken, and `skip_bad` is not set or nothing else is.
     """
+    if workers:
+        # A worker is a fork of this process, and would wait for ever for OpenCV's threads, which
+        # it does not inherit: there must be none. One would do in a worker anyway.
+        _use_one_thread()
     loader: DataLoader[Any] = DataLoader(
         _Numbered(episodes, skip_bad),
         sampler=range(first * batch, (first + count) * batch),
@@ -139,8 +143,8 @@ def _collate(
     return as_batch(episodes), errors
 
 
-def _use_one_thread(worker: int) -> None:
-    """There is a worker for every core already; OpenCV would start a thread per core in each."""
+def _use_one_thread(worker: int = 0) -> None:
+    """There is a worker for every core; OpenCV would start as many threads in each."""
     try:
         import cv2
     except ModuleNotFoundError:  # datasets on disk do without it

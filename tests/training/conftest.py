@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny_sets import write_folder
+
+from hsnet_trt.training.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums come out the same to the last bit, in this process and in others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("blobs"))
+
+
+@pytest.fixture
+def small(blobs: Path) -> Settings:
+    """Learning all of a ResNet-18 from a few pictures of 64 x 64."""
+    return Settings(
+        data=("folder",), root=blobs, backbone="resnet18", train_backbone=True, size=(64, 64),
+        batch=2, steps=5, validate_every=3, validation_episodes=4,
+    )  # fmt: skip

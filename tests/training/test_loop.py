@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hsnet_trt.errors import CheckpointError, HSNetError, InputError
+from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
+from hsnet_trt.model.recipe import recipe_model
+from hsnet_trt.training import loop
+from hsnet_trt.training.loop import learning_rate, train
+from hsnet_trt.training.settings import Settings
+
+
+class Quiet:
+    def __init__(self, stop_at: int = -1) -> None:
+        self.stop_at, self.notes = stop_at, []
+
+    def update(self, step: int, total: int, figures: str) -> None:
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def close(self) -> None:
+        pass
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    """Weights and the optimizer's memory."""
+    kept = torch.load(path, weights_only=True)
+    moments = {
+        f"{index} {name}": value
+        for index, memory in kept["optimizer"]["state"].items()
+        for name, value in memory.items()
+    }
+    return {**kept["state_dict"], **moments}
+
+
+def assert_twins(one: Path, other: Path) -> None:
+    a, b = state(one / "last.pt"), state(other / "last.pt")
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+    logs = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "episodes_per_second"}
+            for line in (out / "log.jsonl").read_text().splitlines()
+        ]
+        for out in (one, other)
+    ]
+    assert logs[0] == logs[1]
+
+
+def losses(out: Path) -> list[float]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_learning_from_nothing_lowers_the_loss_and_finds_the_objects(
+    small: Settings, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        small, steps=40, batch=4, validate_every=20, schedule="cosine", both_ways=True
+    )
+    bar = Quiet()
+    trained = train(settings, tmp_path / "run", bar=bar, command="hsnet-trt train")
+    found = losses(tmp_path / "run")
+    assert found[-1] < 0.6 * found[0]
+    assert trained.miou > 40
+    assert trained.checkpoint == tmp_path / "run" / "best.pt"
+    assert load_checkpoint(trained.checkpoint).trained
+    facts = torch.load(trained.checkpoint, weights_only=True)["facts"]
+    assert facts["validation_miou"] == trained.miou
+    assert facts["command"] == "hsnet-trt train" and facts["settings"]["size"] == [64, 64]
+    # Four rows of support, truth and answer.
+    assert Image.open(tmp_path / "run" / "episodes.png").size == (3 * 160, 4 * 160)
+    assert sum("mIoU" in note for note in bar.notes) == 2
+
+
+def test_drawn_and_mixed_episodes_are_learned_from(tmp_path: Path) -> None:
+    settings = Settings(
+        data=("procedural", "procedural"), backbone="resnet18", train_backbone=True,
+        size=(64, 64), batch=2, steps=2, validate_every=2, validation_episodes=3, workers=1,
+    )  # fmt: skip
+    assert train(settings, tmp_path / "run", bar=Quiet()).steps == 2
+
+
+def test_an_interrupted_run_ends_as_its_twin(small: Settings, tmp_path: Path) -> None:
+    """With everything on that draws random numbers; a killed one, plain, is below."""
+    settings = dataclasses.replace(
+        small, augment=True, both_ways=True, schedule="cosine", reuse=2, workers=1
+    )
+    train(settings, tmp_path / "whole", bar=Quiet())
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "cut", bar=Quiet(stop_at=4))
+    assert torch.load(tmp_path / "cut/last.pt", weights_only=True)["facts"]["progress"]["step"] == 3
+    train(settings, tmp_path / "cut", bar=Quiet(), resume=True)
+    assert_twins(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_killed_command_ends_as_its_twin(
+    small: Settings, tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(small, steps=9, validate_every=3)
+    arguments = [
+        "train", "--data", "folder", "--root", str(blobs), "--backbone", "resnet18",
+        "--train-backbone", "--size", "64", "--batch", "2", "--steps", "9",
+        "--validate-every", "3", "--validation-episodes", "4", "--workers", "0",
+        "--device", "cpu", "--out", str(tmp_path / "killed"),
+    ]  # fmt: skip
+    root = Path(__file__).resolve().parents[2]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "hsnet_trt.cli.main", *arguments],
+        cwd=root, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "killed/last.pt").is_file() and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    trained = train(settings, tmp_path / "killed", bar=Quiet(), resume=True)
+    assert trained.steps == 9
+    train(settings, tmp_path / "whole", bar=Quiet())
+    assert_twins(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_the_papers_way_leaves_the_backbone_as_it_is(small: Settings, tmp_path: Path) -> None:
+    given = recipe_model("resnet18")
+    weights = {k.removeprefix("backbone."): v for k, v in given.state_dict().items()
+               if k.startswith("backbone.")}  # fmt: skip
+    torch.save(weights, tmp_path / "resnet18-torchvision.pth")
+    settings = dataclasses.replace(
+        small, train_backbone=False, backbone_weights=tmp_path / "resnet18-torchvision.pth"
+    )
+    train(settings, tmp_path / "run", bar=Quiet())
+    learned = torch.load(tmp_path / "run/last.pt", weights_only=True)["state_dict"]
+    first = loop.first_model(settings).state_dict()
+    same = {key for key in learned if torch.equal(learned[key], first[key])}
+    assert same >= {key for key in learned if key.startswith("backbone.")}
+    # Level 4 has 2 x 2 positions here and may miss an object; level 2 and the decoder do not.
+    for part in ("encoder_layer2.0.conv1", "encoder_layer3to2.6.conv1", "decoder2.2"):
+        assert f"hpn_learner.{part}.weight" not in same
+
+
+def test_a_run_starts_from_a_checkpoint(small: Settings, tmp_path: Path) -> None:
+    given = recipe_model("resnet18")
+    save_checkpoint(given, tmp_path / "given.pt")
+    settings = dataclasses.replace(small, start_from=tmp_path / "given.pt")
+    first = loop.first_model(settings).state_dict()
+    assert all(torch.equal(first[key], value) for key, value in given.state_dict().items())
+
+
+def test_the_first_weights_follow_from_the_seed_alone(small: Settings) -> None:
+    before = torch.random.get_rng_state()
+    one, two = (loop.first_model(small).state_dict() for _ in range(2))
+    other = loop.first_model(dataclasses.replace(small, seed=1)).state_dict()
+    key = "hpn_learner.decoder2.2.weight"
+    assert torch.equal(one[key], two[key]) and not torch.equal(one[key], other[key])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_frozen_random_backbone_is_refused(small: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="backbone"):
+        train(dataclasses.replace(small, train_backbone=False), tmp_path / "run", bar=Quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_are_not_confused(small: Settings, tmp_path: Path) -> None:
+    settings = dataclasses.replace(small, steps=1, validate_every=1)
+    with pytest.raises(InputError, match="no run"):
+        train(settings, tmp_path / "run", bar=Quiet(), resume=True)
+    train(settings, tmp_path / "run", bar=Quiet())
+    with pytest.raises(InputError, match="holds a run already"):
+        train(settings, tmp_path / "run", bar=Quiet())
+    with pytest.raises(InputError, match="other settings") as caught:
+        train(dataclasses.replace(settings, seed=5), tmp_path / "run", bar=Quiet(), resume=True)
+    assert "seed 0, now 5" in str(caught.value)
+    # A state can be used as weights, too.
+    assert load_checkpoint(tmp_path / "run/last.pt").name == "resnet18"
+    whole = (tmp_path / "run/last.pt").read_bytes()
+    (tmp_path / "run/last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        train(settings, tmp_path / "run", bar=Quiet(), resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "normalise", lambda images: images.float() * float("nan"))
+    with pytest.raises(HSNetError, match="nan after 3 steps"):
+        train(small, tmp_path / "run", bar=Quiet())
+    assert not (tmp_path / "run/best.pt").exists()
+
+
+def test_the_cosine_schedule_rises_and_ends_at_nothing(small: Settings) -> None:
+    settings = dataclasses.replace(small, steps=100, schedule="cosine", learning_rate=1.0)
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a >= b for a, b in itertools.pairwise(rates[4:]))
+    assert rates[-1] < 0.001
+    assert learning_rate(dataclasses.replace(settings, schedule="constant"), 77) == 1.0
