@@ -57,21 +57,23 @@ def export(
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
             progress=bar,
         )
-    for at in dict.fromkeys((figure.size, figure.lowering) for figure in manifest.parity):
-        console.print(_parity_line(manifest, *at), highlight=False)
+    for form in dict.fromkeys((f.size, f.lowering, f.correlation) for f in manifest.parity):
+        console.print(_parity_line(manifest, *form), highlight=False)
     total = sum(record.bytes for record in manifest.files.values()) / 2**20
     console.print(f"{out}: {manifest.model.backbone}, {len(manifest.files)} files, {total:.1f} MiB")
 
 
-def _parity_line(manifest: Manifest, size: tuple[int, int], lowering: str) -> str:
-    figures = [f for f in manifest.parity if (f.size, f.lowering) == (size, lowering)]
+def _parity_line(manifest: Manifest, size: tuple[int, int], lowering: str, correlation: str) -> str:
+    form = (size, lowering, correlation)
+    figures = [f for f in manifest.parity if (f.size, f.lowering, f.correlation) == form]
+    plugin = " plugin" if correlation == "plugin" else ""
     worst = {
         kind: max(f.max_difference for f in figures if f.against == f"torch-{kind}")
         for kind in ("float32", "float64")
     }
     batches = ", ".join(dict.fromkeys(f"{f.queries} x {f.supports}" for f in figures))
     return (
-        f"{size[0]}x{size[1]} {lowering}: logits within {worst['float32']:.1e} of PyTorch's in"
+        f"{size[0]}x{size[1]} {lowering}{plugin}: logits within {worst['float32']:.1e} of PyTorch's in"
         f" float32, {worst['float64']:.1e} in float64 (std {figures[0].logits_std:.2g};"
         f" queries x supports: {batches})"
     )
