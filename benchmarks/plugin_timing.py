@@ -129,8 +129,7 @@ def time_level(
     theirs = time_graph(torch, lambda: native(torch, query, support, sizes)) * 1e3
     launches = kernels.launches(call.plan)
     parts = {
-        launch.kernel: time_graph(torch, partial(call.start, [launch])) * 1e3
-        for launch in launches
+        launch.kernel: time_graph(torch, partial(call.start, [launch])) * 1e3 for launch in launches
     }
     # The other tile size, to see whether the choice between them is right.
     other = call.plan.launches(1 if "small" in launches[-1].kernel else 10**9)[-1]

@@ -66,14 +66,14 @@ def export(
 def _parity_line(manifest: Manifest, size: tuple[int, int], lowering: str, correlation: str) -> str:
     form = (size, lowering, correlation)
     figures = [f for f in manifest.parity if (f.size, f.lowering, f.correlation) == form]
-    plugin = " plugin" if correlation == "plugin" else ""
+    name = lowering if correlation == "native" else f"{lowering} {correlation}"
     worst = {
         kind: max(f.max_difference for f in figures if f.against == f"torch-{kind}")
         for kind in ("float32", "float64")
     }
     batches = ", ".join(dict.fromkeys(f"{f.queries} x {f.supports}" for f in figures))
     return (
-        f"{size[0]}x{size[1]} {lowering}{plugin}: logits within {worst['float32']:.1e} of PyTorch's in"
+        f"{size[0]}x{size[1]} {name}: logits within {worst['float32']:.1e} of PyTorch's in"
         f" float32, {worst['float64']:.1e} in float64 (std {figures[0].logits_std:.2g};"
         f" queries x supports: {batches})"
     )
