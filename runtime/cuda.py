@@ -131,6 +131,10 @@ class Cuda(Protocol):
         """Load a fatbin: its kernels by name, each taking one struct of so many bytes."""
         ...
 
+    def unload_kernels(self, kernels: Any) -> None:
+        """Give them back; none may still run."""
+        ...
+
     def launch(
         self,
         kernels: Any,

@@ -153,6 +153,9 @@ class BindingsDriver:
         kernels = {n: self._call("cuModuleGetFunction", module, n.encode()) for n in names}
         return {"module": module, **kernels}
 
+    def unload_kernels(self, kernels: Any) -> None:
+        self._call("cuModuleUnload", kernels["module"])
+
     def launch(
         self,
         kernels: Any,

@@ -164,6 +164,9 @@ class PycudaDriver:
             kernels[name].prepare([f"{size[name]}s"])
         return {"module": module, **kernels}
 
+    def unload_kernels(self, kernels: Any) -> None:
+        kernels.clear()  # pycuda unloads a module when its last reference goes
+
     def launch(
         self,
         kernels: Any,

@@ -66,6 +66,10 @@ class FrameKernels:
         grid = (-(-count // 256), 1)
         self._cuda.launch(self._kernels, "hsnet_settle", grid, (256, 1), argument, stream)
 
+    def close(self) -> None:
+        """Unload them; none may still run."""
+        self._cuda.unload_kernels(self._kernels)
+
     def _start(self, name: str, width: int, height: int, argument: bytes, stream: Any) -> None:
         grid = (-(-width // _BLOCK[0]), -(-height // _BLOCK[1]))
         self._cuda.launch(self._kernels, name, grid, _BLOCK, argument, stream)

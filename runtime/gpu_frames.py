@@ -176,6 +176,7 @@ class GpuFrames:
                 held.free()
         self._slots.clear()
         self._tables.clear()
+        self._kernels.close()
         self._cuda.destroy(self._up)
         self._cuda.destroy(self._down)
         self._up = self._down = self._compute = None

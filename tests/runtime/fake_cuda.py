@@ -97,7 +97,7 @@ class FakeCuda:
             raise CudaRefused("STREAM_CAPTURE_UNSUPPORTED")
         if size <= 0:
             raise CudaRefused("INVALID_VALUE")
-        if size > self.memory_left:
+        if size > self.memory_left or size > 1 << 40:
             raise CudaRefused("OUT_OF_MEMORY")
         self.allocations += 1
         raw = ctypes.create_string_buffer(b"\xab" * (size + 255), size + 255)  # not zeros
@@ -190,12 +190,12 @@ class FakeCuda:
     def launch(self, name: str, grid: Any, block: Any, argument: bytes, stream: Stream) -> None:
         self.need_context()
         self.launches.append(name)
-        kernel = {"prepare": self._prepare, "vote": self._vote, "settle": self._settle}
         _, what, *ending = name.split("_")
+        kernel = getattr(self, f"_{what}")
         dtype = {"f16": np.float16, "f32": np.float32}[ending[0]] if ending else None
         covered = (grid[0] * block[0], grid[1] * block[1])
         content = bytes(argument)
-        stream.add(lambda: kernel[what](content, dtype, covered))
+        stream.add(lambda: kernel(content, dtype, covered))
 
     def _prepare(self, argument: bytes, dtype: Any, covered: tuple[int, int]) -> None:
         v = PREPARE.unpack(argument)
@@ -243,6 +243,9 @@ class FakeCuda:
             self.view(v[7], np.float32, scores.shape)[...] = scores
         tally = self.view(v[8], np.int32, largest.shape)
         np.maximum(tally, largest, out=tally)
+
+    def _spin(self, argument: bytes, _: Any, covered: tuple[int, int]) -> None:
+        assert len(argument) == 8
 
     def _settle(self, argument: bytes, _: Any, covered: tuple[int, int]) -> None:
         votes_at, scores_at, tally_at, labels_at, masks_at, classes, count = SETTLE.unpack(argument)

@@ -288,6 +288,7 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
         "cuEventDestroy": lambda event: core.need_context(),
         "cuEventElapsedTime": core.elapsed,
         "cuModuleLoadData": lambda image: core.need_context() or "module",
+        "cuModuleUnload": lambda loaded: core.need_context(),
         "cuModuleGetFunction": lambda loaded, name: name.decode(),
         "cuLaunchKernel": launch,
         "cuStreamBeginCapture": lambda raw, mode: core.begin_capture(stream(raw)),
@@ -316,7 +317,7 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
     module.cuGetErrorString = lambda status: (CUresult.CUDA_SUCCESS, status.name.encode())
     from hsnet_trt.runtime.frame_kernels import PREPARE, SETTLE, VOTE
 
-    module.sizes = {"hsnet_settle": SETTLE.size}
+    module.sizes = {"hsnet_settle": SETTLE.size, "hsnet_spin": 8}
     for ending in ("f32", "f16"):
         module.sizes[f"hsnet_prepare_{ending}"] = PREPARE.size
         module.sizes[f"hsnet_vote_{ending}"] = VOTE.size

@@ -1,0 +1,168 @@
+"""``make gpu-check PART=runtime``: the runtime on a real GPU, in under 8 minutes.
+
+Runs from the source tree with pycuda or cuda-bindings (both are tried where both are there) and
+nvcc; no TensorRT is needed, then kernels of fixed duration stand in for engines. With TensorRT and
+``BUNDLE=folder`` of a bundle with engines for this machine, that is verified, too. The figures go
+into ``$OUT/runtime.json`` (``build/gpu_check`` without ``OUT``), rewritten after each check. Ends
+with 1 if something is wrong; a figure that was not reached is said, and is no error. Without a GPU
+it says so and ends with 0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import runtime_on_device as checks  # noqa: E402
+
+from hsnet_trt.errors import HSNetError  # noqa: E402
+from hsnet_trt.runtime import frame_kernels  # noqa: E402
+from hsnet_trt.runtime.cuda import Cuda, has  # noqa: E402
+from hsnet_trt.runtime.machine import find_driver  # noqa: E402
+
+BUDGET_S = 420.0
+LIBRARIES = {
+    "pycuda": ("pycuda", "cuda_pycuda", "PycudaDriver"),
+    "cuda-bindings": ("cuda.bindings", "cuda_bindings", "BindingsDriver"),
+}
+
+
+class Report:
+    """The figures, on disk after each check; whole at every moment, if time runs out."""
+
+    def __init__(self, out: Path, **facts: Any) -> None:
+        self._file, self._start = out / "runtime.json", time.monotonic()
+        self.content: dict[str, Any] = facts
+        self.failed = False
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return BUDGET_S - (time.monotonic() - self._start)
+
+    def run(self, name: str, check: Callable[[], dict[str, Any]]) -> None:
+        """Do a check and write down what it found, or why it could not be done."""
+        if self.left < 30:
+            self.content[name] = {"skipped": "no time was left"}
+        else:
+            try:
+                self.content[name] = check()
+            except HSNetError as error:
+                self.content[name] = {"wrong": [str(error)]}
+            except Exception as error:  # noqa: BLE001  (one broken check must not end the others)
+                self.content[name] = {"wrong": [f"{type(error).__name__}: {error}"]}
+        self.failed |= bool(self.content[name].get("wrong"))
+        self.content["seconds"] = round(time.monotonic() - self._start, 1)
+        partial = self._file.with_suffix(".part")
+        partial.write_text(json.dumps(self.content, indent=2) + "\n")
+        partial.replace(self._file)
+        print(f"{name}: {json.dumps(self.content[name])}", flush=True)
+
+
+def check_library(report: Report, library: str, open_it: Callable[[], Cuda], out: Path,
+                  arch: int) -> None:  # fmt: skip
+    """All that needs a CUDA library."""
+    cuda = open_it()
+    try:
+        image = frame_kernels.compile_fatbin(out / "frames.fatbin", arch).read_bytes()
+        spin = checks.compile_spin(out, arch)
+        report.run(f"{library}: memory", lambda: checks.check_memory(cuda))
+        report.run(f"{library}: kernels", lambda: checks.check_kernels(cuda, image))
+        report.run(f"{library}: overlap", lambda: checks.show_overlap(cuda, image, spin))
+        report.run(f"{library}: loop", lambda: checks.measure_loop(cuda, image, spin))
+        report.run(f"{library}: long run", lambda: checks.long_run(cuda, image, spin))
+    finally:
+        cuda.close()
+        for name in ("frames.fatbin", "spin.cu", "spin.fatbin"):
+            (out / name).unlink(missing_ok=True)
+
+
+def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
+    """A bundle's engines against PyTorch's golden outputs, or the exact refusal."""
+    from hsnet_trt.runtime.verify import verify_bundle
+
+    results = verify_bundle(bundle, flavour)
+    return {
+        "sizes": [
+            {
+                "size": list(r.size),
+                "precision": r.precision,
+                "relative": r.figures[-1].relative,
+                "tolerance": r.tolerance,
+            }
+            for r in results
+        ],
+        "wrong": [f"{r.size}: out of tolerance" for r in results if not r.passed],
+    }
+
+
+def table(content: dict[str, Any]) -> str:
+    """One line a check, and what the issue of speed is judged by."""
+    lines = ["| check | result |", "|---|---|"]
+    for name, found in content.items():
+        if not isinstance(found, dict):
+            continue
+        said = found.get("skipped") or "; ".join(found.get("wrong", ())) or "as it should be"
+        if "slots_2" in found:
+            one, two = found["slots_1"], found["slots_2"]
+            reached = two["beyond_ms"] <= max(0.3, 0.05 * two["engine_ms"])
+            said = (
+                f"{two['beyond_ms']:.3f} ms a frame beyond the engines' {two['engine_ms']:.2f} "
+                f"({'reached' if reached else 'not reached'}: 0.3 ms or 5 %), "
+                f"{100 * two['share_of_engine_throughput']:.1f} % of their throughput; "
+                f"one at a time {one['beyond_ms']:.3f} ms"
+            )
+        lines.append(f"| {name} | {said} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Check what this machine can, print it, write it down."""
+    driver = find_driver()
+    if not driver.gpus:
+        print(f"gpu-check runtime: skipped, {driver.problem}")
+        return 0
+    there = {name: spec for name, spec in LIBRARIES.items() if has(spec[0])}
+    if not there:
+        print("gpu-check runtime: skipped, neither pycuda nor cuda-bindings is installed")
+        return 0
+    if frame_kernels.find_nvcc() is None:
+        print("gpu-check runtime: skipped, there is no nvcc to compile the kernels with")
+        return 0
+    out = Path(os.environ.get("OUT", HERE.parent / "build" / "gpu_check"))
+    out.mkdir(parents=True, exist_ok=True)
+    gpu = driver.gpus[0]
+    report = Report(
+        out, gpu=gpu.name, compute_capability=gpu.compute_capability, cuda=driver.cuda_version
+    )
+    for library, (_, module, name) in there.items():
+        opened = getattr(importlib.import_module(f"hsnet_trt.runtime.{module}"), name)
+        arch = int(gpu.compute_capability.replace(".", ""))
+        try:
+            check_library(report, library, opened, out, arch)
+        except HSNetError as error:
+            text = str(error)
+            report.run(f"{library}: opening", lambda text=text: {"wrong": [text]})
+    for flavour in ("tensorrt", "tensorrt_rtx"):
+        bundle = os.environ.get("BUNDLE")
+        if not has(flavour):
+            report.content[flavour] = {"skipped": "not installed; kernels stood in for engines"}
+        elif bundle is None:
+            report.content[flavour] = {"skipped": "no BUNDLE was given"}
+        else:
+            report.run(flavour, lambda f=flavour, b=bundle: check_engines(b, f))
+    print(table(report.content))
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
