@@ -126,7 +126,7 @@ def _parity(manifest: Report) -> Table:
         "Parity at export",
         "size",
         "precision",
-        "lowering",
+        "form",
         "PyTorch in",
         "B x S",
         "largest",
@@ -136,7 +136,7 @@ def _parity(manifest: Report) -> Table:
         table.add_row(
             _size(p["size"]),
             p["precision"],
-            p["lowering"],
+            f"{p['lowering']} {p['correlation']}",
             p["against"].removeprefix("torch-"),
             f"{p['queries']} x {p['supports']}",
             f"{p['max_difference']:.2e}",
