@@ -58,6 +58,7 @@ def video(
     from hsnet_trt import FewShotSegmenter
     from hsnet_trt.cli.video_files import open_sink, open_source
     from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.runtime.telemetry import Telemetry
 
     shots = parse_shots(support, supports)
     console = Console(stderr=True)
@@ -74,9 +75,13 @@ def video(
         kept = False
         try:
             stream = segmenter.stream(source.frames, drop="oldest" if source.live else None)
-            with stream:
+            with stream, Telemetry() as telemetry:
                 _run(stream, source, sink, limit, console)
             kept = True
+            if telemetry.summary:
+                units = {"watts": "W", "gpu_mhz": "MHz", "celsius": "°C at most"}
+                told = [f"{v:.1f} {units[n]}" for n, v in telemetry.summary.items()]
+                console.print(f"GPU: {', '.join(told)} ({telemetry.source})", highlight=False)
         except KeyboardInterrupt:
             if not source.live:
                 raise
