@@ -119,7 +119,8 @@ def mix(sources: Sequence[Episodes]) -> Episodes:
     }
     ends = [s.count for s in sources if s.count is not None]
     count = len(sources) * min(ends) if ends else None
-    name = " + ".join(s.name for s in sources)
+    times = {name: sum(source.name == name for source in sources) for name in numbers}
+    name = " + ".join(f"{n} x {name}" if n > 1 else name for name, n in times.items())
     return Episodes(name, classes, _Turns(tuple(sources), numbers), count)
 
 

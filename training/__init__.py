@@ -11,5 +11,6 @@
 | `keeping` | the state of a run on disk, and going on from it |
 | `reporting` | progress, TensorBoard and the log |
 | `loop` | `train`: all of it |
-| `demo_model` | the recipe of the model that is shipped |
+
+The recipe of the model that is shipped is `benchmarks/demo_model.py`: it also judges it.
 """

@@ -285,6 +285,7 @@ def test_a_mixture_takes_turns(blobs: Path) -> None:
         alone[0].query_name, own[0].query_name, alone[1].query_name,
         alone[2].query_name, own[1].query_name, alone[3].query_name,
     ]  # fmt: skip
+    assert twice.name == f"2 x procedural train + {blobs.name} train"
     assert len(twice.classes) == len(alone.classes) + len(own.classes)
     for i in range(6):
         assert twice.classes[twice[i].class_id] == twice[i].class_name
