@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ class Report:
                 self.content[name] = {"wrong": [f"{type(error).__name__}: {error}"]}
         self.failed |= bool(self.content[name].get("wrong"))
         self.content["seconds"] = round(time.monotonic() - self._start, 1)
-        partial = self._file.with_suffix(".part")
-        partial.write_text(json.dumps(self.content, indent=2) + "\n")
-        partial.replace(self._file)
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(self.content, indent=2) + "\n")
+        part.replace(self._file)
         print(f"{name}: {json.dumps(self.content[name])}", flush=True)
 
 
@@ -150,8 +151,7 @@ def main() -> int:
         try:
             check_library(report, library, opened, out, arch)
         except HSNetError as error:
-            text = str(error)
-            report.run(f"{library}: opening", lambda text=text: {"wrong": [text]})
+            report.run(f"{library}: opening", partial(dict, wrong=[str(error)]))
     for flavour in ("tensorrt", "tensorrt_rtx"):
         bundle = os.environ.get("BUNDLE")
         if not has(flavour):
@@ -159,7 +159,7 @@ def main() -> int:
         elif bundle is None:
             report.content[flavour] = {"skipped": "no BUNDLE was given"}
         else:
-            report.run(flavour, lambda f=flavour, b=bundle: check_engines(b, f))
+            report.run(flavour, partial(check_engines, bundle, flavour))
     print(table(report.content))
     return 1 if report.failed else 0
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from hsnet_trt.runtime.preprocess import network_input, normalisation, place
 NETWORK, DECODER = (400, 400), (100, 100)
 LEVEL = 1 / 255 / 0.224  # one grey level, normalised
 FRAME = (720, 1280)
+Shapes: TypeAlias = "dict[str, tuple[int, ...]]"
 SPIN = """
 extern "C" __global__ void hsnet_spin(unsigned long long nanoseconds)
 {
@@ -189,8 +190,8 @@ def _vote(
         *(block.at(n) for n in names), logits.size, len(logits), classes, *DECODER, *size
     )
     kernels.vote(logits.dtype, size[1], size[0], argument, stream)
-    names = ("votes", "scores", "tally", "labels", "masks")
-    kernels.settle(count, SETTLE.pack(*(block.at(n) for n in names), classes, count), stream)
+    parts = ("votes", "scores", "tally", "labels", "masks")
+    kernels.settle(count, SETTLE.pack(*(block.at(n) for n in parts), classes, count), stream)
     for name, array in (("masks", masks), ("scores", scores), ("labels", labels)):
         cuda.download(array, block.at(name), stream)
     cuda.synchronise(stream)
@@ -233,9 +234,9 @@ class StandInFrames:
     def __init__(
         self, cuda: Cuda, image: bytes, spin: bytes, ms: tuple[float, float], slots: int
     ) -> None:
-        features = {"image": (1, 3, *NETWORK), "f2": (1, 8), "f3": (1, 8), "f4": (1, 8)}
-        match = {name: (1, 8) for name in ("f2", "f3", "f4", "s2", "s3", "s4")}
-        match["logits"] = (1, 1, 2, *DECODER)  # type: ignore[assignment]
+        features: Shapes = {"image": (1, 3, *NETWORK), "f2": (1, 8), "f3": (1, 8), "f4": (1, 8)}
+        match: Shapes = {name: (1, 8) for name in ("f2", "f3", "f4", "s2", "s3", "s4")}
+        match["logits"] = (1, 1, 2, *DECODER)
         self.cuda, self.ms = cuda, sum(ms)
         self.supports: Tensors = {n: np.zeros((1, 8), np.float16) for n in ("s2", "s3", "s4")}
         with cuda.current():

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -71,7 +72,7 @@ class Telemetry:
         self._thread.start()
 
     def _ask_nvml(self, nvml: Any, device: Any) -> None:
-        asks = {
+        asks: dict[str, Callable[[], Any]] = {
             "watts": lambda: nvml.nvmlDeviceGetPowerUsage(device) / 1000,
             "gpu_mhz": lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM),
             "celsius": lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU),
