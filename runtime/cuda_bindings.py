@@ -200,7 +200,14 @@ def call_driver(cuda: Any, name: str, *arguments: Any) -> Any:
         OutOfGpuMemory: the GPU's memory does not suffice.
         BackendError: any other status but success.
     """
-    status, *results = getattr(cuda, name)(*arguments)
+    try:
+        status, *results = getattr(cuda, name)(*arguments)
+    except RuntimeError as error:  # the driver is older than the library and lacks the function
+        raise BackendError(
+            "the NVIDIA driver is too old for this cuda-bindings",
+            found=f"{name}: {error}",
+            fix="install the release that fits the driver, for CUDA 12: 'cuda-bindings<13'",
+        ) from error
     if int(status):
         if status == cuda.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise OutOfGpuMemory(

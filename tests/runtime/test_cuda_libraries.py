@@ -128,3 +128,13 @@ def test_the_seam_is_the_same_on_both_sides() -> None:
     wanted = {n for n in vars(cuda.Cuda) if not n.startswith("_")}
     for side in (cuda_pycuda.PycudaDriver, cuda_bindings.BindingsDriver):
         assert {n for n in vars(side) if not n.startswith("_")} | {"facts"} == wanted
+
+
+def test_a_driver_older_than_the_library_is_named() -> None:
+    def lacking(*_: object) -> None:
+        raise RuntimeError("Function cuGraphInstantiate not found")
+
+    fake = type("driver", (), {"cuGraphInstantiate": staticmethod(lacking)})
+    with pytest.raises(BackendError, match="too old") as caught:
+        cuda_bindings.call_driver(fake, "cuGraphInstantiate", 1, 0)
+    assert "cuda-bindings<13" in str(caught.value.fix)
