@@ -15,22 +15,23 @@ test: $(READY)
 $(READY): setup.cfg constraints.txt
 	@echo "installing into $(VENV): PyTorch, ONNX Runtime, TensorRT for RTX; some minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
 	rm -rf $(VENV) build dist demo_output *.egg-info
 
-# The correlation op for TensorRT: build/plugin/libhsnet_correlation.so, and the compiled kernels of
-# the Python plugin. Needs nvcc, cmake and NvInfer.h (TENSORRT_INCLUDE_DIR where it is not found).
+# The correlation op for TensorRT: build/plugin/libhsnet_correlation.so, the compiled kernels of the
+# Python plugin, and those that resize frames and draw masks. Needs nvcc, cmake and NvInfer.h (TENSORRT_INCLUDE_DIR where it is not found).
 CUDACXX ?= $(or $(shell command -v nvcc),/usr/local/cuda/bin/nvcc)
 plugin: export CUDACXX := $(CUDACXX)
 plugin:
 	cmake -S trt_plugins/cpp -B build/plugin -D HSNET_ARCHITECTURES="$(HSNET_ARCHITECTURES)"
 	cmake --build build/plugin --parallel
 	PYTHONPATH=. $(PYTHON) -m hsnet_trt.trt_plugins.compile_kernels
+	PYTHONPATH=. $(PYTHON) -m hsnet_trt.runtime.frame_kernels
 
-# PART=plugin. Runs from the source tree with the Python that is there; says so without a GPU.
+# PART=plugin or runtime. Runs from the source tree with the Python that is there; says so without a GPU.
 PART ?= plugin
 gpu-check:
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check_$(PART).py
