@@ -14,7 +14,7 @@ def build_engine(
     target: Annotated[
         str,
         typer.Option(
-            help="Machine to build for: rtx-4090, jetson-agx-orin, portable, sm86, this, ..."
+            help="Machine to build for: rtx-4090, agx-orin-64gb, portable, sm86, this, ..."
         ),
     ],
     precision: Annotated[

@@ -61,12 +61,12 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
     # Jetson Orin Nano / Orin NX / AGX Orin Series Data Sheets and "Jetson AGX Orin Series Technical
     # Brief" v1.2 (GPU only, without the deep-learning accelerators; int8 is half the sparse rate).
     # Orin Nano and NX in their "Super" power modes (JetPack 6.2).
-    ("jetson-orin-nano", "Jetson Orin Nano 8GB", "8.7", _JETSON, 8, 102, None, None, 17, 33),
-    ("jetson-orin-nano-4gb", "Jetson Orin Nano 4GB", "8.7", _JETSON, 4, 51, None, None, None, 17),
-    ("jetson-orin-nx", "Jetson Orin NX 16GB", "8.7", _JETSON, 16, 102, None, None, None, None),
-    ("jetson-orin-nx-8gb", "Jetson Orin NX 8GB", "8.7", _JETSON, 8, 102, None, None, None, None),
+    ("orin-nano-8gb", "Jetson Orin Nano 8GB", "8.7", _JETSON, 8, 102, None, None, 17, 33),
+    ("orin-nano-4gb", "Jetson Orin Nano 4GB", "8.7", _JETSON, 4, 51, None, None, None, 17),
+    ("orin-nx-16gb", "Jetson Orin NX 16GB", "8.7", _JETSON, 16, 102, None, None, None, None),
+    ("orin-nx-8gb", "Jetson Orin NX 8GB", "8.7", _JETSON, 8, 102, None, None, None, None),
     (
-        "jetson-agx-orin-32gb",
+        "agx-orin-32gb",
         "Jetson AGX Orin 32GB",
         "8.7",
         _JETSON,
@@ -77,9 +77,9 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
         None,
         54,
     ),
-    ("jetson-agx-orin", "Jetson AGX Orin 64GB", "8.7", _JETSON, 64, 204.8, 5.3, None, 42.5, 85),
+    ("agx-orin-64gb", "Jetson AGX Orin 64GB", "8.7", _JETSON, 64, 204.8, 5.3, None, 42.5, 85),
     # Jetson Thor Series data sheet; its rates are published for FP4 and FP8 alone.
-    ("jetson-thor", "Jetson T5000 (AGX Thor)", "11.0", _JETSON, 128, 273, None, None, None, None),
+    ("agx-thor", "Jetson T5000 (AGX Thor)", "11.0", _JETSON, 128, 273, None, None, None, None),
     # NVIDIA T4 / A100 / L4 / H100 / H200 data sheets (A100: 80 GB SXM; H100, H200: SXM).
     ("t4", "T4", "7.5", _SERVER, 16, 320, 8.1, None, 65, 130),
     ("a100", "A100 80GB", "8.0", _SERVER, 80, 2039, 19.5, 156, 312, 624),

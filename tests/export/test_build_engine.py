@@ -136,8 +136,8 @@ def test_turing_has_no_fp32_product(graphs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("jetson-agx-orin", ["copy the bundle to the Jetson", "--target jetson-agx-orin"]),
-        ("jetson-thor", ["copy the bundle to the Jetson"]),
+        ("agx-orin-64gb", ["copy the bundle to the Jetson", "--target agx-orin-64gb"]),
+        ("agx-thor", ["copy the bundle to the Jetson"]),
         ("h100", ["machine with that card (H100)", "pip install tensorrt"]),
     ],
 )

@@ -20,7 +20,7 @@ def bundle(tmp_path: Path) -> Path:
     return write_small_bundle(tmp_path / "bundle", ("fp32",)).path
 
 
-@pytest.mark.parametrize("target", ["jetson-agx-orin", "this", "sm87"])
+@pytest.mark.parametrize("target", ["agx-orin-64gb", "this", "sm87"])
 def test_a_jetson_builds_for_itself(orin: Path, bundle: Path, target: str) -> None:
     built = build_engine(bundle, target)
     assert [e.variant.graph for e in built.manifest.engines] == ["features", "support", "match"]
@@ -28,7 +28,7 @@ def test_a_jetson_builds_for_itself(orin: Path, bundle: Path, target: str) -> No
         assert (engine.flavour, engine.version) == ("tensorrt", "10.3.0")
         assert engine.compute_capabilities == ("8.7",)
         assert engine.activation_bytes == 4096
-        assert engine.target == ("jetson-agx-orin" if target == "jetson-agx-orin" else "sm87")
+        assert engine.target == ("agx-orin-64gb" if target == "agx-orin-64gb" else "sm87")
         assert built.read(engine.file) == b"an engine"
     recorded = calls(orin)
     assert recorded["network_flags"] == 0b10  # strongly typed is bit 1 in TensorRT 10
@@ -86,7 +86,7 @@ def test_what_the_builder_reports_is_checked_too(
     monkeypatch.setenv("FAKE_TENSORRT_ACTIVATION", str(100 * 2**30))
     content = (bundle / "bundle.json").read_bytes()
     with pytest.raises(BuildError) as caught:
-        build_engine(bundle, "jetson-agx-orin")
+        build_engine(bundle, "agx-orin-64gb")
     assert "64.0 GiB" in str(caught.value.expected)
     assert "300.0 GiB" in str(caught.value.found)
     assert (bundle / "bundle.json").read_bytes() == content

@@ -26,8 +26,8 @@ PARTS = {
     "rtx-5070": (6144, 2.512, 192, 28),
     "rtx-5080": (10752, 2.617, 256, 30),
     "rtx-5090": (21760, 2.407, 512, 28),
-    "jetson-agx-orin-32gb": (1792, 0.93, 256, 6.4),
-    "jetson-agx-orin": (2048, 1.3, 256, 6.4),
+    "agx-orin-32gb": (1792, 0.93, 256, 6.4),
+    "agx-orin-64gb": (2048, 1.3, 256, 6.4),
 }
 
 
@@ -77,8 +77,8 @@ def test_names_are_read_kindly(name: str, found: str) -> None:
         ("sm90", "9.0", ("tensorrt",)),
         ("sm100", "10.0", ("tensorrt",)),
         ("sm120", "12.0", ("tensorrt_rtx", "tensorrt")),
-        ("jetson-orin-nano", "8.7", ("tensorrt",)),
-        ("jetson-thor", "11.0", ("tensorrt",)),
+        ("orin-nano-8gb", "8.7", ("tensorrt",)),
+        ("agx-thor", "11.0", ("tensorrt",)),
         ("a100", "8.0", ("tensorrt", "tensorrt_rtx")),
         ("rtx-5090", "12.0", ("tensorrt_rtx", "tensorrt")),
         ("portable", None, ("tensorrt_rtx",)),
