@@ -16,7 +16,7 @@ from hsnet_trt.runtime.result import Segmentation
 def class_colour(index: int) -> tuple[int, int, int]:
     """RGB, 0..255, of the class `classes[index]`; neighbours differ strongly."""
     # Steps of the golden ratio around the colour circle never come close to an earlier hue soon.
-    red, green, blue = colorsys.hsv_to_rgb((0.94 + 0.618034 * index) % 1, 0.85, 1.0)
+    red, green, blue = colorsys.hsv_to_rgb((0.36 + 0.618034 * index) % 1, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
