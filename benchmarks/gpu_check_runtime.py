@@ -10,6 +10,7 @@ it says so and ends with 0.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -98,7 +99,9 @@ def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
                 "size": list(r.size),
                 "precision": r.precision,
                 "relative": r.figures[-1].relative,
-                "tolerance": r.tolerance,
+                "relative_p999": r.figures[-1].relative_p999,
+                "flipped": r.flipped,
+                "tolerance": dataclasses.asdict(r.tolerance),
             }
             for r in results
         ],

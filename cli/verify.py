@@ -36,25 +36,32 @@ def verify(
     for result in results:
         height, width = result.size
         table = Table(
-            "graph", "tensor", "max difference", "over std", "",
+            "graph", "tensor", "max difference", "over std", "99.9 % over std", "",
             title=f"{height} x {width}, {result.precision}, {result.backend}\n{result.device}",
         )  # fmt: skip
         for figure in result.figures:
-            last = figure is result.figures[-1]
-            verdict = f"at most {result.tolerance:.1e}" if last else ""
+            last, bounds = figure is result.figures[-1], result.tolerance
+            at_most = f"at most {bounds.max_difference:.1e}, {bounds.p999_difference:.1e}"
             table.add_row(
                 figure.graph, figure.tensor, f"{figure.max_difference:.2e}",
-                f"{figure.relative:.2e}", verdict,
+                f"{figure.relative:.2e}", f"{figure.relative_p999:.2e}", at_most if last else "",
             )  # fmt: skip
         console.print(table)
-        console.print(f"same class at {100 * result.agreeing_pixels:.2f} % of the positions")
+        console.print(
+            f"another class at {100 * result.flipped:.3f} % of the positions "
+            f"(at most {100 * result.tolerance.flipped:g} %)"
+        )
     for result in results:
         if result.culprit is not None:
+            bounds, logits = result.tolerance, result.figures[-1]
             raise BackendError(
                 f"the bundle is not right on {result.backend} at {result.precision}",
-                expected=f"logits within {result.tolerance:.1e} of their standard deviation",
-                found=f"{result.figures[-1].relative:.1e}; the first tensor that differs so much "
-                f"is {result.culprit.tensor} of the graph {result.culprit.graph}",
+                expected=f"logits within {bounds.max_difference:.1e} of their standard deviation, "
+                f"99.9 % of them within {bounds.p999_difference:.1e}, and at most "
+                f"{100 * bounds.flipped:g} % of the positions of another class",
+                found=f"{logits.relative:.1e}, {logits.relative_p999:.1e} and "
+                f"{100 * result.flipped:.2g} %; the first tensor that differs so much is "
+                f"{result.culprit.tensor} of the graph {result.culprit.graph}",
                 fix="build the engines again, or choose another precision or backend",
             )
     typer.echo("verified: every hash, and every size within tolerance")

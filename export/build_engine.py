@@ -15,7 +15,7 @@ from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.builder_options import BuilderOptions, check_options
-from hsnet_trt.export.engine_builder import EngineBuilder, record_name
+from hsnet_trt.export.engine_builder import EngineBuilder
 from hsnet_trt.export.flavours import choose_flavour
 from hsnet_trt.export.plugin_files import choose_plugin
 from hsnet_trt.export.profiles import Weighed, check_profiles, memory_at, parse_range, profile_of
@@ -209,7 +209,7 @@ def _copy_kept(source: Bundle, writer: BundleWriter, replaced: set[Any]) -> list
     kept = []
     for engine in source.manifest.engines:
         if _key(engine) in replaced:
-            gone |= {engine.file, record_name(engine.file)}
+            gone |= {engine.file, engine.record}
         else:
             kept.append(engine)
     for name in source.manifest.files:

@@ -48,8 +48,6 @@ class EngineBuilder:
             job = self._job(graph, profile, Path(folder), writer.path / name)
             result = run_job(job, self.on_event)
         writer.seal(name)
-        # What the parser made of the graph, for `hsnet-trt inspect` where there is no TensorRT.
-        writer.add(record_name(name), (json.dumps(result, indent=1) + "\n").encode())
         engine = EngineFile(
             variant=graph.variant,
             file=name,
@@ -64,6 +62,8 @@ class EngineBuilder:
             version_compatible=self.options.version_compatible,
             plugin=self.plugin[0] if self.plugin and graph.bare else None,
         )
+        # What the parser made of the graph, for `hsnet-trt inspect` where there is no TensorRT.
+        writer.add(engine.record, (json.dumps(result, indent=1) + "\n").encode())
         self.on_event(
             {"event": "engine_end", "bytes": writer.files[name].bytes, "seconds": result["seconds"]}
         )
@@ -117,11 +117,6 @@ def engine_name(variant: Variant, target: str, flavour: str) -> str:
     size = f"{v.size[0]}x{v.size[1]}"
     form = "_".join(filter(None, (v.graph, size, v.precision, v.lowering, v.correlation)))
     return f"engines/{form}.{target}.{flavour}.engine"
-
-
-def record_name(engine: str) -> str:
-    """Where the record of how an engine was built lies: layers, I/O and memory, as JSON."""
-    return engine.removesuffix(".engine") + ".json"
 
 
 def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:

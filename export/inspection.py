@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BuildError, BundleError
-from hsnet_trt.export.engine_builder import record_name
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
 from hsnet_trt.export.flavours import TITLES, installed
@@ -85,7 +84,7 @@ def _count_operators(content: bytes) -> list[Report]:
 
 def _engine(bundle: Bundle, engine: EngineFile) -> Report:
     report: Report = {"file": engine.file, "bytes": bundle.manifest.files[engine.file].bytes}
-    record = record_name(engine.file)
+    record = engine.record
     if record in bundle.manifest.files:
         try:
             report["record"] = json.loads(bundle.read(record))

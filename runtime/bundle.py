@@ -19,7 +19,8 @@ from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.manifest import FileRecord, GraphFile, Manifest
 
 MANIFEST = "bundle.json"
-FOLDERS = ("graphs", "engines", "golden", "plugins")  # whatever lies in them must be vouched for
+# Whatever lies in these must be vouched for.
+FOLDERS = ("graphs", "engines", "golden", "plugins", "calibration")
 _MANIFEST_LIMIT = 16 << 20
 
 

@@ -1,6 +1,21 @@
 """The manifest of a bundle (`bundle.json`): what its files are, made for what, and their hashes.
 
 It is the only contract between the build host and the edge.
+
+Precisions. A bundle holds the graphs `features`, `support` and `match` in each precision that was
+exported: `fp32` and `fp16` by `export`, `int8` by `calibrate`, which adds to a bundle that is there
+(`runtime.variants.add_variants`). Precision is written in the graphs: they are strongly typed, and
+a graph's entry gives the types of its inputs and outputs. Three rules hold for every precision:
+
+- `features` and `match` are both there, and agree on the type of `f2`, `f3`, `f4`: on a GPU they
+  stay where they are. `support`, which has no weights, may be left out; another precision's is run.
+- Each has a `Tolerance` in every `GoldenFile`, by which `verify` judges it on any backend.
+- Each has `ParityFigure`s. What they were measured on is `arithmetic`: ONNX Runtime's own on a CPU
+  computes FP16 graphs in FP32, so those are judged on graphs that round after every operation
+  ("emulated").
+
+What a precision costs on episodes is an `AccuracyFigure`, where somebody measured it; `build-engine
+--precision best` takes no precision that costs more than its budget, nor INT8 that nobody measured.
 """
 
 from __future__ import annotations
@@ -102,22 +117,33 @@ class EngineFile:
     version_compatible: bool = False  # it runs with later minor versions of its TensorRT too
     plugin: str | None = None  # the correlation plugin's file: a library, or compiled kernels
 
+    @property
+    def record(self) -> str:
+        """Where the record of how it was built lies: layers, I/O and memory, as JSON."""
+        return self.file.removesuffix(".engine") + ".json"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far logits may lie from PyTorch's float32. A figure that is NaN is out of tolerance."""
+
+    max_difference: float  # |difference| over the standard deviation of PyTorch's, the largest
+    p999_difference: float  # the same, its 99.9th percentile
+    flipped: float  # share of the decoder's positions whose class may change, in [0,1]
+
 
 @dataclass(frozen=True)
 class GoldenFile:
-    """Inputs and outputs of the PyTorch model, to verify a bundle where no checkpoint is.
-
-    `tolerance` bounds max|difference| of the logits over their standard deviation, by precision.
-    """
+    """Inputs and outputs of the PyTorch model, to verify a bundle where no checkpoint is."""
 
     size: tuple[int, int]
     file: str
-    tolerance: dict[str, float]
+    tolerance: dict[str, Tolerance]  # by precision
 
 
 @dataclass(frozen=True)
 class ParityFigure:
-    """How far an exported form lay from PyTorch when it was exported (max|difference| of logits).
+    """How far an exported form's logits lay from PyTorch's when it was exported.
 
     Of a run with so many queries and supports; in float64 only its first pair is compared.
     """
@@ -125,12 +151,29 @@ class ParityFigure:
     size: tuple[int, int]
     precision: str
     lowering: str
+    correlation: str
     against: str  # "torch-float32" | "torch-float64"
+    arithmetic: str  # "onnxruntime" | "emulated"
     queries: int
     supports: int
-    max_difference: float
+    max_difference: float  # of logits, in their own unit
+    p999_difference: float  # 99.9th percentile of |difference|
+    flipped: float  # share of the decoder's positions that change class, in [0,1]
     logits_std: float
-    correlation: str = "native"
+
+
+@dataclass(frozen=True)
+class AccuracyFigure:
+    """What a precision came to on episodes, against FP32 on the same ones; mIoU in percent."""
+
+    size: tuple[int, int]
+    precision: str
+    arithmetic: str  # what computed it: "onnxruntime" | "emulated" | "tensorrt" | "tensorrt_rtx"
+    data: str  # what the episodes are of, in words
+    episodes: int
+    miou: float
+    miou_fp32: float
+    changed: float  # share of the judged pixels answered otherwise than in FP32, in [0,1]
 
 
 @dataclass(frozen=True)
@@ -172,6 +215,7 @@ class Manifest:
     engines: tuple[EngineFile, ...] = ()
     golden: tuple[GoldenFile, ...] = ()
     parity: tuple[ParityFigure, ...] = ()
+    accuracy: tuple[AccuracyFigure, ...] = ()
     files: dict[str, FileRecord] = field(default_factory=dict)
     created_by: str = ""
     commands: tuple[str, ...] = ()  # what made the bundle, oldest first

@@ -17,7 +17,6 @@ from engine_bundles import write_small_bundle
 from hsnet_trt.errors import BuildError, BundleError, HSNetError, InputError
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.builder_options import BuilderOptions
-from hsnet_trt.export.engine_builder import record_name
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.manifest import Growth, ProfileRange
 
@@ -74,7 +73,7 @@ def test_the_parsed_network_is_recorded(built: Bundle) -> None:
         graph = built.graph(engine.variant.graph, engine.variant.size)
         model = onnx.load_model_from_string(built.read(graph.file))
         expected = Counter(kinds[n.op_type] for n in model.graph.node if n.op_type in kinds)
-        record = json.loads(built.read(record_name(engine.file)))
+        record = json.loads(built.read(engine.record))
         found = {
             layer["type"]: layer["count"] for layer in record["layers"] if layer["type"] in expected
         }

@@ -13,7 +13,6 @@ from engine_bundles import KERNELS, SIZE, calls, write_small_bundle
 from hsnet_trt.errors import BuildError, BundleError, InputError
 from hsnet_trt.export import plugin_files
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.engine_builder import record_name
 from hsnet_trt.export.plugin_files import KERNELS_NAME, choose_plugin, library_name
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.engine_fit import Host, misfit
@@ -102,7 +101,7 @@ def library(tmp_path: Path) -> Path:
 
 def plugin_layers(built: Bundle) -> int:
     engine = built.manifest.engines[-1]
-    layers: list[dict[str, Any]] = json.loads(built.read(record_name(engine.file)))["layers"]
+    layers: list[dict[str, Any]] = json.loads(built.read(engine.record))["layers"]
     return sum(layer["count"] for layer in layers if layer["type"] == "PLUGIN_V3")
 
 

@@ -10,7 +10,7 @@ import pytest
 from tiny_bundle import SIZE, make_bundle, make_golden
 
 from hsnet_trt.errors import BundleError
-from hsnet_trt.runtime.manifest import GoldenFile
+from hsnet_trt.runtime.manifest import GoldenFile, Tolerance
 from hsnet_trt.runtime.verify import verify_bundle
 
 
@@ -21,7 +21,8 @@ def with_golden(path: Path, changes: dict[str, object], tolerance: dict[str, flo
         arrays[name] = change(arrays[name])  # type: ignore[operator]
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    golden = GoldenFile(SIZE, "golden/other.npz", tolerance)
+    bounds = {name: Tolerance(bound, bound, 1.0) for name, bound in tolerance.items()}
+    golden = GoldenFile(SIZE, "golden/other.npz", bounds)
     return make_bundle(path, replace={"golden": (golden,)}, extra={golden.file: buffer.getvalue()})
 
 
@@ -34,7 +35,7 @@ def test_every_size_passes(tmp_path: Path) -> None:
         assert result.culprit is None
         assert [f.tensor for f in result.figures] == ["f2", "f3", "f4", "s2", "s3", "s4", "logits"]
         assert all(f.relative < 1e-4 for f in result.figures)
-        assert result.agreeing_pixels == 1
+        assert result.flipped == 0
     assert [r.size for r in verify_bundle(path, size=64)] == [(64, 64)]
 
 

@@ -23,6 +23,7 @@ from hsnet_trt.runtime.manifest import (
     Model,
     Preprocessing,
     TensorSpec,
+    Tolerance,
     Variant,
 )
 
@@ -253,7 +254,7 @@ def make_bundle(
                 graphs.append(entry)
             file = f"golden/{size[0]}x{size[1]}.npz"
             writer.add(file, make_golden(size))
-            golden.append(GoldenFile(size, file, {"fp32": 1e-3}))
+            golden.append(GoldenFile(size, file, {"fp32": Tolerance(1e-3, 1e-3, 1e-3)}))
         for name, content in (extra or {}).items():
             writer.add(name, content)
         manifest = Manifest(
