@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt import __version__
+from hsnet_trt.cli.benchmark import benchmark
 from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
@@ -31,8 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, build_engine, segment, video, verify, train, evaluate, inspect, doctor, demo,
-    random_checkpoint,
+    export, build_engine, segment, video, verify, benchmark, train, evaluate, inspect, doctor,
+    demo, random_checkpoint,
 ):  # fmt: skip
     app.command()(verb)
 

@@ -44,7 +44,7 @@ class Probe:
             seed: of the random numbers.
         """
         rng = np.random.RandomState(seed)
-        images = [_smooth(rng, size) for _ in range(queries + supports)]
+        images = [smooth_picture(rng, size) for _ in range(queries + supports)]
         masks = np.stack([_stable_blob(rng, size, grids) for _ in range(supports)])
         return cls(np.stack(images[:queries]), np.stack(images[queries:]), masks)
 
@@ -58,7 +58,7 @@ def normalise(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32))
 
 
-def _smooth(rng: np.random.RandomState, size: Grid) -> np.ndarray:
+def smooth_picture(rng: np.random.RandomState, size: Grid) -> np.ndarray:
     """Noise at several scales, as a picture has it."""
     height, width = size
     total = np.zeros((height, width, 3), np.float32)
@@ -72,12 +72,12 @@ def _smooth(rng: np.random.RandomState, size: Grid) -> np.ndarray:
 def _stable_blob(rng: np.random.RandomState, size: Grid, grids: Sequence[Grid]) -> np.ndarray:
     for _ in range(_TRIES):
         mask = _blob(rng, size)
-        if all(_stable(mask, grid) for grid in grids):
+        if all(is_stable(mask, grid) for grid in grids):
             break
     return mask
 
 
-def _stable(mask: np.ndarray, grid: Grid) -> bool:
+def is_stable(mask: np.ndarray, grid: Grid) -> bool:
     """Does a tiny shift of the resized positions leave zero what is zero, and nothing nearly so?"""
     exact = resize_mask(mask, grid)
     for shift in (-1e-3, 1e-3):

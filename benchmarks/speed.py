@@ -1,0 +1,212 @@
+"""The benchmark: contenders beside each other, turn by turn, in rounds of shuffled order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.benchmarks.contenders import BASELINE, Spec
+from hsnet_trt.benchmarks.speed_case import Case, draw_inputs
+from hsnet_trt.benchmarks.speed_worker import RemoteWorker
+from hsnet_trt.benchmarks.timing_stats import Ratio, Summary, ratio, summarise
+from hsnet_trt.errors import HSNetError
+from hsnet_trt.export.lowering import Grid
+
+TOLERANCE = 1e-4  # of scores in [0,1], between contenders in FP32
+SLOW = 4.0  # a contender that takes so many times the baseline's time is not timed in rounds
+_SETTLE_S = 0.05  # thread pools of the last one go to sleep
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long is measured."""
+
+    rounds: int = 8
+    seconds: float = 0.7  # of a turn, at least
+    least: int = 1  # calls of a turn, at least
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one case, workload and mode."""
+
+    case: Case
+    contender: str
+    precision: str
+    workload: str  # stream | episode
+    mode: str  # latency | throughput
+    times: Summary  # of a call, or between two results; milliseconds
+    per_second: float  # queries
+    speedup: Ratio | None  # against the baseline in the same mode and rounds; None: no baseline
+    host_bytes: int | None
+    device_bytes: int | None
+    score_difference: float | None  # the largest, to the baseline's scores
+    mask_difference: float | None  # share of pixels
+
+
+@dataclass
+class Outcome:
+    """All that was measured, and who could not take part, and why."""
+
+    rows: list[Row] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)  # results that are not the baseline's
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def label(spec: Spec) -> str:
+    """A contender's name with its precision."""
+    return f"{spec.name} {spec.precision}"
+
+
+def run(
+    specs: Sequence[Spec],
+    cases: Sequence[Case],
+    grids: Sequence[Grid],
+    effort: Effort,
+    progress: Progress = lambda what, done, total: None,
+) -> Outcome:
+    """Measure every contender in every case.
+
+    Args:
+        specs: the contenders; the one named `BASELINE` is what others are compared with.
+        cases: all of one backbone and size.
+        grids: (h, w) of the feature levels at that size.
+        effort: how long.
+        progress: called before each step.
+    """
+    outcome = Outcome()
+    workers = {label(spec): RemoteWorker(spec, cases[0].size) for spec in specs}
+    try:
+        steps = effort.rounds + 1
+        for number, case in enumerate(cases):
+
+            def step(what: str, done: int, at: int = number, case: Case = case) -> None:
+                progress(f"{case}: {what}", at * steps + done, len(cases) * steps)
+
+            _Race(outcome, workers, case, grids, effort).run(step)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return outcome
+
+
+class _Race:
+    """One case."""
+
+    def __init__(
+        self, outcome: Outcome, workers: dict[str, RemoteWorker], case: Case,
+        grids: Sequence[Grid], effort: Effort,
+    ) -> None:  # fmt: skip
+        self.outcome, self.workers, self.case, self.effort = outcome, workers, case, effort
+        self.inputs = draw_inputs(case, grids)
+        self.times: dict[tuple[str, str, str], list[list[float]]] = {}
+        self.answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def run(self, progress: Callable[[str, int], None]) -> None:
+        progress("warming up", 0)
+        limit = float("inf")
+        for name, worker in list(self.workers.items()):
+            seconds = self._ask(name, "prepare", self.inputs)
+            if seconds is None:
+                continue
+            if worker.spec.name == BASELINE:
+                limit = SLOW * seconds
+            elif seconds > limit:
+                self._refuse(
+                    name, f"an episode takes {seconds:.2f} s, {SLOW * seconds / limit:.0f} times "
+                    f"what {BASELINE} takes"
+                )  # fmt: skip
+                continue
+            answer = self._ask(name, "answer")
+            if answer is not None:
+                self.answers[name] = answer
+                self.outcome.facts[name] = self._ask(name, "facts") or {}
+        shuffle = random.Random(0)
+        for number in range(self.effort.rounds):
+            progress(f"round {number + 1} of {self.effort.rounds}", number + 1)
+            turns = self._turns()
+            shuffle.shuffle(turns)
+            for name, workload, mode in turns:
+                time.sleep(_SETTLE_S)
+                found = self._turn(name, workload, mode)
+                if found:
+                    self.times.setdefault((name, workload, mode), []).append(found)
+        self._conclude()
+
+    def _turns(self) -> list[tuple[str, str, str]]:
+        """Without a cache a stream costs what episodes cost: then episodes alone are timed."""
+        turns = []
+        for name, worker in self.workers.items():
+            turns.append((name, "episode", "latency"))
+            if worker.spec.caches:
+                turns.append((name, "stream", "latency"))
+            turns.append((name, "stream", "throughput"))
+        return turns if self.case.batch == 1 else [t for t in turns if t[2] == "latency"]
+
+    def _turn(self, name: str, workload: str, mode: str) -> list[float] | None:
+        effort = self.effort
+        if mode == "throughput":
+            return self._ask(name, "throughput", effort.seconds, effort.least)
+        return self._ask(name, "latency", workload, effort.seconds, effort.least)
+
+    def _ask(self, name: str, method: str, *arguments: Any) -> Any:
+        """A worker's answer; None where it could not, and then it is out for good."""
+        if name not in self.workers:
+            return None
+        try:
+            return self.workers[name].call(method, *arguments)
+        except HSNetError as error:
+            self._refuse(name, error.found or str(error))
+            return None
+
+    def _refuse(self, name: str, why: str) -> None:
+        self.outcome.refused[name] = f"{self.case}: {why}"
+        self.workers.pop(name).close()
+        for key in [key for key in self.times if key[0] == name]:
+            del self.times[key]
+
+    def _conclude(self) -> None:
+        for name, worker in list(self.workers.items()):
+            if not worker.spec.caches and (name, "episode", "latency") in self.times:
+                self.times[name, "stream", "latency"] = self.times[name, "episode", "latency"]
+        reference = next((n for n, w in self.workers.items() if w.spec.name == BASELINE), None)
+        for name, worker in list(self.workers.items()):
+            memory = self._ask(name, "memory") or {}
+            scores, masks = self._differences(name, reference)
+            for workload, mode in (
+                ("stream", "latency"),
+                ("episode", "latency"),
+                ("stream", "throughput"),
+            ):
+                rounds = self.times.get((name, workload, mode))
+                if rounds is None:
+                    continue
+                base = self.times.get((reference or "", workload, mode))
+                times = summarise(rounds)
+                self.outcome.rows.append(
+                    Row(
+                        self.case, worker.spec.name, worker.spec.precision, workload, mode, times,
+                        1000 * self.case.batch / times.median,
+                        None if base is None else ratio(base, rounds),
+                        memory.get("host_bytes"), memory.get("device_bytes"), scores, masks,
+                    )
+                )  # fmt: skip
+            if worker.spec.precision == "fp32" and scores is not None and not scores <= TOLERANCE:
+                self.outcome.wrong.append(
+                    f"{name} in {self.case}: scores differ from {reference} by {scores:.2e}, "
+                    f"more than {TOLERANCE:.0e}"
+                )
+
+    def _differences(self, name: str, reference: str | None) -> tuple[float | None, float | None]:
+        if reference is None or name not in self.answers:
+            return None, None
+        (scores, masks), (right, right_masks) = self.answers[name], self.answers[reference]
+        return float(np.abs(scores - right).max()), float((masks != right_masks).mean())

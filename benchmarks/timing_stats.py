@@ -1,0 +1,72 @@
+"""From timings in rounds to figures that can be believed, or a word that they cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NOISY = 0.10  # a spread between rounds above this is called noisy
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Milliseconds of a call, over all rounds."""
+
+    calls: int
+    median: float
+    p90: float
+    p99: float
+    spread: float  # of the rounds' medians: interquartile range over median
+    noisy: bool  # the spread is above `NOISY`, or there was one round alone
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster, and between what it lies with `CONFIDENCE`."""
+
+    median: float
+    low: float
+    high: float
+
+    def verdict(self, wanted: float) -> str:
+        """Whether it is at least `wanted`: "reached", "missed", or "too noisy to say"."""
+        if self.low >= wanted:
+            return "reached"
+        return "missed" if self.high < wanted else "too noisy to say"
+
+
+def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
+    """The figures of one contender's rounds, each of some calls."""
+    calls = np.concatenate([np.asarray(times, float) for times in rounds])
+    medians = np.array([np.median(times) for times in rounds])
+    low, high = np.percentile(medians, (25, 75))
+    spread = float((high - low) / np.median(medians))
+    p50, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
+    return Summary(len(calls), p50, p90, p99, spread, spread > NOISY or len(rounds) < 2)
+
+
+def ratio(slower: Sequence[Sequence[float]], faster: Sequence[Sequence[float]]) -> Ratio:
+    """Compare two contenders round by round, as they ran beside each other.
+
+    What slows the machine for a while slows both in the same round. The interval is that of the
+    median of the rounds' ratios, from order statistics: no shape of the noise is assumed.
+    """
+    ratios = np.sort([np.median(a) / np.median(b) for a, b in zip(slower, faster, strict=True)])
+    skip = _outside(len(ratios))
+    return Ratio(float(np.median(ratios)), float(ratios[skip]), float(ratios[-1 - skip]))
+
+
+def _outside(count: int) -> int:
+    """How many of the smallest and largest of `count` values may be left off, so that the rest
+    spans the median with `CONFIDENCE`; none if even all of them do not."""  # fmt: skip
+    tail, skip = 0.0, -1
+    for k in range((count + 1) // 2):
+        tail += math.comb(count, k) / 2**count
+        if 2 * tail > 1 - CONFIDENCE:
+            break
+        skip = k
+    return max(skip, 0)
