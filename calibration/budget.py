@@ -1,0 +1,99 @@
+"""INT8 inside an accuracy budget: the most sensitive layers stay float until the loss fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from hsnet_trt.calibration.judge import Cost, Judge
+from hsnet_trt.calibration.placement import Layer
+from hsnet_trt.calibration.sensitivity import all_layers
+from hsnet_trt.errors import InputError
+
+_MOST_FLOAT = 0.5  # of the layers; with more of them float, FP16 is the better engine
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One evaluation on the way: how many layers stayed float, the dearest first, at what cost."""
+
+    kept: int
+    cost: Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What the search came to.
+
+    Attributes:
+        layers: those that are INT8.
+        kept: names of those that are not, the dearest first.
+        cost: of that choice; None where nothing was judged.
+        path: every evaluation, in order.
+    """
+
+    layers: tuple[Layer, ...]
+    kept: tuple[str, ...]
+    cost: Cost | None
+    path: tuple[Attempt, ...]
+
+
+def fit_budget(
+    judge: Judge,
+    budget: float | None,
+    ranking: Callable[[], Sequence[str]],
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+) -> Chosen:
+    """Find how few of the most sensitive layers must stay float.
+
+    Doubles the number until the budget holds, then halves the gap: about 2 log2(n) evaluations.
+
+    Args:
+        judge: the episodes that decide.
+        budget: points of mIoU that may be lost; None takes everything as INT8, whatever it costs.
+        ranking: gives names of layers, the most sensitive first; it is called where needed only.
+        on_attempt: called with each evaluation.
+
+    Raises:
+        InputError: with half of the layers float the budget still does not hold; the best that was
+            reached is named.
+    """
+    layers = all_layers(judge)
+    path: list[Attempt] = []
+    names: list[str] = []
+
+    def attempt(kept: int) -> bool:
+        out = set(names[:kept])
+        path.append(Attempt(kept, judge.cost([x for x in layers if x.name not in out])))
+        on_attempt(path[-1])
+        return budget is None or path[-1].cost.points <= budget
+
+    if not attempt(0):
+        known = {layer.name for layer in layers}
+        names = [name for name in ranking() if name in known]
+        most = min(int(len(layers) * _MOST_FLOAT), len(names))
+        low, high = 0, 1
+        while high <= most and not attempt(high):
+            low, high = high, (min(2 * high, most) if high < most else most + 1)
+        if high > most:
+            _refuse(path, budget, names)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if attempt(middle) else (middle, high)
+    best = min((a for a in path if budget is None or a.cost.points <= budget), key=lambda a: a.kept)
+    kept = tuple(names[: best.kept])
+    chosen = tuple(layer for layer in layers if layer.name not in kept)
+    return Chosen(chosen, kept, best.cost, tuple(path))
+
+
+def _refuse(path: Sequence[Attempt], budget: float | None, names: Sequence[str]) -> None:
+    best = min(path, key=lambda a: a.cost.points)
+    raise InputError(
+        f"INT8 does not stay within {budget:g} points of mIoU",
+        expected=f"at most {budget:g} points below {best.cost.miou_fp32:.2f}, "
+        f"on {best.cost.episodes} episodes",
+        found=f"at best {best.cost.points:.2f} points, with {best.kept} layers float "
+        f"({', '.join(names[: min(best.kept, 4)])}{', ...' if best.kept > 4 else ''}); "
+        + ", ".join(f"{a.kept} float: {a.cost.points:.2f}" for a in path),
+        fix="allow more, calibrate on more episodes or by another --method, or use FP16",
+    )

@@ -1,0 +1,189 @@
+"""Episodes through the graphs, as they are used, and the ranges of the tensors that need one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from hsnet_trt.calibration.histogram import Histogram
+from hsnet_trt.calibration.network import MemoryRunner, encode, logits_of
+from hsnet_trt.calibration.placement import Placement, place
+from hsnet_trt.calibration.table import CalibrationTable, TensorRange
+from hsnet_trt.data.episode import Episode, Episodes
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.manifest import GraphFile
+from hsnet_trt.runtime.network import GRAPHS, INPUTS
+
+LEAST = 8  # episodes; with fewer, a range says more of the pictures than of the network
+QUANTIZED = ("features", "match")  # support has neither weights nor products
+
+Grid = tuple[int, int]
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+class Subject:
+    """The FP32 graphs of one size of a bundle, with the layers that can be INT8."""
+
+    def __init__(self, bundle: Bundle, size: Grid, lowering: str | None = None) -> None:
+        """Read them.
+
+        Raises:
+            BundleError: the bundle has no FP32 graphs of native ops at that size and lowering.
+        """
+        self.bundle, self.size = bundle, size
+        self.files: dict[str, GraphFile] = {}
+        self.graphs: dict[str, onnx.ModelProto] = {}
+        self.hashes: dict[str, str] = {}
+        for name in GRAPHS:
+            self.files[name] = _graph(bundle, name, size, lowering)
+            content = bundle.read(self.files[name].file)
+            self.graphs[name] = onnx.load_model_from_string(content)
+            self.hashes[name] = hashlib.sha256(content).hexdigest()
+        self.placements: dict[str, Placement] = {
+            name: place(name, self.graphs[name]) for name in QUANTIZED
+        }
+
+
+def _graph(bundle: Bundle, name: str, size: Grid, lowering: str | None) -> GraphFile:
+    """The FP32 graph of that name; of `match`, the first of native ops on supports as encoded."""
+    if name == "match" and lowering is None:
+        for entry in bundle.manifest.graphs:
+            v = entry.variant
+            plain = {tensor.name for tensor in entry.inputs} == set(INPUTS["match"])
+            if (v.graph, v.size, v.precision, v.correlation) == (name, size, "fp32", "native"):
+                lowering = v.lowering if plain and lowering is None else lowering
+    correlation = "native" if name == "match" else None
+    return bundle.graph(name, size, "fp32", lowering=lowering, correlation=correlation)
+
+
+def some_object(
+    episodes: Episodes, count: int, *, start: int = 0, progress: Progress = lambda *_: None
+) -> Iterator[Episode]:
+    """Yield the first `count` episodes from `start` on whose masks all show something.
+
+    Raises:
+        InputError: there are too few; none at all where every mask is empty.
+    """
+    yielded = empty = 0
+    index = start
+    while yielded < count and (episodes.count is None or index < episodes.count):
+        progress(episodes.name, yielded, count)
+        episode = episodes[index]
+        index += 1
+        if all(mask.any() for mask in episode.support_masks):
+            yielded += 1
+            yield episode
+        else:
+            empty += 1
+        if not yielded and empty >= max(4 * count, 100):
+            break
+    progress(episodes.name, yielded, count)
+    if not yielded and empty:
+        raise InputError(
+            f"the support masks of {episodes.name} are all empty",
+            expected="masks that mark an object: matching nothing gives ranges of nothing",
+            found=f"{empty} episodes without a pixel of foreground",
+            fix="check the masks: white, or anything but 0, is the object",
+        )
+    if yielded < count:
+        raise InputError(
+            f"{episodes.name} has too few episodes",
+            expected=f"{count} with an object in every support",
+            found=yielded,
+            fix="give more pictures, or ask for fewer with --episodes",
+        )
+
+
+def collect(
+    subject: Subject,
+    episodes: Episodes,
+    count: int,
+    *,
+    method: str = "entropy",
+    made_by: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> CalibrationTable:
+    """Run episodes through `features`, `support` and `match`, and note the range of each tensor.
+
+    Memory does not grow with `count`: of each tensor a histogram is kept.
+
+    Args:
+        subject: the graphs.
+        episodes: of the subject's size.
+        count: how many, at least `LEAST`.
+        method: the one that the table is to be used with; it holds the thresholds of all.
+        made_by: kept in the table.
+        progress: called before each episode.
+
+    Raises:
+        InputError: too few episodes, masks that are all empty, a tensor that is not finite in some
+            episode or the same in all.
+        BackendError: ONNX Runtime failed.
+    """
+    if count < LEAST:
+        raise InputError(
+            "INT8 cannot be calibrated with so few episodes",
+            expected=f"at least {LEAST}",
+            found=count,
+            fix="64 are a good number",
+        )
+    histograms: dict[tuple[str, str], Histogram] = {}
+    shown = ""
+
+    def seen(graph: str, tensor: str, value: npt.NDArray[Any]) -> None:
+        if not np.isfinite(value).all():
+            raise InputError(
+                f"{tensor} of {graph} is not finite",
+                expected="finite numbers",
+                found=f"{int((~np.isfinite(value)).sum())} of {value.size} values, in {shown}",
+                fix="leave that picture out if it alone does this; else check the checkpoint",
+            )
+        histograms.setdefault((graph, tensor), Histogram()).add(value)
+
+    taps = {name: p.sources for name, p in subject.placements.items()}
+    runner = MemoryRunner(subject.graphs, taps, seen)
+    policy = subject.bundle.manifest.preprocessing
+    for episode in some_object(episodes, count, progress=progress):
+        shown = f"the episode of query {episode.query_name}"
+        logits_of(runner, encode(runner, episode, subject.size, policy))
+    runner.close()
+    return CalibrationTable(
+        weights_sha256=subject.bundle.manifest.model.weights_sha256,
+        backbone=subject.bundle.manifest.model.backbone,
+        size=subject.size,
+        lowering=subject.files["match"].variant.lowering,
+        graphs={name: subject.hashes[name] for name in QUANTIZED},
+        method=method,
+        data=episodes.name,
+        episodes=count,
+        made_by=made_by,
+        ranges={
+            name: {
+                tensor: _range(name, tensor, histograms[name, tensor])
+                for tensor in subject.placements[name].sources
+            }
+            for name in QUANTIZED
+        },
+    )
+
+
+def _range(graph: str, tensor: str, histogram: Histogram) -> TensorRange:
+    if histogram.low == histogram.high:
+        raise InputError(
+            f"{tensor} of {graph} is the same number in every episode",
+            expected="activations that vary: a constant has no range to divide by 127",
+            found=f"{histogram.low:g}, {histogram.values} times",
+            fix="check the pictures (all of one colour?) and the checkpoint (a dead layer?)",
+        )
+    return TensorRange(
+        low=histogram.low,
+        high=histogram.high,
+        values=histogram.values,
+        thresholds=histogram.thresholds(),
+    )

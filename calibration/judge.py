@@ -1,0 +1,138 @@
+"""What a quantised form costs on episodes: mIoU, changed pixels, the logits' signal to noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.calibration.collect import Subject
+from hsnet_trt.calibration.network import Encoded, MemoryRunner, encode, logits_of, voted
+from hsnet_trt.calibration.placement import Layer
+from hsnet_trt.calibration.quantize import quantize
+from hsnet_trt.calibration.table import CalibrationTable
+from hsnet_trt.data.episode import Episode, Mask
+from hsnet_trt.data.metrics import Score
+
+_CACHE = 1 << 30  # bytes of encoded episodes that are kept
+
+Step = Callable[[int], None]  # called before each episode with its number
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one form, against FP32 on the same episodes.
+
+    Attributes:
+        miou, miou_fp32: percent.
+        changed: share of the judged pixels that are answered otherwise, in [0,1].
+        sqnr: of the logits' difference (foreground minus background, which alone decides): its
+            variance over the mean square of the error, in decibels; inf where nothing changed.
+        episodes: how many.
+    """
+
+    miou: float
+    miou_fp32: float
+    changed: float
+    sqnr: float
+    episodes: int
+
+    @property
+    def points(self) -> float:
+        """Points of mIoU that it costs; negative where it gained."""
+        return self.miou_fp32 - self.miou
+
+
+class Judge:
+    """A fixed set of episodes, answered once in FP32, on which forms are compared."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        table: CalibrationTable,
+        episodes: Iterable[Episode],
+        classes: dict[int, str],
+        step: Step = lambda number: None,
+    ) -> None:
+        """Answer all episodes in FP32.
+
+        Args:
+            subject: the graphs.
+            table: their ranges; it has been checked to be of them.
+            episodes: of the subject's size, each with an object in every support.
+            classes: class id -> name.
+            step: called before each episode.
+        """
+        self.subject, self.table = subject, table
+        self._policy = subject.bundle.manifest.preprocessing
+        self._classes = classes
+        self._fp32 = MemoryRunner(subject.graphs)
+        self._episodes: list[Episode] = []
+        self._cache: dict[int, Encoded] = {}
+        self._cached = 0
+        self._logits: list[npt.NDArray[np.float32]] = []
+        self._answers: list[Mask] = []
+        score = Score(classes)
+        for number, episode in enumerate(episodes):
+            step(number)
+            self._episodes.append(episode)
+            self._logits.append(logits_of(self._fp32, self._encoded(number)))
+            self._answers.append(voted(self._logits[-1], episode, subject.size))
+            score.add(episode, self._answers[-1])
+        self.miou_fp32 = score.miou()
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def cost(self, layers: Sequence[Layer], step: Step = lambda number: None) -> Cost:
+        """What it costs that `layers` are INT8 and the rest is FP32."""
+        graphs = {
+            name: quantize(
+                self.subject.graphs[name],
+                [layer for layer in layers if layer.graph == name],
+                self.table.thresholds(name),
+            )
+            for name in {layer.graph for layer in layers}
+        }
+        runner = self._fp32.having(graphs)
+        score, signal, noise, changed, judged = Score(self._classes), 0.0, 0.0, 0, 0
+        for number, episode in enumerate(self._episodes):
+            step(number)
+            if "features" in graphs:
+                encoded = encode(runner, episode, self.subject.size, self._policy)
+            else:
+                encoded = self._encoded(number)
+            logits = logits_of(runner, encoded)
+            answer = voted(logits, episode, self.subject.size)
+            score.add(episode, answer)
+            right, found = (_decisive(x) for x in (self._logits[number], logits))
+            signal += float(right.var())
+            noise += float(np.mean((found - right) ** 2))
+            counts = np.ones_like(answer) if episode.ignore is None else ~episode.ignore
+            changed += int(((answer != self._answers[number]) & counts).sum())
+            judged += int(counts.sum())
+        runner.close()
+        return Cost(
+            miou=score.miou(),
+            miou_fp32=self.miou_fp32,
+            changed=changed / max(judged, 1),
+            sqnr=10 * math.log10(signal / noise) if noise > 0 else math.inf,
+            episodes=len(self._episodes),
+        )
+
+    def _encoded(self, number: int) -> Encoded:
+        if number in self._cache:
+            return self._cache[number]
+        encoded = encode(self._fp32, self._episodes[number], self.subject.size, self._policy)
+        size = sum(a.nbytes for part in (encoded.query, encoded.supports) for a in part.values())
+        if self._cached + size <= _CACHE:
+            self._cache[number] = encoded
+            self._cached += size
+        return encoded
+
+
+def _decisive(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return logits[:, 1].astype(np.float64) - logits[:, 0]

@@ -1,0 +1,218 @@
+"""Which layers of a graph can be INT8, and which of their inputs carry a Q/DQ pair.
+
+Found by structure, not by name, so that it holds for every backbone and lowering:
+
+- every convolution with constant weights, but not the decoder's last, whose result is the logits;
+- every product of two activations (the correlation);
+- the skip input of a residual Add, so that TensorRT fuses convolution, Add and ReLU ("Working with
+  Quantized Types" of NVIDIA's TensorRT documentation, "Q/DQ placement recommendations").
+
+Nothing else is quantised: not the norms, not the resizing of masks, not the sums of the two halves
+of a center-pivot convolution, which a group norm follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import onnx
+
+# They move values or pass them on; the range of what goes in is the range of what comes out.
+_MOVING = {"Reshape", "Transpose", "Slice", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand"}
+_LAST = _MOVING | {"Cast"}
+_BACKBONE = {"Conv", "Add", "MaxPool", "Relu", "Clip"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What becomes INT8 together.
+
+    Attributes:
+        name: of its weights, as the checkpoint names them, or "correlation2".
+        block: the part of the network that it belongs to: "layer3.1", "squeeze2", "decoder".
+        graph: features or match.
+        op: Conv or MatMul.
+        nodes: names of the ONNX nodes.
+        pairs: (tensor to put a Q/DQ pair on, tensor whose range it has).
+        weights: elements of its weights.
+    """
+
+    name: str
+    block: str
+    graph: str
+    op: str
+    nodes: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    weights: int = 0
+
+
+@dataclass
+class Placement:
+    """The layers of one graph that can be INT8, and what stays float of the same types."""
+
+    graph: str
+    layers: list[Layer] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # convolutions and products that stay
+
+    @property
+    def sources(self) -> list[str]:
+        """The tensors whose ranges are needed, each once."""
+        pairs = (pair for layer in self.layers for pair in layer.pairs)
+        return list(dict.fromkeys(source for _, source in pairs))
+
+
+def place(graph: str, model: onnx.ModelProto) -> Placement:
+    """Find the layers of `graph` (features or match); `model` is its FP32 form."""
+    return _Finder(graph, model).found()
+
+
+class _Finder:
+    def __init__(self, name: str, model: onnx.ModelProto) -> None:
+        self.name, self.graph = name, model.graph
+        self.sizes = {i.name: _elements(i) for i in model.graph.initializer}
+        self.makers = {output: node for node in model.graph.node for output in node.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for tensor in node.input:
+                self.readers.setdefault(tensor, []).append(node)
+        self.outputs = {value.name for value in model.graph.output}
+        self.products = self._products()
+        self.same = dict(self._same())
+
+    def found(self) -> Placement:
+        placement = Placement(self.name)
+        skips = dict(self._skips())
+        for node in self.graph.node:
+            if node.op_type == "Conv" and node.input[1] in self.sizes:
+                if self._is_last(node):
+                    placement.left.append(_title(node.input[1]))
+                    continue
+                placement.layers.append(self._convolution(node, skips))
+            elif node.op_type == "MatMul" and self._has_weights(node):
+                placement.left.append(node.name)  # a resizing, written as a product
+        for level, nodes in self.products.items():
+            pairs = [self._pair(tensor) for node in nodes for tensor in node.input]
+            names = tuple(node.name for node in nodes)
+            placement.layers.append(
+                Layer(
+                    f"correlation{level}", "correlation", self.name, "MatMul", names, _once(pairs)
+                )
+            )
+        return placement
+
+    def _convolution(self, node: onnx.NodeProto, skips: dict[str, str]) -> Layer:
+        name = _title(node.input[1])
+        pairs = [self._pair(node.input[0])]
+        if node.name in skips:
+            pairs.append(self._pair(skips[node.name]))
+        return Layer(
+            name, _block(name), self.name, "Conv", (node.name,), _once(pairs),
+            self.sizes[node.input[1]],
+        )  # fmt: skip
+
+    def _skips(self) -> Iterator[tuple[str, str]]:
+        """For each residual Add: the convolution to fuse it with, and its skip input."""
+        depths = self._depths()
+        for node in self.graph.node:
+            if node.op_type != "Add" or not all(tensor in depths for tensor in node.input):
+                continue
+            # The longer way from where the two part is the main branch; its last node is fused.
+            first, second = node.input
+            main, skip = (first, second) if depths[first] >= depths[second] else (second, first)
+            if main in self.makers and self.makers[main].op_type == "Conv":
+                yield self.makers[main].name, skip
+
+    def _depths(self) -> dict[str, int]:
+        """Nodes on the longest way from the input to each tensor that a backbone's ops lead to."""
+        known = {value.name: 0 for value in self.graph.input}
+        for node in self.graph.node:
+            inputs = [tensor for tensor in node.input if tensor and tensor not in self.sizes]
+            if node.op_type in _BACKBONE and inputs and all(tensor in known for tensor in inputs):
+                known[node.output[0]] = 1 + max(known[tensor] for tensor in inputs)
+        return known
+
+    def _pair(self, tensor: str) -> tuple[str, str]:
+        source = self._way(tensor)[-1]
+        return tensor, self.same.get(source, source)
+
+    def _way(self, tensor: str) -> list[str]:
+        """A tensor and those that it was moved out of, back to what was computed."""
+        way = [tensor]
+        while way[-1] in self.makers and self.makers[way[-1]].op_type in _MOVING:
+            way.append(self.makers[way[-1]].input[0])
+        return way
+
+    def _products(self) -> dict[str, list[onnx.NodeProto]]:
+        """The products of two activations, by the pyramid level that they correlate."""
+        found: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            if node.op_type == "MatMul" and not self._has_weights(node):
+                found.setdefault(self._level(node), []).append(node)
+        return found
+
+    def _same(self) -> Iterator[tuple[str, str]]:
+        """Correlations of one level have one range, that of the product which is not pruned.
+
+        What is pruned is a part of it, and at small sizes a single position, often zero throughout.
+        """
+        for nodes in self.products.values():
+            results = [self._rectified(node.output[0]) for node in nodes]
+            whole = min(range(len(nodes)), key=lambda i: self._is_pruned(nodes[i]))
+            yield from ((result, results[whole]) for result in results)
+
+    def _rectified(self, tensor: str) -> str:
+        readers = self.readers.get(tensor, [])
+        return readers[0].output[0] if [r.op_type for r in readers] == ["Relu"] else tensor
+
+    def _is_pruned(self, node: onnx.NodeProto) -> bool:
+        ways = (self._way(tensor) for tensor in node.input)
+        makers = (self.makers[tensor] for way in ways for tensor in way if tensor in self.makers)
+        return any(maker.op_type == "Slice" for maker in makers)
+
+    def _has_weights(self, node: onnx.NodeProto) -> bool:
+        return any(tensor in self.sizes for tensor in node.input)
+
+    def _is_last(self, node: onnx.NodeProto) -> bool:
+        """Does nothing but movement lie between the node and the logits?"""
+        if self.name != "match":
+            return False
+        tensor = node.output[0]
+        while tensor not in self.outputs:
+            readers = self.readers.get(tensor, [])
+            if len(readers) != 1 or readers[0].op_type not in _LAST:
+                return False
+            tensor = readers[0].output[0]
+        return True
+
+    def _level(self, node: onnx.NodeProto) -> str:
+        """The pyramid level of a correlation, by the support input that it reads."""
+        for tensor in node.input:
+            source = self._way(tensor)[-1]
+            if source in {"s2", "s3", "s4"}:
+                return source[1]
+        return f" {node.name}"
+
+
+def _once(pairs: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(dict.fromkeys(pairs))
+
+
+def _title(weight: str) -> str:
+    return weight.removesuffix(".weight").removeprefix("backbone.")
+
+
+def _block(layer: str) -> str:
+    """The stage of a backbone, the block of the squeeze network: the name down to its number."""
+    parts = layer.split(".")
+    kept = [parts[0]]
+    if len(parts) > 2 and parts[1].isdigit():
+        kept.append(parts[1])
+    return ".".join(kept)
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    count = 1
+    for extent in tensor.dims:
+        count *= extent
+    return count

@@ -1,0 +1,96 @@
+"""An FP32 graph with explicit Q/DQ pairs, in the form that all of NVIDIA's parsers take.
+
+ONNX Runtime's quantiser does it, with our ranges and our placement: INT8 weights per output channel
+and activations per tensor, both symmetric with zero point 0, FP32 scales, biases left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import TensorData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from hsnet_trt.calibration.placement import Layer
+
+_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,  # INT32 biases are refused by TensorRT's parsers
+    "AddQDQPairToWeight": False,  # weights are stored as INT8, with their DequantizeLinear alone
+    "OpTypesToExcludeOutputQuantization": ["Conv", "MatMul"],
+    "ForceQuantizeNoInputCheck": False,
+}
+
+
+def quantize(
+    model: onnx.ModelProto, layers: Iterable[Layer], thresholds: Mapping[str, float]
+) -> onnx.ModelProto:
+    """Return a copy of `model` in which `layers` are INT8.
+
+    Args:
+        model: the FP32 graph.
+        layers: of `placement.place`, all of them or some.
+        thresholds: for each source tensor, the |x| that 127 stands for.
+
+    Returns:
+        The same inputs and outputs; the same bytes for the same arguments.
+    """
+    layers = list(layers)
+    if not layers:
+        return _copy(model)
+    ranges = {
+        tensor: _symmetric(thresholds[source]) for layer in layers for tensor, source in layer.pairs
+    }
+    # It warns of operators whose types it cannot infer and of steps meant for other uses.
+    logging.getLogger().addFilter(_no_warnings)
+    try:
+        quantizer = QDQQuantizer(
+            _copy(model),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8,
+            tensors_range=ranges,
+            nodes_to_quantize=[node for layer in layers for node in layer.nodes],
+            nodes_to_exclude=[],
+            op_types_to_quantize=["Conv", "MatMul"],
+            extra_options=dict(_OPTIONS),
+        )
+        for tensor in ranges:  # skip inputs among them, which no quantised node reads
+            quantizer.quantize_activation_tensor(tensor)
+        result: onnx.ModelProto = quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    finally:
+        logging.getLogger().removeFilter(_no_warnings)
+    _restore(result, model)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _symmetric(threshold: float) -> TensorData:
+    bound = np.float32(threshold)
+    return TensorData(lowest=-bound, highest=bound)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    return twin
+
+
+def _restore(result: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Take back what the quantiser changes beside the nodes."""
+    result.ir_version = model.ir_version
+    result.producer_name, result.producer_version = model.producer_name, model.producer_version
+    del result.metadata_props[:]
+    result.metadata_props.extend(model.metadata_props)
+    del result.graph.value_info[:]
+
+
+def _no_warnings(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING

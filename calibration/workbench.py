@@ -1,0 +1,94 @@
+"""One size of a bundle, its ranges and its episodes: what calibrating and ranking share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hsnet_trt.calibration.collect import Subject, collect, some_object
+from hsnet_trt.calibration.judge import Judge
+from hsnet_trt.calibration.table import CalibrationTable, check_method
+from hsnet_trt.data.sources import Source
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.segmenter import choose_size
+
+METHOD = "percentile"
+EPISODES = 64  # to take ranges from
+
+Grid = tuple[int, int]
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+class Workbench:
+    """A bundle at one size, and where its episodes come from."""
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        source: Source | None,
+        *,
+        size: Grid | None = None,
+        lowering: str | None = None,
+        progress: Progress = lambda what, done, total: None,
+    ) -> None:
+        """Open it.
+
+        Args:
+            bundle: its folder.
+            source: of episodes; its size is replaced by the network's. None where no episode is
+                needed: ranges are given and nothing is judged.
+            size: one of the bundle's; None for its first.
+            lowering: of `match`; None for the first that was exported.
+            progress: called before each step.
+
+        Raises:
+            BundleError: no bundle, or not at that size and lowering.
+        """
+        opened = Bundle.open(bundle)
+        self.subject = Subject(opened, choose_size(opened, size), lowering)
+        self.progress = progress
+        self._source = source and dataclasses.replace(source, size=self.subject.size)
+        self.table: CalibrationTable | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where episodes come from. Raises InputError where nobody said."""
+        if self._source is None:
+            raise InputError(
+                "no source of episodes is named",
+                expected="--data procedural, photo-cut, pascal, coco, fss or folder",
+                fix="name one; only given ranges (--ranges) that nothing judges need none",
+            )
+        return self._source
+
+    def calibrate(
+        self, ranges: Path | None, method: str | None, count: int, made_by: str
+    ) -> CalibrationTable:
+        """Read the ranges, or the bundle's own, or take new ones from `count` training episodes."""
+        check_method(method or METHOD)
+        if ranges is None:
+            episodes = self.source.open("train")
+            self.table = collect(
+                self.subject, episodes, count,
+                method=method or METHOD, made_by=made_by, progress=self.progress,
+            )  # fmt: skip
+            return self.table
+        table = CalibrationTable.read(ranges)
+        table.check(self.subject)
+        self.table = table.with_method(method or table.method)
+        return self.table
+
+    def judge(self, count: int) -> tuple[Judge, str]:
+        """`count` validation episodes answered in FP32, and what they are of."""
+        assert self.table is not None
+        episodes = self.source.open("val")
+        count = count if episodes.count is None else min(count, episodes.count)
+        taken = some_object(episodes, count)
+        judge = Judge(
+            self.subject, self.table, taken, dict(episodes.classes),
+            lambda number: self.progress(f"FP32 on {episodes.name}", number, count),
+        )  # fmt: skip
+        return judge, episodes.name
