@@ -12,6 +12,7 @@ import typer
 from hsnet_trt import __version__
 from hsnet_trt.cli.benchmark import benchmark
 from hsnet_trt.cli.build_engine import build_engine
+from hsnet_trt.cli.calibrate import calibrate
 from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
 from hsnet_trt.cli.evaluate import evaluate
@@ -19,6 +20,7 @@ from hsnet_trt.cli.export import export
 from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
+from hsnet_trt.cli.sensitivity import sensitivity
 from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
 from hsnet_trt.cli.video import video
@@ -32,8 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, build_engine, segment, video, verify, benchmark, train, evaluate, inspect, doctor,
-    demo, random_checkpoint,
+    export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, train,
+    evaluate, inspect, doctor, demo, random_checkpoint,
 ):  # fmt: skip
     app.command()(verb)
 

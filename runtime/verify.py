@@ -119,17 +119,27 @@ def verify_bundle(
     wanted = list(bundle.manifest.sizes) if size is None else [choose_size(bundle, size)]
     results = []
     for each in wanted:
-        golden = next((g for g in bundle.manifest.golden if g.size == each), None)
-        if golden is None:
-            raise BundleError(
-                f"the bundle holds no golden outputs at {each[0]}x{each[1]}", fix="export it again"
-            )
+        golden = golden_of(bundle, each)
         runner, _ = open_runner(bundle, each, backend, precision)
         try:
             results.append(_verify_size(bundle, golden, runner))
         finally:
             runner.close()
     return results
+
+
+def golden_of(bundle: Bundle, size: tuple[int, int]) -> GoldenFile:
+    """The golden outputs of one size.
+
+    Raises:
+        BundleError: the bundle holds none at that size.
+    """
+    for golden in bundle.manifest.golden:
+        if golden.size == size:
+            return golden
+    raise BundleError(
+        f"the bundle holds no golden outputs at {size[0]}x{size[1]}", fix="export it again"
+    )
 
 
 def _verify_size(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verification:
@@ -140,6 +150,24 @@ def _verify_size(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verifica
             expected=f"one of {sorted(golden.tolerance)}",
             fix="export that precision again, or verify another one",
         )
+    figures, changed = golden_figures(bundle, golden, runner)
+    return Verification(
+        golden.size, runner.backend, runner.precision, runner.device, figures, tolerance, changed
+    )
+
+
+def golden_figures(
+    bundle: Bundle, golden: GoldenFile, runner: Runner
+) -> tuple[tuple[Figure, ...], float]:
+    """Run the golden inputs: how far each tensor lies from PyTorch's, the logits last.
+
+    Returns:
+        The figures, and the share of decoder positions with another argmax, in [0,1].
+
+    Raises:
+        BundleError: the golden outputs are not of this bundle's graphs.
+        BackendError: the runner failed.
+    """
     data = _read_golden(bundle, golden)
     found: Tensors = run_features(runner, _normalised(bundle, data["queries"]))
     figures = [_sampled("features", name, found[name], data) for name in FEATURES]
@@ -158,10 +186,7 @@ def _verify_size(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verifica
             "the golden logits are of another shape", expected=expected.shape, found=logits.shape
         )
     figures.append(_compare("match", "logits", logits, expected))
-    return Verification(
-        golden.size, runner.backend, runner.precision, runner.device,
-        tuple(figures), tolerance, flipped(logits, expected),
-    )  # fmt: skip
+    return tuple(figures), flipped(logits, expected)
 
 
 def _read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:

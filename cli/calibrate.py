@@ -1,0 +1,106 @@
+"""`hsnet-trt calibrate`: INT8 graphs for a bundle, inside an accuracy budget."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hsnet_trt.export.int8 import Calibration
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle with the FP32 graphs.")],
+    *,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="procedural, photo-cut, pascal, coco, fss or folder (folder:PATH names its "
+            "place); repeat to mix."
+        ),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
+    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
+    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
+    shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0,
+    episodes: Annotated[int, typer.Option(help="Training episodes to take the ranges from.")] = 64,
+    method: Annotated[
+        str | None,
+        typer.Option(help="percentile (default), minmax or entropy: what 127 stands for."),
+    ] = None,
+    ranges: Annotated[
+        Path | None, typer.Option(help="A calibration file to use instead of new episodes.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the calibration file here too.")] = None,
+    judged: Annotated[
+        int, typer.Option(help="Validation episodes to judge the result by; 0 for none.")
+    ] = 100,
+    accuracy_budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of mIoU that may be lost: the most sensitive layers then stay float."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="400 or 480x640 (height x width); by default the first.")
+    ] = None,
+    lowering: Annotated[
+        str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle to write; by default BUNDLE gains the graphs.")
+    ] = None,
+) -> None:
+    """Add INT8 graphs to BUNDLE, with ranges taken from episodes.
+
+    The ranges join the bundle as calibration/SIZE_LOWERING.json; with --ranges they are used again
+    and give the same graphs, byte for byte.
+    """
+    from rich.console import Console
+
+    from hsnet_trt.calibration.budget import Attempt
+    from hsnet_trt.calibration.workbench import Workbench
+    from hsnet_trt.cli.episodes import source_of
+    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.export.int8 import calibrate as run
+    from hsnet_trt.export.profiles import parse_size
+
+    console = Console(stderr=True)
+    source = source_of(data, root, fold, splits, shots, seed)
+
+    def tell(attempt: Attempt) -> None:
+        cost = attempt.cost
+        console.print(
+            f"{attempt.kept} layers float: mIoU {cost.miou:.2f}, FP32 {cost.miou_fp32:.2f} "
+            f"({-cost.points:+.2f}); {100 * cost.changed:.2f} % of the pixels changed",
+            highlight=False,
+        )
+
+    with StepBar(console) as bar:
+        bench = Workbench(
+            bundle, source, size=parse_size(size) if size else None, lowering=lowering,
+            progress=bar,
+        )  # fmt: skip
+        result = run(
+            bench, bundle if out is None else out, ranges=ranges, method=method,
+            episodes=episodes, judged=judged, budget=accuracy_budget,
+            command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_attempt=tell,
+        )  # fmt: skip
+    if save is not None:
+        save.write_text(result.table.to_json(), encoding="utf-8")
+    console.print(_summary(result), highlight=False)
+
+
+def _summary(result: Calibration) -> str:
+    chosen = result.chosen
+    kinds = {"Conv": "convolutions", "MatMul": "correlations"}
+    counts = ", ".join(
+        f"{sum(layer.op == op for layer in chosen.layers)} {name}" for op, name in kinds.items()
+    )
+    kept = f"; float for the budget: {', '.join(chosen.kept)}" if chosen.kept else ""
+    return f"{result.bundle.path}: INT8 {counts} ({result.table.method} ranges){kept}"

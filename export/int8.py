@@ -1,0 +1,199 @@
+"""INT8 graphs for a bundle that is there: chosen inside a budget, judged, and written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from hsnet_trt.calibration.budget import Attempt, Chosen, fit_budget
+from hsnet_trt.calibration.collect import Subject
+from hsnet_trt.calibration.judge import Cost
+from hsnet_trt.calibration.network import MemoryRunner
+from hsnet_trt.calibration.placement import Layer
+from hsnet_trt.calibration.quantize import quantize
+from hsnet_trt.calibration.sensitivity import rank
+from hsnet_trt.calibration.table import CalibrationTable
+from hsnet_trt.calibration.workbench import EPISODES, Workbench
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.manifest import AccuracyFigure, GraphFile, ParityFigure, Tolerance
+from hsnet_trt.runtime.network import GRAPHS
+from hsnet_trt.runtime.variants import add_variants
+from hsnet_trt.runtime.verify import golden_figures, golden_of
+
+JUDGED, RANKED = 100, 16  # episodes that decide, and that rank
+# Of the tolerance over what was found: integer kernels may round a tie otherwise.
+_MARGIN, _FLIPS = 2.0, 0.005
+
+Grid = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` came to.
+
+    Attributes:
+        bundle: the one that was written.
+        table: the ranges.
+        chosen: the layers that are INT8, and the path to that choice.
+        cost: on episodes; None where none were judged.
+    """
+
+    bundle: Bundle
+    table: CalibrationTable
+    chosen: Chosen
+    cost: Cost | None
+
+
+def calibrate(
+    bench: Workbench,
+    out: str | os.PathLike[str],
+    *,
+    ranges: Path | None = None,
+    method: str | None = None,
+    episodes: int = EPISODES,
+    judged: int = JUDGED,
+    budget: float | None = None,
+    command: str = "",
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+) -> Calibration:
+    """Write a bundle that holds INT8 graphs beside those it has.
+
+    Args:
+        bench: the bundle and the source of episodes.
+        out: where to write; the bundle's own folder adds to it in place.
+        ranges: a calibration file to use instead of episodes.
+        method: minmax, percentile or entropy; None for the file's own, or percentile.
+        episodes: how many to take ranges from.
+        judged: how many to judge by; 0 judges nothing.
+        budget: points of mIoU that may be lost; the most sensitive layers then stay float.
+        command: what was typed, to be kept.
+        on_attempt: called with each evaluation of the search.
+
+    Raises:
+        InputError: see `collect`, `CalibrationTable.check` and `fit_budget`. Nothing is written.
+        BundleError: something else lies at `out`.
+    """
+    if budget is not None and judged < 1:
+        raise InputError(
+            "an accuracy budget cannot be kept where nothing is judged",
+            expected="--judged 100, or so",
+            found=f"--judged {judged}",
+        )
+    table = bench.calibrate(ranges, method, episodes, command)
+    if judged:
+        judge, data = bench.judge(judged)
+
+        def ranking() -> Sequence[str]:
+            few, name = bench.judge(min(judged, RANKED))
+            found = rank(few, name, blocks=False, progress=bench.progress)
+            return [entry.name for entry in found.layers]
+
+        chosen = fit_budget(judge, budget, ranking, on_attempt)
+    else:
+        data = ""
+        layers = [x for p in bench.subject.placements.values() for x in p.layers]
+        chosen = Chosen(tuple(layers), (), None, ())
+    bundle = _add(bench.subject, table, chosen, Path(out), data, command)
+    return Calibration(bundle, table, chosen, chosen.cost)
+
+
+def _add(
+    subject: Subject, table: CalibrationTable, chosen: Chosen, out: Path, data: str, command: str
+) -> Bundle:
+    graphs = _graphs(subject, table, chosen.layers)
+    entries = [_entry(subject.files[name], graph) for name, graph in graphs.items()]
+    tolerance, parity = _against_golden(subject, graphs)
+    at = f"{subject.size[0]}x{subject.size[1]}_{table.lowering}"
+    choice = json.dumps(_choice(subject, chosen), indent=1) + "\n"
+    cost = chosen.cost
+    return add_variants(
+        subject.bundle,
+        out,
+        entries,
+        tolerance={"int8": tolerance},
+        parity=[parity],
+        accuracy=[
+            AccuracyFigure(
+                size=subject.size, precision="int8", arithmetic="onnxruntime", data=data,
+                episodes=cost.episodes, miou=cost.miou, miou_fp32=cost.miou_fp32,
+                changed=cost.changed,
+            )
+        ]
+        if cost
+        else [],
+        files={
+            f"calibration/{at}.json": table.to_json().encode(),
+            layers_name(subject.size, table.lowering): choice.encode(),
+        },
+        command=command,
+    )  # fmt: skip
+
+
+def layers_name(size: Grid, lowering: str) -> str:
+    """Where a bundle says which layers of its INT8 graphs are INT8, and why the others are not."""
+    return f"calibration/{size[0]}x{size[1]}_{lowering}_layers.json"
+
+
+def _graphs(
+    subject: Subject, table: CalibrationTable, layers: Sequence[Layer]
+) -> dict[str, onnx.ModelProto]:
+    graphs = {"support": subject.graphs["support"]}
+    for name in subject.placements:
+        mine = [layer for layer in layers if layer.graph == name]
+        graphs[name] = quantize(subject.graphs[name], mine, table.thresholds(name))
+    return {name: graphs[name] for name in GRAPHS}
+
+
+def _entry(fp32: GraphFile, graph: onnx.ModelProto) -> tuple[GraphFile, Mapping[str, bytes]]:
+    file = fp32.file.replace("_fp32", "_int8")
+    variant = dataclasses.replace(fp32.variant, precision="int8")
+    return dataclasses.replace(fp32, variant=variant, file=file), {file: graph.SerializeToString()}
+
+
+def _against_golden(
+    subject: Subject, graphs: Mapping[str, onnx.ModelProto]
+) -> tuple[Tolerance, ParityFigure]:
+    runner = MemoryRunner(graphs)
+    golden = golden_of(subject.bundle, subject.size)
+    figures, flipped = golden_figures(subject.bundle, golden, runner)
+    runner.close()
+    logits = figures[-1]
+    spread = logits.max_difference / logits.relative if logits.relative else 0.0
+    tolerance = Tolerance(
+        max_difference=_MARGIN * logits.relative,
+        p999_difference=_MARGIN * logits.relative_p999,
+        flipped=min(1.0, _MARGIN * flipped + _FLIPS),
+    )
+    v = subject.files["match"].variant
+    parity = ParityFigure(
+        size=subject.size, precision="int8", lowering=v.lowering, correlation=v.correlation,
+        against="torch-float32", arithmetic="onnxruntime", queries=2, supports=2,
+        max_difference=logits.max_difference, p999_difference=logits.relative_p999 * spread,
+        flipped=flipped, logits_std=spread,
+    )  # fmt: skip
+    return tolerance, parity
+
+
+def _choice(subject: Subject, chosen: Chosen) -> dict[str, Any]:
+    """Which layers are INT8 and which are not, as JSON."""
+    int8 = {
+        name: [layer.name for layer in chosen.layers if layer.graph == name]
+        for name in subject.placements
+    }
+    stays = "its result is the logits, or it resizes"
+    left = {name: dict.fromkeys(p.left, stays) for name, p in subject.placements.items()}
+    for name, placement in subject.placements.items():
+        left[name] |= {
+            layer.name: "kept for the accuracy budget"
+            for layer in placement.layers
+            if layer.name in chosen.kept
+        }
+    path = [{"float_layers": a.kept, **dataclasses.asdict(a.cost)} for a in chosen.path]
+    return {"int8": int8, "float": left, "path": path}
