@@ -22,7 +22,7 @@ from hsnet_trt.model.hsnet import BACKBONES, HSNet
 from hsnet_trt.model.resnet import STRUCTURE
 
 # Parts of published backbones that HSNet does not use.
-_UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool)\.")
+_UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|_conv_head|_bn1|_fc)\.")
 # Counters that files written by early PyTorch lack; inference does not use them.
 _OPTIONAL = re.compile(r".*\.num_batches_tracked$")
 
@@ -103,6 +103,8 @@ def find_backbone(state: dict[str, Tensor]) -> str | None:
     """The backbone that a normalised state_dict belongs to, from its keys; None if none of ours."""
     if "backbone.features.0.weight" in state:
         return "vgg16"
+    if "backbone._conv_stem.weight" in state:
+        return "efficientnet_lite0"
     blocks = {m.groups() for key in state if (m := re.match(r"backbone\.layer(\d)\.(\d+)\.", key))}
     depths = tuple(sum(level == str(i) for level, _ in blocks) for i in (1, 2, 3, 4))
     bottleneck = "backbone.layer1.0.conv3.weight" in state

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.correlation import correlate, mask_features, normalize
+from hsnet_trt.model.efficientnet import EfficientNetLite0
 from hsnet_trt.model.learner import HPNLearner, upsample
 from hsnet_trt.model.resnet import STRUCTURE, ResNet
 from hsnet_trt.model.vgg import VGG16
 
-BACKBONES = ("vgg16", *STRUCTURE)
+BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0")
 SMALLEST = 64  # pixels; below it level 4 has less than 2 positions a side
 
 Levels = tuple[Tensor, Tensor, Tensor]  # of levels 2, 3, 4, each [N,L,C,h*w]
@@ -28,7 +29,7 @@ class HSNet(nn.Module):
     """
 
     def __init__(self, backbone: str) -> None:
-        """`backbone`: "vgg16", "resnet18", "resnet50" or "resnet101"; the weights are random.
+        """`backbone`: one of `BACKBONES`; the weights are random.
 
         Raises:
             InputError: no such backbone.
@@ -42,7 +43,7 @@ class HSNet(nn.Module):
             )
         self.name = backbone
         self.trained = False  # set by whoever brings trained weights
-        self.backbone: ResNet | VGG16 = VGG16() if backbone == "vgg16" else ResNet(backbone)
+        self.backbone = _backbone(backbone)
         self.hpn_learner = HPNLearner(self.backbone.layers)
 
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -152,6 +153,12 @@ class HSNet(nn.Module):
             votes += logits.argmax(dim=1)
         most = votes.flatten(1).amax(dim=1).clamp(min=1)
         return (votes / most[:, None, None] >= 0.5).float()
+
+
+def _backbone(name: str) -> VGG16 | ResNet | EfficientNetLite0:
+    if name == "vgg16":
+        return VGG16()
+    return EfficientNetLite0() if name == "efficientnet_lite0" else ResNet(name)
 
 
 def _three(levels: Iterable[Tensor]) -> Levels:

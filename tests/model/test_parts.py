@@ -131,7 +131,10 @@ def test_any_size_from_64_up(size):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_keys_are_the_authors(backbone):
     keys = set(HSNet(backbone).state_dict())
-    first = "backbone.features.0.weight" if backbone == "vgg16" else "backbone.conv1.weight"
+    first = {
+        "vgg16": "backbone.features.0.weight",
+        "efficientnet_lite0": "backbone._conv_stem.weight",
+    }.get(backbone, "backbone.conv1.weight")
     assert {
         first,
         "hpn_learner.encoder_layer4.0.conv1.weight",
