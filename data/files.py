@@ -19,6 +19,17 @@ def read_image(path: Path) -> Image:
     return np.asarray(_open(path, "image", "RGB"), np.uint8)
 
 
+def read_alpha(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Read how opaque a picture is, uint8 [H, W]; None where it all is. Raises InputError."""
+    picture = _open(path, "image")
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if "A" not in picture.getbands():
+        return None
+    alpha = np.asarray(picture.getchannel("A"))
+    return alpha if alpha.min() < 128 else None
+
+
 def read_index_mask(path: Path) -> npt.NDArray[np.uint8]:
     """Read a mask whose pixels are class numbers: a palette or a grey 8-bit PNG, uint8 [H, W]."""
     picture = _open(path, "mask")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from skimage.segmentation import felzenszwalb, slic
 
 from hsnet_trt.data.episode import Image, Mask
-from hsnet_trt.data.files import check_same_size, read_any_mask, read_image
+from hsnet_trt.data.files import check_same_size, read_alpha, read_any_mask, read_image
 from hsnet_trt.errors import InputError
 
 PIECES = 8  # of a photograph without a mask; a given mask is one
@@ -22,13 +22,17 @@ _SMALLEST, _LARGEST = 0.02, 0.4  # of the photograph that a piece may cover
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph and its pieces: uint8 [H, W, 3], and bool [H, W] each."""
+    """A photograph and its pieces: uint8 [H, W, 3], and bool [H, W] each.
+
+    `cutout`: there is nothing around its piece, so it only ever appears pasted elsewhere.
+    """
 
     image: Image
     pieces: tuple[Mask, ...]
+    cutout: bool = False
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=1024)
 def load_photo(path: Path, mask_path: Path | None) -> Photo:
     """Read a photograph and cut it up; the same pieces every time. Raises InputError."""
     image = read_image(path)
@@ -39,8 +43,11 @@ def load_photo(path: Path, mask_path: Path | None) -> Photo:
             raise InputError(f"The mask {mask_path} marks nothing", expected="the object in white")
         image, mask = _shrink(image), _shrink(mask.astype(np.uint8)) > 0
         return Photo(image, (np.asarray(mask),))
+    alpha = read_alpha(path)
     image = _shrink(image)
-    return Photo(image, tuple(_cut_up(image)))
+    if alpha is None:
+        return Photo(image, tuple(_cut_up(image)))
+    return Photo(image, (np.asarray(_shrink(alpha) > 127),), cutout=True)
 
 
 def _shrink(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

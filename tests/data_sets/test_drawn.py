@@ -220,6 +220,57 @@ def test_a_given_mask_is_the_object(photos: Path) -> None:
     assert list(episodes.classes.values()) == ["p2.jpg"]
 
 
+@pytest.fixture
+def cutouts(photos: Path) -> Path:
+    """Beside the photographs, cut-outs: ten classes, the first of two pictures."""
+    rng = np.random.default_rng(3)
+    for k in range(10):
+        folder = photos / "things" / f"thing{k}"
+        folder.mkdir(parents=True)
+        for n in range(2 if k == 0 else 1):
+            picture = np.zeros((60, 50, 4), np.uint8)
+            picture[10:50, 5 : 30 + 10 * n, :3] = rng.integers(0, 255, 3)
+            picture[10:50, 5 : 30 + 10 * n, 3] = 255
+            Image.fromarray(picture).save(folder / f"{n}.png")
+    return photos
+
+
+def test_cut_outs_of_one_folder_are_a_class(cutouts: Path) -> None:
+    names = {
+        split: [
+            name
+            for name in photo_cut(cutouts, split=split).classes.values()  # type: ignore[arg-type]
+            if name.startswith("things")
+        ]
+        for split in ("train", "val", "test")
+    }
+    assert names["test"] == ["things/thing0", "things/thing5"]
+    assert sum(len(part) for part in names.values()) == 10
+
+
+def test_a_cut_out_is_only_seen_pasted_and_marked_where_it_is_opaque(cutouts: Path) -> None:
+    episodes = photo_cut(cutouts, split="test", size=(96, 128), seed=1)
+    shown = [e for e in episodes.take(30) if e.class_name == "things/thing0"]
+    assert len(shown) >= 3
+    for episode in shown:
+        inside = episode.query[episode.query_mask].astype(float)
+        # One colour inside, but for the camera's light and grain; a photograph outside.
+        assert np.median(np.abs(inside - np.median(inside, axis=0))) < 16
+        assert episode.query_mask.mean() < 0.6
+
+
+def test_half_of_the_episodes_show_cut_outs(cutouts: Path) -> None:
+    episodes = photo_cut(cutouts, split="test", size=(64, 64))
+    share = np.mean([e.class_name.startswith("things") for e in episodes.take(60)])
+    assert 0.3 < share < 0.7
+
+
+def test_cut_outs_alone_have_nowhere_to_be_pasted(tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="too few photographs"):
+        photo_cut(tmp_path, split="test")
+
+
 def test_photo_cut_names_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         photo_cut(tmp_path / "nowhere")

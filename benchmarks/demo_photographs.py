@@ -1,0 +1,159 @@
+"""The pictures that the shipped model learns from: free ones that anybody can install.
+
+- `tuxpaint-stamps-default` (Debian): photographed animals, fruit, tools, signs, ..., cut out.
+- `gcompris-qt-data` (Debian): photographs of animals, fish, monuments, machines, tools.
+- scikit-image's own, as its wheel brings them.
+
+None of them is part of this repository. What several pictures of GCompris show (the Eiffel tower,
+windmills, scissors, ...) is left out here: on those the demo and people judge the model.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+from PIL import Image
+
+from hsnet_trt.errors import InputError
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+GCOMPRIS = Path("/usr/share/gcompris-qt/rcc")
+# No code, drawings or text, and not the motorcycles, which the demo shows.
+SKIMAGE = (
+    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
+    "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg",
+    "rocket.jpg",
+)  # fmt: skip
+_COLLECTIONS = (
+    "categorization", "explore_monuments", "explore_world_animals", "explore_farm_animals",
+    "explore_world_music", "erase", "clickgame",
+)  # fmt: skip
+_HELD_OUT = re.compile(
+    r"windmill|eiffel|liberty|tajmahal|colosseum|brandenburg|christ|pyramid|scissors|multimeter"
+    r"|cup|chenonceau|neuschwanstein|rushmore|alphabets|numbers",
+    re.IGNORECASE,
+)
+_DRAWN = {"cartoon", "symbols", "flags", "hats", "hanukkah", "easter", "newyears"}
+# Stamps of one class; every other is a class by itself.
+_KINDS = {
+    "frog": "frog frog-1",
+    "duck": "drake duck",
+    "penguin": "little-penguin magellanic_penguin penguin",
+    "heron": "heron_greatblue heron_greatblue_flying",
+    "guineafowl": "guineafowl helmeted_guineafowl",
+    "ostrich": "nandou ostrich",
+    "hen": "chicken_profile hen rooster",
+    "gull": "seagull silver-gull",
+    "parrot": "adelaide-rosella rainbow-lorikeet",
+    "fish": "bluegroper butterflyfish clownfish coraltrout dolphinfish moonwrasse stripedfish",
+    "bear": "bear european-bear",
+    "cow": "bull cow cow_white zebu",
+    "gnu": "gnu-baby-stand gnu-baby gnu-sitting gnu-stand",
+    "sheep": "ram sheep sheep_lamb",
+    "camel": "camel dromedary",
+    "lion": "lion lion-2",
+    "tiger": "tiger tiger_sumatran",
+    "deer": "caribou deer doe wapiti",
+    "dog": "dingo dog",
+    "donkey": "donkey donkey_eating",
+    "pig": "pig pig_golden pig_golden2",
+    "rabbit": "rabbit rabbit-2 rabbit_little",
+    "mouse": "mouse rat",
+    "clothespin": "clothespin_new clothespin_old",
+    "apple": "apple_fuji apple_granny_smith apple_green apple_red apple_sierra_beauty",
+    "orange": "mandarine orange orange_seville",
+    "strawberry": "Strawberry2 strawberry",
+    "sliced-citrus": "sliced_lime sliced_orange",
+    "walnut": "walnut walnut_shelled",
+    "garlic": "garlic garlics",
+    "pepper": "pepper yellowpepper",
+    "guitar": "guitar2 guitar_classical guitar_electric guitar_electric_bass",
+    "fiddle": "cello violin",
+    "wrench": "wrench wrench_adjustable wrench_plumbers",
+    "cep": "cep cep-1 cep-2",
+    "gravestone": "grave-a grave-b grave-d grave-e grave-g grave-h grave-i grave-j",
+    "moon": "moon_3qt moon_crescent moon_full",
+    "traffic-light": "stoplight_01_red stoplight_02_yellow stoplight_03_green",
+    "car": "beetle sedan sportscar2",
+    "candy-cane": "Candy_cane_photo_1 Candy_cane_photo_2 candy_cane",
+    "school-crossing": "xing_school xing_ped school_sign",
+    "yield": "yield give_way_sign",
+    "fireman": "fireman240a fireman200b",
+}
+
+
+def gather(folder: Path) -> Path:
+    """Copy them into a folder that `photo_cut` reads; what is there already is kept.
+
+    Raises:
+        InputError: a package is not installed, with the command that installs it.
+    """
+    if (folder / "done").is_file():
+        return folder
+    for source, package in ((STAMPS, "tuxpaint-stamps-default"), (GCOMPRIS, "gcompris-qt-data")):
+        if not source.is_dir():
+            raise InputError(
+                f"There is no {source}", expected=f"the files of Debian's package {package}",
+                fix=f"apt-get install {package}, or give --photographs FOLDER",
+            )  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "photographs").mkdir(parents=True)
+    import skimage
+
+    for name in SKIMAGE:
+        shutil.copy(Path(skimage.__file__).parent / "data" / name, folder / "photographs" / name)
+    for collection in _COLLECTIONS:
+        for name, content in read_resources(GCOMPRIS / f"{collection}.rcc").items():
+            path = Path(name)
+            if path.suffix == ".webp" and not _HELD_OUT.search(path.stem):
+                _keep_photograph(content, folder / "photographs" / f"{collection}-{path.name}")
+    kinds = {stem: kind for kind, stems in _KINDS.items() for stem in stems.split()}
+    for path in sorted(STAMPS.rglob("*.png")):
+        if not (_DRAWN & set(path.parts) or _HELD_OUT.search(path.stem)):
+            stem = path.stem.removesuffix("_mirror")
+            place = folder / "cutouts" / kinds.get(stem, stem)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.open(path).convert("RGBA").save(place / path.name)
+    (folder / "done").touch()
+    return folder
+
+
+def _keep_photograph(content: bytes, path: Path) -> None:
+    with Image.open(io.BytesIO(content)) as picture:
+        if min(picture.size) >= 120 and "A" not in picture.getbands():
+            path.write_bytes(content)
+
+
+def read_resources(path: Path) -> dict[str, bytes]:
+    """Read the files in a Qt resource file (.rcc) by their names; zstd-packed ones are left out.
+
+    The format: https://doc.qt.io/qt-6/resources.html, and the offsets as Qt's rcc writes them: a
+    tree of nodes, their names in UTF-16 behind a length and a hash, their data behind a length.
+    """
+    content = path.read_bytes()
+    magic, version, tree, data, names = struct.unpack(">4sIIII", content[:20])
+    if magic != b"qres":
+        raise InputError(f"{path} is not a Qt resource file", found=magic)
+    node = 14 if version == 1 else 22
+    files: dict[str, bytes] = {}
+    waiting = [(0, "")]
+    while waiting:
+        index, parent = waiting.pop()
+        at = tree + index * node
+        name_at, flags, first, second = struct.unpack(">IHII", content[at : at + 14])
+        (length,) = struct.unpack(">H", content[names + name_at : names + name_at + 2])
+        start = names + name_at + 6
+        name = f"{parent}/{content[start : start + 2 * length].decode('utf-16-be')}"
+        if flags & 2:  # a folder: how many children, and the first one's index
+            waiting += [(child, name) for child in range(second, second + first)]
+            continue
+        (size,) = struct.unpack(">I", content[data + second : data + second + 4])
+        body = content[data + second + 4 : data + second + 4 + size]
+        if not flags & 4:
+            files[name] = zlib.decompress(body[4:]) if flags & 1 else body
+    return files
