@@ -62,6 +62,8 @@ class EfficientNetLite0(nn.Module):
 
     layers = (2, 6, 5)
     channels = (40, 112, 320)
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self) -> None:
         super().__init__()
