@@ -57,7 +57,7 @@ def _box_of(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def in_place(rng: Random, photo: Photo, mask: Mask, size: tuple[int, int]) -> tuple[Floats, Mask]:
-    """Show a piece where it is: a tilted part of its own photograph, and where the piece is there."""
+    """Show a piece in its own photograph, a tilted part of it; and where the piece is there."""
     box = _box_of(mask)
     long = max(box[2] - box[0], box[3] - box[1])
     # Not so far off that most of the view lies beyond the photograph's edge.
