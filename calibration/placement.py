@@ -21,7 +21,7 @@ import onnx
 # They move values or pass them on; the range of what goes in is the range of what comes out.
 _MOVING = {"Reshape", "Transpose", "Slice", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand"}
 _LAST = _MOVING | {"Cast"}
-_BACKBONE = {"Conv", "Add", "MaxPool", "Relu", "Clip"}
+_BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 
 @dataclass(frozen=True)

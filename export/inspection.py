@@ -22,6 +22,7 @@ from hsnet_trt.export.flavours import TITLES, installed
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import find_driver
 from hsnet_trt.runtime.manifest import EngineFile, GraphFile
+from hsnet_trt.runtime.variants import layers_name
 
 Report = dict[str, Any]
 
@@ -31,6 +32,8 @@ def inspect_bundle(path: str | os.PathLike[str]) -> Report:
 
     Keys: `path`, `manifest` (as in bundle.json), `graphs` and `engines`. A graph has `network`
     ("by": who parsed it, "layers": [{"type", "precision", "count"}]) or `network_missing`, why not.
+    Of a calibrated graph, `int8` names the layers that are INT8, and `float` those that are not,
+    with the reason.
     An engine has `record` (the parsed network it was built from and the builder's memory figures,
     kept in the bundle) and `examined` (the engine's own layers and memory) or `examined_missing`.
 
@@ -49,6 +52,7 @@ def inspect_bundle(path: str | os.PathLike[str]) -> Report:
 
 def _graph(bundle: Bundle, graph: GraphFile) -> Report:
     report: Report = {"file": graph.file, "bytes": bundle.manifest.files[graph.file].bytes}
+    report |= _calibrated(bundle, graph)
     content = bundle.read(graph.file)
     reasons = []
     for flavour in TITLES:
@@ -71,6 +75,30 @@ def _graph(bundle: Bundle, graph: GraphFile) -> Report:
         }
     reasons.append("neither TensorRT, TensorRT for RTX nor onnx is installed here")
     return {**report, "network_missing": "; ".join(reasons)}
+
+
+def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
+    """Which layers of a graph are INT8, and why the others are not, as it was written down."""
+    if graph.variant.precision != "int8":
+        return {}
+    of_match = [
+        g.variant
+        for g in bundle.manifest.graphs
+        if (g.variant.graph, g.variant.size, g.variant.precision)
+        == ("match", graph.variant.size, "int8")
+    ]
+    lowering = graph.variant.lowering or (of_match[0].lowering if of_match else "")
+    name = layers_name(graph.variant.size, lowering)
+    if name not in bundle.manifest.files:
+        return {}
+    try:
+        choice = json.loads(bundle.read(name))
+        of = graph.variant.graph
+        return {"int8": choice["int8"].get(of, []), "float": choice["float"].get(of, {})}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BundleError(
+            f"{name} does not say which layers are INT8", found=error, fix="calibrate again"
+        ) from error
 
 
 def _count_operators(content: bytes) -> list[Report]:

@@ -71,6 +71,12 @@ def _networks(report: Report, manifest: Report) -> Iterator[RenderableType]:
     for graph, found in zip(manifest["graphs"], report["graphs"], strict=True):
         v = graph["variant"]
         name = f"{v['graph']} {_size(v['size'])} {v['precision']} {_form(v)}".strip()
+        if found.get("int8"):
+            left = ", ".join(f"{layer} ({why})" for layer, why in found["float"].items())
+            text = Text(f"{name}: {len(found['int8'])} layers are INT8: ", style="bold")
+            text.append(", ".join(found["int8"]), style="not bold")
+            text.append(f"; float: {left}" if left else "", style="not bold")
+            yield text
         if "network" not in found:
             yield Text(f"layers of {name} not shown: {found['network_missing']}", style="dim")
             continue

@@ -24,7 +24,7 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.manifest import AccuracyFigure, GraphFile, ParityFigure, Tolerance
 from hsnet_trt.runtime.network import GRAPHS
-from hsnet_trt.runtime.variants import add_variants
+from hsnet_trt.runtime.variants import add_variants, layers_name
 from hsnet_trt.runtime.verify import golden_figures, golden_of
 
 JUDGED, RANKED = 100, 16  # episodes that decide, and that rank
@@ -134,11 +134,6 @@ def _add(
         },
         command=command,
     )  # fmt: skip
-
-
-def layers_name(size: Grid, lowering: str) -> str:
-    """Where a bundle says which layers of its INT8 graphs are INT8, and why the others are not."""
-    return f"calibration/{size[0]}x{size[1]}_{lowering}_layers.json"
 
 
 def _graphs(

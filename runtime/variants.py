@@ -88,3 +88,8 @@ def add_variants(
             )
         )
     return Bundle.open(out)
+
+
+def layers_name(size: tuple[int, int], lowering: str) -> str:
+    """Where a bundle says which layers of its INT8 graphs are INT8, and why the others are not."""
+    return f"calibration/{size[0]}x{size[1]}_{lowering}_layers.json"
