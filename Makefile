@@ -4,13 +4,18 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test clean plugin gpu-check
+.PHONY: demo test benchmark clean plugin gpu-check
 
 demo: $(READY)
 	$(BIN)/hsnet-trt demo --out demo_output
 
 test: $(READY)
 	$(BIN)/pytest -n auto --dist loadgroup
+
+# Speed beside PyTorch on this machine: benchmarks/results/<machine>.json and .md, docs/benchmark.png.
+# On a quiet machine: it says so itself where others used it meanwhile.
+benchmark: $(READY)
+	$(BIN)/hsnet-trt benchmark
 
 $(READY): setup.cfg constraints.txt
 	@echo "installing into $(VENV): PyTorch, ONNX Runtime, TensorRT for RTX; some minutes the first time"

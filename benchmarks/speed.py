@@ -1,8 +1,9 @@
-"""The benchmark: contenders beside each other, turn by turn, in rounds of shuffled order."""
+"""The race: contenders beside each other, turn by turn, in rounds of shuffled order."""
 
 from __future__ import annotations
 
 import random
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.benchmarks.contenders import BASELINE, Spec
+from hsnet_trt.benchmarks.energy import EnergyMeter
+from hsnet_trt.benchmarks.machine_facts import Bystanders
+from hsnet_trt.benchmarks.roofline import Roofline
 from hsnet_trt.benchmarks.speed_case import Case, draw_inputs
 from hsnet_trt.benchmarks.speed_worker import RemoteWorker
 from hsnet_trt.benchmarks.timing_stats import Ratio, Summary, ratio, summarise
@@ -19,9 +23,10 @@ from hsnet_trt.export.lowering import Grid
 
 TOLERANCE = 1e-4  # of scores in [0,1], between contenders in FP32
 SLOW = 4.0  # a contender that takes so many times the baseline's time is not timed in rounds
-_SETTLE_S = 0.05  # thread pools of the last one go to sleep
+MODES = (("stream", "latency"), ("episode", "latency"), ("stream", "throughput"))
+_SETTLE_S = 0.05  # the threads of the last one go to sleep
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Effort:
     """How long is measured."""
 
     rounds: int = 8
-    seconds: float = 0.7  # of a turn, at least
+    seconds: float = 0.6  # of a turn, at least
     least: int = 1  # calls of a turn, at least
 
 
@@ -40,15 +45,17 @@ class Row:
     case: Case
     contender: str
     precision: str
-    workload: str  # stream | episode
-    mode: str  # latency | throughput
+    workload: str  # stream: a query, its support registered before | episode: support and query
+    mode: str  # latency: one at a time | throughput: streamed
     times: Summary  # of a call, or between two results; milliseconds
     per_second: float  # queries
     speedup: Ratio | None  # against the baseline in the same mode and rounds; None: no baseline
     host_bytes: int | None
     device_bytes: int | None
+    joules: float | None  # a query, of the whole device or processor
     score_difference: float | None  # the largest, to the baseline's scores
     mask_difference: float | None  # share of pixels
+    roofline: Roofline | None = None
 
 
 @dataclass
@@ -57,8 +64,10 @@ class Outcome:
 
     rows: list[Row] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)  # results that are not the baseline's
-    facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)  # FP32 results that are not the baseline's
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)  # by contender
+    energy_source: str | None = None
+    bystanders: float | None = None  # share of the machine that others used meanwhile
 
 
 def label(spec: Spec) -> str:
@@ -66,7 +75,7 @@ def label(spec: Spec) -> str:
     return f"{spec.name} {spec.precision}"
 
 
-def run(
+def race(
     specs: Sequence[Spec],
     cases: Sequence[Case],
     grids: Sequence[Grid],
@@ -76,16 +85,19 @@ def run(
     """Measure every contender in every case.
 
     Args:
-        specs: the contenders; the one named `BASELINE` is what others are compared with.
-        cases: all of one backbone and size.
+        specs: the contenders; the one named `BASELINE`, if it is there, is what the others are
+            compared with.
+        cases: all of one backbone and size; few shots before many, or the memory of few is not
+            seen.
         grids: (h, w) of the feature levels at that size.
         effort: how long.
         progress: called before each step.
     """
     outcome = Outcome()
+    bystanders, own = Bystanders(), _own_seconds()
     workers = {label(spec): RemoteWorker(spec, cases[0].size) for spec in specs}
+    steps = effort.rounds + 1
     try:
-        steps = effort.rounds + 1
         for number, case in enumerate(cases):
 
             def step(what: str, done: int, at: int = number, case: Case = case) -> None:
@@ -95,6 +107,7 @@ def run(
     finally:
         for worker in workers.values():
             worker.close()
+    outcome.bystanders = bystanders.share(_own_seconds() - own)
     return outcome
 
 
@@ -109,6 +122,7 @@ class _Race:
         self.inputs = draw_inputs(case, grids)
         self.times: dict[tuple[str, str, str], list[list[float]]] = {}
         self.answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.joules: dict[str, list[float]] = {}  # [joules, queries] of the streamed turns
 
     def run(self, progress: Callable[[str, int], None]) -> None:
         progress("warming up", 0)
@@ -121,9 +135,10 @@ class _Race:
                 limit = SLOW * seconds
             elif seconds > limit:
                 self._refuse(
-                    name, f"an episode takes {seconds:.2f} s, {SLOW * seconds / limit:.0f} times "
-                    f"what {BASELINE} takes"
-                )  # fmt: skip
+                    name,
+                    f"an episode takes {seconds:.2f} s, {SLOW * seconds / limit:.0f} times what "
+                    f"{BASELINE} takes",
+                )
                 continue
             answer = self._ask(name, "answer")
             if answer is not None:
@@ -143,19 +158,37 @@ class _Race:
 
     def _turns(self) -> list[tuple[str, str, str]]:
         """Without a cache a stream costs what episodes cost: then episodes alone are timed."""
-        turns = []
-        for name, worker in self.workers.items():
-            turns.append((name, "episode", "latency"))
-            if worker.spec.caches:
-                turns.append((name, "stream", "latency"))
-            turns.append((name, "stream", "throughput"))
-        return turns if self.case.batch == 1 else [t for t in turns if t[2] == "latency"]
+        return [
+            (name, workload, mode)
+            for name, worker in self.workers.items()
+            for workload, mode in MODES
+            if (workload, mode) != ("stream", "latency") or worker.spec.caches
+            if mode == "latency" or (self.case.batch == 1 and self._streams(worker.spec))
+        ]
+
+    @staticmethod
+    def _streams(spec: Spec) -> bool:
+        """PyTorch's ways are streamed by the same loop; the slowest and the fastest show that."""
+        return spec.kind == "bundle" or spec.caches or spec.name == BASELINE
 
     def _turn(self, name: str, workload: str, mode: str) -> list[float] | None:
         effort = self.effort
-        if mode == "throughput":
-            return self._ask(name, "throughput", effort.seconds, effort.least)
-        return self._ask(name, "latency", workload, effort.seconds, effort.least)
+        if mode == "latency":
+            found: list[float] | None = self._ask(
+                name, "latency", workload, effort.seconds, effort.least
+            )
+            return found
+        with EnergyMeter() as meter:
+            streamed = self._ask(name, "throughput", effort.seconds, max(2, effort.least))
+        if streamed is None:
+            return None
+        if meter.joules is not None:
+            self.outcome.energy_source = meter.source
+            total = self.joules.setdefault(name, [0.0, 0.0])
+            total[0] += meter.joules
+            total[1] += streamed["frames"]
+        intervals: list[float] = streamed["intervals"]
+        return intervals
 
     def _ask(self, name: str, method: str, *arguments: Any) -> Any:
         """A worker's answer; None where it could not, and then it is out for good."""
@@ -174,39 +207,51 @@ class _Race:
             del self.times[key]
 
     def _conclude(self) -> None:
-        for name, worker in list(self.workers.items()):
+        for name, worker in self.workers.items():
             if not worker.spec.caches and (name, "episode", "latency") in self.times:
                 self.times[name, "stream", "latency"] = self.times[name, "episode", "latency"]
-        reference = next((n for n, w in self.workers.items() if w.spec.name == BASELINE), None)
+        figures = {key: summarise(rounds) for key, rounds in self.times.items()}
+        reference = next((n for n, w in self.workers.items() if w.spec.name == BASELINE), "")
         for name, worker in list(self.workers.items()):
             memory = self._ask(name, "memory") or {}
             scores, masks = self._differences(name, reference)
-            for workload, mode in (
-                ("stream", "latency"),
-                ("episode", "latency"),
-                ("stream", "throughput"),
-            ):
-                rounds = self.times.get((name, workload, mode))
-                if rounds is None:
-                    continue
-                base = self.times.get((reference or "", workload, mode))
-                times = summarise(rounds)
-                self.outcome.rows.append(
-                    Row(
-                        self.case, worker.spec.name, worker.spec.precision, workload, mode, times,
-                        1000 * self.case.batch / times.median,
-                        None if base is None else ratio(base, rounds),
-                        memory.get("host_bytes"), memory.get("device_bytes"), scores, masks,
-                    )
-                )  # fmt: skip
             if worker.spec.precision == "fp32" and scores is not None and not scores <= TOLERANCE:
                 self.outcome.wrong.append(
-                    f"{name} in {self.case}: scores differ from {reference} by {scores:.2e}, "
+                    f"{name} in {self.case}: scores differ from {reference}'s by {scores:.2e}, "
                     f"more than {TOLERANCE:.0e}"
                 )
+            for workload, mode in MODES:
+                times = figures.get((name, workload, mode))
+                if times is None:
+                    continue
+                base = figures.get((reference, workload, mode))
+                joules, queries = self.joules.get(name, [0.0, 0.0])
+                self.outcome.rows.append(
+                    Row(
+                        case=self.case,
+                        contender=worker.spec.name,
+                        precision=worker.spec.precision,
+                        workload=workload,
+                        mode=mode,
+                        times=times,
+                        per_second=1000 * self.case.batch / times.median,
+                        speedup=None if base is None else ratio(base.rounds, times.rounds),
+                        host_bytes=memory.get("host_bytes"),
+                        device_bytes=memory.get("device_bytes"),
+                        joules=joules / queries if queries and mode == "throughput" else None,
+                        score_difference=scores,
+                        mask_difference=masks,
+                    )
+                )
 
-    def _differences(self, name: str, reference: str | None) -> tuple[float | None, float | None]:
-        if reference is None or name not in self.answers:
+    def _differences(self, name: str, reference: str) -> tuple[float | None, float | None]:
+        if name not in self.answers or reference not in self.answers:
             return None, None
         (scores, masks), (right, right_masks) = self.answers[name], self.answers[reference]
         return float(np.abs(scores - right).max()), float((masks != right_masks).mean())
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)

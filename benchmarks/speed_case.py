@@ -96,13 +96,11 @@ def draw_mask(rng: np.random.RandomState, size: Grid, area: float, grids: Sequen
         return np.ones(size, bool)
     y, x = np.mgrid[:height, :width]
     mask = np.zeros(size, bool)
+    box = area if area > 0.6 else 4 * area / math.pi  # an ellipse is 78 % of its box
     for _ in range(_TRIES):
-        stretch = rng.uniform(0.85, 1.15)
-        side = min(1.0, math.sqrt(area if area > 0.6 else 4 * area / math.pi))
-        ry, rx = (
-            min(extent * side * s, extent) / 2
-            for extent, s in ((height, stretch), (width, 1 / stretch))
-        )
+        tall = min(1.0, math.sqrt(box) * rng.uniform(0.85, 1.15))
+        tall = max(tall, box)
+        ry, rx = height * tall / 2, width * box / tall / 2
         cy, cx = (
             rng.uniform(r, extent - r) if extent > 2 * r else extent / 2
             for r, extent in ((ry, height), (rx, width))

@@ -22,6 +22,7 @@ class Summary:
     p99: float
     spread: float  # of the rounds' medians: interquartile range over median
     noisy: bool  # the spread is above `NOISY`, or there was one round alone
+    rounds: tuple[float, ...]  # the median of each
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,19 @@ def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
     low, high = np.percentile(medians, (25, 75))
     spread = float((high - low) / np.median(medians))
     p50, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
-    return Summary(len(calls), p50, p90, p99, spread, spread > NOISY or len(rounds) < 2)
+    return Summary(
+        len(calls), p50, p90, p99, spread, spread > NOISY or len(rounds) < 2,
+        tuple(float(value) for value in medians),
+    )  # fmt: skip
 
 
-def ratio(slower: Sequence[Sequence[float]], faster: Sequence[Sequence[float]]) -> Ratio:
-    """Compare two contenders round by round, as they ran beside each other.
+def ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
+    """Compare the medians of two contenders round by round, as they ran beside each other.
 
     What slows the machine for a while slows both in the same round. The interval is that of the
     median of the rounds' ratios, from order statistics: no shape of the noise is assumed.
     """
-    ratios = np.sort([np.median(a) / np.median(b) for a, b in zip(slower, faster, strict=True)])
+    ratios = np.sort(np.asarray(slower, float) / np.asarray(faster, float))
     skip = _outside(len(ratios))
     return Ratio(float(np.median(ratios)), float(ratios[skip]), float(ratios[-1 - skip]))
 

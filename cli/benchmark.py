@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from hsnet_trt.benchmarks.speed_record import Record
+    from hsnet_trt.cli.steps import StepBar
+
 
 def benchmark(
-    bundle: Annotated[list[Path], typer.Argument(help="Bundles of one network.")],
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Bundles; by default ResNet-50 with random weights is exported."),
+    ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Their checkpoint; not needed for random-checkpoint's.")
+        Path | None, typer.Option(help="Their weights; not needed for random-checkpoint's.")
     ] = None,
     shots: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 5.")] = None,
     area: Annotated[
@@ -20,49 +30,107 @@ def benchmark(
     only: Annotated[
         str, typer.Option(help="Contenders whose name holds this, and the baseline.")
     ] = "",
-    rounds: Annotated[int, typer.Option(help="Repeats, each of every contender.")] = 8,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Every backbone (or bundle) and size, 5 classes, batches of 2 to 8: hours.",
+        ),
+    ] = False,
+    rounds: Annotated[int, typer.Option(help="Repeats; each has a turn of every contender.")] = 8,
+    seconds: Annotated[float, typer.Option(help="The least that a turn lasts.")] = 0.6,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Of PyTorch, cpu or cuda; by default the GPU if there is one."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the record: .json and .md.")] = Path(
+        "benchmarks/results"
+    ),
+    plot: Annotated[Path, typer.Option(help="The picture to draw.")] = Path("docs/benchmark.png"),
+    work: Annotated[Path, typer.Option(help="Folder for bundles exported here.")] = Path(
+        "build/benchmark"
+    ),
 ) -> None:
-    """Time BUNDLE and PyTorch beside each other."""
+    """Time BUNDLES and PyTorch beside each other, turn by turn, and write down what came out.
+
+    Latency and throughput, a query alone (its support registered before) and whole episodes, with
+    memory, energy where the machine tells, and what share of the machine's own rates was reached.
+    """
+    from rich.console import Console
+
+    from hsnet_trt.benchmarks.speed import Effort
+    from hsnet_trt.benchmarks.speed_record import FULL, Plan, as_json
+    from hsnet_trt.benchmarks.speed_record import benchmark as measure
+    from hsnet_trt.benchmarks.speed_report import machine_name, write_report
+    from hsnet_trt.cli.steps import StepBar
+
+    plan = FULL if full else Plan()
+    plan = dataclasses.replace(
+        plan,
+        shots=tuple(sorted(shots or plan.shots)),
+        areas=tuple(area or plan.areas),
+        only=only,
+        device=device or _device(),
+        effort=Effort(rounds=rounds, seconds=seconds),
+    )
+    with StepBar(Console(stderr=True)) as bar:
+        bundles = list(bundle or _export(work, full, checkpoint, bar))
+        command = shlex.join(["hsnet-trt", *sys.argv[1:]])
+        record = measure(bundles, checkpoint, plan, command, bar)
+    files = write_report(record, out, machine_name(as_json(record)["machine"]), plot)
+    _show(record)
+    typer.echo("\n".join(str(path) for path in files))
+    if record.wrong:
+        raise typer.Exit(1)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> list[Path]:
+    """Bundles of what this source tree exports now; ones of an earlier run are replaced."""
+    from hsnet_trt.export.bundle import export_bundle
+    from hsnet_trt.model.checkpoint import load_checkpoint
+    from hsnet_trt.model.hsnet import BACKBONES
+    from hsnet_trt.model.recipe import recipe_model
+
+    if checkpoint is not None:
+        models = [load_checkpoint(checkpoint)]
+    else:
+        models = [recipe_model(name) for name in (BACKBONES if full else ("resnet50",))]
+    sizes = [(400, 400), (256, 256), (480, 640)] if full else [(400, 400)]
+    paths = []
+    for model in models:
+        paths.append(work / model.name)
+        export_bundle(model, paths[-1], sizes=sizes, command="hsnet-trt benchmark", progress=bar)
+    return paths
+
+
+def _show(record: Record) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from hsnet_trt.benchmarks.contenders import BASELINE, bundle_specs, torch_specs
-    from hsnet_trt.benchmarks.speed import Effort, label, run
-    from hsnet_trt.benchmarks.speed_case import Case
-    from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.model.hsnet import HSNet
-    from hsnet_trt.runtime.bundle import Bundle
-
-    manifest = Bundle.open(bundle[0]).manifest
-    size, backbone = manifest.sizes[0], manifest.model.backbone
-    specs = torch_specs(backbone, str(checkpoint) if checkpoint else None, "cpu")
-    for path in bundle:
-        specs += bundle_specs(path, path.name if len(bundle) > 1 else "")
-    specs = [s for s in specs if s.name == BASELINE or only.lower() in label(s).lower()]
-    cases = [
-        Case(backbone, size, shots=s, area=a) for s in shots or [1, 5] for a in area or [0.2, 1.0]
-    ]
-    with StepBar(Console(stderr=True)) as bar:
-        outcome = run(specs, cases, HSNet(backbone).grids(size), Effort(rounds=rounds), bar)
-    for case in cases:
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    for case in dict.fromkeys(row.case for row in record.rows):
         table = Table(title=str(case), box=None)
-        for column in ("mode", "workload", "contender", "median ms", "p90", "spread", "faster",
-                       "host MB", "scores differ"):  # fmt: skip
-            table.add_column(column)
-        for row in sorted(
-            (r for r in outcome.rows if r.case == case), key=lambda r: (r.mode, r.workload)
-        ):
-            faster = row.speedup
+        for column in ("workload", "mode", "contender", "ms", "p90", "spread", "times faster",
+                       "of attainable", "MB"):  # fmt: skip
+            table.add_column(column, no_wrap=True)
+        rows = [row for row in record.rows if row.case == case]
+        for row in sorted(rows, key=lambda r: (r.mode, r.workload, -r.times.median)):
+            t, s = row.times, row.speedup
             table.add_row(
-                row.mode, row.workload, f"{row.contender} {row.precision}",
-                f"{row.times.median:.1f}", f"{row.times.p90:.1f}",
-                f"{row.times.spread:.0%}{' noisy' if row.times.noisy else ''}",
-                "" if faster is None
-                else f"{faster.median:.2f} ({faster.low:.2f}..{faster.high:.2f})",
-                f"{(row.host_bytes or 0) / 1e6:.0f}", f"{row.score_difference or 0:.1e}",
+                row.workload, row.mode, f"{row.contender} {row.precision}",
+                f"{'~' if t.noisy else ''}{t.median:.1f}", f"{t.p90:.1f}", f"{t.spread:.0%}",
+                "" if s is None else f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})",
+                "" if row.roofline is None else f"{row.roofline.reached:.0%}",
+                "" if row.host_bytes is None else f"{row.host_bytes / 1e6:.0f}",
             )  # fmt: skip
-        Console(width=140).print(table)
-    for name, why in outcome.refused.items():
-        print(f"not run: {name}: {why}")
-    for line in outcome.wrong:
-        print(f"WRONG: {line}")
+        console.print(table)
+    for name, why in record.refused.items():
+        console.print(f"not timed: {name}: {why}", highlight=False)
+    for warning in record.warnings:
+        console.print(f"[yellow]{warning}[/]", highlight=False)

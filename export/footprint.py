@@ -6,7 +6,8 @@ that has no onnx.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import prod
 
 import onnx
@@ -15,11 +16,30 @@ from onnx import shape_inference
 from hsnet_trt.runtime.manifest import Growth
 
 # They only name the same bytes anew.
-_VIEWS = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
+VIEWS = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
 _TYPICAL = (4, 5)  # queries and supports at which the peak is looked for
 # TensorRT-RTX 1.7 reserved 1.13 to 1.24 times what is counted here for `match` of ResNet-50 at
 # 400 x 400, over profiles of 1 x 1 to 1 x 50 and both lowerings.
 _RESERVE = 1.25
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor's shape and type, as NumPy names it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes."""
+        return self.elements * self.itemsize
 
 
 def footprint(model: onnx.ModelProto) -> tuple[Growth, Growth]:
@@ -37,7 +57,7 @@ def footprint(model: onnx.ModelProto) -> tuple[Growth, Growth]:
 def _peak(model: onnx.ModelProto, sizes: dict[str, tuple[Growth, int]]) -> Growth:
     home: dict[str, str] = {}  # the tensor whose bytes a view names
     for node in model.graph.node:
-        if node.op_type in _VIEWS:
+        if node.op_type in VIEWS:
             home[node.output[0]] = home.get(node.input[0], node.input[0])
     last: dict[str, int] = {}
     for index, node in enumerate(model.graph.node):
@@ -68,21 +88,26 @@ def _peak(model: onnx.ModelProto, sizes: dict[str, tuple[Growth, int]]) -> Growt
 
 def _sizes(model: onnx.ModelProto) -> dict[str, tuple[Growth, int]]:
     """Every tensor's number of elements as a function of the batch, and its bytes per element."""
-    corners = {at: _shapes(model, *at) for at in ((1, 1), (2, 1), (1, 2), (2, 2))}
+    corners = {
+        (b, s): tensors_of(model, {"N": b, "B": b, "S": s})
+        for b, s in ((1, 1), (2, 1), (1, 2), (2, 2))
+    }
     result = {}
-    for name, (at11, width) in corners[1, 1].items():
-        at21, at12, at22 = (corners[at][name][0] for at in ((2, 1), (1, 2), (2, 2)))
+    for name, tensor in corners[1, 1].items():
+        at11, at21, at12, at22 = (corner[name].elements for corner in corners.values())
         pair = at22 - at21 - at12 + at11
         query, support = at21 - at11 - pair, at12 - at11 - pair
-        result[name] = (Growth(at11 - query - support - pair, query, support, pair), width)
+        result[name] = (
+            Growth(at11 - query - support - pair, query, support, pair),
+            tensor.itemsize,
+        )
     return result
 
 
-def _shapes(model: onnx.ModelProto, queries: int, supports: int) -> dict[str, tuple[int, int]]:
-    """(elements, bytes per element) of every tensor whose shape inference finds."""
+def tensors_of(model: onnx.ModelProto, batch: Mapping[str, int]) -> dict[str, Tensor]:
+    """Every tensor whose shape inference finds, with the named dimensions that `batch` gives."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    batch = {"N": queries, "B": queries, "S": supports}
     for value in (*fixed.graph.input, *fixed.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in batch:
@@ -91,8 +116,8 @@ def _shapes(model: onnx.ModelProto, queries: int, supports: int) -> dict[str, tu
     found = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type
-        dims = [dim.dim_value for dim in tensor.shape.dim]
+        dims = tuple(dim.dim_value for dim in tensor.shape.dim)
         if dims and all(dims):
             kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-            found[value.name] = (prod(dims), kind.itemsize)
+            found[value.name] = Tensor(dims, kind.name, kind.itemsize)
     return found

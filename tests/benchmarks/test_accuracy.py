@@ -19,36 +19,16 @@ from hsnet_trt.cli.main import app
 from hsnet_trt.data.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
-from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.checkpoint import save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.model.recipe import recipe_model
 
 SIZE = (64, 64)
+pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def model() -> HSNet:
-    return recipe_model("resnet18")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(model: HSNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_checkpoint(model, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundle(model: HSNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "bundle"
-    export_bundle(model, path, sizes=[SIZE], correlations=["native"])
-    return path
 
 
 @pytest.fixture(scope="module")
