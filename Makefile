@@ -4,7 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test benchmark clean plugin gpu-check
+# What only the extras need lies beside .venv, which stays as it is: the clients in one, which sees
+# .venv's packages too; in another the Triton server, whose Python backend wants NumPy 1.
+EXTRAS := $(VENV)-extras
+TRITON := $(VENV)-triton
+
+.PHONY: demo test test-extras benchmark clean plugin gpu-check
 
 demo: $(READY)
 	$(BIN)/hsnet-trt demo --out demo_output
@@ -23,8 +28,29 @@ $(READY): setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# Triton, Ray: each installed if it can be, and its tests skipped, with the reason, if it cannot.
+test-extras: $(EXTRAS)/.ready $(TRITON)/.ready
+	$(EXTRAS)/bin/python -m pytest tests/extras || [ $$? -eq 5 ]  # 5: every file was skipped
+
+$(EXTRAS)/.ready: $(READY)
+	@echo "installing the extras into $(EXTRAS)"
+	$(PYTHON) -m venv $(EXTRAS)
+	cd $(EXTRAS)/lib/python3*/site-packages && \
+	  echo "import site; site.addsitedir('$$(echo $(abspath $(VENV))/lib/python3*/site-packages)')" > below.pth
+	for extra in triton; do \
+	  $(EXTRAS)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[$$extra]" \
+	  || echo "the extra '$$extra' cannot be installed here: its tests are skipped"; done
+	touch $@
+
+$(TRITON)/.ready: $(READY)
+	@echo "installing a Triton server into $(TRITON)"
+	($(PYTHON) -m venv $(TRITON) \
+	  && $(TRITON)/bin/python -m pip install --quiet --no-compile --editable . 'numpy<2' \
+	  && $(TRITON)/bin/python -m pip install --quiet --no-compile --no-deps nvidia-pytriton==0.7.0 \
+	  && touch $@) || echo "no Triton server can be installed here: its tests are skipped"
+
 clean:
-	rm -rf $(VENV) build dist demo_output *.egg-info
+	rm -rf $(VENV) $(EXTRAS) $(TRITON) build dist demo_output *.egg-info
 
 # The correlation op for TensorRT: build/plugin/libhsnet_correlation.so, the compiled kernels of the
 # Python plugin, and those that resize frames and draw masks. Needs nvcc, cmake and NvInfer.h (TENSORRT_INCLUDE_DIR where it is not found).

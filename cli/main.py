@@ -17,6 +17,7 @@ from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
 from hsnet_trt.cli.evaluate import evaluate
 from hsnet_trt.cli.export import export
+from hsnet_trt.cli.export_triton import export_triton
 from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for verb in (
     export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, train,
-    evaluate, inspect, doctor, demo, random_checkpoint,
+    evaluate, inspect, doctor, demo, random_checkpoint, export_triton,
 ):  # fmt: skip
     app.command()(verb)
 
@@ -85,6 +86,7 @@ def _remedy(module: str) -> str:
         "pycuda": "cuda",
         "skimage": "data",
         "cv2": "data",
+        "tritonclient": "triton",
     }
     extra = extras.get(module.split(".", maxsplit=1)[0])
     return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"

@@ -90,7 +90,7 @@ def open_runner(
 
 def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | None) -> Runner:
     if backend == "onnxruntime":
-        return OnnxRuntimeRunner(bundle, _choose_graphs(bundle, size, precision))
+        return OnnxRuntimeRunner(bundle, choose_graphs(bundle, size, precision))
     engines = [
         e for e in bundle.manifest.engines if e.flavour == backend and e.variant.size == size
     ]
@@ -146,12 +146,15 @@ def _open_engines(
     return TensorRTRunner(bundle, chosen)
 
 
-def _choose_graphs(
+def choose_graphs(
     bundle: Bundle, size: tuple[int, int], precision: str | None
 ) -> dict[str, GraphFile]:
     """The ONNX graphs; of several forms the first exported, those of native ops before others.
 
     (Graphs for the plugin carry the op as native ops too, and run all the same.)
+
+    Raises:
+        BundleError: it does not hold all three in that size and precision.
     """
     native_first = sorted(bundle.manifest.graphs, key=lambda g: g.variant.correlation == "plugin")
 

@@ -29,7 +29,7 @@ def as_list(items: Any, what: str, one: int) -> list[Any]:
     Raises:
         InputError: none of these.
     """
-    if isinstance(items, (str, os.PathLike, Image.Image)):
+    if isinstance(items, (str, os.PathLike, bytes, Image.Image)):
         return [items]
     if isinstance(items, np.ndarray) and items.ndim <= one:
         return [items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import threading
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps
 
 from hsnet_trt.errors import InputError
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 # A file of a few kilobytes can claim to be far larger. Below what Pillow itself refuses (179 MP).
@@ -35,8 +36,8 @@ def read_image(source: ImageSource, what: str = "the image") -> Pixels:
     16-bit values are scaled from 0..65535.
 
     Args:
-        source: a path, a PIL image, or an array: uint8 or uint16 [H,W], [H,W,1], [H,W,3] (RGB) or
-            [H,W,4] (RGBA).
+        source: a path, the content of an image file, a PIL image, or an array: uint8 or uint16
+            [H,W], [H,W,1], [H,W,3] (RGB) or [H,W,4] (RGBA).
         what: how an error names the image.
 
     Returns:
@@ -47,7 +48,7 @@ def read_image(source: ImageSource, what: str = "the image") -> Pixels:
         InputError: not such an image, a file that cannot be read or is cut, or more than
             `MAX_PIXELS` pixels.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike, bytes)):
         with open_image(source, what) as image:
             return _to_rgb(image, what)
     if isinstance(source, Image.Image):
@@ -57,25 +58,25 @@ def read_image(source: ImageSource, what: str = "the image") -> Pixels:
 
 
 @contextmanager
-def open_image(path: str | os.PathLike[str], what: str) -> Iterator[Image.Image]:
-    """Open and decode an image file, its EXIF rotation not yet applied.
+def open_image(source: str | os.PathLike[str] | bytes, what: str) -> Iterator[Image.Image]:
+    """Open and decode an image file (a path, or its content), its EXIF rotation not yet applied.
 
     Raises:
         InputError: no such file, not an image, cut or corrupt, or too large.
     """
-    path = Path(path)
+    name = f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
     try:
         # Pillow warns from 89 MP on and refuses from 179 MP on; the limit here lies between them.
         with _warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except Image.DecompressionBombError as error:
         raise _too_large(str(error), what) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(
-            f"{what} cannot be opened: {path}",
+            f"{what} cannot be opened: {name}",
             expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
-            found=_cause(error, path),
+            found=_cause(error, source),
             fix="check the path and the file",
         ) from error
     with image:
@@ -84,7 +85,7 @@ def open_image(path: str | os.PathLike[str], what: str) -> Iterator[Image.Image]
             image.load()
         except (OSError, ValueError, SyntaxError, struct.error, MemoryError) as error:
             raise InputError(
-                f"{what} is damaged: {path}",
+                f"{what} is damaged: {name}",
                 expected="a complete image file",
                 found=error,
                 fix="copy or save the file again",
@@ -187,7 +188,9 @@ def _too_large(found: str, what: str) -> InputError:
     )
 
 
-def _cause(error: Exception, path: Path) -> str:
+def _cause(error: Exception, source: str | os.PathLike[str] | bytes) -> str:
+    if isinstance(source, bytes):
+        return f"content that begins with {source[:8]!r}"
     if isinstance(error, FileNotFoundError):
-        return f"no file {path.absolute()}"
+        return f"no file {Path(source).absolute()}"
     return getattr(error, "strerror", None) or str(error)

@@ -27,8 +27,8 @@ def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the suppo
     cut-out (its transparency is the mask).
 
     Args:
-        source: a path, a PIL image, or an array [H,W], [H,W,1] or [1,H,W] of bool, integers, or
-            floats in [0,1].
+        source: a path, the content of an image file, a PIL image, or an array [H,W], [H,W,1] or
+            [1,H,W] of bool, integers, or floats in [0,1].
         shape: height and width of the image that the mask belongs to.
         what: how an error names the mask.
 
@@ -41,7 +41,7 @@ def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the suppo
     Warns:
         HSNetWarning: all of the image is the object.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike, bytes)):
         with open_image(source, what) as image:
             levels = _levels(image, what)
     elif isinstance(source, Image.Image):

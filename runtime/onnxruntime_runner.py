@@ -15,7 +15,7 @@ from hsnet_trt.runtime.network import GRAPHS, INPUTS, OUTPUTS, Limits, Tensors
 
 # Estimated activations of one call; ONNX Runtime takes about half as much again (at 400 x 400, a
 # match of 7 supports: 1.46 GB estimated, 2.3 GB taken). Larger chunks gain little on a CPU.
-_MEMORY_BUDGET = 1_100_000_000
+MEMORY_BUDGET = 1_100_000_000
 _MOST = 16
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -49,7 +49,8 @@ class OnnxRuntimeRunner:
         self.device = (
             f"{find_cpu()}, {usable_cores()} cores (ONNX Runtime {onnxruntime.__version__})"
         )
-        self.limits = _limits(graphs)
+        memory = host_memory()
+        self.limits = cpu_limits(graphs, min(MEMORY_BUDGET, memory // 6) if memory else None)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = (
             3  # errors; its warnings are for people who work on ONNX Runtime
@@ -101,9 +102,14 @@ class OnnxRuntimeRunner:
         self._sessions.clear()
 
 
-def _limits(graphs: dict[str, GraphFile]) -> Limits:
-    memory = host_memory()
-    budget = min(_MEMORY_BUDGET, memory // 6) if memory else _MEMORY_BUDGET
+def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limits:
+    """How much one call may be given on a CPU, for its activations to stay within a budget.
+
+    Args:
+        graphs: features, support and match.
+        budget: bytes; by default `MEMORY_BUDGET`.
+    """
+    budget = MEMORY_BUDGET if budget is None else budget
 
     def most(graph: str, queries: int, supports: int) -> int:
         """The largest n for which n times the per-image part fits; 0 says what does not grow."""

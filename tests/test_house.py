@@ -37,6 +37,7 @@ ARROWS = {
     "runtime": {"trt_plugins"},
     "calibration": {"data", "runtime"},
     "training": {"model", "data"},
+    "serving": {"runtime", "trt_plugins"},
     "export": {"model", "trt_plugins", "calibration", "runtime"},
 }
 # What the edge does not have, and no stage loads when it is imported.

@@ -1,0 +1,68 @@
+"""`hsnet-trt export-triton`: bundles become a Triton model repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export_triton(
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Bundles of one network; several bring TensorRT engines for several GPUs."
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="The model repository.")],
+    platforms: Annotated[
+        str,
+        typer.Option(
+            help="What may run the graphs, the most wanted first: tensorrt, onnxruntime, python "
+            "(ONNX Runtime in the Python backend). The first is taken that the bundles hold "
+            "files for."
+        ),
+    ] = "tensorrt,onnxruntime",
+    size: Annotated[
+        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    name: Annotated[
+        str, typer.Option(help="The model's name, for several networks in one repository.")
+    ] = "hsnet",
+) -> None:
+    """Write a model repository for NVIDIA Triton Inference Server.
+
+    It holds the features, support and match graphs and the model that clients talk to, which keeps
+    support sets and turns pictures into masks. Into a repository of the same network's shapes, the
+    next version is written.
+    """
+    import shlex
+
+    from rich.console import Console
+
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.serving.triton_repository import export_repository
+
+    repository = export_repository(
+        bundles,
+        out,
+        [word.strip() for word in platforms.split(",")],
+        size=parse_size(size) if size else None,
+        precision=precision,
+        prefix=name,
+    )
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(
+        f"{', '.join(repository.models)}: version {repository.version}, {repository.platform}"
+    )
+    if repository.tensorrt is not None:
+        console.print(
+            f"compute capability {', '.join(repository.capabilities)}; the server needs TensorRT "
+            f"{repository.tensorrt}"
+        )
+    console.print("the server needs this package in its Python: pip install . there")
+    console.print(f"serve it: {shlex.join(repository.command)}", markup=False)
+    typer.echo(repository.path)

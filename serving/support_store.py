@@ -1,0 +1,144 @@
+"""Support sets by id, within a bound of memory; those that nobody uses for long are dropped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hsnet_trt.errors import HSNetError, InputError
+
+Value = TypeVar("Value")
+
+
+class UnknownSetError(InputError):
+    """No support set of that id: never registered, forgotten, expired, or the server restarted."""
+
+
+class StoreFullError(HSNetError):
+    """There is no room for another support set."""
+
+
+@dataclass
+class _Entry(Generic[Value]):
+    value: Value
+    size: int  # bytes
+    used: float  # seconds, by the store's clock
+
+
+class SupportStore(Generic[Value]):
+    """Keeps values by id. Safe to use from several threads.
+
+    Nothing that is in use is ever thrown out for a newcomer: a full store refuses, and says so.
+    """
+
+    def __init__(
+        self, most_bytes: int, idle_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Make an empty store.
+
+        Args:
+            most_bytes: how much all sets together may take, those being encoded included.
+            idle_seconds: a set that was not used for so long is dropped.
+            clock: seconds, never going back.
+        """
+        self.most_bytes = most_bytes
+        self.idle_seconds = idle_seconds
+        self._clock = clock
+        self._entries: dict[str, _Entry[Value]] = {}
+        self._reserved = 0
+        self._lock = threading.Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        """What the sets take, those being encoded included."""
+        with self._lock:
+            self._expire()
+            return self._used()
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._expire()
+            return len(self._entries)
+
+    def __contains__(self, key: str) -> bool:
+        with self._lock:
+            self._expire()
+            return key in self._entries
+
+    def get(self, key: str) -> Value:
+        """The set of that id, which counts as used now.
+
+        Raises:
+            UnknownSetError: there is none.
+        """
+        with self._lock:
+            self._expire()
+            entry = self._entries.get(key)
+            if entry is None:
+                raise UnknownSetError(
+                    f"there is no support set {key!r} here",
+                    expected="the id that registering returned",
+                    found="an id that was never registered, was forgotten, was not used for "
+                    f"{self.idle_seconds:g} s, or is of before the server's last start",
+                    fix="register the supports again",
+                )
+            entry.used = self._clock()
+            return entry.value
+
+    def forget(self, key: str) -> bool:
+        """Drop a set; returns whether it was there."""
+        with self._lock:
+            self._expire()
+            return self._entries.pop(key, None) is not None
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[Callable[[str, Value], None]]:
+        """Hold so many bytes free while a set is encoded.
+
+        Yields the call that puts the set in; without it, the room is given back.
+
+        Raises:
+            StoreFullError: it does not fit.
+        """
+        with self._lock:
+            self._expire()
+            free = self.most_bytes - self._used()
+            if size > free:
+                raise StoreFullError(
+                    "the server's store of support sets is full",
+                    expected=f"{_mb(size)} free for this set",
+                    found=f"{_mb(free)} of {_mb(self.most_bytes)} free, "
+                    f"{len(self._entries)} sets kept",
+                    fix="forget sets that are done with, wait until idle ones expire "
+                    f"({self.idle_seconds:g} s), or raise store_megabytes in config.pbtxt",
+                )
+            self._reserved += size
+        held = size
+
+        def put(key: str, value: Value) -> None:
+            nonlocal held
+            with self._lock:
+                self._entries[key] = _Entry(value, size, self._clock())
+                self._reserved, held = self._reserved - held, 0
+
+        try:
+            yield put
+        finally:
+            with self._lock:
+                self._reserved -= held
+
+    def _used(self) -> int:
+        return self._reserved + sum(entry.size for entry in self._entries.values())
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for key in [k for k, e in self._entries.items() if now - e.used > self.idle_seconds]:
+            del self._entries[key]
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,132 @@
+"""The three graphs as other models of the same Triton server, called from a Python backend."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.network import FEATURES, OUTPUTS, SUPPORTS, not_finite
+from hsnet_trt.runtime.preprocess import Floats
+
+_TYPES = {"float32": np.float32, "float16": np.float16}
+_LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
+
+# What passes from one graph to another.
+_PASSED = (
+    ("features", "support", FEATURES),
+    ("features", "match", FEATURES),
+    ("support", "match", SUPPORTS),
+)
+
+# What a graph gave, by name, not looked into: Triton's tensors (on a GPU they never leave it), or
+# arrays.
+Held: TypeAlias = "dict[str, Any]"
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Encoded supports, in as many pieces as they were encoded in; each [K,L,C,h*w] by level."""
+
+    pieces: tuple[Held, ...]
+
+
+class Networks:
+    """Calls `prefix_features`, `prefix_support` and `prefix_match`, all of one version."""
+
+    def __init__(
+        self, pb: Any, prefix: str, version: int, types: dict[str, dict[str, str]]
+    ) -> None:
+        """Call nothing yet: the other models may still be loading.
+
+        Args:
+            pb: Triton's module ``triton_python_backend_utils``.
+            prefix: what the models' names begin with.
+            version: their version, so that graphs of two networks never mix.
+            types: by graph and tensor, float32 or float16.
+        """
+        self._pb = pb
+        self._prefix = prefix
+        self._version = version
+        self._types = types
+        # Where one graph gives halves and the next takes floats, they pass through the CPU.
+        self._mixed = any(
+            types[of][level] != types[to][level] for of, to, levels in _PASSED for level in levels
+        )
+
+    async def features(self, images: Floats) -> Held:
+        """Images [N,3,H,W] -> `f2`, `f3`, `f4`."""
+        return await self._run("features", {"image": images}, on_cpu=self._mixed)
+
+    async def encode(self, images: Floats, masks: Floats) -> Held:
+        """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4`, to be kept."""
+        features = await self.features(images)
+        inputs = {**features, "mask": masks}
+        encoded = await self._run("support", inputs, on_cpu=self._mixed)
+        return {level: _keep(encoded[level]) for level in SUPPORTS}
+
+    async def match(self, features: Held, supports: Shots) -> Floats:
+        """One query's features against all shots -> logits float32 [S,2,h,w].
+
+        Raises:
+            BackendError: a model failed, or its logits are not finite.
+        """
+        parts: list[npt.NDArray[Any]] = []
+        for piece in supports.pieces:
+            inputs = {level: features[level] for level in FEATURES}
+            out = await self._run("match", {**inputs, **piece}, on_cpu=True)
+            parts.append(out["logits"].as_numpy()[0])
+        logits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise not_finite(f"in {self._prefix}_match")
+        return logits
+
+    async def _run(self, graph: str, inputs: Held, on_cpu: bool = False) -> Held:
+        name = f"{self._prefix}_{graph}"
+        options: dict[str, Any] = {}
+        if on_cpu:
+            options["preferred_memory"] = self._pb.PreferredMemory(
+                self._pb.TRITONSERVER_MEMORY_CPU, 0
+            )
+        request = self._pb.InferenceRequest(
+            model_name=name,
+            model_version=self._version,
+            requested_output_names=list(OUTPUTS[graph]),
+            inputs=[self._tensor(graph, key, value) for key, value in inputs.items()],
+            **options,
+        )
+        end = time.monotonic() + _LOADING_SECONDS
+        while (response := await request.async_exec()).has_error():
+            message = str(response.error().message())
+            if not _is_loading(message) or time.monotonic() > end:
+                raise BackendError(
+                    f"the model {name} failed", found=message, fix="see the server's log"
+                )
+            await asyncio.sleep(0.1)
+        return {tensor.name(): tensor for tensor in response.output_tensors()}
+
+    def _tensor(self, graph: str, name: str, value: Any) -> Any:
+        if self._mixed and not isinstance(value, np.ndarray):
+            value = value.as_numpy()
+        if isinstance(value, np.ndarray):
+            wanted = _TYPES[self._types[graph][name]]
+            return self._pb.Tensor(name, np.ascontiguousarray(value, dtype=wanted))
+        return value
+
+
+def _is_loading(message: str) -> bool:
+    """Whether a model is not there yet: a server loads all models of a new version side by side.
+
+    (24.10's `is_model_ready` brings the server down where a model asks while it is loaded itself.)
+    """
+    return "ready" in message or "unknown model" in message
+
+
+def _keep(tensor: Any) -> Any:
+    """What may be kept for long: Triton's CPU tensors lie in shared memory, which is scarce."""
+    return np.array(tensor.as_numpy()) if tensor.is_cpu() else tensor
