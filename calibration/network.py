@@ -32,6 +32,7 @@ class MemoryRunner:
     """
 
     backend, device, precision, frames = "onnxruntime", "CPU", "fp32", None
+    packing = ()  # ranges are taken of the form that TensorRT builds
     # One at a time: memory must not grow with the shots.
     limits = Limits(images=1, shots=1, queries=1, supports=1)
 

@@ -22,7 +22,10 @@ def export(
     ] = None,
     lowering: Annotated[
         list[str] | None,
-        typer.Option(help="conv2d (default) or conv3d; may be repeated, the default first."),
+        typer.Option(
+            help="conv2d or conv3d for engines, packed for CPUs; may be repeated, the default "
+            "first. By default conv2d and packed."
+        ),
     ] = None,
     correlation: Annotated[
         list[str] | None,
@@ -39,7 +42,7 @@ def export(
     from rich.console import Console
 
     from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.export.bundle import export_bundle
+    from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, export_bundle
     from hsnet_trt.export.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint
 
@@ -51,7 +54,7 @@ def export(
             load_checkpoint(checkpoint),
             out,
             sizes=sizes,
-            lowerings=lowering or ["conv2d"],
+            lowerings=lowering or DEFAULT_LOWERINGS,
             correlations=correlation or ["native"],
             resize=resize,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]),

@@ -150,9 +150,17 @@ def _choose_graphs(
     for size in dict.fromkeys(sizes):
         for name in GRAPHS[:-1]:
             chosen.append(bundle.graph(name, size, precision))
-        chosen.append(
-            bundle.graph(GRAPHS[-1], size, precision, lowering=lowering, correlation=correlation)
+        match = bundle.graph(
+            GRAPHS[-1], size, precision, lowering=lowering, correlation=correlation
         )
+        if match.packing:
+            raise InputError(
+                "engines are not built of a packed match",
+                expected="one that takes supports whole",
+                found=f"{match.file}, which is for CPUs",
+                fix="choose --lowering conv2d, and export it too where it is not there",
+            )
+        chosen.append(match)
     return chosen
 
 

@@ -14,13 +14,14 @@ from hsnet_trt.export.footprint import footprint
 from hsnet_trt.export.golden import golden
 from hsnet_trt.export.graphs import (
     CORRELATIONS,
-    LOWERINGS,
+    FORMS,
     OPSET,
     export_features,
     export_match,
     export_support,
 )
 from hsnet_trt.export.lowering import Grid
+from hsnet_trt.export.lowering_packed import most_packed, packing_of, taking_packed
 from hsnet_trt.export.parity import TOLERANCE, Reference, Run, check_parity, session
 from hsnet_trt.export.plugin_files import KERNELS_NAME
 from hsnet_trt.model.checkpoint import weights_sha256
@@ -31,6 +32,7 @@ from hsnet_trt.runtime.manifest import (
     GraphFile,
     Manifest,
     Model,
+    PackedLevel,
     ParityFigure,
     Preprocessing,
     TensorSpec,
@@ -39,6 +41,8 @@ from hsnet_trt.runtime.manifest import (
 from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
 from hsnet_trt.trt_plugins.onnx_op import drop_function
 
+# TensorRT builds the first of these, CPUs run the second.
+DEFAULT_LOWERINGS = ("conv2d", "packed")
 LARGEST = 2048  # pixels a side; level 2 alone then correlates 2^32 pairs of positions
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
@@ -49,7 +53,7 @@ def export_bundle(
     out: str | os.PathLike[str],
     *,
     sizes: Sequence[Grid] = ((400, 400),),
-    lowerings: Sequence[str] = ("conv2d",),
+    lowerings: Sequence[str] = DEFAULT_LOWERINGS,
     correlations: Sequence[str] = ("native",),
     resize: str = "stretch",
     command: str = "",
@@ -62,7 +66,8 @@ def export_bundle(
             masks mean nothing.
         out: the bundle's folder; an older bundle there is replaced when the new one is whole.
         sizes: (height, width) of the network's input, the default size first.
-        lowerings: forms of the center-pivot convolution, the default first.
+        lowerings: forms of the center-pivot convolution, the default first. CPUs run "packed"
+            where it is there; engines are built of the others.
         correlations: "native" operations, or a node for the correlation "plugin", the default
             first. There is a plugin form of the conv2d lowering alone. With it, the compiled
             kernels join the bundle where there are any, or an nvcc to make them.
@@ -85,7 +90,7 @@ def export_bundle(
         (lowering, correlation)
         for lowering in lowerings
         for correlation in correlations
-        if (lowering, correlation) != ("conv3d", "plugin")
+        if correlation == "native" or lowering == "conv2d"
     ]
     facts = Model(
         backbone=model.name,
@@ -105,7 +110,7 @@ def export_bundle(
         figures: list[ParityFigure] = []
         goldens: list[GoldenFile] = []
         for size in sizes:
-            new = _Graphs(writer, facts, size, graphs)
+            new = _Graphs(writer, facts, size, packing_of(model, size), graphs)
             steps.now(f"features {new.at}")
             features = new.add("features", "", export_features(model, size, new.props))
             steps.now(f"support {new.at}")
@@ -116,6 +121,8 @@ def export_bundle(
                 steps.now(f"match {new.at} {lowering} {correlation}")
                 exported = export_match(model, size, lowering, new.props, correlation)
                 match = new.add("match", lowering, exported, correlation)
+                if lowering == "packed":
+                    match = taking_packed(match, new.packing)
                 steps.now(f"parity {new.at} {lowering} {correlation}")
                 runs = (features, support, match)
                 grows = graphs[-1].activation_bytes
@@ -140,9 +147,14 @@ class _Graphs:
     """Adds the graphs of one size to the bundle."""
 
     def __init__(
-        self, writer: BundleWriter, model: Model, size: Grid, entries: list[GraphFile]
+        self,
+        writer: BundleWriter,
+        model: Model,
+        size: Grid,
+        packing: tuple[PackedLevel, ...],
+        entries: list[GraphFile],
     ) -> None:
-        self.writer, self.size, self.entries = writer, size, entries
+        self.writer, self.size, self.packing, self.entries = writer, size, packing, entries
         self.at = f"{size[0]}x{size[1]}"
         self.props = {
             "backbone": model.backbone,
@@ -160,7 +172,8 @@ class _Graphs:
         if form:
             bare = f"graphs/{name}_bare.onnx"
             self.writer.add(bare, drop_function(model).SerializeToString())
-        largest, activations = footprint(model)
+        packing = self.packing if lowering == "packed" else ()
+        largest, activations = footprint(model, most_packed(packing))
         self.entries.append(
             GraphFile(
                 variant=Variant(graph, self.size, "fp32", lowering, correlation),
@@ -171,6 +184,7 @@ class _Graphs:
                 largest_tensor=largest,
                 activation_bytes=activations,
                 bare=bare,
+                packing=packing,
             )
         )
         return session(content)
@@ -199,13 +213,13 @@ def _check_arguments(
                 found=f"{size[0]}x{size[1]}",
                 fix="400 is what the paper uses",
             )
-    unknown = [name for name in lowerings if name not in LOWERINGS]
+    unknown = [name for name in lowerings if name not in FORMS]
     unknown += [name for name in correlations if name not in CORRELATIONS]
     some = sizes and lowerings and correlations
     if unknown or not some or resize not in ("stretch", "letterbox"):
         raise InputError(
             "the export was asked for a form that is not there",
-            expected=f"lowering {' | '.join(LOWERINGS)}, correlation {' | '.join(CORRELATIONS)}, "
+            expected=f"lowering {' | '.join(FORMS)}, correlation {' | '.join(CORRELATIONS)}, "
             "resize stretch | letterbox",
             found=f"{unknown or (*lowerings, *correlations)}, {resize}, {len(sizes)} sizes",
         )

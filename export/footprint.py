@@ -42,13 +42,17 @@ class Tensor:
         return self.elements * self.itemsize
 
 
-def footprint(model: onnx.ModelProto) -> tuple[Growth, Growth]:
+def footprint(
+    model: onnx.ModelProto, most: Mapping[str, Growth] | None = None
+) -> tuple[Growth, Growth]:
     """(elements of the largest tensor, bytes of the activations alive at the worst moment).
+
+    `most` says of dimensions that are neither N, B nor S how large they can become.
 
     The peak counts every tensor from the node that makes it to the last that reads it. Fused
     kernels need less; a quarter is added for an engine's own workspace.
     """
-    sizes = _sizes(model)
+    sizes = _sizes(model, most or {})
     elements = {name: growth for name, (growth, _) in sizes.items()}
     largest = max(elements.values(), key=lambda growth: growth.at(*_TYPICAL))
     return largest, _peak(model, sizes)
@@ -86,14 +90,18 @@ def _peak(model: onnx.ModelProto, sizes: dict[str, tuple[Growth, int]]) -> Growt
     return peak
 
 
-def _sizes(model: onnx.ModelProto) -> dict[str, tuple[Growth, int]]:
+def _sizes(model: onnx.ModelProto, most: Mapping[str, Growth]) -> dict[str, tuple[Growth, int]]:
     """Every tensor's number of elements as a function of the batch, and its bytes per element."""
     corners = {
-        (b, s): tensors_of(model, {"N": b, "B": b, "S": s})
+        (b, s): tensors_of(
+            model, {"N": b, "B": b, "S": s} | {name: grown.at(b, s) for name, grown in most.items()}
+        )
         for b, s in ((1, 1), (2, 1), (1, 2), (2, 2))
     }
     result = {}
     for name, tensor in corners[1, 1].items():
+        if any(name not in corner for corner in corners.values()):
+            continue
         at11, at21, at12, at22 = (corner[name].elements for corner in corners.values())
         pair = at22 - at21 - at12 + at11
         query, support = at21 - at11 - pair, at12 - at11 - pair

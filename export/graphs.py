@@ -19,6 +19,7 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.export.lowering import Grid, interpolation, normalized
 from hsnet_trt.export.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.lowering_conv3d import MatchConv3d
+from hsnet_trt.export.lowering_packed import write_packed_match
 from hsnet_trt.export.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
@@ -29,6 +30,7 @@ LOWERINGS: dict[str, type[MatchConv2d] | type[MatchConv3d]] = {
     "conv2d": MatchConv2d,
     "conv3d": MatchConv3d,
 }
+FORMS = (*LOWERINGS, "packed")  # of the center-pivot convolutions in `match`
 CORRELATIONS = ("native", "plugin")
 LEVELS = (2, 3, 4)
 QUERY = tuple(f"f{level}" for level in LEVELS)
@@ -93,13 +95,23 @@ def export_match(
     """`f2`..`f4` of B queries and `s2`..`s4` of S supports -> `logits` [B,S,2,2*h2,2*w2].
 
     With `correlation="plugin"`, which is made of the `conv2d` lowering, the correlations are three
-    nodes `hsnet::HyperCorrelation`, and the model carries the op's function of native ops.
+    nodes `hsnet::HyperCorrelation`, and the model carries the op's function of native ops. The
+    lowering `packed` takes other supports: see `lowering_packed`.
     """
+    if lowering == "packed":
+        return _export_packed(model, size, facts)
     if correlation == "plugin":
         return _export_plugin(model, size, facts)
     inputs = (*_levels(model, size, 2), *_levels(model, size, 3))
     batch = dict.fromkeys(QUERY, "B") | dict.fromkeys(SUPPORT, "S")
     return _export(LOWERINGS[lowering](model, size), inputs, batch, ("logits",), facts)
+
+
+def _export_packed(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
+    graph = write_packed_match(model, size, OPSET, IR_VERSION)
+    onnx.helper.set_model_props(graph, facts)
+    _check(graph)
+    return graph
 
 
 def _export_plugin(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:

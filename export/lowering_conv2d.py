@@ -33,7 +33,7 @@ from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.learner import upsample
 
 # Above so many support positions, the 3 x 3 convolution multiplies less than the full mix does.
-_DENSE_LIMIT = 9
+DENSE_LIMIT = 9
 
 
 class MatchConv2d(nn.Module):
@@ -141,7 +141,7 @@ class _Mix(nn.Module):
         super().__init__()
         self.query, self.fine, self.coarse = query, fine, coarse
         self.out = (max(fine[0], coarse[0]), max(fine[1], coarse[1]))
-        mix = _Dense if self.out[0] * self.out[1] <= _DENSE_LIMIT else _Sparse
+        mix = _Dense if self.out[0] * self.out[1] <= DENSE_LIMIT else _Sparse
         self.convs = nn.ModuleList(mix(conv, query, self.out) for conv, _ in layers_of(block))
         self.norms = nn.ModuleList(
             GroupNormRelu(norm, channel=2, ndim=4) for _, norm in layers_of(block)
@@ -172,7 +172,7 @@ class _Dense(nn.Module):
         super().__init__()
         self.conv1, self.query, self.support = conv.conv1, query, support
         positions = support[0] * support[1]
-        weight = _full_mix(conv.conv2.weight.detach(), support)
+        weight = full_mix(conv.conv2.weight.detach(), support)
         self.mix = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
         self.mix.weight = nn.Parameter(weight[:, :, None, None].clone())
         bias = conv.conv2.bias
@@ -199,7 +199,7 @@ class _Sparse(nn.Module):
         return self.conv.over_query(x) + over_support
 
 
-def _full_mix(weight: Tensor, support: Grid) -> Tensor:
+def full_mix(weight: Tensor, support: Grid) -> Tensor:
     """A convolution's weight [O,C,k,k] as the matrix [S*O, S*C] that it is on a small grid."""
     out_channels, in_channels, kernel, _ = weight.shape
     height, width = support

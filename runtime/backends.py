@@ -90,7 +90,7 @@ def open_runner(
 
 def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | None) -> Runner:
     if backend == "onnxruntime":
-        return OnnxRuntimeRunner(bundle, choose_graphs(bundle, size, precision))
+        return OnnxRuntimeRunner(bundle, choose_graphs(bundle, size, precision, packed=True))
     engines = [
         e for e in bundle.manifest.engines if e.flavour == backend and e.variant.size == size
     ]
@@ -147,19 +147,29 @@ def _open_engines(
 
 
 def choose_graphs(
-    bundle: Bundle, size: tuple[int, int], precision: str | None
+    bundle: Bundle, size: tuple[int, int], precision: str | None, *, packed: bool = False
 ) -> dict[str, GraphFile]:
     """The ONNX graphs; of several forms the first exported, those of native ops before others.
 
     (Graphs for the plugin carry the op as native ops too, and run all the same.)
 
+    Args:
+        bundle: where they lie.
+        size: height and width of the network's input.
+        precision: as for `open_runner` on a CPU.
+        packed: whether `match` may take its supports packed; that form is then the first choice,
+            because it is the fastest on a CPU.
+
     Raises:
         BundleError: it does not hold all three in that size and precision.
     """
-    native_first = sorted(bundle.manifest.graphs, key=lambda g: g.variant.correlation == "plugin")
+    best_first = sorted(
+        (g for g in bundle.manifest.graphs if packed or not g.packing),
+        key=lambda g: (not g.packing, g.variant.correlation == "plugin"),
+    )
 
     def pick(graph: str, of: str) -> GraphFile | None:
-        for entry in native_first:
+        for entry in best_first:
             v = entry.variant
             if (v.graph, v.size, v.precision) == (graph, size, of):
                 return entry

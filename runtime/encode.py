@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,26 @@ def encode_shots(
     Returns:
         `s2`, `s3`, `s4`, each [K,L,C,h*w].
 
+    Raises and warns as `encode_parts` does.
+    """
+    parts = list(encode_parts(runner, name, shots, size, preprocessing))
+    if len(parts) == 1:
+        return parts[0]
+    return {level: np.concatenate([part[level] for part in parts]) for level in SUPPORTS}
+
+
+def encode_parts(
+    runner: Runner,
+    name: str,
+    shots: list[tuple[Any, Any]],
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+) -> Iterator[Tensors]:
+    """Encode the K shots of a class, as many at once as the runner takes, and give them so.
+
+    Yields:
+        `s2`, `s3`, `s4`, each [k,L,C,h*w], until all K were there.
+
     Raises:
         InputError: an image or mask is not what it should be.
         BackendError: the backend failed.
@@ -81,7 +101,6 @@ def encode_shots(
         HSNetWarning: a mask covers its whole image, or vanishes at a feature resolution.
     """
     most = min(runner.limits.images, runner.limits.shots)
-    parts = []
     for first in range(0, len(shots), most):
         pixels, masks = [], []
         for number, (image, mask) in enumerate(shots[first : first + most], first + 1):
@@ -101,10 +120,7 @@ def encode_shots(
         encoded = run_support(runner, run_features(runner, batch), fitted)
         for index in range(len(fitted)):
             _warn_vanished(f"the mask of shot {first + index + 1} of {name!r}", encoded, index)
-        parts.append(encoded)
-    if len(parts) == 1:
-        return parts[0]
-    return {level: np.concatenate([part[level] for part in parts]) for level in SUPPORTS}
+        yield encoded
 
 
 def _warn_vanished(what: str, encoded: Tensors, index: int) -> None:

@@ -72,8 +72,20 @@ class Variant:
     graph: str  # features | support | match
     size: tuple[int, int]  # height, width of the network's input
     precision: str  # fp32 | fp16 | int8
-    lowering: str  # conv2d | conv3d
+    lowering: str  # conv2d | conv3d | packed
     correlation: str  # native | plugin
+
+
+@dataclass(frozen=True)
+class PackedLevel:
+    """The windows of a level's first support convolution, by which a packed `match` takes supports.
+
+    Output y, x of them is centred on position `stride*y`, `stride*x` of the grid.
+    """
+
+    grid: tuple[int, int]  # height, width of the level's features
+    kernel: int  # odd
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,8 @@ class GraphFile:
     activation_bytes: Growth  # estimated peak
     # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
     bare: str | None = None
+    # Of a `match` that takes packed supports (`runtime.packing`), levels 2, 3 and 4.
+    packing: tuple[PackedLevel, ...] = ()
 
 
 @dataclass(frozen=True)

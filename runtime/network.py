@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.manifest import PackedLevel
+from hsnet_trt.runtime.packing import Shot, compress, expand, pack, views
 
 if TYPE_CHECKING:
     from hsnet_trt.runtime.gpu_frames import GpuFrames
@@ -17,6 +20,7 @@ Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 FEATURES = ("f2", "f3", "f4")
 SUPPORTS = ("s2", "s3", "s4")
+PACKED = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
 OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
@@ -56,6 +60,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def packing(self) -> Sequence[PackedLevel]:
+        """How `match` takes its supports packed, by level; empty if it takes them whole."""
+        ...
+
+    @property
     def frames(self) -> GpuFrames | None:
         """The short way of a frame on a GPU; None where the CPU prepares and draws."""
         ...
@@ -79,13 +88,31 @@ def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32
     return _in_chunks(runner, "support", {**features, "mask": masks}, runner.limits.shots)
 
 
-def run_match(runner: Runner, features: Tensors, supports: Tensors) -> npt.NDArray[np.float32]:
+def match_calls(runner: Runner, shots: Sequence[Shot]) -> tuple[list[Tensors], list[Shot]]:
+    """The inputs of one call of `match` after the other, for S encoded shots.
+
+    Returns:
+        For each call its supports; and the shots again, as views of these where they can be, so
+        that nothing need be held twice.
+    """
+    step, calls, kept = runner.limits.supports, [], list[Shot]()
+    for first in range(0, len(shots), step):
+        part = shots[first : first + step]
+        calls.append(pack(part, runner.packing) if runner.packing else expand(part))
+        kept += views(calls[-1], part) if runner.packing else part
+    return calls, kept
+
+
+def run_match(
+    runner: Runner, features: Tensors, supports: Tensors | Sequence[Tensors]
+) -> npt.NDArray[np.float32]:
     """Match every query with every support.
 
     Args:
         runner: what runs the graph.
         features: `f2`, `f3`, `f4` of B queries.
-        supports: `s2`, `s3`, `s4` of S supports; more than the runner's limit go in chunks.
+        supports: `s2`, `s3`, `s4` of S supports, more than the runner's limit in several calls; or
+            those calls, made once by `match_calls`.
 
     Returns:
         Logits float32 [B,S,2,h,w] at decoder resolution.
@@ -93,21 +120,26 @@ def run_match(runner: Runner, features: Tensors, supports: Tensors) -> npt.NDArr
     Raises:
         BackendError: the logits are not finite.
     """
-    queries, shots = len(features["f2"]), len(supports["s2"])
+    calls = _calls(runner, supports) if isinstance(supports, dict) else supports
     rows = []
-    for first in range(0, queries, runner.limits.queries):
-        query = slice(first, first + runner.limits.queries)
-        row = []
-        for start in range(0, shots, runner.limits.supports):
-            shot = slice(start, start + runner.limits.supports)
-            part = {name: features[name][query] for name in FEATURES}
-            part.update({name: supports[name][shot] for name in SUPPORTS})
-            row.append(runner.run("match", part)["logits"])
+    for first in range(0, len(features["f2"]), runner.limits.queries):
+        query = {name: features[name][first : first + runner.limits.queries] for name in FEATURES}
+        row = [runner.run("match", {**query, **call})["logits"] for call in calls]
         rows.append(row[0] if len(row) == 1 else np.concatenate(row, axis=1))
     logits = (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(np.float32, copy=False)
     if not np.isfinite(logits).all():
         raise not_finite(f"at precision {runner.precision} on {runner.backend}")
     return logits
+
+
+def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
+    if runner.packing:
+        return match_calls(runner, compress(supports))[0]
+    step = runner.limits.supports
+    return [
+        {name: supports[name][first : first + step] for name in SUPPORTS}
+        for first in range(0, len(supports["s2"]), step)
+    ]
 
 
 def not_finite(where: str) -> BackendError:

@@ -11,13 +11,21 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import find_cpu, host_memory, usable_cores
 from hsnet_trt.runtime.manifest import GraphFile
-from hsnet_trt.runtime.network import GRAPHS, INPUTS, OUTPUTS, Limits, Tensors
+from hsnet_trt.runtime.network import (
+    FEATURES,
+    GRAPHS,
+    INPUTS,
+    OUTPUTS,
+    PACKED,
+    Limits,
+    Tensors,
+)
 
 # Estimated activations of one call; ONNX Runtime takes about half as much again (at 400 x 400, a
 # match of 7 supports: 1.46 GB estimated, 2.3 GB taken). Larger chunks gain little on a CPU.
 MEMORY_BUDGET = 1_100_000_000
 _MOST = 16
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
 class OnnxRuntimeRunner:
@@ -51,6 +59,7 @@ class OnnxRuntimeRunner:
         )
         memory = host_memory()
         self.limits = cpu_limits(graphs, min(MEMORY_BUDGET, memory // 6) if memory else None)
+        self.packing = graphs["match"].packing
         options = onnxruntime.SessionOptions()
         options.log_severity_level = (
             3  # errors; its warnings are for people who work on ONNX Runtime
@@ -70,7 +79,7 @@ class OnnxRuntimeRunner:
                     found=str(error)[:500],
                     fix="upgrade onnxruntime, or choose another precision",
                 ) from error
-            _check_names(graphs[name].file, name, session)
+            _check_names(graphs[name], session)
             self._sessions[name] = session
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
@@ -129,12 +138,14 @@ def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limit
     )
 
 
-def _check_names(file: str, graph: str, session: Any) -> None:
+def _check_names(file: GraphFile, session: Any) -> None:
+    graph = file.variant.graph
+    inputs = (*FEATURES, *PACKED) if file.packing else INPUTS[graph]
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})
-    if found != (set(INPUTS[graph]), set(OUTPUTS[graph])):
+    if found != (set(inputs), set(OUTPUTS[graph])):
         raise BackendError(
-            f"{file} is not a graph of this version",
-            expected=f"{', '.join(INPUTS[graph])} -> {', '.join(OUTPUTS[graph])}",
+            f"{file.file} is not a graph of this version",
+            expected=f"{', '.join(inputs)} -> {', '.join(OUTPUTS[graph])}",
             found=f"{', '.join(sorted(found[0]))} -> {', '.join(sorted(found[1]))}",
             fix="export the bundle again",
         )

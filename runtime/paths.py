@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hsnet_trt.runtime.images import Pixels, read_image
 from hsnet_trt.runtime.manifest import Preprocessing
-from hsnet_trt.runtime.network import Runner, Tensors, run_features, run_match
+from hsnet_trt.runtime.network import Runner, match_calls, run_features, run_match
 from hsnet_trt.runtime.postprocess import segment_logits
 from hsnet_trt.runtime.preprocess import network_input
 from hsnet_trt.runtime.result import Segmentation
@@ -32,12 +32,16 @@ class Path(Protocol):
         """How many frames may be under way."""
         ...
 
+    def arrange(self, supports: SupportSet) -> tuple[SupportSet, Any]:
+        """The supports as `start` takes them, and the set, which may share their memory."""
+        ...
+
     def read(self, source: Any, what: str) -> tuple[Pixels, Any]:
         """Decode a frame and do what can be done before its turn comes."""
         ...
 
     def start(
-        self, pixels: Pixels, prepared: Any, supports: SupportSet, stacked: Tensors, scores: bool
+        self, pixels: Pixels, prepared: Any, supports: SupportSet, arranged: Any, scores: bool
     ) -> Any:
         """Set a frame going."""
         ...
@@ -63,13 +67,18 @@ class CpuPath:
     def __init__(self, runner: Runner, size: tuple[int, int], preprocessing: Preprocessing) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
 
+    def arrange(self, supports: SupportSet) -> tuple[SupportSet, Any]:
+        """What goes into each call of `match`."""
+        calls, shots = match_calls(self._runner, list(supports))
+        return supports.holding(shots), calls
+
     def segment_chunk(
-        self, pixels: list[Pixels], supports: SupportSet, stacked: Tensors
+        self, pixels: list[Pixels], supports: SupportSet, arranged: Any
     ) -> list[Segmentation]:
         """Segment queries at once, at most as many as the runner takes."""
         start = time.perf_counter()
         prepared = network_input(pixels, self._size, self._preprocessing)
-        return self._infer(prepared, 1000 * (time.perf_counter() - start), supports, stacked)
+        return self._infer(prepared, 1000 * (time.perf_counter() - start), supports, arranged)
 
     def read(self, source: Any, what: str) -> tuple[Pixels, Any]:
         """Decode, resize and normalise."""
@@ -79,15 +88,15 @@ class CpuPath:
         return pixels, (prepared, 1000 * (time.perf_counter() - start))
 
     def start(
-        self, pixels: Pixels, prepared: Any, supports: SupportSet, stacked: Tensors, scores: bool
+        self, pixels: Pixels, prepared: Any, supports: SupportSet, arranged: Any, scores: bool
     ) -> Any:
         """Nothing yet: there is no second device to work meanwhile."""
-        return prepared, supports, stacked, scores
+        return prepared, supports, arranged, scores
 
     def finish(self, ticket: Any) -> Segmentation:
         """Run the network and draw the masks."""
-        (prepared, spent), supports, stacked, scores = ticket
-        return self._infer(prepared, spent, supports, stacked, scores=scores)[0]
+        (prepared, spent), supports, arranged, scores = ticket
+        return self._infer(prepared, spent, supports, arranged, scores=scores)[0]
 
     def abandon(self, ticket: Any) -> None:
         """Nothing is under way."""
@@ -96,14 +105,14 @@ class CpuPath:
         """Nothing is held."""
 
     def _infer(
-        self, prepared: Any, spent: float, supports: SupportSet, stacked: Tensors, *,
+        self, prepared: Any, spent: float, supports: SupportSet, arranged: Any, *,
         scores: bool = True,
     ) -> list[Segmentation]:  # fmt: skip
         batch, placements = prepared
         clock = [time.perf_counter()]
         features = run_features(self._runner, batch)
         clock.append(time.perf_counter())
-        logits = run_match(self._runner, features, stacked)
+        logits = run_match(self._runner, features, arranged)
         clock.append(time.perf_counter())
         shares = [1000 * (b - a) / len(batch) for a, b in itertools.pairwise(clock)]
         shares.insert(0, spent / len(batch))
@@ -134,24 +143,28 @@ class GpuPath:
         self._frames = frames
         self._lane = frames.open_lane(slots)
 
+    def arrange(self, supports: SupportSet) -> tuple[SupportSet, Any]:
+        """All shots whole, one after the other."""
+        return supports, supports.stack()
+
     def another(self, slots: int) -> GpuPath:
         """The same with slots of its own, so that nobody else's frames hold them."""
         return GpuPath(self._frames, slots)
 
     def segment_all(
-        self, images: Sequence[Any], supports: SupportSet, stacked: Tensors
+        self, images: Sequence[Any], supports: SupportSet, arranged: Any
     ) -> list[Segmentation]:
         """Segment queries, the next one under way while the one before comes back."""
         if len(images) == 1:
             pixels, _ = self.read(images[0], "the query image")
-            return [self.finish(self.start(pixels, None, supports, stacked, True))]
+            return [self.finish(self.start(pixels, None, supports, arranged, True))]
         lane, results, under_way = self.another(2), [], deque[Any]()
         try:
             for image in images:
                 if len(under_way) == lane.slots:
                     results.append(lane.finish(under_way.popleft()))
                 pixels, _ = self.read(image, "the query image")
-                under_way.append(lane.start(pixels, None, supports, stacked, True))
+                under_way.append(lane.start(pixels, None, supports, arranged, True))
             while under_way:
                 results.append(lane.finish(under_way.popleft()))
             return results
@@ -165,10 +178,10 @@ class GpuPath:
         return read_image(source, what), None
 
     def start(
-        self, pixels: Pixels, prepared: Any, supports: SupportSet, stacked: Tensors, scores: bool
+        self, pixels: Pixels, prepared: Any, supports: SupportSet, arranged: Any, scores: bool
     ) -> Any:
         """Send the frame to the GPU."""
-        ticket = self._lane.submit(pixels, stacked, supports.shots, scores=scores)
+        ticket = self._lane.submit(pixels, arranged, supports.shots, scores=scores)
         return ticket, tuple(supports.classes)
 
     def finish(self, ticket: Any) -> Segmentation:

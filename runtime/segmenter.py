@@ -14,10 +14,11 @@ from typing import Any
 from hsnet_trt.errors import BackendError, BundleError, InputError
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.encode import as_list, encode_shots, pair_up
+from hsnet_trt.runtime.encode import as_list, encode_parts, pair_up
 from hsnet_trt.runtime.images import ImageSource, read_image
 from hsnet_trt.runtime.masks import MaskSource
-from hsnet_trt.runtime.network import Runner, Tensors
+from hsnet_trt.runtime.network import Runner
+from hsnet_trt.runtime.packing import Shot, compress
 from hsnet_trt.runtime.paths import CpuPath, GpuPath
 from hsnet_trt.runtime.result import Segmentation
 from hsnet_trt.runtime.stream import FrameStream
@@ -48,7 +49,7 @@ class FewShotSegmenter:
         self._preprocessing = bundle.manifest.preprocessing
         self._origin = Origin.of(bundle.manifest, size)
         self._supports = SupportSet()
-        self._stacked: Tensors | None = None
+        self._arranged: Any = None  # the supports, ready to be matched
         self._cpu = CpuPath(runner, size, self._preprocessing)
         self._gpu = None if runner.frames is None else GpuPath(runner.frames)
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
@@ -167,7 +168,9 @@ class FewShotSegmenter:
         with self._use("set_support"):
             name = check_name(name)
             shots = pair_up(name, images, masks)
-            encoded = encode_shots(self._runner, name, shots, self._size, self._preprocessing)
+            encoded: list[Shot] = []
+            for part in encode_parts(self._runner, name, shots, self._size, self._preprocessing):
+                encoded += compress(part)
             with self._idle:
                 self._replace(self._supports.with_class(name, encoded))
 
@@ -308,7 +311,7 @@ class FewShotSegmenter:
             stream.close_with_segmenter()
         with self._idle:
             self._idle.wait_for(lambda: self._active == 0)
-            self._supports, self._stacked = SupportSet(), None
+            self._supports, self._arranged = SupportSet(), None
             self._runner.close()
 
     def __enter__(self) -> FewShotSegmenter:
@@ -353,9 +356,9 @@ class FewShotSegmenter:
                 expected=f"{MOST_CLASSES} at most",
                 found=len(supports.classes),
             )
-        self._supports, self._stacked = supports, None
+        self._supports, self._arranged = supports, None
 
-    def _snapshot(self, call: str) -> tuple[SupportSet, Tensors]:
+    def _snapshot(self, call: str) -> tuple[SupportSet, Any]:
         with self._idle:
             if not self._supports.classes:
                 raise InputError(
@@ -363,20 +366,21 @@ class FewShotSegmenter:
                     expected="at least one class with a support image and its mask",
                     fix="call set_support(name, images, masks) or load_supports(path) first",
                 )
-            if self._stacked is None:
-                self._supports, self._stacked = self._supports.stack()
-            return self._supports, self._stacked
+            if self._arranged is None:
+                path = self._cpu if self._gpu is None else self._gpu
+                self._supports, self._arranged = path.arrange(self._supports)
+            return self._supports, self._arranged
 
     def _segment_all(self, call: str, images: list[Any]) -> list[Segmentation]:
         with self._use(call):
-            supports, stacked = self._snapshot(call)
+            supports, arranged = self._snapshot(call)
             if self._gpu is not None:
-                return self._gpu.segment_all(images, supports, stacked)
+                return self._gpu.segment_all(images, supports, arranged)
             most = min(self._runner.limits.images, self._runner.limits.queries)
             results: list[Segmentation] = []
             for first in range(0, len(images), most):
                 part = [read_image(i, "the query image") for i in images[first : first + most]]
-                results += self._cpu.segment_chunk(part, supports, stacked)
+                results += self._cpu.segment_chunk(part, supports, arranged)
             return results
 
 

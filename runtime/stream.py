@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, HSNetError
-from hsnet_trt.runtime.network import Tensors
 from hsnet_trt.runtime.paths import Path
 from hsnet_trt.runtime.result import StreamedFrame
 from hsnet_trt.runtime.support_set import SupportSet
@@ -25,7 +24,7 @@ class FrameStream:
         frames: Iterable[Any],
         path: Path,
         use: Callable[[str], AbstractContextManager[None]],
-        snapshot: Callable[[str], tuple[SupportSet, Tensors]],
+        snapshot: Callable[[str], tuple[SupportSet, Any]],
         *,
         slots: int,
         drop: bool,
@@ -94,9 +93,9 @@ class FrameStream:
             assert frame.image is not None
             try:
                 with self._use("stream"):
-                    supports, stacked = self._snapshot("stream")
+                    supports, arranged = self._snapshot("stream")
                     ticket = self._path.start(
-                        frame.image, prepared, supports, stacked, self._scores
+                        frame.image, prepared, supports, arranged, self._scores
                     )
                 return frame, ticket
             except HSNetError as error:

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.manifest import Manifest
 from hsnet_trt.runtime.network import SUPPORTS, Tensors
+from hsnet_trt.runtime.packing import Columns, Shot, expand
 
 _FORMAT = "hsnet-trt supports"
 _VERSION = 1
@@ -51,7 +52,8 @@ class Origin:
             raise BundleError(
                 f"the bundle describes no match graph of {size}", fix="export it again"
             )
-        shapes = {spec.name: spec.shape[1:] for spec in match[0].inputs}
+        # A packed `match` takes supports of other shapes; the queries' are theirs at rest.
+        shapes = {spec.name.replace("f", "s"): spec.shape[1:] for spec in match[0].inputs[:3]}
         return cls(
             manifest.model.backbone,
             manifest.model.weights_sha256,
@@ -67,42 +69,37 @@ class Origin:
 class SupportSet:
     """Classes with their encoded shots; changing it makes a new one.
 
-    `classes` maps a name to `s2`, `s3`, `s4`, each [K,L,C,h*w].
+    `classes` maps a name to its K shots, each of which holds only what lies under its mask.
     """
 
-    classes: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
+    classes: Mapping[str, Sequence[Shot]] = dataclasses.field(default_factory=dict)
 
-    def with_class(self, name: str, encoded: Tensors) -> SupportSet:
+    def with_class(self, name: str, shots: Sequence[Shot]) -> SupportSet:
         """The set with a class more, or with that class replaced in its place."""
-        return SupportSet({**self.classes, name: encoded})
+        return SupportSet({**self.classes, name: shots})
 
     def without(self, name: str) -> SupportSet:
         """The set with that class removed."""
-        return SupportSet({n: encoded for n, encoded in self.classes.items() if n != name})
+        return SupportSet({n: shots for n, shots in self.classes.items() if n != name})
 
     @property
     def shots(self) -> list[int]:
         """How many shots each class has, in order."""
-        return [len(encoded["s2"]) for encoded in self.classes.values()]
+        return [len(shots) for shots in self.classes.values()]
 
-    def stack(self) -> tuple[SupportSet, Tensors]:
-        """All shots in one array a level, [S,L,C,h*w], class after class.
+    def __iter__(self) -> Iterator[Shot]:
+        """All shots, class after class."""
+        for shots in self.classes.values():
+            yield from shots
 
-        Returns:
-            The same set with its classes as views of those arrays, so nothing is held twice; and
-            the arrays.
-        """
-        if len(self.classes) == 1:
-            return self, next(iter(self.classes.values()))
-        arrays = {
-            level: np.concatenate([encoded[level] for encoded in self.classes.values()])
-            for level in SUPPORTS
-        }
-        views, first = {}, 0
-        for name, count in zip(self.classes, self.shots, strict=True):
-            views[name] = {level: arrays[level][first : first + count] for level in SUPPORTS}
-            first += count
-        return SupportSet(views), arrays
+    def holding(self, shots: Sequence[Shot]) -> SupportSet:
+        """The same classes, with these in place of their shots, class after class."""
+        rest = iter(shots)
+        return SupportSet({name: [next(rest) for _ in mine] for name, mine in self.classes.items()})
+
+    def stack(self) -> Tensors:
+        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,h*w], class after class."""
+        return expand(list(self))
 
     def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
         """Write the set as `.npz`: a header, and per shot and level the columns under the mask.
@@ -121,12 +118,12 @@ class SupportSet:
             "classes": classes,
         }
         arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header))}
-        for index, encoded in enumerate(self.classes.values()):
-            for level in SUPPORTS:
-                for shot, dense in enumerate(encoded[level]):
-                    columns = np.flatnonzero(dense.any(axis=(0, 1)))
-                    arrays[f"{index}_{shot}_{level}_columns"] = columns.astype(np.int32)
-                    arrays[f"{index}_{shot}_{level}"] = dense[:, :, columns]
+        for index, shots in enumerate(self.classes.values()):
+            for number, shot in enumerate(shots):
+                for level, columns in shot.items():
+                    name = f"{index}_{number}_{level}"
+                    arrays[f"{name}_columns"] = columns.at.astype(np.int32)
+                    arrays[name] = columns.values.transpose(0, 2, 1)
         target = Path(path)
         scratch: str | None = None
         try:
@@ -202,24 +199,25 @@ def _check_header(header: dict[str, Any], origin: Origin, path: str | os.PathLik
         raise ValueError("its class names")
 
 
-def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> Tensors:
+def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> list[Shot]:
     if type(shots) is not int or shots < 1:
         raise ValueError(f"{shots} shots")
-    encoded: Tensors = {}
+    return [_read_shot(archive, f"{index}_{number}", origin) for number in range(shots)]
+
+
+def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
+    shot: Shot = {}
     for level, (layers, channels, positions) in zip(SUPPORTS, origin.shapes, strict=True):
-        dense = []
-        for shot in range(shots):
-            columns = archive[f"{index}_{shot}_{level}_columns"]
-            values = archive[f"{index}_{shot}_{level}"]
-            if values.shape != (layers, channels, len(columns)) or values.dtype.kind != "f":
-                raise ValueError(f"{level} of shot {shot} has shape {values.shape}, {values.dtype}")
-            if not np.isfinite(values).all() or (len(columns) and columns.min() < 0):
-                raise ValueError(f"{level} of shot {shot} holds impossible values")
-            plane = np.zeros((layers, channels, positions), values.dtype)
-            plane[:, :, columns] = values
-            dense.append(plane)
-        encoded[level] = np.stack(dense)
-    return encoded
+        at, values = archive[f"{name}_{level}_columns"], archive[f"{name}_{level}"]
+        if values.shape != (layers, channels, len(at)) or values.dtype.kind != "f":
+            raise ValueError(f"{level} of {name} has shape {values.shape}, {values.dtype}")
+        ascending = at.ndim == 1 and at.dtype.kind == "i" and bool((np.diff(at) > 0).all())
+        inside = not len(at) or (at[0] >= 0 and at[-1] < positions)
+        if not (ascending and inside and np.isfinite(values).all()):
+            raise ValueError(f"{level} of {name} holds impossible values")
+        values = np.ascontiguousarray(values.transpose(0, 2, 1))
+        shot[level] = Columns(at.astype(np.int64), values, positions)
+    return shot
 
 
 def _is_name(name: object) -> bool:

@@ -34,6 +34,8 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 class TensorRTRunner:
     """The three engines on the first GPU. Threads that call `run` take turns."""
 
+    packing = ()  # a packed `match` gathers by index, which engines are slow at
+
     def __init__(self, bundle: Bundle, engines: dict[str, EngineFile]) -> None:
         """Read, check and deserialise the engines, and reserve all the memory they need.
 

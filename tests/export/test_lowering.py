@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hsnet_trt.export.graphs import LOWERINGS, Features, Support
 from hsnet_trt.export.lowering import interpolation
-from hsnet_trt.export.lowering_conv2d import _DENSE_LIMIT
+from hsnet_trt.export.lowering_conv2d import DENSE_LIMIT
 from hsnet_trt.export.probe import Probe, normalise
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
@@ -51,13 +51,13 @@ def test_lowering_equals_the_model(models, backbone, size, lowering):
 @pytest.mark.parametrize("lowering", LOWERINGS)
 def test_large_supports_are_not_mixed_densely(lowering, monkeypatch):
     """Above the limit the 3 x 3 convolution stays one; it is tried with a limit of nothing."""
-    monkeypatch.setattr("hsnet_trt.export.lowering_conv2d._DENSE_LIMIT", 0)
+    monkeypatch.setattr("hsnet_trt.export.lowering_conv2d.DENSE_LIMIT", 0)
     model, size = recipe_model("resnet18"), (288, 320)
     query, support = encoded(model, size, queries=1, supports=2)
     expected = model.match(query, support, size)
     found = LOWERINGS[lowering](model, size)(*query, *support)
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.std())
-    assert _DENSE_LIMIT > 4
+    assert DENSE_LIMIT > 4
 
 
 @torch.no_grad()

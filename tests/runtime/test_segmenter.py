@@ -338,6 +338,6 @@ def test_logits_that_are_not_finite_are_an_error(
     segmenter: FewShotSegmenter, red_shot: Shot
 ) -> None:
     segmenter.set_support("red", *red_shot)
-    segmenter._supports.classes["red"]["s2"][:] = np.inf
+    segmenter._supports.classes["red"][0]["s2"].values[:] = np.inf
     with pytest.raises(BackendError, match="not finite"):
         segmenter.segment(QUERY)
