@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import runtime_on_device as checks  # noqa: E402
+from gpu_report import GpuReport  # noqa: E402
 
 from hsnet_trt.errors import HSNetError  # noqa: E402
 from hsnet_trt.runtime import frame_kernels  # noqa: E402
@@ -38,39 +37,7 @@ LIBRARIES = {
 }
 
 
-class Report:
-    """The figures, on disk after each check; whole at every moment, if time runs out."""
-
-    def __init__(self, out: Path, **facts: Any) -> None:
-        self._file, self._start = out / "runtime.json", time.monotonic()
-        self.content: dict[str, Any] = facts
-        self.failed = False
-
-    @property
-    def left(self) -> float:
-        """Seconds of the budget."""
-        return BUDGET_S - (time.monotonic() - self._start)
-
-    def run(self, name: str, check: Callable[[], dict[str, Any]]) -> None:
-        """Do a check and write down what it found, or why it could not be done."""
-        if self.left < 30:
-            self.content[name] = {"skipped": "no time was left"}
-        else:
-            try:
-                self.content[name] = check()
-            except HSNetError as error:
-                self.content[name] = {"wrong": [str(error)]}
-            except Exception as error:  # noqa: BLE001  (one broken check must not end the others)
-                self.content[name] = {"wrong": [f"{type(error).__name__}: {error}"]}
-        self.failed |= bool(self.content[name].get("wrong"))
-        self.content["seconds"] = round(time.monotonic() - self._start, 1)
-        part = self._file.with_suffix(".part")
-        part.write_text(json.dumps(self.content, indent=2) + "\n")
-        part.replace(self._file)
-        print(f"{name}: {json.dumps(self.content[name])}", flush=True)
-
-
-def check_library(report: Report, library: str, open_it: Callable[[], Cuda], out: Path,
+def check_library(report: GpuReport, library: str, open_it: Callable[[], Cuda], out: Path,
                   arch: int) -> None:  # fmt: skip
     """All that needs a CUDA library."""
     cuda = open_it()
@@ -145,9 +112,10 @@ def main() -> int:
     out = Path(os.environ.get("OUT", HERE.parent / "build" / "gpu_check"))
     out.mkdir(parents=True, exist_ok=True)
     gpu = driver.gpus[0]
-    report = Report(
-        out, gpu=gpu.name, compute_capability=gpu.compute_capability, cuda=driver.cuda_version
-    )
+    report = GpuReport(
+        out / "runtime.json", BUDGET_S,
+        gpu=gpu.name, compute_capability=gpu.compute_capability, cuda=driver.cuda_version,
+    )  # fmt: skip
     for library, (_, module, name) in there.items():
         opened = getattr(importlib.import_module(f"hsnet_trt.runtime.{module}"), name)
         arch = int(gpu.compute_capability.replace(".", ""))

@@ -15,6 +15,7 @@ from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.cli.calibrate import calibrate
 from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
+from hsnet_trt.cli.estimate import estimate
 from hsnet_trt.cli.evaluate import evaluate
 from hsnet_trt.cli.export import export
 from hsnet_trt.cli.export_triton import export_triton
@@ -35,8 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, train,
-    evaluate, inspect, doctor, demo, random_checkpoint, export_triton,
+    export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, estimate,
+    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton,
 ):  # fmt: skip
     app.command()(verb)
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_check_runtime  # noqa: E402
 import runtime_on_device as checks  # noqa: E402
+from gpu_report import GpuReport  # noqa: E402
 
 from hsnet_trt.runtime.cuda import Cuda, open_cuda  # noqa: E402
 
@@ -68,7 +69,7 @@ def test_a_wrong_kernel_is_found(
 
 
 def test_figures_are_kept_when_a_check_breaks(tmp_path: Path) -> None:
-    report = gpu_check_runtime.Report(tmp_path, gpu="none")
+    report = GpuReport(tmp_path / "runtime.json", 420, gpu="none")
     report.run("first", lambda: {"wrong": []})
     report.run("second", lambda: {"wrong": [str(1 // 0)]})
     assert report.failed

@@ -1,0 +1,93 @@
+"""`hsnet-trt estimate`: how fast would a bundle be on a machine that is not at hand?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def estimate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="As for build-engine; may be repeated. All by default.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, tf32, fp16 or int8; the fastest published otherwise.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="One of the bundle's, as 400 or 480x640.")
+    ] = None,
+    shots: Annotated[int, typer.Option(help="Supports per class.", min=1)] = 1,
+    classes: Annotated[int, typer.Option(help="Classes.", min=1)] = 1,
+    area: Annotated[float, typer.Option(help="Mask's share of a support.")] = 0.2,
+    workload: Annotated[
+        str, typer.Option(help="stream (a query, supports registered) or episode (both new).")
+    ] = "stream",
+) -> None:
+    """Predict the latency of BUNDLE on targets: a model, from counted work and published rates.
+
+    Nothing was run there. The band's fast end is the roofline, its slow end a network of which
+    nothing is fused. The last lines tell how the model fits the machines that were measured.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from hsnet_trt.benchmarks import estimate as model
+    from hsnet_trt.benchmarks.roofline import Counter
+    from hsnet_trt.benchmarks.speed_case import Case
+    from hsnet_trt.errors import InputError
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.targets import TARGETS, find_target
+    from hsnet_trt.runtime.bundle import Bundle
+    from hsnet_trt.runtime.machine import find_driver
+    from hsnet_trt.runtime.segmenter import choose_size
+
+    choices = (("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
+               ("workload", workload, ("stream", "episode")))  # fmt: skip
+    for name, given, allowed in choices:
+        if given not in allowed:
+            raise InputError(
+                f"there is no such {name}", expected=", ".join(filter(None, allowed)), found=given
+            )
+    opened = Bundle.open(bundle)
+    at = choose_size(opened, parse_size(size) if size else None)
+    case = Case(opened.manifest.model.backbone, at, shots=shots, classes=classes, area=area)
+    work = Counter(opened, at, "fp32").work(case, workload)
+    driver = find_driver() if target and "this" in target else None
+    targets = [find_target(name, driver) for name in target] if target else [*TARGETS.values()]
+    table = Table(title=f"{case}, {workload}: predicted, not measured", box=None)
+    for column in ("target", "precision", "ms", "per second", "bound at best by"):
+        table.add_column(column, no_wrap=True)
+    for machine in targets:
+        found = model.estimate(work, machine, precision or model.best_precision(machine))
+        table.add_row(machine.name, found.precision, *_cells(found))
+    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 110)
+    console.print(table)
+    console.print(
+        f"{work.flops / 1e9:.1f} G operations, {work.needed_bytes / 1e6:.0f} to "
+        f"{work.moved_bytes / 1e6:.0f} MB (in FP32) a call, counted on the ONNX graphs. A model: "
+        "rates are published peaks, and nothing was run there.\n"
+        + model.said(model.checks(model.read_records())),
+        highlight=False,
+    )  # fmt: skip
+
+
+def _cells(found: object) -> tuple[str, str, str]:
+    from hsnet_trt.benchmarks.estimate import Estimate
+
+    assert isinstance(found, Estimate)
+    if found.low is None:
+        return "no rate published", "", ""
+    if found.high is None:
+        return (
+            f"at least {found.low:.2g}",
+            f"at most {1000 / found.low:.0f}",
+            "memory (no rate published)",
+        )
+    return (
+        f"{found.low:.3g} to {found.high:.3g}",
+        f"{1000 / found.high:.0f} to {1000 / found.low:.0f}",
+        found.bound,
+    )
