@@ -46,6 +46,9 @@ def calibrate(
             help="Points of mIoU that may be lost: the most sensitive layers then stay float."
         ),
     ] = None,
+    quantizer: Annotated[
+        str, typer.Option(help="onnxruntime, or NVIDIA's modelopt where it is installed.")
+    ] = "onnxruntime",
     size: Annotated[
         str | None, typer.Option(help="400 or 480x640 (height x width); by default the first.")
     ] = None,
@@ -88,7 +91,7 @@ def calibrate(
         )  # fmt: skip
         result = run(
             bench, bundle if out is None else out, ranges=ranges, method=method,
-            episodes=episodes, judged=judged, budget=accuracy_budget,
+            episodes=episodes, judged=judged, budget=accuracy_budget, quantizer=quantizer,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_attempt=tell,
         )  # fmt: skip
     if save is not None:

@@ -14,6 +14,7 @@ import onnx
 from hsnet_trt.calibration.budget import Attempt, Chosen, fit_budget
 from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.judge import Cost
+from hsnet_trt.calibration.modelopt import check_modelopt, quantize_with_modelopt
 from hsnet_trt.calibration.network import MemoryRunner
 from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.quantize import quantize
@@ -32,6 +33,7 @@ JUDGED, RANKED = 100, 16  # episodes that decide, and that rank
 _MARGIN, _FLIPS = 2.0, 0.005
 
 Grid = tuple[int, int]
+Quantizer = Callable[[onnx.ModelProto, Sequence[Layer], Mapping[str, float]], onnx.ModelProto]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,7 @@ def calibrate(
     episodes: int = EPISODES,
     judged: int = JUDGED,
     budget: float | None = None,
+    quantizer: str = "onnxruntime",
     command: str = "",
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Calibration:
@@ -73,6 +76,7 @@ def calibrate(
         episodes: how many to take ranges from.
         judged: how many to judge by; 0 judges nothing.
         budget: points of mIoU that may be lost; the most sensitive layers then stay float.
+        quantizer: what writes the graphs, "onnxruntime" or, where it is installed, "modelopt".
         command: what was typed, to be kept.
         on_attempt: called with each evaluation of the search.
 
@@ -86,6 +90,7 @@ def calibrate(
             expected="--judged 100, or so",
             found=f"--judged {judged}",
         )
+    write = _quantizer(quantizer)
     table = bench.calibrate(ranges, method, episodes, command)
     if judged:
         judge, data = bench.judge(judged)
@@ -100,15 +105,35 @@ def calibrate(
         data = ""
         layers = [x for p in bench.subject.placements.values() for x in p.layers]
         chosen = Chosen(tuple(layers), (), None, ())
-    bundle = _add(bench.subject, table, chosen, Path(out), data, command)
+    graphs = {"support": bench.subject.graphs["support"]}
+    for name in bench.subject.placements:
+        mine = [layer for layer in chosen.layers if layer.graph == name]
+        graphs[name] = write(bench.subject.graphs[name], mine, table.thresholds(name))
+    bundle = _add(bench.subject, table, chosen, graphs, Path(out), data, command)
     return Calibration(bundle, table, chosen, chosen.cost)
 
 
+def _quantizer(name: str) -> Quantizer:
+    if name == "modelopt":
+        check_modelopt()
+        return quantize_with_modelopt
+    if name != "onnxruntime":
+        raise InputError(
+            "there is no such quantiser", expected="onnxruntime | modelopt", found=repr(name)
+        )
+    return quantize
+
+
 def _add(
-    subject: Subject, table: CalibrationTable, chosen: Chosen, out: Path, data: str, command: str
+    subject: Subject,
+    table: CalibrationTable,
+    chosen: Chosen,
+    graphs: Mapping[str, onnx.ModelProto],
+    out: Path,
+    data: str,
+    command: str,
 ) -> Bundle:
-    graphs = _graphs(subject, table, chosen.layers)
-    entries = [_entry(subject.files[name], graph) for name, graph in graphs.items()]
+    entries = [_entry(subject.files[name], graphs[name]) for name in GRAPHS]
     tolerance, parity = _against_golden(subject, graphs)
     at = f"{subject.size[0]}x{subject.size[1]}_{table.lowering}"
     choice = json.dumps(_choice(subject, chosen), indent=1) + "\n"
@@ -136,20 +161,12 @@ def _add(
     )  # fmt: skip
 
 
-def _graphs(
-    subject: Subject, table: CalibrationTable, layers: Sequence[Layer]
-) -> dict[str, onnx.ModelProto]:
-    graphs = {"support": subject.graphs["support"]}
-    for name in subject.placements:
-        mine = [layer for layer in layers if layer.graph == name]
-        graphs[name] = quantize(subject.graphs[name], mine, table.thresholds(name))
-    return {name: graphs[name] for name in GRAPHS}
-
-
 def _entry(fp32: GraphFile, graph: onnx.ModelProto) -> tuple[GraphFile, Mapping[str, bytes]]:
     file = fp32.file.replace("_fp32", "_int8")
     variant = dataclasses.replace(fp32.variant, precision="int8")
-    return dataclasses.replace(fp32, variant=variant, file=file), {file: graph.SerializeToString()}
+    (opset,) = (entry.version for entry in graph.opset_import if entry.domain == "")
+    entry = dataclasses.replace(fp32, variant=variant, file=file, opset=opset)
+    return entry, {file: graph.SerializeToString()}
 
 
 def _against_golden(

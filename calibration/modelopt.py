@@ -1,0 +1,91 @@
+"""NVIDIA Model Optimizer as the quantiser, where it is installed: our layers and ranges, its form.
+
+Tried with nvidia-modelopt 0.47: the same activations carry the same scales as with ONNX Runtime's
+quantiser. It leaves weights in FP32 with a Q/DQ pair of their own, which TensorRT folds when it
+builds, so the graphs are four times as large, and it writes opset 19.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import onnx
+
+from hsnet_trt.calibration.placement import Layer
+from hsnet_trt.errors import InputError
+
+_HEADER = "TRT-10000-MinMaxCalibration\n"  # of TensorRT's calibration caches, which it reads
+
+
+def check_modelopt() -> None:
+    """Raise InputError where Model Optimizer cannot be imported."""
+    try:
+        importlib.import_module("modelopt.onnx.quantization")
+    except ImportError as error:
+        raise InputError(
+            "NVIDIA Model Optimizer cannot be imported",
+            expected="the package nvidia-modelopt with its ONNX part",
+            found=error,
+            fix="pip install 'nvidia-modelopt[onnx]' (an environment of its own is best: it brings "
+            "onnxruntime-gpu), or leave out --quantizer modelopt",
+        ) from error
+
+
+def quantize_with_modelopt(
+    model: onnx.ModelProto, layers: Iterable[Layer], thresholds: Mapping[str, float]
+) -> onnx.ModelProto:
+    """As `quantize.quantize`, by Model Optimizer.
+
+    Raises:
+        InputError: it is not installed, or put its pairs elsewhere than it was told to.
+    """
+    check_modelopt()
+    quantizer = importlib.import_module("modelopt.onnx.quantization")
+    layers = list(layers)
+    steps = {tensor: thresholds[source] / 127 for layer in layers for tensor, source in layer.pairs}
+    with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
+        source, cache, result = (Path(folder, name) for name in ("in.onnx", "cache", "out.onnx"))
+        source.write_bytes(model.SerializeToString())  # it writes over its input
+        lines = [f"{tensor}: {struct.pack('>f', step).hex()}\n" for tensor, step in steps.items()]
+        cache.write_text(_HEADER + "".join(lines), encoding="utf-8")
+        quantizer.quantize(
+            str(source),
+            quantize_mode="int8",
+            calibration_cache_path=str(cache),
+            calibration_eps=["cpu"],
+            nodes_to_quantize=[node for layer in layers for node in layer.nodes],
+            high_precision_dtype="fp32",
+            output_path=str(result),
+            log_level="ERROR",
+        )
+        quantized = onnx.load_model_from_string(result.read_bytes())
+    _check(quantized, steps)
+    quantized.ir_version = model.ir_version
+    del quantized.graph.value_info[:]
+    return quantized
+
+
+def _check(quantized: onnx.ModelProto, steps: Mapping[str, float]) -> None:
+    """Do the pairs stand where they should, with the scales that they should have?"""
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
+    found = {
+        node.input[0]: float(constants[node.input[1]])
+        for node in quantized.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] not in constants
+    }
+    wrong = [
+        tensor
+        for tensor in {*found, *steps}
+        if abs(found.get(tensor, 0.0) - steps.get(tensor, 0.0)) > 1e-5 * steps.get(tensor, 0.0)
+    ]
+    if wrong:
+        raise InputError(
+            "Model Optimizer put its Q/DQ pairs elsewhere than it was told to",
+            expected=f"{len(steps)} pairs with the ranges of the calibration",
+            found=f"{len(found)} pairs; others at {', '.join(sorted(wrong)[:5])}",
+            fix="leave out --quantizer modelopt, or use nvidia-modelopt 0.47",
+        )
