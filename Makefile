@@ -28,7 +28,7 @@ $(READY): setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Triton, Ray: each installed if it can be, and its tests skipped, with the reason, if it cannot.
+# Triton, Ray, S3: each installed if it can be, and its tests skipped, with the reason, if it cannot.
 test-extras: $(EXTRAS)/.ready $(TRITON)/.ready
 	$(EXTRAS)/bin/python -m pytest tests/extras || [ $$? -eq 5 ]  # 5: every file was skipped
 
@@ -37,9 +37,9 @@ $(EXTRAS)/.ready: $(READY)
 	$(PYTHON) -m venv $(EXTRAS)
 	cd $(EXTRAS)/lib/python3*/site-packages && \
 	  echo "import site; site.addsitedir('$$(echo $(abspath $(VENV))/lib/python3*/site-packages)')" > below.pth
-	for extra in triton; do \
-	  $(EXTRAS)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[$$extra]" \
-	  || echo "the extra '$$extra' cannot be installed here: its tests are skipped"; done
+	for part in '--editable .[triton]' '--editable .[sweep]' 'moto[s3,server]'; do \
+	  $(EXTRAS)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $$part \
+	  || echo "this cannot be installed here, and its tests are skipped: $$part"; done
 	touch $@
 
 $(TRITON)/.ready: $(READY)

@@ -23,6 +23,7 @@ from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
 from hsnet_trt.cli.sensitivity import sensitivity
+from hsnet_trt.cli.sweep import sweep
 from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
 from hsnet_trt.cli.video import video
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for verb in (
     export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, estimate,
-    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton,
+    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton, sweep,
 ):  # fmt: skip
     app.command()(verb)
 
@@ -88,6 +89,9 @@ def _remedy(module: str) -> str:
         "skimage": "data",
         "cv2": "data",
         "tritonclient": "triton",
+        "ray": "sweep",
+        "pyarrow": "sweep",
+        "pycocotools": "sweep",
     }
     extra = extras.get(module.split(".", maxsplit=1)[0])
     return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"

@@ -1,0 +1,88 @@
+"""`hsnet-trt sweep`: every image of a folder or a table, on one machine or a Ray cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sweep(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    *,
+    supports: Annotated[
+        Path, typer.Option(help="Classes that `hsnet-trt segment --save-supports` kept.")
+    ],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="A folder, or Parquet with a column path, bytes or image; a path or s3://..."
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="Folder or s3://... for the results.")],
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster; by default this machine alone.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="By default one a GPU, or one a core where there is none.")
+    ] = None,
+    part: Annotated[
+        int, typer.Option(min=1, help="Images that are written at once; a kill loses that much.")
+    ] = 64,
+    backend: Annotated[
+        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
+    ] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
+    ] = None,
+) -> None:
+    """Segment many images by a kept support set.
+
+    OUT gets the tables found (path, class, box, area, score, COCO mask), images and errors as
+    Parquet. Killed and started again, it goes on: parts that are done are not done again.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.serving.sweep import Progress
+    from hsnet_trt.serving.sweep import sweep as run
+
+    console = Console(stderr=True, highlight=False)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(progress: Progress) -> None:
+            said = f"{progress.found_now} found, {progress.errors_now} errors"
+            if progress.seconds:
+                said += f", {progress.done_now / progress.seconds:.1f} images/s"
+            bar.update(task, total=progress.images, completed=progress.done, description=said)
+
+        ended = run(
+            bundle,
+            supports,
+            images,
+            out,
+            address=address,
+            workers=workers,
+            part=part,
+            backend=backend,
+            size=parse_size(size) if size else None,
+            precision=precision,
+            on_progress=show,
+        )
+    console.print(
+        f"{ended.images} images, {ended.done_now} of them now: {ended.found_now} objects, "
+        f"{ended.errors_now} errors, {ended.seconds:.1f} s"
+    )
+    typer.echo(out)

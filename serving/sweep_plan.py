@@ -1,0 +1,217 @@
+"""What a sweep is to do, written down before it begins: the images, in parts of fixed content.
+
+A part is the unit of work and of resuming: its results are written whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.errors import InputError
+
+PLAN, IMAGES = "sweep.json", "listing.parquet"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# One table of each: what was found, which images were swept, and which could not be.
+FOUND, SWEPT, ERRORS = "found", "images", "errors"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's identity: another one must not write into its results."""
+
+    images: str  # the folder or Parquet file, as it was given
+    count: int
+    part: int  # images in a part
+    parts: int
+    bundle_sha256: str
+    supports_sha256: str
+    size: tuple[int, int]
+    precision: str | None
+
+
+def locate(place: str) -> tuple[Any, str]:
+    """A path or URI -> pyarrow's file system and the path in it.
+
+    Raises:
+        InputError: no file system answers to the URI.
+    """
+    import pyarrow
+    from pyarrow import fs
+
+    try:
+        if "://" in place:
+            found, path = fs.FileSystem.from_uri(place)
+            return found, path.rstrip("/")
+        return fs.LocalFileSystem(), str(Path(place).absolute())
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(
+            f"{place} cannot be reached",
+            expected="a folder, a file, or a URI as s3://bucket/folder",
+            found=error,
+        ) from error
+
+
+def write_atomically(files: Any, path: str, content: bytes) -> None:
+    """Put a file in its place whole: a reader sees all of it or nothing."""
+    if files.type_name == "local":
+        files.create_dir(path.rpartition("/")[0], recursive=True)
+        with files.open_output_stream(f"{path}.writing") as stream:
+            stream.write(content)
+        files.move(f"{path}.writing", path)
+        return
+    with files.open_output_stream(path) as stream:  # an object appears when it is complete
+        stream.write(content)
+
+
+def list_images(place: str) -> Any:
+    """The images of a folder, or of a Parquet file or a folder of them, in a fixed order.
+
+    Returns:
+        A pyarrow table of `path`; of `file` where a table names the image; and of `row_group` and
+        `row` where the table holds it (a column `bytes` or `image`, as data sets have them).
+
+    Raises:
+        InputError: there are none, or it cannot be read.
+    """
+    import pyarrow as pa
+    from pyarrow import fs
+
+    files, path = locate(place)
+    try:
+        info = files.get_file_info(path)
+        if info.type == fs.FileType.File:
+            listed = [info]
+        else:
+            listed = files.get_file_info(fs.FileSelector(path, recursive=True))
+    except OSError as error:
+        raise InputError(f"{place} cannot be listed", found=error) from error
+    names = sorted(i.path for i in listed if i.type == fs.FileType.File)
+    tables = [name for name in names if name.lower().endswith(".parquet")]
+    rows: list[tuple[str, Any, Any, Any]]
+    if tables:
+        rows = [row for name in tables for row in _rows(files, name, place)]
+    else:
+        rows = [(n, None, None, None) for n in names if n.lower().endswith(SUFFIXES)]
+    if not rows:
+        raise InputError(
+            f"there are no images in {place}",
+            expected=f"files ending in {', '.join(SUFFIXES)}, or .parquet",
+            found=f"{len(names)} other files",
+        )
+    kinds = {"path": pa.string(), "file": pa.string(), "row_group": pa.int32(), "row": pa.int32()}
+    columns = dict(zip(kinds, map(list, zip(*rows, strict=True)), strict=True))
+    return pa.table(columns, schema=pa.schema(kinds))
+
+
+def _rows(files: Any, name: str, place: str) -> Iterator[tuple[str, Any, Any, Any]]:
+    """The rows of a Parquet file of images: paths to read, or the images' own content."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        source = parquet.ParquetFile(files.open_input_file(name))
+        columns = source.schema_arrow.names
+        inside = content_column(columns)
+        if "path" not in columns and inside is None:
+            raise InputError(
+                f"{name} holds no images",
+                expected="a column `path`, `bytes` or `image`",
+                found=", ".join(columns),
+            )
+        for group in range(source.num_row_groups):
+            count = source.metadata.row_group(group).num_rows
+            paths: list[str | None] = [None] * count
+            if "path" in columns:
+                paths = source.read_row_group(group, ["path"])["path"].to_pylist()
+            for row, path in enumerate(paths):
+                if inside is None and path is not None:
+                    yield path, name, None, None
+                else:
+                    yield path or f"{name}#{group}.{row}", name, group, row
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name} of {place} cannot be read", found=error) from error
+
+
+def content_column(columns: list[str]) -> str | None:
+    """The column of a table that holds the images themselves."""
+    return next((name for name in ("bytes", "image") if name in columns), None)
+
+
+def begin(out: str, images: str, plan: dict[str, Any], part: int) -> Plan:
+    """Write the plan of a new sweep, or take up that of one that was begun.
+
+    Args:
+        out: where the results go.
+        images: where the images are.
+        plan: the fields of `Plan` that do not depend on the images.
+        part: images in a part, for a new sweep.
+
+    Raises:
+        InputError: another sweep's results lie there, or there are no images.
+    """
+    import pyarrow as pa
+    from pyarrow import fs, parquet
+
+    files, path = locate(out)
+    known = files.get_file_info(f"{path}/{PLAN}")
+    if known.type == fs.FileType.File:
+        old = _read_plan(files, f"{path}/{PLAN}")
+        new = {**dataclasses.asdict(old), **plan, "images": images}
+        differing = [k for k, v in dataclasses.asdict(old).items() if new[k] != v]
+        if differing:
+            raise InputError(
+                f"the results of another sweep lie in {out}",
+                expected=", ".join(f"{k} {getattr(old, k)}" for k in differing),
+                found=", ".join(f"{k} {new[k]}" for k in differing),
+                fix="choose another --out, or repeat the command that began it",
+            )
+        return old
+    there = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    # The listing alone: killed before the plan was written.
+    foreign = [i.base_name for i in there if not i.base_name.startswith(IMAGES)]
+    if foreign:
+        raise InputError(
+            f"{out} holds something else than a sweep's results",
+            found=", ".join(foreign[:5]),
+            fix="choose another --out",
+        )
+    table = list_images(images)
+    buffer = pa.BufferOutputStream()
+    parquet.write_table(table, buffer, row_group_size=part)
+    write_atomically(files, f"{path}/{IMAGES}", buffer.getvalue().to_pybytes())
+    count = len(table)
+    fresh = Plan(images=images, count=count, part=part, parts=-(-count // part), **plan)
+    text = json.dumps(dataclasses.asdict(fresh), indent=1) + "\n"
+    write_atomically(files, f"{path}/{PLAN}", text.encode())
+    return fresh
+
+
+def _read_plan(files: Any, path: str) -> Plan:
+    try:
+        with files.open_input_file(path) as stream:
+            fields = json.loads(stream.read())
+        return Plan(**{**fields, "size": tuple(fields["size"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} is not a sweep's plan", found=error, fix="choose another --out"
+        ) from error
+
+
+def part_name(table: str, number: int) -> str:
+    """The file of one part in one of the tables."""
+    return f"{table}/part-{number:07d}.parquet"
+
+
+def finished(out: str, plan: Plan) -> set[int]:
+    """The numbers of the parts that are done: those whose images are written down."""
+    from pyarrow import fs
+
+    files, path = locate(out)
+    listed = files.get_file_info(fs.FileSelector(f"{path}/{SWEPT}", allow_not_found=True))
+    names = {info.base_name for info in listed}
+    return {n for n in range(plan.parts) if part_name(SWEPT, n).rpartition("/")[2] in names}
