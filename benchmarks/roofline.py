@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import onnx
+import numpy as np
+import onnx.utils
+import onnxruntime
 
-from hsnet_trt.benchmarks.speed_case import Case
+from hsnet_trt.benchmarks.speed_case import Case, draw_inputs
 from hsnet_trt.benchmarks.work import Work, count
-from hsnet_trt.errors import BundleError
+from hsnet_trt.export.probe import resize_mask
+from hsnet_trt.runtime.backends import choose_graphs
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.packing import index_windows
 
 
 @dataclass(frozen=True)
@@ -29,31 +33,85 @@ class Roofline:
 class Counter:
     """The work of a bundle's graphs at one size and precision, counted once for each batch."""
 
-    def __init__(self, bundle: Bundle, size: tuple[int, int], precision: str) -> None:
-        self._models = {}
-        for graph in ("features", "support", "match"):
-            try:
-                entry = bundle.graph(graph, size, precision, correlation=_native(graph))
-            except BundleError:  # a precision may lack `support`, which has no weights
-                entry = bundle.graph(graph, size, correlation=_native(graph))
-            self._models[graph] = onnx.load_from_string(bundle.read(entry.file))
+    def __init__(
+        self, bundle: Bundle, size: tuple[int, int], precision: str, *, packed: bool
+    ) -> None:
+        """`packed`: of the `match` that multiplies what lies under the masks alone, if it is there;
+        it is what CPUs run. Otherwise of the whole one, which engines are built of.
+
+        Raises:
+            BundleError: the bundle does not hold that precision at that size.
+        """
+        graphs = choose_graphs(bundle, size, precision, packed=packed)
+        self._size, self._packing = size, graphs["match"].packing
+        self._models = {
+            name: onnx.load_from_string(bundle.read(graph.file)) for name, graph in graphs.items()
+        }
         self._counted: dict[tuple[object, ...], Work] = {}
+        self._packed: dict[Case, Work] = {}
 
     def work(self, case: Case, workload: str) -> Work:
         """What one call must do: of a stream queries alone, of an episode supports, too."""
         supports = case.shots * case.classes
-        work = self._count("features", N=case.batch) + self._count(
-            "match", B=case.batch, S=supports
-        )
+        work = self._count("features", N=case.batch) + self._match(case)
         if workload == "episode":
             work += self._count("features", N=supports) + self._count("support", S=supports)
         return work
+
+    def _match(self, case: Case) -> Work:
+        batch = {"B": case.batch, "S": case.shots * case.classes}
+        if not self._packing:
+            return self._count("match", **batch)
+        if case not in self._packed:
+            self._packed[case] = self._count_packed(case, batch)
+        return self._packed[case]
+
+    def _count_packed(self, case: Case, batch: dict[str, int]) -> Work:
+        """With the columns and windows of the first of the case's support sets."""
+        shown = draw_inputs(case, [level.grid for level in self._packing]).supports[0].masks
+        masks = [mask for shots in shown for mask in shots]
+        places = {}
+        for number, level in enumerate(self._packing, 2):
+            kept = [np.flatnonzero(resize_mask(mask, level.grid)) for mask in masks]
+            windows, places[f"p{number}"] = index_windows(kept, level)
+            batch[f"R{number}"] = sum(map(len, kept)) + 1
+            batch[f"T{number}"] = len(windows)
+        model = self._models["match"]
+        return count(with_unique_shapes(model, places), **batch)
 
     def _count(self, graph: str, **batch: int) -> Work:
         key = (graph, *batch.items())
         if key not in self._counted:
             self._counted[key] = count(self._models[graph], **batch)
         return self._counted[key]
+
+
+def with_unique_shapes(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The graph with the shapes of what `Unique` gives written down, which depend on values.
+
+    `inputs`: those of the graph's inputs that they depend on.
+    """
+    names = [name for node in model.graph.node if node.op_type == "Unique" for name in node.output]
+    if not names:
+        return model
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    named.graph.value_info.extend(_integers(name, None) for name in names)
+    small = onnx.utils.Extractor(named).extract_model([*inputs], names)
+    session = onnxruntime.InferenceSession(
+        small.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(names, dict(inputs))
+    told = onnx.ModelProto()
+    told.CopyFrom(model)
+    told.graph.value_info.extend(
+        _integers(name, array.shape) for name, array in zip(names, found, strict=True)
+    )
+    return told
+
+
+def _integers(name: str, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape)
 
 
 def roofline(
@@ -86,7 +144,3 @@ def roofline(
         reached=1000 * floor / measured_ms,
         bound="compute" if computing >= floor else "memory",
     )
-
-
-def _native(graph: str) -> str | None:
-    return "native" if graph == "match" else None

@@ -182,16 +182,17 @@ def _take(
     """Join what was measured to the record, each row with its roofline.
 
     PyTorch's rows are held to the work of the bundle's FP32 graphs at the rate of their own
-    precision: work that the authors' order does twice is not useful work.
+    precision: work that the authors' order does twice, or on zeros, is not useful work.
     """
-    counters: dict[tuple[str, str], Counter] = {}
+    counters: dict[tuple[str, str, bool], Counter] = {}
     sources = {label(spec): spec for spec in specs}
     for row in outcome.rows:
         spec = sources[f"{row.contender} {row.precision}"]
         ours = spec.kind == "bundle"
-        key = (spec.bundle or bundle, spec.precision if ours else "fp32")
+        packed = not ours or spec.backend == "onnxruntime"
+        key = (spec.bundle or bundle, spec.precision if ours else "fp32", packed)
         if key not in counters:
-            counters[key] = Counter(Bundle.open(key[0]), size, key[1])
+            counters[key] = Counter(Bundle.open(key[0]), size, key[1], packed=packed)
         roof = roofline(
             counters[key].work(row.case, row.workload),
             row.times.median,

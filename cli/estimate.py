@@ -54,7 +54,7 @@ def estimate(
     opened = Bundle.open(bundle)
     at = choose_size(opened, parse_size(size) if size else None)
     case = Case(opened.manifest.model.backbone, at, shots=shots, classes=classes, area=area)
-    work = Counter(opened, at, "fp32").work(case, workload)
+    work = Counter(opened, at, "fp32", packed=False).work(case, workload)
     driver = find_driver() if target and "this" in target else None
     targets = [find_target(name, driver) for name in target] if target else [*TARGETS.values()]
     table = Table(title=f"{case}, {workload}: predicted, not measured", box=None)

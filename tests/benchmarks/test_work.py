@@ -170,7 +170,7 @@ def test_a_bundle_s_graphs_agree_with_pytorch_s_own_counter(model, bundle):
             run(*inputs)
         return counter.get_total_flops()
 
-    counter = Counter(Bundle.open(bundle), (64, 64), "fp32")
+    counter = Counter(Bundle.open(bundle), (64, 64), "fp32", packed=False)
     image = torch.zeros(1, 3, 64, 64)
     features = torch_counts(model.features, image)
     query, support = model.features(image), model.features(torch.zeros(2, 3, 64, 64))
@@ -202,3 +202,22 @@ def test_the_roofline_is_the_slower_of_computing_and_moving():
     assert both.unfused_ms == pytest.approx(10 + 20 + 1e6 / 400e9 * 1e3)
     assert roofline(computing, 40.0, {"copy": 1e9}) is None
     assert roofline(computing, 40.0, RATES, "int8").floor_ms == pytest.approx(2.5)
+
+
+@pytest.mark.xdist_group("benchmarks")
+def test_a_packed_match_is_counted_by_what_lies_under_the_mask(model, bundle):
+    packed = Counter(Bundle.open(bundle), (64, 64), "fp32", packed=True)
+    whole = Counter(Bundle.open(bundle), (64, 64), "fp32", packed=False)
+
+    def match(counter: Counter, area: float) -> Work:
+        work = counter.work(Case("resnet18", (64, 64), area=area), "stream")
+        features = len(counter._count("features", N=1).steps)
+        return Work(work.steps[features:])
+
+    small, large, full = (match(packed, area) for area in (0.1, 0.5, 1.0))
+    assert small.flops < large.flops < full.flops
+    assert match(whole, 0.1).flops == match(whole, 1.0).flops
+    # The correlation of every column with every query position, and of the one column of zeros.
+    products = [step.flops for step in full.steps if step.op == "MatMul"]
+    for layers, channels, side in zip((2, 2, 2), (128, 256, 512), (8, 4, 2), strict=True):
+        assert 2 * layers * channels * side**2 * (side**2 + 1) in products
