@@ -7,11 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from hsnet_trt.errors import HSNetError, InputError
 
 Value = TypeVar("Value")
+Value_contra = TypeVar("Value_contra", contravariant=True)
+
+
+class Put(Protocol[Value_contra]):
+    """Puts a set into the room that was held for it."""
+
+    def __call__(self, key: str, value: Value_contra, taken: int | None = None) -> None:
+        """Put it in; `taken` bytes if those are fewer than the room."""
+        ...
 
 
 class UnknownSetError(InputError):
@@ -96,10 +105,11 @@ class SupportStore(Generic[Value]):
             return self._entries.pop(key, None) is not None
 
     @contextmanager
-    def room(self, size: int) -> Iterator[Callable[[str, Value], None]]:
+    def room(self, size: int) -> Iterator[Put[Value]]:
         """Hold so many bytes free while a set is encoded.
 
-        Yields the call that puts the set in; without it, the room is given back.
+        Yields the call that puts the set in, with the bytes it takes if they are fewer; without
+        that call, the room is given back.
 
         Raises:
             StoreFullError: it does not fit.
@@ -119,10 +129,11 @@ class SupportStore(Generic[Value]):
             self._reserved += size
         held = size
 
-        def put(key: str, value: Value) -> None:
+        def put(key: str, value: Value, taken: int | None = None) -> None:
             nonlocal held
             with self._lock:
-                self._entries[key] = _Entry(value, size, self._clock())
+                used = size if taken is None else min(size, taken)
+                self._entries[key] = _Entry(value, used, self._clock())
                 self._reserved, held = self._reserved - held, 0
 
         try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 from hsnet_trt.errors import ExportError
 from hsnet_trt.runtime.manifest import GraphFile, TensorSpec
-from hsnet_trt.runtime.network import GRAPHS
+from hsnet_trt.runtime.network import FEATURES, GRAPHS
 from hsnet_trt.serving.triton_files import MODEL_FILES, Served
 from hsnet_trt.serving.triton_protocol import INPUTS, OUTPUTS
 
 LIBRARY = "libhsnet_correlation.so"
 
-_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
+_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
 # The ONNX Runtime backend takes a GPU where there is one.
 _INSTANCES = {"tensorrt": "KIND_GPU", "onnxruntime": "KIND_AUTO", "python": "KIND_CPU"}
 # While a new version loads, the old one goes on answering what it was asked.
@@ -81,6 +82,7 @@ def hsnet_config(name: str, size: tuple[int, int], served: Served) -> dict[str, 
         "shots": limits.shots,
         "supports": limits.supports,
         "bytes_per_shot": _bytes_per_shot(served.graphs["match"]),
+        "packing": json.dumps([dataclasses.asdict(p) for p in served.graphs["match"].packing]),
         "types": json.dumps(
             {
                 graph: {spec.name: spec.dtype for spec in (*entry.inputs, *entry.outputs)}
@@ -172,10 +174,10 @@ def _shape(spec: TensorSpec, most: int, dynamic: int) -> dict[str, Any]:
 
 
 def _bytes_per_shot(match: GraphFile) -> int:
-    """How many bytes one encoded shot takes, as `match` reads it."""
+    """How many bytes one encoded shot takes at most: as many as a query's features."""
     total = 0
     for spec in match.inputs:
-        if spec.name.startswith("s"):
+        if spec.name in FEATURES:
             elements = 1
             for n in spec.shape[1:]:
                 elements *= int(n)

@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from hsnet_trt.errors import BackendError, HSNetError, HSNetWarning, InputError
 from hsnet_trt.runtime.bundle import MANIFEST
 from hsnet_trt.runtime.images import Pixels, read_image
-from hsnet_trt.runtime.manifest import Manifest
+from hsnet_trt.runtime.manifest import Manifest, PackedLevel
 from hsnet_trt.runtime.masks import read_mask
 from hsnet_trt.runtime.postprocess import segment_logits
 from hsnet_trt.runtime.preprocess import Floats, network_input, network_mask
@@ -64,10 +64,15 @@ class TritonPythonModel:
         self._manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
         self._size = (int(parameters["height"]), int(parameters["width"]))
         self._shot_bytes = int(parameters["bytes_per_shot"])
+        self._supports = int(parameters["supports"])
         self._piece = min(int(parameters[key]) for key in ("images", "shots", "supports"))
         self._most_pixels = int(float(parameters["most_megapixels"]) * 1e6)
         types = json.loads(parameters["types"])
-        self._networks = Networks(self._pb, args["model_name"], int(version), types)
+        packing = [
+            PackedLevel((p["grid"][0], p["grid"][1]), p["kernel"], p["stride"])
+            for p in json.loads(parameters["packing"])
+        ]
+        self._networks = Networks(self._pb, args["model_name"], int(version), types, packing)
         self._store: SupportStore[_Set] = SupportStore(
             int(float(parameters["store_megabytes"]) * 1e6), float(parameters["idle_seconds"])
         )
@@ -148,7 +153,8 @@ class TritonPythonModel:
                     pieces.append(await self._networks.encode(batch, planes))
                     notes += said
                 counts = tuple(classes.count(name) for name in names)
-                put(key, _Set(tuple(names), counts, Shots(tuple(pieces)), tuple(notes)))
+                arranged = await asyncio.to_thread(self._networks.arrange, pieces, self._supports)
+                put(key, _Set(tuple(names), counts, arranged, tuple(notes)), arranged.bytes)
         kept = self._store.get(key)
         return {"set": _texts([key]), "classes": _texts(names), "notes": _texts(kept.notes)}
 

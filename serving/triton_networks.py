@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.manifest import PackedLevel
 from hsnet_trt.runtime.network import FEATURES, OUTPUTS, SUPPORTS, not_finite
+from hsnet_trt.runtime.packing import compress, pack
 from hsnet_trt.runtime.preprocess import Floats
 
-_TYPES = {"float32": np.float32, "float16": np.float16}
+_TYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
 _LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
 
 # What passes from one graph to another.
@@ -31,16 +34,29 @@ Held: TypeAlias = "dict[str, Any]"
 
 @dataclass(frozen=True)
 class Shots:
-    """Encoded supports, in as many pieces as they were encoded in; each [K,L,C,h*w] by level."""
+    """Encoded supports, each piece what one call of `match` takes."""
 
     pieces: tuple[Held, ...]
+
+    @property
+    def bytes(self) -> int | None:
+        """How much they take; None where a GPU holds them."""
+        arrays = [value for piece in self.pieces for value in piece.values()]
+        if all(isinstance(array, np.ndarray) for array in arrays):
+            return sum(int(array.nbytes) for array in arrays)
+        return None
 
 
 class Networks:
     """Calls `prefix_features`, `prefix_support` and `prefix_match`, all of one version."""
 
     def __init__(
-        self, pb: Any, prefix: str, version: int, types: dict[str, dict[str, str]]
+        self,
+        pb: Any,
+        prefix: str,
+        version: int,
+        types: dict[str, dict[str, str]],
+        packing: Sequence[PackedLevel] = (),
     ) -> None:
         """Call nothing yet: the other models may still be loading.
 
@@ -48,12 +64,14 @@ class Networks:
             pb: Triton's module ``triton_python_backend_utils``.
             prefix: what the models' names begin with.
             version: their version, so that graphs of two networks never mix.
-            types: by graph and tensor, float32 or float16.
+            types: by graph and tensor, float32, float16 or int64.
+            packing: how `match` takes its supports, if packed.
         """
         self._pb = pb
         self._prefix = prefix
         self._version = version
         self._types = types
+        self._packing = packing
         # Where one graph gives halves and the next takes floats, they pass through the CPU.
         self._mixed = any(
             types[of][level] != types[to][level] for of, to, levels in _PASSED for level in levels
@@ -69,6 +87,14 @@ class Networks:
         inputs = {**features, "mask": masks}
         encoded = await self._run("support", inputs, on_cpu=self._mixed)
         return {level: _keep(encoded[level]) for level in SUPPORTS}
+
+    def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
+        """Encoded supports, as `match` takes them in calls of `most` at most."""
+        if not self._packing:
+            return Shots(tuple(encoded))
+        shots = [shot for held in encoded for shot in compress(held)]
+        parts = [shots[first : first + most] for first in range(0, len(shots), most)]
+        return Shots(tuple(pack(part, self._packing) for part in parts))
 
     async def match(self, features: Held, supports: Shots) -> Floats:
         """One query's features against all shots -> logits float32 [S,2,h,w].

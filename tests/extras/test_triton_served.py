@@ -352,7 +352,8 @@ def test_hsnet_itself_and_idle_sets(network_bundle, tmp_path):
                     np.testing.assert_allclose(found.scores[name], expected.scores[name], atol=1e-5)
                 assert (found.labels == expected.labels).mean() > 0.999
             assert client.status()["sets"] == 1
-            assert client.status()["used_bytes"] == 3 * client.status()["bytes_per_shot"]
+            # Packed: what lies outside of the masks is not kept.
+            assert 0 < client.status()["used_bytes"] < 3 * client.status()["bytes_per_shot"]
             time.sleep(2.5)
             assert client.status()["sets"] == 0
             assert client.status()["used_bytes"] == 0

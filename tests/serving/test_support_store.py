@@ -32,8 +32,8 @@ class Store(RuleBasedStateMachine):
         self.now += seconds
         self.drop_idle()
 
-    @rule(key=st.sampled_from("abc"), size=st.integers(0, 12))
-    def put(self, key: str, size: int) -> None:
+    @rule(key=st.sampled_from("abc"), size=st.integers(0, 12), taken=st.none() | st.integers(0, 20))
+    def put(self, key: str, size: int, taken: int | None) -> None:
         used = sum(entry[1] for entry in self.model.values())
         value = f"{key} at {self.now}"
         if used + size > MOST:
@@ -41,8 +41,8 @@ class Store(RuleBasedStateMachine):
                 pass
         else:
             with self.store.room(size) as put:
-                put(key, value)
-            self.model[key] = (value, size, self.now)
+                put(key, value, taken)
+            self.model[key] = (value, size if taken is None else min(size, taken), self.now)
 
     @rule(size=st.integers(0, MOST))
     def fail(self, size: int) -> None:
