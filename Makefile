@@ -20,7 +20,7 @@ test: $(READY)
 # Speed beside PyTorch on this machine: benchmarks/results/<machine>.json and .md, docs/benchmark.png.
 # On a quiet machine: it says so itself where others used it meanwhile.
 benchmark: $(READY)
-	$(BIN)/hsnet-trt benchmark
+	$(BIN)/hsnet-trt benchmark --readme README.md
 
 $(READY): setup.cfg constraints.txt
 	@echo "installing into $(VENV): PyTorch, ONNX Runtime, TensorRT for RTX; some minutes the first time"

@@ -12,9 +12,11 @@ from hsnet_trt.benchmarks import rates as machine_rates
 from hsnet_trt.benchmarks.contenders import Spec, bundle_specs, torch_specs
 from hsnet_trt.benchmarks.machine_facts import machine_facts
 from hsnet_trt.benchmarks.roofline import Counter, roofline
+from hsnet_trt.benchmarks.scaling import Scale
+from hsnet_trt.benchmarks.scaling import measure as measure_scaling
 from hsnet_trt.benchmarks.speed import Effort, Outcome, Progress, Row, label, race
 from hsnet_trt.benchmarks.speed_case import Case
-from hsnet_trt.errors import InputError
+from hsnet_trt.errors import HSNetError, InputError
 from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
@@ -35,6 +37,7 @@ class Plan:
     all_sizes: bool = False  # every size of the bundles, not the first alone
     only: str = ""  # contenders whose name holds this, and the baseline
     device: str = "cpu"
+    scaling: bool = True  # whether cost is watched as shots, classes and sizes grow
     effort: Effort = field(default_factory=Effort)
 
 
@@ -56,6 +59,7 @@ class Record:
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
     energy_source: str | None = None
     bystanders: float | None = None
+    scaling: list[Scale] = field(default_factory=list)
     format: int = FORMAT
 
     @property
@@ -112,9 +116,23 @@ def benchmark(
             record.rates[kind] = max(rate, record.rates.get(kind, 0.0))
         shares.append(outcome.bystanders)
         _take(record, outcome, specs, paths[0], size)
+    if plan.scaling:
+        record.scaling = _scaling(record, groups, progress)
     known = [share for share in shares if share is not None]
     record.bystanders = max(known, default=None)
     return record
+
+
+def _scaling(
+    record: Record, groups: dict[tuple[str, tuple[int, int]], list[str]], progress: Progress
+) -> list[Scale]:
+    """Of the first bundle's first contender, at all the sizes it has."""
+    first = next(iter(groups.values()))[0]
+    try:
+        return measure_scaling(bundle_specs(first)[0], Bundle.open(first).manifest.sizes, progress)
+    except HSNetError as error:
+        record.refused["scaling"] = str(error)
+        return []
 
 
 def as_json(record: Record) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.benchmarks.contenders import BASELINE
+from hsnet_trt.benchmarks.scaling import Scale, said
 from hsnet_trt.benchmarks.speed import MODES, Row
 from hsnet_trt.benchmarks.speed_case import Case
 from hsnet_trt.benchmarks.speed_record import Record, as_json
@@ -60,7 +61,7 @@ def markdown(record: Record) -> str:
             ]
             if rows:
                 lines += [f"*{_TITLES[workload, mode]}*", "", *_table(rows), ""]
-    lines += _explained(record)
+    lines += _scaling(record.scaling) + _explained(record)
     return "\n".join(lines) + "\n"
 
 
@@ -101,15 +102,15 @@ def block(record: Record, name: str) -> str:
             f"| {stream.times.median:.0f} ms a query, {episode.times.median:.0f} ms an episode "
             f"| **{_times(stream)}** | **{_times(episode)}** |"
         )
-    said = [v for v in judge(record.rows, ours) if v.said != "not measured"]
-    reached = sum(v.said == "reached" for v in said)
+    judged = [v for v in judge(record.rows, ours) if v.said != "not measured"]
+    reached = sum(v.said == "reached" for v in judged)
     m = record.machine
     lines += [
         "",
         f"{record.rows[0].case.backbone} at {_size(record.rows[0].case)} in FP32 on "
         f"{machine_line(record)}, {m['date'][:10]}, by `{record.command}`; "
         f"ours is {ours}. Median of interleaved rounds, with the interval that holds the median "
-        f"ratio with 95 % confidence. {reached} of {len(said)} speed targets reached: "
+        f"ratio with 95 % confidence. {reached} of {len(judged)} speed targets reached: "
         f"[all of it](benchmarks/results/{name}.md).",
         *(f"\n*{warning}.*" for warning in record.warnings),
     ]
@@ -183,6 +184,20 @@ def _table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def _scaling(found: Sequence[Scale]) -> list[str]:
+    if not found:
+        return []
+    lines = ["## Scaling", "", *(f"- {line}" for line in said(found)), "",
+             "| | case | times as many | ms a query | times as long | memory MB |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines += [
+        f"| {s.what} | {s.case} | {s.times:.3g} | {s.milliseconds:.1f} | {s.growth:.3g} "
+        f"| {_megabytes(s.host_bytes)} |"
+        for s in found
+    ]
+    return [*lines, ""]
+
+
 def _explained(record: Record) -> list[str]:
     m, rates = record.machine, record.rates
     reached = ", ".join(
@@ -200,7 +215,7 @@ def _explained(record: Record) -> list[str]:
         f"- the machine's own best: {reached}; copies {rates.get('copy', 0) / 1e9:.1f} GB/s",
         f"- {record.effort.rounds} rounds; in each every contender has its turn, in shuffled "
         "order, each in a process of its own, of at least "
-        f"{record.effort.seconds} s after one call that is not counted",
+        f"{record.effort.seconds} s, where calls are short after one that is not counted",
         "- spread: interquartile range of the rounds' medians over their median. With fewer than "
         "100 calls p99 is little more than the slowest one",
         "- of attainable: the least time that the counted work of this repository's own graphs can "

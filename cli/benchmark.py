@@ -37,7 +37,10 @@ def benchmark(
             help="Every backbone (or bundle) and size, 5 classes, batches of 2 to 8: hours.",
         ),
     ] = False,
-    rounds: Annotated[int, typer.Option(help="Repeats; each has a turn of every contender.")] = 8,
+    scaling: Annotated[
+        bool, typer.Option(help="Watch cost as shots, classes and sizes grow.")
+    ] = True,
+    rounds: Annotated[int, typer.Option(help="Repeats; each has a turn of every contender.")] = 6,
     seconds: Annotated[float, typer.Option(help="The least that a turn lasts.")] = 0.6,
     device: Annotated[
         str | None,
@@ -47,6 +50,9 @@ def benchmark(
         "benchmarks/results"
     ),
     plot: Annotated[Path, typer.Option(help="The picture to draw.")] = Path("docs/benchmark.png"),
+    readme: Annotated[
+        Path | None, typer.Option(help="A page whose block of speeds is to be filled.")
+    ] = None,
     work: Annotated[Path, typer.Option(help="Folder for bundles exported here.")] = Path(
         "build/benchmark"
     ),
@@ -59,9 +65,9 @@ def benchmark(
     from rich.console import Console
 
     from hsnet_trt.benchmarks.speed import Effort
-    from hsnet_trt.benchmarks.speed_record import FULL, Plan, as_json
+    from hsnet_trt.benchmarks.speed_record import FULL, Plan
     from hsnet_trt.benchmarks.speed_record import benchmark as measure
-    from hsnet_trt.benchmarks.speed_report import machine_name, write_report
+    from hsnet_trt.benchmarks.speed_report import block, fill, machine_name, write_report
     from hsnet_trt.cli.steps import StepBar
 
     plan = FULL if full else Plan()
@@ -70,6 +76,7 @@ def benchmark(
         shots=tuple(sorted(shots or plan.shots)),
         areas=tuple(area or plan.areas),
         only=only,
+        scaling=scaling,
         device=device or _device(),
         effort=Effort(rounds=rounds, seconds=seconds),
     )
@@ -77,7 +84,11 @@ def benchmark(
         bundles = list(bundle or _export(work, full, checkpoint, bar))
         command = shlex.join(["hsnet-trt", *sys.argv[1:]])
         record = measure(bundles, checkpoint, plan, command, bar)
-    files = write_report(record, out, machine_name(as_json(record)["machine"]), plot)
+    name = machine_name(record.machine)
+    files = write_report(record, out, name, plot)
+    if readme is not None:
+        page = fill(readme.read_text(encoding="utf-8"), block(record, name))
+        readme.write_text(page, encoding="utf-8")
     _show(record)
     typer.echo("\n".join(str(path) for path in files))
     if record.wrong:
@@ -101,12 +112,23 @@ def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> li
         models = [load_checkpoint(checkpoint)]
     else:
         models = [recipe_model(name) for name in (BACKBONES if full else ("resnet50",))]
-    sizes = [(400, 400), (256, 256), (480, 640)] if full else [(400, 400)]
+    sizes = [(400, 400), (256, 256), *([(480, 640)] if full else [])]
     paths = []
     for model in models:
         paths.append(work / model.name)
         export_bundle(model, paths[-1], sizes=sizes, command="hsnet-trt benchmark", progress=bar)
+        _add_int8(paths[-1], bar)
     return paths
+
+
+def _add_int8(bundle: Path, bar: StepBar) -> None:
+    """INT8 graphs of the first size. Few episodes: times do not depend on the ranges."""
+    from hsnet_trt.calibration.workbench import Workbench
+    from hsnet_trt.data.sources import Source
+    from hsnet_trt.export.int8 import calibrate
+
+    bench = Workbench(bundle, Source(("procedural",)), progress=bar)
+    calibrate(bench, bundle, episodes=8, judged=0, command="hsnet-trt benchmark")
 
 
 def _show(record: Record) -> None:

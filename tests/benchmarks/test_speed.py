@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hsnet_trt.benchmarks import rates, speed
+from hsnet_trt.benchmarks import rates, scaling, speed
 from hsnet_trt.benchmarks.contenders import BASELINE, Spec, bundle_specs, torch_specs
 from hsnet_trt.benchmarks.energy import EnergyMeter
 from hsnet_trt.benchmarks.machine_facts import Bystanders, machine_facts
@@ -199,6 +199,42 @@ def test_a_verdict_of_a_noisy_run_is_that_it_is_too_noisy():
     assert summarise([[t] for t in ours]).noisy
 
 
+def test_scaling_is_judged_step_by_step(monkeypatch):
+    class Grows(FakeWorker):
+        """Linear in shots, faster than linear in classes, less than linear in pairs."""
+
+        def __init__(self, spec: Spec, size: tuple[int, int]) -> None:
+            super().__init__(spec, size)
+            self.side = size[0]
+
+        def call(self, method: str, *arguments: Any) -> Any:
+            if method == "prepare":
+                (self.case,) = arguments
+            if method == "memory":
+                return {"host_bytes": 10**9 + 80 * 10**6 * self.case.classes}
+            if method == "latency":
+                time = 100.0 * self.case.shots * self.case.classes**1.1
+                return [time if self.side == 400 else time / 3]
+            return 0.1
+
+    monkeypatch.setattr(scaling, "RemoteWorker", Grows)
+    monkeypatch.setattr(scaling, "draw_inputs", lambda case, grids: case)
+    spec = dataclasses.replace(OURS, backbone="resnet18")
+    found = scaling.measure(spec, [(400, 400), (256, 256)])
+    by = {(s.what, s.case.shots, s.case.classes, s.case.size[0]): s for s in found}
+    assert by["shots", 5, 1, 400].growth == pytest.approx(5) and by["shots", 5, 1, 400].linear
+    assert not by["classes", 1, 50, 400].linear
+    pairs = by["pairs of positions", 1, 1, 400]
+    assert pairs.times == pytest.approx((50**4 + 25**4 + 13**4) / (32**4 + 16**4 + 8**4))
+    assert pairs.growth == pytest.approx(3) and pairs.linear
+    said = scaling.said(found)
+    assert "FASTER than linearly in classes" in said[1] and "no faster" in said[2]
+    assert "50 registered classes do NOT fit in 4 GB: the process takes 5.00 GB" in said[3]
+    assert len(scaling.measure(spec, [(400, 400)])) == 6
+    page = markdown(dataclasses.replace(record(Outcome()), scaling=found))
+    assert "## Scaling" in page and said[1] in page
+
+
 def test_block_is_filled_between_its_markers():
     page = "a\n<!-- speed: begin -->\nold\n<!-- speed: end -->\nb"
     assert fill(page, "new") == "a\n<!-- speed: begin -->\nnew\n<!-- speed: end -->\nb"
@@ -256,16 +292,23 @@ def test_facts_name_the_machine_and_no_person():
     assert share is None or 0 <= share <= 1
 
 
+def test_many_shots_are_not_streamed(plans):
+    outcome = run(EAGER, OURS, case=dataclasses.replace(CASE, shots=5))
+    assert {row.mode for row in outcome.rows} == {"latency"}
+
+
 def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
     """The command, real contenders in their processes, real files."""
     monkeypatch.setattr(rates, "measure", lambda device: dict(RATES))
     monkeypatch.setattr("hsnet_trt.cli.benchmark._show", lambda record: None)
+    page = tmp_path / "README.md"
+    page.write_text("<!-- speed: begin -->\n<!-- speed: end -->\nthe rest\n")
     out, plot = tmp_path / "out", tmp_path / "docs" / "benchmark.png"
     done = CliRunner().invoke(
         app,
-        ["benchmark", str(bundle), "--checkpoint", str(checkpoint), "--shots", "2", "--area", "0.2",
+        ["benchmark", str(bundle), "--checkpoint", str(checkpoint), "--shots", "1", "--area", "0.2",
          "--only", "onnx", "--rounds", "2", "--seconds", "0", "--out", str(out),
-         "--plot", str(plot), "--device", "cpu"],
+         "--plot", str(plot), "--device", "cpu", "--no-scaling", "--readme", str(page)],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     (file,) = out.glob("*.json")
@@ -287,7 +330,9 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
         assert 0 < row["roofline"]["reached"] < 1
     assert not found["wrong"] and not found["refused"]
     assert found["machine"]["packages"]["torch"] and found["rates"] == RATES
-    assert "resnet18 64 x 64, 2-shot, mask 20%" in file.with_suffix(".md").read_text()
+    assert "resnet18 64 x 64, 1-shot, mask 20%" in file.with_suffix(".md").read_text()
+    shown = page.read_text()
+    assert "| 20% | 1 |" in shown and shown.endswith("the rest\n")
     with Image.open(plot) as picture:
         assert picture.width > 800
 
