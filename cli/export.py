@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hsnet_trt.runtime.manifest import Manifest
+    from collections.abc import Iterator
+
+    from hsnet_trt.runtime.manifest import Manifest, ParityFigure
 
 
 def export(
@@ -34,6 +36,13 @@ def export(
             "the default first."
         ),
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="fp32 or fp16; by default both, so that engines of either can be built from the "
+            "bundle alone."
+        ),
+    ] = None,
     resize: Annotated[
         str, typer.Option(help="Photographs to that size: stretch (as the paper) or letterbox.")
     ] = "stretch",
@@ -42,7 +51,7 @@ def export(
     from rich.console import Console
 
     from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, export_bundle
+    from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, PRECISIONS, export_bundle
     from hsnet_trt.export.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint
 
@@ -56,27 +65,37 @@ def export(
             sizes=sizes,
             lowerings=lowering or DEFAULT_LOWERINGS,
             correlations=correlation or ["native"],
+            precisions=precision or PRECISIONS,
             resize=resize,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
             progress=bar,
         )
-    for form in dict.fromkeys((f.size, f.lowering, f.correlation) for f in manifest.parity):
-        console.print(_parity_line(manifest, *form), highlight=False)
+    for line in _parity_lines(manifest):
+        console.print(line, highlight=False)
     total = sum(record.bytes for record in manifest.files.values()) / 2**20
     console.print(f"{out}: {manifest.model.backbone}, {len(manifest.files)} files, {total:.1f} MiB")
 
 
-def _parity_line(manifest: Manifest, size: tuple[int, int], lowering: str, correlation: str) -> str:
-    form = (size, lowering, correlation)
-    figures = [f for f in manifest.parity if (f.size, f.lowering, f.correlation) == form]
-    name = lowering if correlation == "native" else f"{lowering} {correlation}"
-    worst = {
-        kind: max(f.max_difference for f in figures if f.against == f"torch-{kind}")
-        for kind in ("float32", "float64")
-    }
-    batches = ", ".join(dict.fromkeys(f"{f.queries} x {f.supports}" for f in figures))
-    return (
-        f"{size[0]}x{size[1]} {name}: logits within {worst['float32']:.1e} of PyTorch's in"
-        f" float32, {worst['float64']:.1e} in float64 (std {figures[0].logits_std:.2g};"
-        f" queries x supports: {batches})"
-    )
+def _parity_lines(manifest: Manifest) -> Iterator[str]:
+    """One line for each size, form, precision and arithmetic."""
+    told: dict[tuple[int, int, str, str, str], list[ParityFigure]] = {}
+    for f in manifest.parity:
+        form = f.lowering if f.correlation == "native" else f"{f.lowering} {f.correlation}"
+        told.setdefault((*f.size, form, f.precision, f.arithmetic), []).append(f)
+    for (height, width, form, precision, arithmetic), figures in told.items():
+        worst = {
+            kind: max(f.max_difference for f in figures if f.against == f"torch-{kind}")
+            for kind in ("float32", "float64")
+        }
+        batches = ", ".join(dict.fromkeys(f"{f.queries} x {f.supports}" for f in figures))
+        spread = ""
+        if precision != "fp32":
+            p999 = max(f.p999_difference for f in figures)
+            flips = 100 * max(f.flipped for f in figures)
+            spread = f", 99.9 % within {p999:.1e}, {flips:.2g} % of positions flipped"
+        by = " rounded after every operation" if arithmetic == "emulated" else ""
+        yield (
+            f"{height}x{width} {form} {precision}{by}: logits within {worst['float32']:.1e} of"
+            f" PyTorch's in float32, {worst['float64']:.1e} in float64{spread}"
+            f" (std {figures[0].logits_std:.2g}; queries x supports: {batches})"
+        )

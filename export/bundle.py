@@ -5,44 +5,39 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-
-import onnx
+from functools import partial
 
 from hsnet_trt import __version__
 from hsnet_trt.errors import InputError
-from hsnet_trt.export.footprint import footprint
 from hsnet_trt.export.golden import golden
+from hsnet_trt.export.graph_files import GraphFiles
 from hsnet_trt.export.graphs import (
     CORRELATIONS,
     FORMS,
-    OPSET,
     export_features,
     export_match,
     export_support,
 )
 from hsnet_trt.export.lowering import Grid
-from hsnet_trt.export.lowering_packed import most_packed, packing_of, taking_packed
-from hsnet_trt.export.parity import TOLERANCE, Reference, Run, check_parity, session
+from hsnet_trt.export.lowering_packed import packing_of, taking_packed
+from hsnet_trt.export.parity import TOLERANCE, Reference, check_parity
 from hsnet_trt.export.plugin_files import KERNELS_NAME
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
-from hsnet_trt.runtime.bundle import BundleWriter, write_bundle
+from hsnet_trt.runtime.bundle import write_bundle
 from hsnet_trt.runtime.manifest import (
     GoldenFile,
     GraphFile,
     Manifest,
     Model,
-    PackedLevel,
     ParityFigure,
     Preprocessing,
-    TensorSpec,
-    Variant,
 )
 from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
-from hsnet_trt.trt_plugins.onnx_op import drop_function
 
 # TensorRT builds the first of these, CPUs run the second.
 DEFAULT_LOWERINGS = ("conv2d", "packed")
+PRECISIONS = ("fp32", "fp16")
 LARGEST = 2048  # pixels a side; level 2 alone then correlates 2^32 pairs of positions
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
@@ -55,6 +50,7 @@ def export_bundle(
     sizes: Sequence[Grid] = ((400, 400),),
     lowerings: Sequence[str] = DEFAULT_LOWERINGS,
     correlations: Sequence[str] = ("native",),
+    precisions: Sequence[str] = PRECISIONS,
     resize: str = "stretch",
     command: str = "",
     progress: Progress = lambda what, done, total: None,
@@ -71,6 +67,8 @@ def export_bundle(
         correlations: "native" operations, or a node for the correlation "plugin", the default
             first. There is a plugin form of the conv2d lowering alone. With it, the compiled
             kernels join the bundle where there are any, or an nvcc to make them.
+        precisions: fp32, fp16 or both, so that an engine of either can be built on a device that
+            has no onnx. (INT8 needs data: `calibrate` adds it.)
         resize: how photographs are brought to that size, "stretch" or "letterbox".
         command: what made the bundle, to be kept in it.
         progress: called before each step.
@@ -79,18 +77,20 @@ def export_bundle(
         the manifest, with the parity figures.
 
     Raises:
-        InputError: a size, lowering or policy that is not there.
-        ExportError: an exported graph is not valid or not right. Nothing is written then.
+        InputError: a size, lowering, precision or policy that is not there.
+        ExportError: an exported graph is not valid or not right, in any of the precisions. Nothing
+            is written then.
         BundleError: something other than a bundle lies at `out`.
     """
     sizes, lowerings = tuple(dict.fromkeys(sizes)), tuple(dict.fromkeys(lowerings))
-    correlations = tuple(dict.fromkeys(correlations))
-    _check_arguments(sizes, lowerings, correlations, resize)
+    correlations, precisions = (tuple(dict.fromkeys(x)) for x in (correlations, precisions))
+    _check_arguments(sizes, lowerings, correlations, precisions, resize)
     forms = [
         (lowering, correlation)
         for lowering in lowerings
         for correlation in correlations
         if correlation == "native" or lowering == "conv2d"
+        if lowering != "packed" or "fp32" in precisions
     ]
     facts = Model(
         backbone=model.name,
@@ -99,7 +99,9 @@ def export_bundle(
         layers=_three(model.backbone.layers),
         channels=_three(model.backbone.channels),
     )
-    steps = _Steps(progress, len(sizes) * (3 + 2 * len(forms)) + ("plugin" in correlations))
+    judged = sum(1 if lowering == "packed" else len({"fp32", *precisions}) for lowering, _ in forms)
+    total = len(sizes) * (3 + len(forms) + judged) + ("plugin" in correlations)
+    steps = _Steps(progress, total)
     with write_bundle(out) as writer:
         if "plugin" in correlations:
             steps.now("kernels of the correlation plugin")
@@ -110,7 +112,7 @@ def export_bundle(
         figures: list[ParityFigure] = []
         goldens: list[GoldenFile] = []
         for size in sizes:
-            new = _Graphs(writer, facts, size, packing_of(model, size), graphs)
+            new = GraphFiles(writer, facts, size, precisions, packing_of(model, size), graphs)
             steps.now(f"features {new.at}")
             features = new.add("features", "", export_features(model, size, new.props))
             steps.now(f"support {new.at}")
@@ -121,73 +123,30 @@ def export_bundle(
                 steps.now(f"match {new.at} {lowering} {correlation}")
                 exported = export_match(model, size, lowering, new.props, correlation)
                 match = new.add("match", lowering, exported, correlation)
-                if lowering == "packed":
-                    match = taking_packed(match, new.packing)
-                steps.now(f"parity {new.at} {lowering} {correlation}")
-                runs = (features, support, match)
-                grows = graphs[-1].activation_bytes
-                figures += check_parity(reference, "fp32", (lowering, correlation), runs, grows)
+                taking = (
+                    partial(taking_packed, packing=new.packing) if lowering == "packed" else None
+                )
+                for precision in match:
+                    steps.now(f"parity {new.at} {lowering} {correlation} {precision}")
+                    three = [graph[precision] for graph in (features, support, match)]
+                    figures += check_parity(
+                        reference, precision, (lowering, correlation), three, new.grows, taking
+                    )
             file = writer.add(f"golden/{new.at}.npz", golden(reference))
-            goldens.append(GoldenFile(size=size, file=file, tolerance=dict(TOLERANCE)))
+            bounds = {precision: TOLERANCE[precision] for precision in precisions}
+            goldens.append(GoldenFile(size=size, file=file, tolerance=bounds))
         manifest = Manifest(
             model=facts,
             preprocessing=Preprocessing(resize=resize),
             sizes=sizes,
             graphs=tuple(graphs),
             golden=tuple(goldens),
-            parity=tuple(figures),
+            parity=tuple(figure for figure in figures if figure.precision in precisions),
             created_by=f"hsnet-trt {__version__}",
             commands=(command,) if command else (),
         )
         writer.finish(manifest)
     return dataclasses.replace(manifest, files=writer.files)
-
-
-class _Graphs:
-    """Adds the graphs of one size to the bundle."""
-
-    def __init__(
-        self,
-        writer: BundleWriter,
-        model: Model,
-        size: Grid,
-        packing: tuple[PackedLevel, ...],
-        entries: list[GraphFile],
-    ) -> None:
-        self.writer, self.size, self.packing, self.entries = writer, size, packing, entries
-        self.at = f"{size[0]}x{size[1]}"
-        self.props = {
-            "backbone": model.backbone,
-            "weights_sha256": model.weights_sha256,
-            "size": self.at,
-            "made_by": f"hsnet-trt {__version__}",
-        }
-
-    def add(self, graph: str, lowering: str, model: onnx.ModelProto, correlation: str = "") -> Run:
-        """Put the graph into the bundle; returns it as a function."""
-        content = model.SerializeToString()
-        form = "plugin" if correlation == "plugin" else ""
-        name = "_".join(filter(None, [graph, self.at, "fp32", lowering, form]))
-        bare = None
-        if form:
-            bare = f"graphs/{name}_bare.onnx"
-            self.writer.add(bare, drop_function(model).SerializeToString())
-        packing = self.packing if lowering == "packed" else ()
-        largest, activations = footprint(model, most_packed(packing))
-        self.entries.append(
-            GraphFile(
-                variant=Variant(graph, self.size, "fp32", lowering, correlation),
-                file=self.writer.add(f"graphs/{name}.onnx", content),
-                opset=OPSET,
-                inputs=tuple(_spec(value) for value in model.graph.input),
-                outputs=tuple(_spec(value) for value in model.graph.output),
-                largest_tensor=largest,
-                activation_bytes=activations,
-                bare=bare,
-                packing=packing,
-            )
-        )
-        return session(content)
 
 
 class _Steps:
@@ -203,6 +162,7 @@ def _check_arguments(
     sizes: tuple[Grid, ...],
     lowerings: tuple[str, ...],
     correlations: tuple[str, ...],
+    precisions: tuple[str, ...],
     resize: str,
 ) -> None:
     for size in sizes:
@@ -215,13 +175,16 @@ def _check_arguments(
             )
     unknown = [name for name in lowerings if name not in FORMS]
     unknown += [name for name in correlations if name not in CORRELATIONS]
-    some = sizes and lowerings and correlations
+    unknown += [name for name in precisions if name not in PRECISIONS]
+    some = sizes and lowerings and correlations and precisions
     if unknown or not some or resize not in ("stretch", "letterbox"):
         raise InputError(
             "the export was asked for a form that is not there",
             expected=f"lowering {' | '.join(FORMS)}, correlation {' | '.join(CORRELATIONS)}, "
-            "resize stretch | letterbox",
-            found=f"{unknown or (*lowerings, *correlations)}, {resize}, {len(sizes)} sizes",
+            f"precision {' | '.join(PRECISIONS)}, resize stretch | letterbox",
+            found=f"{unknown or (*lowerings, *correlations, *precisions)}, {resize}, "
+            f"{len(sizes)} sizes",
+            fix="INT8 is added by `hsnet-trt calibrate`" if "int8" in unknown else None,
         )
     if "plugin" in correlations and "conv2d" not in lowerings:
         raise InputError(
@@ -230,13 +193,6 @@ def _check_arguments(
             found=f"--lowering {' --lowering '.join(lowerings)}",
             fix="add --lowering conv2d, or leave out --correlation plugin",
         )
-
-
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    tensor = value.type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    dims = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
-    return TensorSpec(value.name, kind.name, dims)
 
 
 def _three(values: Sequence[int]) -> tuple[int, int, int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 
 from hsnet_trt.errors import ExportError
+from hsnet_trt.export.emulation import emulated
 from hsnet_trt.export.graphs import QUERY, SUPPORT
 from hsnet_trt.export.lowering import Grid
 from hsnet_trt.export.probe import Probe, normalise
@@ -18,20 +20,32 @@ from hsnet_trt.runtime.differences import Differences, flipped
 from hsnet_trt.runtime.manifest import Growth, ParityFigure, Tolerance
 
 # float32 arithmetic in another order stays under 5e-5 on the reference weights of all backbones.
-TOLERANCE = {"fp32": Tolerance(max_difference=1e-3, p999_difference=1e-3, flipped=1e-3)}
+TOLERANCE = {
+    "fp32": Tolerance(max_difference=1e-3, p999_difference=1e-3, flipped=1e-3),
+    "fp16": Tolerance(max_difference=1e-1, p999_difference=5e-2, flipped=1e-2),
+}
+FP16_BATCHES = ((1, 1), (2, 2))
 BATCHES = ((1, 1), (2, 3), (3, 2))  # queries, supports; (1, 1) is always tried
+_TYPES = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64,
+}  # fmt: skip
 _MEMORY = 4 << 30  # bytes of activations; larger batches are left out
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def session(model: bytes) -> Run:
-    """An ONNX graph as a function from named arrays to named arrays, on the CPU."""
+    """An ONNX graph as a function from named arrays to named arrays, on the CPU.
+
+    Inputs are cast to the graph's float type.
+    """
     runner = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [output.name for output in runner.get_outputs()]
+    types = {value.name: _TYPES[value.type] for value in runner.get_inputs()}
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(names, runner.run(names, inputs), strict=True))
+        feed = {name: inputs[name].astype(kind, copy=False) for name, kind in types.items()}
+        return dict(zip(names, runner.run(names, feed), strict=True))
 
     return run
 
@@ -53,23 +67,53 @@ def check_parity(
     reference: Reference,
     precision: str,
     form: tuple[str, str],
-    graphs: tuple[Run, Run, Run],
+    graphs: Sequence[onnx.ModelProto],
     activation_bytes: Growth,
-    arithmetic: str = "onnxruntime",
+    taking: Callable[[Run], Run] | None = None,
 ) -> Iterator[ParityFigure]:
     """Run `features`, `support` and `match` one after the other, as the runtime does, and compare.
 
-    `form` is the lowering and the correlation of `match`, for the figures.
+    FP32 is judged as ONNX Runtime computes it. FP16 is judged rounded after every operation, as
+    `emulation` says, and then as ONNX Runtime computes it, which shows that it takes the graphs.
+
+    Args:
+        reference: what is right.
+        precision: fp32 or fp16.
+        form: the lowering and the correlation of `match`, for the figures.
+        graphs: the three graphs.
+        activation_bytes: of `match` in FP32.
+        taking: makes of `match` what takes the supports as `support` gives them, where it does not.
 
     Yields:
         the figures, for several B and S.
 
     Raises:
-        ExportError: a difference above `TOLERANCE`, with the figures.
+        ExportError: a figure above `TOLERANCE`.
     """
-    features, support, match = graphs
+    rounds: list[tuple[str, tuple[tuple[int, int], ...]]] = [("onnxruntime", BATCHES)]
+    if precision == "fp16":
+        rounds = [("emulated", FP16_BATCHES), ("onnxruntime", FP16_BATCHES[:1])]
+    for arithmetic, batches in rounds:
+        change = emulated if arithmetic == "emulated" else (lambda model: model)
+        runs = [session(change(graph).SerializeToString()) for graph in graphs]
+        if taking is not None:
+            runs[-1] = taking(runs[-1])
+        facts = {"precision": precision, "lowering": form[0], "correlation": form[1]}
+        yield from _compare(
+            reference, runs, batches, activation_bytes, {**facts, "arithmetic": arithmetic}
+        )
+
+
+def _compare(
+    reference: Reference,
+    runs: Sequence[Run],
+    batches: Sequence[tuple[int, int]],
+    activation_bytes: Growth,
+    facts: dict[str, str],
+) -> Iterator[ParityFigure]:
+    features, support, match = runs
     probe = reference.probe
-    for queries, supports in BATCHES:
+    for queries, supports in batches:
         if queries * supports > 1 and activation_bytes.at(queries, supports) > _MEMORY:
             continue
         query = features({"image": normalise(probe.queries[:queries]).numpy()})
@@ -85,13 +129,10 @@ def check_parity(
             apart = Differences.between(compared, expected)
             figure = ParityFigure(
                 size=(probe.masks.shape[1], probe.masks.shape[2]),
-                precision=precision,
-                lowering=form[0],
-                correlation=form[1],
+                **facts,
                 against=f"torch-{name}",
                 queries=queries,
                 supports=supports,
-                arithmetic=arithmetic,
                 max_difference=apart.largest,
                 p999_difference=apart.p999,
                 flipped=flipped(compared, expected),
@@ -144,5 +185,10 @@ def _judge(figure: ParityFigure) -> None:
             found=f"{figure.max_difference:.3g}, {figure.p999_difference:.3g} and "
             f"{100 * figure.flipped:.2g} % for {figure.queries} queries and {figure.supports} "
             f"supports at {figure.size[0]}x{figure.size[1]}",
-            fix="nothing was written; weights with non-finite or huge values can cause this",
+            fix="nothing was written; weights with non-finite or huge values can cause this"
+            + (
+                "; --precision fp32 alone exports without FP16"
+                if figure.precision != "fp32"
+                else ""
+            ),
         )

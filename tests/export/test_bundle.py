@@ -41,23 +41,35 @@ def test_manifest(real_bundle, resnet18):
     assert manifest.model.trained is False
     assert manifest.sizes == (SIZE,)
     assert manifest.commands == ("a test's",)
-    kinds = [(g.variant.graph, g.variant.lowering, g.variant.correlation) for g in manifest.graphs]
+    kinds = [
+        (g.variant.graph, g.variant.lowering, g.variant.correlation, g.variant.precision)
+        for g in manifest.graphs
+    ]
     assert kinds == [
-        ("features", "", ""),
-        ("support", "", ""),
-        ("match", "conv2d", "native"),
-        ("match", "conv2d", "plugin"),
-        ("match", "conv3d", "native"),
+        (*form, precision)
+        for form in (
+            ("features", "", ""),
+            ("support", "", ""),
+            ("match", "conv2d", "native"),
+            ("match", "conv2d", "plugin"),
+            ("match", "conv3d", "native"),
+        )
+        for precision in ("fp32", "fp16")
     ]
     assert json.loads(manifest.to_json())["format_version"] == 1
 
 
-def test_names_and_shapes(real_bundle):
-    by_name = {g.variant.graph: g for g in Bundle.open(real_bundle).manifest.graphs}
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("fp16", "float16")])
+def test_names_and_shapes(real_bundle, precision, dtype):
+    by_name = {
+        g.variant.graph: g
+        for g in Bundle.open(real_bundle).manifest.graphs
+        if g.variant.precision == precision
+    }
     level2, level3, level4 = (2, 128, 8 * 12), (2, 256, 4 * 6), (2, 512, 2 * 3)
 
     def shapes(specs):
-        assert {spec.dtype for spec in specs} == {"float32"}
+        assert {spec.dtype for spec in specs} == {dtype}
         return {spec.name: spec.shape for spec in specs}
 
     def levels(letter, batch):
@@ -120,16 +132,27 @@ def test_large_tensors_are_never_permuted_or_joined(graphs):
 
 def test_parity_figures(real_bundle):
     manifest = Bundle.open(real_bundle).manifest
-    runs = {(f.lowering, f.correlation, f.against, f.queries, f.supports) for f in manifest.parity}
+    runs = {
+        (f.lowering, f.correlation, f.precision, f.arithmetic, f.against, f.queries, f.supports)
+        for f in manifest.parity
+    }
+    rounds = (
+        ("fp32", "onnxruntime", ((1, 1), (2, 3), (3, 2))),
+        ("fp16", "emulated", ((1, 1), (2, 2))),
+        ("fp16", "onnxruntime", ((1, 1),)),
+    )
     assert runs == {
-        (*form, f"torch-{kind}", b, s)
+        (*form, precision, arithmetic, f"torch-{kind}", b, s)
         for form in (("conv2d", "native"), ("conv2d", "plugin"), ("conv3d", "native"))
         for kind in ("float32", "float64")
-        for b, s in ((1, 1), (2, 3), (3, 2))
+        for precision, arithmetic, batches in rounds
+        for b, s in batches
     }
     for figure in manifest.parity:
         assert figure.logits_std > 0.01
-        assert figure.max_difference < 1e-4 * figure.logits_std
+        largest = {"fp32": 1e-4, "fp16": 2e-2}[figure.precision] * figure.logits_std
+        assert figure.p999_difference <= figure.max_difference < largest
+        assert figure.flipped < 1e-2
 
 
 def test_golden_outputs_are_those_of_the_model(real_bundle, resnet18):
@@ -204,6 +227,8 @@ def test_a_folder_of_something_else_is_not_replaced(resnet18, tmp_path):
         {"lowerings": []},
         {"correlations": ["cublas"]},
         {"correlations": []},
+        {"precisions": ["int8"]},
+        {"precisions": []},
         {"lowerings": ["conv3d"], "correlations": ["plugin"]},
         {"resize": "crop"},
     ],

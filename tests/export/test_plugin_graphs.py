@@ -117,6 +117,7 @@ def test_kernels_join_the_bundle_where_there_are_any(
         tmp_path / "b",
         sizes=[SIZE],
         correlations=["plugin"],
+        precisions=["fp32"],
         progress=lambda what, done, total: steps.append((done, total)),
     )
     assert steps == [(done, 6) for done in range(6)]
