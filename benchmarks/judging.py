@@ -11,6 +11,7 @@ from hsnet_trt import __version__
 from hsnet_trt.benchmarks.accuracy import Accuracy, OnEpisode, evaluate
 from hsnet_trt.benchmarks.accuracy_report import write_report
 from hsnet_trt.benchmarks.answers import BundleNetwork, Network, TorchNetwork, trivial_answers
+from hsnet_trt.benchmarks.emulated import SUFFIX, emulated_bundle
 from hsnet_trt.data.episode import Skipped
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
@@ -44,7 +45,8 @@ def judge(
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
         size: network input; by default the bundle's first, else the paper's 400 x 400.
         backend: of the bundle.
-        precisions: of the bundle, one network each; None is what it runs by default.
+        precisions: of the bundle, one network each; None is what it runs by default. Of
+            "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated`.
         device: of PyTorch.
         original_size: judge at the queries' own size.
         count: how many episodes; by default the protocol's, else 1000.
@@ -72,7 +74,13 @@ def judge(
             bundle = Bundle.open(model)
             hashed = bundle.manifest.model.weights_sha256
             for precision in precisions:
-                network = BundleNetwork(model, backend, precision, size)
+                if precision is not None and precision.endswith(SUFFIX):
+                    of = precision.removesuffix(SUFFIX)
+                    path = opened.enter_context(emulated_bundle(bundle, of))
+                    network = BundleNetwork(path, "onnxruntime", of, size)
+                    network.name = f"{of}, emulated"
+                else:
+                    network = BundleNetwork(model, backend, precision, size)
                 opened.callback(network.close)
                 networks.append(network)
                 size = network.size

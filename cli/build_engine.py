@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,8 +20,16 @@ def build_engine(
         ),
     ],
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or int8: which exported graphs.")
+        str,
+        typer.Option(
+            help="fp32, fp16 or int8: which of the bundle's graphs; or best: the fastest of them, "
+            "measured on this machine's GPU, within the accuracy budget."
+        ),
     ] = "fp32",
+    accuracy_budget: Annotated[
+        float | None,
+        typer.Option(help="Points of mIoU that best may cost; by default 1."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Bundle to write; by default the engines join BUNDLE itself."),
@@ -75,6 +85,7 @@ def build_engine(
     """
     from rich.console import Console
 
+    from hsnet_trt.errors import InputError
     from hsnet_trt.export.build_engine import build_engine as build
     from hsnet_trt.export.build_progress import BuildProgress
     from hsnet_trt.export.builder_options import BuilderOptions
@@ -89,21 +100,37 @@ def build_engine(
         tf32=tf32,
         verbose=verbose,
     )
+    if accuracy_budget is not None and precision != "best":
+        raise InputError(
+            "an accuracy budget is kept where a precision is chosen",
+            expected="--precision best",
+            found=f"--precision {precision}",
+            fix="leave it out, or give it to `hsnet-trt calibrate`, which makes INT8 graphs",
+        )
     console = Console(stderr=True)
     with BuildProgress(console) as progress:
-        written = build(
-            bundle,
-            target,
-            precision,
-            out,
-            sizes=[parse_size(text) for text in size or ()],
-            queries=queries,
-            supports=supports,
-            flavour=flavour,
-            lowering=lowering,
-            correlation=correlation,
-            plugin=plugin,
-            options=options,
-            on_event=progress,
-        )
+        asked: dict[str, Any] = {
+            "sizes": [parse_size(text) for text in size or ()],
+            "queries": queries,
+            "supports": supports,
+            "flavour": flavour,
+            "lowering": lowering,
+            "correlation": correlation,
+            "plugin": plugin,
+            "options": options,
+            "on_event": progress,
+        }
+        if precision == "best":
+            from hsnet_trt.export.best import BUDGET, build_best
+
+            budget = BUDGET if accuracy_budget is None else accuracy_budget
+            command = shlex.join(["hsnet-trt", *sys.argv[1:]])
+            written, tried = build_best(
+                bundle, target, out, budget=budget, command=command, **asked
+            )
+        else:
+            written, tried = build(bundle, target, precision, out, **asked), []
+    for one in tried:
+        told = one.left_out or f"{one.milliseconds:.2f} ms"
+        console.print(f"{one.precision}: {told}", highlight=False)
     console.print(f"{written.path}: {len(written.manifest.engines)} engines, hashes in bundle.json")

@@ -33,7 +33,11 @@ def evaluate(
         str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
     ] = "auto",
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, fp16 or int8; repeat to compare several.")
+        list[str] | None,
+        typer.Option(
+            help="fp32, fp16, int8, or fp16-emulated: rounded to FP16 after every operation, which "
+            "a CPU's own FP16 is not. Repeat to compare several."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Of PyTorch: cpu or cuda.")] = "cpu",
     original_size: Annotated[

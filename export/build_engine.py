@@ -7,6 +7,7 @@ imported. `python -m hsnet_trt.export.build_engine` is the same command as `hsne
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -17,11 +18,12 @@ from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.builder_options import BuilderOptions, check_options
 from hsnet_trt.export.engine_builder import EngineBuilder
 from hsnet_trt.export.flavours import choose_flavour
+from hsnet_trt.export.layer_types import quantised
 from hsnet_trt.export.plugin_files import choose_plugin
 from hsnet_trt.export.profiles import Weighed, check_profiles, memory_at, parse_range, profile_of
 from hsnet_trt.export.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, write_bundle
-from hsnet_trt.runtime.machine import find_driver
+from hsnet_trt.runtime.machine import Driver, find_driver
 from hsnet_trt.runtime.manifest import EngineFile, GraphFile, ProfileRange, Variant
 
 GRAPHS = ("features", "support", "match")
@@ -105,6 +107,7 @@ def build_engine(
         options,
         on_event or (lambda event: None),
         _choose_plugin(source, graphs, plugin),
+        examines=_is_here(goal, driver),
     )
     try:
         with write_bundle(place) as writer:
@@ -119,6 +122,7 @@ def build_engine(
                 for number, graph in enumerate(graphs, start=1)
             ]
             _check_memory(source, graphs, query_range, support_range, goal, engines)
+            _check_quantised(writer, engines)
             kept = _copy_kept(source, writer, {_key(e) for e in engines})
             if builder.plugin is not None:
                 writer.add(*builder.plugin)
@@ -205,6 +209,35 @@ def _check_memory(
             needed = sum(n or 0 for n in reported) + sum(w.weight_bytes for w in weighed)
             scale = needed / memory_at(weighed, queries, supports)
         check_profiles(weighed, queries, supports, target.memory_bytes, target.title, scale)
+
+
+def _is_here(target: Target, driver: Driver) -> bool:
+    """Whether an engine for that target can be opened on this machine."""
+    return bool(driver.gpus) and target.compute_capability in (
+        None,
+        driver.gpus[0].compute_capability,
+    )
+
+
+def _check_quantised(writer: BundleWriter, engines: Sequence[EngineFile]) -> None:
+    """INT8 that holds no INT8 is refused: of each size, features or match must quantise.
+
+    Raises:
+        BuildError: nothing was quantised.
+    """
+    for size in {e.variant.size for e in engines if e.variant.precision == "int8"}:
+        records = [
+            json.loads((writer.path / e.record).read_text(encoding="utf-8"))
+            for e in engines
+            if e.variant.size == size
+        ]
+        if not any(quantised(record) for record in records):
+            raise BuildError(
+                f"the INT8 graphs of {size[0]}x{size[1]} quantise nothing",
+                expected="layers of type QUANTIZE in the parsed networks",
+                found="none",
+                fix="calibrate again with a larger --accuracy-budget, or build another precision",
+            )
 
 
 def _key(engine: EngineFile) -> tuple[Variant, str, str]:

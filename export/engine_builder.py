@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsnet_trt.errors import BuildError
 from hsnet_trt.export.builder_options import COMPATIBILITY, BuilderOptions
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
+from hsnet_trt.export.layer_types import engine_problem
 from hsnet_trt.export.targets import AMPERE_PLUS, TENSORRT_RTX, Target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, describe
 from hsnet_trt.runtime.machine import platform_tag
@@ -28,6 +30,7 @@ class EngineBuilder:
     options: BuilderOptions
     on_event: Callable[[dict[str, Any]], None]
     plugin: tuple[str, bytes] | None  # name in the bundle and content, where a graph needs it
+    examines: bool = False  # this machine's GPU can open what is built, so its layers are looked at
 
     def build(
         self,
@@ -47,6 +50,8 @@ class EngineBuilder:
             # Copies of what was checked, whatever happens to the bundle meanwhile.
             job = self._job(graph, profile, Path(folder), writer.path / name)
             result = run_job(job, self.on_event)
+            if self.examines:
+                result["types"] = self._examine(job, graph)
         writer.seal(name)
         engine = EngineFile(
             variant=graph.variant,
@@ -98,10 +103,36 @@ class EngineBuilder:
             hardware_compatible=COMPATIBILITY.get(options.hardware_compatible or ""),
             level=options.level,
             tf32=options.tf32,
+            precision=graph.variant.precision,
             verbose=options.verbose,
             plugin=plugin,
             bare=bare,
         )
+
+    def _examine(self, built: Job, graph: GraphFile) -> dict[str, int]:
+        """The types that the engine's layers read; see `layer_types.engine_types`.
+
+        Raises:
+            BuildError: they cannot be those of the precision that was asked for.
+        """
+        job = Job(task="examine", flavour=self.flavour, source=built.output, plugin=built.plugin)
+        try:
+            types: dict[str, int] = run_job(job)["types"]
+        except BuildError as error:  # it may still run; `verify` will tell
+            text = f"the engine's layers were not looked at: {error.summary}"
+            self.on_event({"event": "log", "text": text})
+            return {}
+        problem = None
+        if graph.variant.precision != "int8":  # where the budget may have left a graph float
+            problem = engine_problem(types, graph.variant.precision)
+        if problem:
+            raise BuildError(
+                f"the engine of {describe(graph)} is not what was asked for",
+                expected=graph.variant.precision,
+                found=problem,
+                fix="report it, with the builder's log of --verbose",
+            )
+        return types
 
     def _capabilities(self) -> tuple[str, ...]:
         if self.target.compute_capability is None:

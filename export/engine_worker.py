@@ -24,6 +24,7 @@ from typing import Any
 
 from hsnet_trt.errors import HSNetError
 from hsnet_trt.export.engine_log import Emit, make_log, make_monitor
+from hsnet_trt.export.layer_types import engine_types, wrong_types
 from hsnet_trt.trt_plugins.loading import load_plugin
 
 CORRELATIONS = 3  # one for each level of the pyramid
@@ -49,6 +50,7 @@ class Job:
     level: int | None = None
     tf32: bool = False
     verbose: bool = False
+    precision: str = ""  # what the network must be of: fp32 | fp16; empty for whatever it is
     plugin: str = ""  # path of the correlation plugin that is to run the correlations
     bare: str = ""  # path of the graph without the op's function, see `_parse`
 
@@ -77,6 +79,12 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     builder = trt.Builder(log)
     network, parser = _parse(trt, job, log, builder)
     layers = _describe_network(network)
+    wrong = wrong_types(layers, job.precision)
+    if wrong:
+        raise Problem(
+            f"the graph was exported as {job.precision}, but it was parsed as something else: "
+            f"{wrong}"
+        )
     config = _configure(trt, job, builder, network)
     if hasattr(config, "progress_monitor"):
         config.progress_monitor = make_monitor(trt, emit)
@@ -106,6 +114,8 @@ def _parse_only(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
 def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     """What a deserialised engine tells: its layers, memory and profiles. Needs a GPU."""
     del emit
+    if job.plugin:
+        _load_plugin(trt, Path(job.plugin))
     engine = trt.Runtime(log).deserialize_cuda_engine(Path(job.source).read_bytes())
     if engine is None:
         raise Problem("the engine cannot be deserialised here")
@@ -113,11 +123,13 @@ def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     information = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     # `device_memory_size` went in TensorRT 11, its `_v2` came in 10.1.
     size = getattr(engine, "device_memory_size_v2", None)
+    told = json.loads(information) if information else None
     return {
         "layer_count": engine.num_layers,
+        "types": engine_types(told),
         "device_memory": engine.device_memory_size if size is None else size,
         "profiles": engine.num_optimization_profiles,
-        "information": json.loads(information) if information else None,
+        "information": told,
     }
 
 

@@ -24,7 +24,7 @@ TOLERANCE = {
     "fp32": Tolerance(max_difference=1e-3, p999_difference=1e-3, flipped=1e-3),
     "fp16": Tolerance(max_difference=1e-1, p999_difference=5e-2, flipped=1e-2),
 }
-FP16_BATCHES = ((1, 1), (2, 2))
+FP16_BATCHES = ((1, 1), (1, 2))  # rounding takes twice the memory
 BATCHES = ((1, 1), (2, 3), (3, 2))  # queries, supports; (1, 1) is always tried
 _TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64,

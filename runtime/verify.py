@@ -168,7 +168,7 @@ def golden_figures(
         BundleError: the golden outputs are not of this bundle's graphs.
         BackendError: the runner failed.
     """
-    data = _read_golden(bundle, golden)
+    data = read_golden(bundle, golden)
     found: Tensors = run_features(runner, _normalised(bundle, data["queries"]))
     figures = [_sampled("features", name, found[name], data) for name in FEATURES]
     shown = run_features(runner, _normalised(bundle, data["supports"]))
@@ -189,7 +189,12 @@ def golden_figures(
     return tuple(figures), flipped(logits, expected)
 
 
-def _read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:
+def read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:
+    """The arrays of golden inputs and outputs: see `export.golden`.
+
+    Raises:
+        BundleError: the file was altered, or does not hold them.
+    """
     names = ["queries", "supports", "masks", "logits"]
     names += [name + end for name in (*FEATURES, *SUPPORTS) for end in ("", "_index")]
     try:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from hsnet_trt.benchmarks.accuracy import evaluate
 from hsnet_trt.benchmarks.accuracy_report import markdown
 from hsnet_trt.benchmarks.answers import TorchNetwork, Trivial, prototype, trivial_answers
+from hsnet_trt.benchmarks.emulated import emulated_bundle
 from hsnet_trt.benchmarks.judging import judge
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episode import Episode, Episodes, Mask, Skipped
@@ -21,6 +22,7 @@ from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.checkpoint import save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.runtime.bundle import Bundle
 
 SIZE = (64, 64)
 pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
@@ -158,6 +160,31 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "accuracy.json", "accuracy.md", "accuracy.png",
     ]  # fmt: skip
+
+
+def test_fp16_is_judged_as_it_rounds(bundle: Path, blobs: Path, tmp_path: Path) -> None:
+    """Emulated, and as ONNX Runtime computes it on a CPU: near FP32, and not the same."""
+    source = Source(("folder",), root=blobs, seed=0)
+    accuracy = judge(
+        bundle, source, tmp_path / "out", backend="onnxruntime", count=6,
+        precisions=["fp32", "fp16-emulated", "fp16"],
+    )  # fmt: skip
+    exact, rounded, native = accuracy.rows[:3]
+    assert [row.name for row in accuracy.rows[:3]] == [
+        "onnxruntime fp32", "fp16, emulated", "onnxruntime fp16",
+    ]  # fmt: skip
+    for row in (rounded, native):
+        assert row.changed is not None and row.changed < 1
+        assert abs(row.miou.value - exact.miou.value) < 1
+    with pytest.raises(InputError, match="no FP16 graphs"):
+        judge(bundle, source, tmp_path / "out", precisions=["fp32-emulated"])
+    opened = Bundle.open(bundle)
+    with emulated_bundle(opened) as path:
+        judged = Bundle.open(path)
+        kinds = {t.dtype for g in judged.manifest.graphs for t in (*g.inputs, *g.outputs)}
+        assert kinds == {"float32"}
+        held = path
+    assert not held.exists()
 
 
 def test_a_query_is_judged_at_its_own_size(model: HSNet, tmp_path: Path) -> None:

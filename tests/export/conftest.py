@@ -3,16 +3,14 @@
 from pathlib import Path
 
 import pytest
-from engine_bundles import KERNELS
+from engine_bundles import KERNELS, ORIN
 
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
-from hsnet_trt.runtime.machine import Driver, Gpu
 
 SIZE = (64, 96)
 FAKES = Path(__file__).parent / "fakes"
-ORIN = Driver("12.6", (Gpu(0, "Orin", "8.7", 60 * 2**30, True),))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
+from hsnet_trt.runtime.machine import Driver, Gpu
 from hsnet_trt.runtime.manifest import (
     GraphFile,
     Growth,
@@ -26,6 +27,7 @@ CHANNELS, POSITIONS = 8, 64
 LEVELS = (2, 3, 4)
 TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 FORMS = {"match": ("conv2d", "native")}
+ORIN = Driver("12.6", (Gpu(0, "Orin", "8.7", 60 * 2**30, True),))
 KERNELS = b"\x50\xed\x55\xba and, for a test, no more"  # how a fat binary begins
 NAMES = {"fp32": "float32", "fp16": "float16"}
 
@@ -174,6 +176,7 @@ def write_small_bundle(path: Path, precisions: tuple[str, ...] = ("fp32", "fp16"
         for precision in precisions:
             for name, make in MAKERS.items():
                 model = make(precision)
+                model.producer_name = precision  # the stand-in for TensorRT reads no types
                 entry = graph_file(name, precision, model)
                 writer.add(entry.file, model.SerializeToString())
                 entries.append(entry)

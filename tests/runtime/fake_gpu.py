@@ -353,12 +353,17 @@ def install(
     return module
 
 
+NUMPY: dict[str, Any] = {"float": np.float32, "half": np.float16}
+
+
 class FakeEngine:
     def __init__(self, driver: FakeCuda, content: bytes, profile: tuple[int, int, int]) -> None:
         self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         self.driver, self.profile = driver, profile
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.names = [*self.inputs, *(o.name for o in self.session.get_outputs())]
+        tensors = (*self.session.get_inputs(), *self.session.get_outputs())
+        self.types = {t.name: {"tensor(float16)": "half"}.get(t.type, "float") for t in tensors}
         self.num_io_tensors = len(self.names)
         self.device_memory_size_v2 = 1000
         self.contexts: list[FakeExecution] = []
@@ -367,7 +372,7 @@ class FakeEngine:
         return self.names[index]
 
     def get_tensor_dtype(self, name: str) -> str:
-        return "float"
+        return self.types[name]
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         assert index == 0
@@ -427,9 +432,12 @@ class FakeExecution:
         def work() -> None:
             assert self.memory is not None
             driver.view(self.memory[0], np.uint8, (self.memory[1],)).fill(0xCD)
-            feed = {n: driver.view(addresses[n], "f4", shapes[n]).copy() for n in engine.inputs}
+            feed = {
+                n: driver.view(addresses[n], NUMPY[engine.types[n]], shapes[n]).copy()
+                for n in engine.inputs
+            }
             for name, array in zip(outputs, engine.session.run(outputs, feed), strict=True):
-                driver.view(addresses[name], "f4", array.shape)[...] = array
+                driver.view(addresses[name], NUMPY[engine.types[name]], array.shape)[...] = array
 
         driver.find_stream(stream_handle).add(work)
         return True
@@ -441,7 +449,7 @@ def fake_tensorrt(
     """Stands for `tensorrt` or `tensorrt_rtx`; engines run with that profile in every dimension."""
     module: Any = types.ModuleType("tensorrt")
     module.__version__ = version
-    module.nptype = lambda kind: {"float": np.float32}[kind]
+    module.nptype = lambda kind: NUMPY[kind]
     module.ExecutionContextAllocationStrategy = types.SimpleNamespace(USER_MANAGED="user managed")
     module.engines = []
 

@@ -1,0 +1,91 @@
+"""Is what was asked for what was built? The types of a parsed network's layers, and of an engine's.
+
+A network that claims FP16 and whose convolutions were parsed in FP32 runs, answers rightly, and
+costs twice the time and the memory: nothing else would ever show it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+# The layers that do the work, by TensorRT's LayerType, and in words.
+PRODUCTS = {
+    "CONVOLUTION": "convolutions",
+    "DECONVOLUTION": "deconvolutions",
+    "MATRIX_MULTIPLY": "matrix products",
+}
+_TYPES = {"fp32": "FLOAT", "fp16": "HALF"}
+
+# An engine's own names: "CaskConvolution", "gemm", "kgen"; and "Row major linear FP16 format".
+_WORKERS = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)
+_FORMAT = re.compile(r"\b(FP32|FP16|BF16|INT8|FP8|Float|Half|Int8)\b")
+_PLAIN = {"Float": "FP32", "Half": "FP16", "Int8": "INT8"}
+
+
+def wrong_types(described: dict[str, Any], precision: str) -> str | None:
+    """What is not as it was asked for in a parsed network, in words; None if nothing is.
+
+    Args:
+        described: `layers` ("type", "precision", "count"), `inputs` and `outputs` ("name", "dtype")
+            as the worker describes a network.
+        precision: fp32 or fp16. Of INT8 graphs, which hold what the budget left, see `quantised`.
+    """
+    wanted = _TYPES.get(precision)
+    if wanted is None:
+        return None
+    wrong = [
+        f"{layer['count']} {PRODUCTS[layer['type']]} in {layer['precision']}"
+        for layer in described["layers"]
+        if layer["type"] in PRODUCTS and layer["precision"] != wanted
+    ]
+    wrong += [
+        f"{tensor['name']} is {tensor['dtype']}"
+        for tensor in (*described["inputs"], *described["outputs"])
+        if tensor["dtype"] != wanted
+    ]
+    return "; ".join(wrong) or None
+
+
+def quantised(described: dict[str, Any]) -> int:
+    """How many layers of a parsed network quantise."""
+    return sum(layer["count"] for layer in described["layers"] if layer["type"] == "QUANTIZE")
+
+
+def engine_types(information: dict[str, Any] | None) -> dict[str, int]:
+    """Of a deserialised engine, its convolutions and products by the type that they read.
+
+    TensorRT for RTX shows most of a network as one layer without types: then nothing is told.
+
+    Args:
+        information: the engine inspector's JSON.
+
+    Returns:
+        as {"FP16": 54, "FP32": 1}; what has no known type is left out.
+    """
+    return dict(Counter(_read_types(information or {})))
+
+
+def engine_problem(types: dict[str, int], precision: str) -> str | None:
+    """Why an engine's layers cannot be those of that precision; None if they can.
+
+    A builder may move a Cast into its neighbour, so a single layer of another type is no proof; an
+    engine without one of the right type is.
+    """
+    wanted = {"fp32": {"FP32"}, "fp16": {"FP16"}, "int8": {"INT8"}}[precision]
+    if not types or wanted & types.keys():
+        return None
+    found = ", ".join(f"{count} read {kind}" for kind, count in sorted(types.items()))
+    return f"none of the engine's convolutions and products reads {'/'.join(wanted)}: {found}"
+
+
+def _read_types(information: dict[str, Any]) -> Iterator[str]:
+    for layer in information.get("Layers", []):
+        if not isinstance(layer, dict) or not _WORKERS.search(str(layer.get("LayerType", ""))):
+            continue
+        inputs = layer.get("Inputs") or []
+        told = _FORMAT.search(str(inputs[0].get("Format/Datatype", ""))) if inputs else None
+        if told:
+            yield _PLAIN.get(told[1], told[1])
