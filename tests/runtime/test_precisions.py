@@ -54,6 +54,10 @@ def both(path: Path, tolerance: float = 2e-2) -> Path:
     return path
 
 
+def kinds(segmenter: FewShotSegmenter) -> set[np.dtype]:
+    return {columns.values.dtype for shot in segmenter._supports for columns in shot.values()}
+
+
 def test_a_cpu_runs_fp16_when_it_is_asked_to(
     tmp_path: Path, red_shot: Shot, green_shot: Shot
 ) -> None:
@@ -64,8 +68,7 @@ def test_a_cpu_runs_fp16_when_it_is_asked_to(
             assert segmenter.precision == runs
             segmenter.set_support("red", *red_shot)
             segmenter.set_support("green", [green_shot[0]] * 2, [green_shot[1]] * 2)
-            kinds = {a.dtype for c in segmenter._supports.classes.values() for a in c.values()}
-            assert kinds == {np.dtype("float16" if runs == "fp16" else "float32")}
+            assert kinds(segmenter) == {np.dtype("float16" if runs == "fp16" else "float32")}
             answers[precision] = segmenter.segment(QUERY)
     for name in ("red", "green"):
         exact, rounded = answers["fp32"], answers["fp16"]
@@ -111,8 +114,7 @@ def test_what_overflows_is_an_error_in_words(tmp_path: Path, red_shot: Shot) -> 
     path = both(tmp_path / "b")
     with FewShotSegmenter.load(path, backend="onnxruntime", precision="fp16") as segmenter:
         segmenter.set_support("red", *red_shot)
-        encoded = segmenter._supports.classes["red"]["s2"]
-        encoded[encoded != 0] = np.float16(np.inf)
+        segmenter._supports.classes["red"][0]["s2"].values[:] = np.float16(np.inf)
         with pytest.raises((BackendError, HSNetError), match="not finite") as caught:
             segmenter.segment(QUERY)
     assert "fp32" in str(caught.value.fix)
@@ -148,8 +150,7 @@ def test_engines_in_fp16_give_what_fp32_gives(
         for segmenter in (here, there):
             segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
             segmenter.set_support("green", *green_shot)
-        kinds = {a.dtype for c in here._supports.classes.values() for a in c.values()}
-        assert kinds == {np.dtype("float16")}
+        assert kinds(here) == {np.dtype("float16")}
         for query in (QUERY, QUERY[:, ::-1].copy()):
             found, wanted = here.segment(query), there.segment(query)
             for name in ("red", "green"):
