@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -88,19 +88,24 @@ def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32
     return _in_chunks(runner, "support", {**features, "mask": masks}, runner.limits.shots)
 
 
-def match_calls(runner: Runner, shots: Sequence[Shot]) -> tuple[list[Tensors], list[Shot]]:
-    """The inputs of one call of `match` after the other, for S encoded shots.
+def match_calls(runner: Runner, classes: Iterable[list[Shot]]) -> list[Tensors]:
+    """The inputs of one call of `match` after the other, for the encoded shots of some classes.
 
-    Returns:
-        For each call its supports; and the shots again, as views of these where they can be, so
-        that nothing need be held twice.
+    Where these hold a shot as it is, the shot in its list becomes a view of them: nothing is held
+    twice, and while this runs no more than one call's share.
     """
-    step, calls, kept = runner.limits.supports, [], list[Shot]()
-    for first in range(0, len(shots), step):
-        part = shots[first : first + step]
-        calls.append(pack(part, runner.packing) if runner.packing else expand(part))
-        kept += views(calls[-1], part) if runner.packing else part
-    return calls, kept
+    places = [(shots, index) for shots in classes for index in range(len(shots))]
+    step, calls = runner.limits.supports, []
+    for first in range(0, len(places), step):
+        mine = places[first : first + step]
+        part = [shots[index] for shots, index in mine]
+        if runner.packing:
+            calls.append(pack(part, runner.packing))
+            for (shots, index), view in zip(mine, views(calls[-1], part), strict=True):
+                shots[index] = view
+        else:
+            calls.append(expand(part))
+    return calls
 
 
 def run_match(
@@ -134,7 +139,7 @@ def run_match(
 
 def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
     if runner.packing:
-        return match_calls(runner, compress(supports))[0]
+        return match_calls(runner, [compress(supports)])
     step = runner.limits.supports
     return [
         {name: supports[name][first : first + step] for name in SUPPORTS}

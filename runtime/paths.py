@@ -32,8 +32,8 @@ class Path(Protocol):
         """How many frames may be under way."""
         ...
 
-    def arrange(self, supports: SupportSet) -> tuple[SupportSet, Any]:
-        """The supports as `start` takes them, and the set, which may share their memory."""
+    def arrange(self, supports: SupportSet) -> Any:
+        """The supports as `start` takes them; the set may come to share their memory."""
         ...
 
     def read(self, source: Any, what: str) -> tuple[Pixels, Any]:
@@ -67,10 +67,9 @@ class CpuPath:
     def __init__(self, runner: Runner, size: tuple[int, int], preprocessing: Preprocessing) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
 
-    def arrange(self, supports: SupportSet) -> tuple[SupportSet, Any]:
+    def arrange(self, supports: SupportSet) -> Any:
         """What goes into each call of `match`."""
-        calls, shots = match_calls(self._runner, list(supports))
-        return supports.holding(shots), calls
+        return match_calls(self._runner, supports.classes.values())
 
     def segment_chunk(
         self, pixels: list[Pixels], supports: SupportSet, arranged: Any
@@ -143,9 +142,9 @@ class GpuPath:
         self._frames = frames
         self._lane = frames.open_lane(slots)
 
-    def arrange(self, supports: SupportSet) -> tuple[SupportSet, Any]:
+    def arrange(self, supports: SupportSet) -> Any:
         """All shots whole, one after the other."""
-        return supports, supports.stack()
+        return supports.stack()
 
     def another(self, slots: int) -> GpuPath:
         """The same with slots of its own, so that nobody else's frames hold them."""

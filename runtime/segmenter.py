@@ -368,7 +368,7 @@ class FewShotSegmenter:
                 )
             if self._arranged is None:
                 path = self._cpu if self._gpu is None else self._gpu
-                self._supports, self._arranged = path.arrange(self._supports)
+                self._arranged = path.arrange(self._supports)
             return self._supports, self._arranged
 
     def _segment_all(self, call: str, images: list[Any]) -> list[Segmentation]:

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,9 @@ class SupportSet:
     `classes` maps a name to its K shots, each of which holds only what lies under its mask.
     """
 
-    classes: Mapping[str, Sequence[Shot]] = dataclasses.field(default_factory=dict)
+    classes: Mapping[str, list[Shot]] = dataclasses.field(default_factory=dict)
 
-    def with_class(self, name: str, shots: Sequence[Shot]) -> SupportSet:
+    def with_class(self, name: str, shots: list[Shot]) -> SupportSet:
         """The set with a class more, or with that class replaced in its place."""
         return SupportSet({**self.classes, name: shots})
 
@@ -91,11 +91,6 @@ class SupportSet:
         """All shots, class after class."""
         for shots in self.classes.values():
             yield from shots
-
-    def holding(self, shots: Sequence[Shot]) -> SupportSet:
-        """The same classes, with these in place of their shots, class after class."""
-        rest = iter(shots)
-        return SupportSet({name: [next(rest) for _ in mine] for name, mine in self.classes.items()})
 
     def stack(self) -> Tensors:
         """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,h*w], class after class."""

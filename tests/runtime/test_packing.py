@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsnet_trt.runtime.manifest import PackedLevel
+from hsnet_trt.runtime.network import match_calls
 from hsnet_trt.runtime.packing import compress, expand, index_windows, pack, views
 
 LEVELS = (PackedLevel((7, 9), 5, 4), PackedLevel((4, 5), 5, 4), PackedLevel((3, 3), 3, 2))
@@ -78,3 +81,19 @@ def test_one_position_touches_only_the_windows_it_lies_in() -> None:
     assert places[0].tolist() == [0, 0, 0, 0, 1, 0]
     assert windows[0].tolist() == [1] * 25
     assert np.flatnonzero(windows[1] == 0).tolist() == [1 * 5 + 3]
+
+
+def test_packing_holds_nothing_twice() -> None:
+    """The calls of `match` take the place of the shots they were made of."""
+    whole = encoded(np.random.default_rng(1), [[0.6, 0.8, 1.0]] * 3)
+    shots = compress(whole)
+    classes = [shots[:1], shots[1:]]
+    runner = SimpleNamespace(packing=LEVELS, limits=SimpleNamespace(supports=2))
+    calls = match_calls(runner, classes)  # type: ignore[arg-type]
+    assert [len(call["p2"]) for call in calls] == [2, 1]
+    held = [*classes[0], *classes[1]]
+    for shot, call in zip(held, (calls[0], calls[0], calls[1]), strict=True):
+        for level in ("s2", "s3", "s4"):
+            assert np.shares_memory(shot[level].values, call[level])
+    for name, dense in expand(held).items():
+        np.testing.assert_array_equal(dense, whole[name])

@@ -171,6 +171,3 @@ def test_stacking_brings_the_zeros_back() -> None:
     assert both.shots == [1, 2]
     for level, stacked in both.stack().items():
         np.testing.assert_array_equal(stacked, encoded[level])
-    again = both.holding(list(both))
-    assert again.shots == [1, 2]
-    assert again.classes["b"][1] is shots[2]
