@@ -25,6 +25,7 @@ PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
 _LEAST = 0.015  # of the picture that the object must cover
 _TRIES = 12
+_CUTOUTS = 0.8  # of the episodes, where there are any
 _AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
 
 Random = np.random.Generator
@@ -160,9 +161,9 @@ class _Draw:
         )
 
     def _class(self, rng: Random) -> int:
-        """Half of them cut-outs, where there are any, however many pieces photographs have."""
+        """Mostly cut-outs, where there are any: the outline of a superpixel is nobody's object."""
         pieces = sum(kind.views[0][0] < self.backgrounds for kind in self.classes)
-        if pieces < len(self.classes) and rng.random() < 0.5:
+        if pieces < len(self.classes) and rng.random() < _CUTOUTS:
             return int(rng.integers(pieces, len(self.classes)))
         return int(rng.integers(pieces))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -25,6 +26,12 @@ class CenterPivotConv4d(nn.Module):
         hs, ws = pruned.shape[-2:]
         over_query = self.conv1(pruned.permute(0, 4, 5, 1, 2, 3).flatten(0, 2))
         over_query = over_query.view(pairs, hs, ws, -1, hq, wq).permute(0, 3, 4, 5, 1, 2)
-        over_support = self.conv2(x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
+        windows = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        if windows.shape[2:] == (1, 1):  # all but the kernel's middle would meet padding
+            half = self.conv2.padding[0]
+            middle = self.conv2.weight[:, :, half : half + 1, half : half + 1]
+            over_support = F.conv2d(windows, middle, self.conv2.bias)
+        else:
+            over_support = self.conv2(windows)
         over_support = over_support.view(pairs, hq, wq, -1, hs, ws).permute(0, 3, 1, 2, 4, 5)
         return over_query + over_support
