@@ -51,6 +51,7 @@ class TorchNetwork:
 
     def __init__(self, model: HSNet, device: str = "cpu") -> None:
         self._model, self._device = model.to(device).eval(), device
+        self.size = model.size
         self.name = "PyTorch fp32"
         self.on = device if device == "cpu" else _gpu_name()
 

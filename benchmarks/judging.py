@@ -43,7 +43,8 @@ def judge(
         source: what the episodes are of; its size is replaced by the network's.
         out: the folder for accuracy.json, accuracy.md and accuracy.png.
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
-        size: network input; by default the bundle's first, else the paper's 400 x 400.
+        size: network input; by default the bundle's first, else what the checkpoint was learned
+            for, else the paper's 400 x 400.
         backend: of the bundle.
         precisions: of the bundle, one network each; None is what it runs by default. Of
             "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated`.
@@ -58,7 +59,8 @@ def judge(
         InputError: broken data, or a checkpoint of other weights than the bundle's.
         BundleError, BackendError, CheckpointError: what is to be judged cannot be opened.
     """
-    weights = checkpoint
+    model = _shipped(model)
+    weights = checkpoint and _shipped(checkpoint)
     if model.is_file():
         if checkpoint is not None:
             raise InputError(
@@ -95,6 +97,7 @@ def judge(
                 )
             hashed = own
             networks.insert(0, torch_network)
+            size = size or torch_network.size
         source = dataclasses.replace(source, size=size or _SIZE)
         skipped = Skipped() if skip_bad else None
         episodes = source.open("test", original_size=original_size, skipped=skipped)
@@ -111,6 +114,15 @@ def judge(
                  "seed": source.seed}  # fmt: skip
         write_report(accuracy, networks, episodes, out, facts)
     return accuracy
+
+
+def _shipped(path: Path) -> Path:
+    """The file behind the name "shipped"; torch is only needed for a checkpoint."""
+    if str(path) != "shipped":
+        return path
+    from hsnet_trt.model.checkpoint import SHIPPED
+
+    return SHIPPED
 
 
 def _torch(path: Path, device: str) -> tuple[TorchNetwork, str]:

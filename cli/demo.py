@@ -13,10 +13,19 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hsnet_trt.runtime.result import Segmentation
+    from hsnet_trt.cli.demo_picture import Row
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
-_MASKS = Path(__file__).parent / "demo_masks"
+_HERE = Path(__file__).parent
+_MASKS, _PHOTOGRAPHS = _HERE / "demo_masks", _HERE / "demo_photographs"
+# Class, support, query. The last one is hard: another kind of scissors.
+PAIRS = (
+    ("statue-of-liberty", "near", "far"),
+    ("eiffel-tower", "near", "far"),
+    ("windmill", "podgoschi", "khokhlovka"),
+    ("multimeter", "red", "blue"),
+    ("scissors", "fiskars", "tailor"),
+)
 
 
 def demo(
@@ -25,60 +34,53 @@ def demo(
     ),
     target: Annotated[str, typer.Option(help="The RTX card to build engines for.")] = "rtx-4090",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="An HSNet checkpoint; by default random ResNet-50 weights.")
-    ] = None,
+        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one that comes along.")
+    ] = "shipped",
 ) -> None:
-    """Export, build TensorRT engines, segment a photograph, and draw what came out.
+    """Export, build TensorRT engines, segment photographs, and draw what came out.
 
-    The photographs are scikit-image's motorcycle stereo pair: one is the support, the other the
-    query.
+    Each row of the picture is one thing in two photographs: one is the support, the other the
+    query. The first is scikit-image's motorcycle stereo pair, the others come with the package.
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.demo_picture import draw_demo
+    from hsnet_trt.cli.demo_picture import Row, draw_demo
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
     console = Console()
     bundle = out / "bundle"
     _export(console, checkpoint, bundle)
     engines = _build(console, bundle, target)
-    support, query = _photographs()
-    given, truth = (_mask(side) for side in ("left", "right"))
+    rows: list[Row] = []
     with FewShotSegmenter.load(bundle) as segmenter:
-        with console.status("segmenting"):
-            segmenter.set_support("motorcycle", support, given)
-            segmenter.segment(query)  # the first call allocates; the second is what one sees
-            result = segmenter.segment(query)
-        caption = _caption(segmenter, result)
-        picture = draw_demo(out / "demo.png", support, given, query, result, caption)
-        found = result.masks["motorcycle"]
-        overlap = (found & truth).sum() / (found | truth).sum()
-        console.print(_summary(segmenter, result.timing, float(overlap)))
+        for name, support, given, query, truth in photographs():
+            with console.status(f"segmenting: {name}"):
+                segmenter.clear()
+                segmenter.set_support(name, support, given)
+                segmenter.segment(query)  # the first call allocates; the second is what one sees
+                rows.append(Row(support, given, query, truth, segmenter.segment(query)))
+        picture = draw_demo(out / "demo.png", rows, _caption(segmenter, rows))
+        console.print(_summary(segmenter, rows))
     console.print(engines)
     console.print(f"picture: {picture}\nbundle:  {bundle}", highlight=False)
     if not segmenter.trained:
-        console.print(
-            "[yellow]The weights are random: the mask shows the pipeline, not the model."
-            " With a trained checkpoint: hsnet-trt demo --checkpoint best_model.pt[/]"
-        )
+        console.print("[yellow]The weights are random: the masks show the pipeline, no model.[/]")
 
 
-def _export(console: Console, checkpoint: Path | None, bundle: Path) -> None:
+def _export(console: Console, checkpoint: str, bundle: Path) -> None:
     from hsnet_trt.cli.steps import StepBar
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
-    from hsnet_trt.model.recipe import recipe_model
 
     with StepBar(console) as bar:
         bar("reading the weights", 0, 1)
-        model = load_checkpoint(checkpoint) if checkpoint else recipe_model("resnet50")
+        model = load_checkpoint(checkpoint)
+        size = model.size or (400, 400)
         command = shlex.join(["hsnet-trt", *sys.argv[1:]])
-        manifest = export_bundle(model, bundle, command=command, progress=bar)
+        manifest = export_bundle(model, bundle, sizes=[size], command=command, progress=bar)
     worst = max(figure.max_difference / figure.logits_std for figure in manifest.parity)
-    console.print(
-        f"exported {model.name} at 400 x 400: logits within {worst:.1e} of their spread",
-        highlight=False,
-    )
+    parity = f"logits within {worst:.1e} of their spread"
+    console.print(f"exported {model.name} at {size[0]} x {size[1]}: {parity}", highlight=False)
 
 
 def _build(console: Console, bundle: Path, target: str) -> str:
@@ -96,7 +98,26 @@ def _build(console: Console, bundle: Path, target: str) -> str:
     return f"engines: {len(sizes)} for {target}, {sum(sizes) / 2**20:.0f} MiB, in the bundle"
 
 
-def _photographs() -> tuple[Any, Any]:
+def photographs() -> list[tuple[str, Any, Any, Any, Any]]:
+    """(class, support, its mask, query, what a person marked in it), uint8 and bool arrays."""
+    left, right = _motorcycles()
+    rows = [("motorcycle", left, _mask("left"), right, _mask("right"))]
+    for name, support, query in PAIRS:
+        (shown, given), (asked, truth) = (_photograph(name, which) for which in (support, query))
+        rows.append((name.replace("-", " "), shown, given, asked, truth))
+    return rows
+
+
+def _photograph(name: str, which: str) -> tuple[Any, Any]:
+    import numpy as np
+    from PIL import Image
+
+    path = _PHOTOGRAPHS / name / f"{which}.jpg"
+    mask = Image.open(path.with_suffix(".png"))
+    return np.asarray(Image.open(path).convert("RGB")), np.asarray(mask.convert("1"))
+
+
+def _motorcycles() -> tuple[Any, Any]:
     """scikit-image's motorcycle pair (Middlebury stereo benchmark, 2014), uint8 [500,741,3]."""
     from skimage import data
 
@@ -114,21 +135,22 @@ def _mask(side: str) -> Any:
     return np.asarray(Image.open(_MASKS / f"motorcycle_{side}_mask.png").convert("1"))
 
 
-def _caption(segmenter: FewShotSegmenter, result: Segmentation) -> str:
-    steps = ", ".join(f"{step} {ms:.0f} ms" for step, ms in result.timing.items())
+def _caption(segmenter: FewShotSegmenter, rows: list[Row]) -> str:
+    steps = ", ".join(f"{step} {ms:.0f} ms" for step, ms in rows[-1].result.timing.items())
     weights = "" if segmenter.trained else " · random weights: the pipeline, not the model"
     network = f"HSNet {segmenter.backbone}, {segmenter.precision}"
     return f"{network} · {segmenter.backend} on {segmenter.device} · {steps}{weights}"
 
 
-def _summary(segmenter: FewShotSegmenter, timing: dict[str, float], overlap: float) -> object:
+def _summary(segmenter: FewShotSegmenter, rows: list[Row]) -> object:
     from rich.table import Table
 
     table = Table(title="HSNet-TRT", show_header=False, title_style="bold")
     table.add_row("network", f"{segmenter.backbone}, {segmenter.size[0]} x {segmenter.size[1]}")
     table.add_row("weights", "trained" if segmenter.trained else "[yellow]random[/]")
     table.add_row("backend", f"{segmenter.backend} ({segmenter.backend_reason})")
-    table.add_row("IoU with the true mask", f"{100 * overlap:.1f} %")
-    for step, milliseconds in timing.items():
+    for row in rows:
+        table.add_row(f"IoU: {row.result.classes[0]}", f"{100 * row.overlap:.1f} %")
+    for step, milliseconds in rows[-1].result.timing.items():
         table.add_row(step, f"{milliseconds:.0f} ms")
     return table

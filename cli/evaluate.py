@@ -11,7 +11,7 @@ import typer
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A bundle, or a checkpoint.")],
+    model: Annotated[Path, typer.Argument(help="A bundle, a checkpoint, or 'shipped'.")],
     data: Annotated[
         list[str],
         typer.Option(
@@ -27,7 +27,7 @@ def evaluate(
     splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
     shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1,
     size: Annotated[
-        str | None, typer.Option(help="Network input; by default the bundle's first, else 400.")
+        str | None, typer.Option(help="Network input; by default the model's own.")
     ] = None,
     backend: Annotated[
         str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")

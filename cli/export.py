@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Option(help="The PyTorch checkpoint of an HSNet.")],
+    checkpoint: Annotated[Path, typer.Option(help="An HSNet in PyTorch, or 'shipped'.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Network input, 400 or 480x640 (height x width); may be repeated."),
+        typer.Option(
+            help="Network input, 400 or 480x640 (height x width); may be repeated. By default what "
+            "the checkpoint was learned for, where it says, else 400."
+        ),
     ] = None,
     lowering: Annotated[
         list[str] | None,
@@ -55,14 +58,15 @@ def export(
     from hsnet_trt.export.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint
 
-    sizes = [parse_size(text) for text in size or ["400"]]
+    sizes = [parse_size(text) for text in size or []]
     console = Console(stderr=True)
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
+        model = load_checkpoint(checkpoint)
         manifest = export_bundle(
-            load_checkpoint(checkpoint),
+            model,
             out,
-            sizes=sizes,
+            sizes=sizes or [model.size or (400, 400)],
             lowerings=lowering or DEFAULT_LOWERINGS,
             correlations=correlation or ["native"],
             precisions=precision or PRECISIONS,

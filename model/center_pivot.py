@@ -28,7 +28,7 @@ class CenterPivotConv4d(nn.Module):
         over_query = over_query.view(pairs, hs, ws, -1, hq, wq).permute(0, 3, 4, 5, 1, 2)
         windows = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
         if windows.shape[2:] == (1, 1):  # all but the kernel's middle would meet padding
-            half = self.conv2.padding[0]
+            half = self.conv2.weight.shape[-1] // 2
             middle = self.conv2.weight[:, :, half : half + 1, half : half + 1]
             over_support = F.conv2d(windows, middle, self.conv2.bias)
         else:

@@ -21,6 +21,8 @@ from hsnet_trt.errors import CheckpointError, HSNetWarning
 from hsnet_trt.model.hsnet import BACKBONES, HSNet
 from hsnet_trt.model.resnet import STRUCTURE
 
+# The model that comes with the package: EfficientNet-Lite0, learned for 256 x 256.
+SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
 # Parts of published backbones that HSNet does not use.
 _UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|_conv_head|_bn1|_fc)\.")
 # Counters that files written by early PyTorch lack; inference does not use them.
@@ -35,7 +37,7 @@ def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -
     which leaves the squeeze network random, with a warning.
 
     Args:
-        path: the file.
+        path: the file; "shipped" is the model that comes with the package.
         backbone: what it must be, where that is known.
 
     Returns:
@@ -45,7 +47,8 @@ def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -
         CheckpointError: not readable without running code, of another architecture, or with
             missing, unexpected or mis-shaped keys, which are named.
     """
-    content, facts = _read(Path(path))
+    path = SHIPPED if str(path) == "shipped" else Path(path)
+    content, facts = _read(path)
     state = _normalised(content, path)
     found = find_backbone(state)
     if found is None or backbone not in (None, found):
@@ -58,6 +61,8 @@ def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -
     model = HSNet(found)
     wanted = model.state_dict()
     model.trained = bool(facts.get("trained", True))
+    size = facts.get("size")
+    model.size = (size, size) if isinstance(size, int) else None
     if not any(key.startswith("hpn_learner.") for key in state):
         model.trained = False
         warnings.warn(

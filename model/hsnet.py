@@ -43,6 +43,7 @@ class HSNet(nn.Module):
             )
         self.name = backbone
         self.trained = False  # set by whoever brings trained weights
+        self.size: tuple[int, int] | None = None  # (height, width) that they were learned for
         self.backbone = _backbone(backbone)
         self.hpn_learner = HPNLearner(self.backbone.layers)
 
