@@ -77,7 +77,10 @@ def _export(console: Console, checkpoint: str, bundle: Path) -> None:
         model = load_checkpoint(checkpoint)
         size = model.size or (400, 400)
         command = shlex.join(["hsnet-trt", *sys.argv[1:]])
-        manifest = export_bundle(model, bundle, sizes=[size], command=command, progress=bar)
+        # Its engines are FP32, and so is what segments here.
+        manifest = export_bundle(
+            model, bundle, sizes=[size], precisions=["fp32"], command=command, progress=bar
+        )
     worst = max(figure.max_difference / figure.logits_std for figure in manifest.parity)
     parity = f"logits within {worst:.1e} of their spread"
     console.print(f"exported {model.name} at {size[0]} x {size[1]}: {parity}", highlight=False)
