@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.network import Encoded, MemoryRunner, encode, logits_of, voted
@@ -97,11 +98,17 @@ class Judge:
             )
             for name in {layer.graph for layer in layers}
         }
+        return self.measure(graphs, step)
+
+    def measure(
+        self, graphs: Mapping[str, onnx.ModelProto], step: Step = lambda number: None
+    ) -> Cost:
+        """What it costs to run these graphs, the others in FP32."""
         runner = self._fp32.having(graphs)
         score, signal, noise, changed, judged = Score(self._classes), 0.0, 0.0, 0, 0
         for number, episode in enumerate(self._episodes):
             step(number)
-            if "features" in graphs:
+            if graphs.keys() & {"features", "support"}:
                 encoded = encode(runner, episode, self.subject.size, self._policy)
             else:
                 encoded = self._encoded(number)

@@ -46,6 +46,9 @@ def calibrate(
             help="Points of mIoU that may be lost: the most sensitive layers then stay float."
         ),
     ] = None,
+    rest: Annotated[
+        str, typer.Option(help="Precision of what is not INT8: fp16 or fp32.")
+    ] = "fp16",
     quantizer: Annotated[
         str, typer.Option(help="onnxruntime, or NVIDIA's modelopt where it is installed.")
     ] = "onnxruntime",
@@ -92,6 +95,7 @@ def calibrate(
         result = run(
             bench, bundle if out is None else out, ranges=ranges, method=method,
             episodes=episodes, judged=judged, budget=accuracy_budget, quantizer=quantizer,
+            rest=rest,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_attempt=tell,
         )  # fmt: skip
     if save is not None:
@@ -106,4 +110,13 @@ def _summary(result: Calibration) -> str:
         f"{sum(layer.op == op for layer in chosen.layers)} {name}" for op, name in kinds.items()
     )
     kept = f"; float for the budget: {', '.join(chosen.kept)}" if chosen.kept else ""
-    return f"{result.bundle.path}: INT8 {counts} ({result.table.method} ranges){kept}"
+    cost = result.cost
+    judged = (
+        ""
+        if cost is None
+        else (
+            f"\nas written: mIoU {cost.miou:.2f}, FP32 {cost.miou_fp32:.2f} ({-cost.points:+.2f}); "
+            f"{100 * cost.changed:.2f} % of the pixels changed, {cost.episodes} episodes"
+        )
+    )
+    return f"{result.bundle.path}: INT8 {counts} ({result.table.method} ranges){kept}{judged}"

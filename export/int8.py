@@ -22,8 +22,16 @@ from hsnet_trt.calibration.sensitivity import rank
 from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.calibration.workbench import EPISODES, Workbench
 from hsnet_trt.errors import InputError
+from hsnet_trt.export.emulation import emulated
+from hsnet_trt.export.fp16 import to_fp16
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.manifest import AccuracyFigure, GraphFile, ParityFigure, Tolerance
+from hsnet_trt.runtime.manifest import (
+    AccuracyFigure,
+    GraphFile,
+    ParityFigure,
+    TensorSpec,
+    Tolerance,
+)
 from hsnet_trt.runtime.network import GRAPHS
 from hsnet_trt.runtime.variants import add_variants, layers_name
 from hsnet_trt.runtime.verify import golden_figures, golden_of
@@ -33,6 +41,7 @@ JUDGED, RANKED = 100, 16  # episodes that decide, and that rank
 _MARGIN, _FLIPS = 2.0, 0.005
 
 Grid = tuple[int, int]
+Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
 Quantizer = Callable[[onnx.ModelProto, Sequence[Layer], Mapping[str, float]], onnx.ModelProto]
 
 
@@ -63,6 +72,7 @@ def calibrate(
     judged: int = JUDGED,
     budget: float | None = None,
     quantizer: str = "onnxruntime",
+    rest: str = "fp16",
     command: str = "",
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Calibration:
@@ -77,6 +87,7 @@ def calibrate(
         judged: how many to judge by; 0 judges nothing.
         budget: points of mIoU that may be lost; the most sensitive layers then stay float.
         quantizer: what writes the graphs, "onnxruntime" or, where it is installed, "modelopt".
+        rest: precision of what is not INT8, fp16 or fp32; the scales are FP32 in any case.
         command: what was typed, to be kept.
         on_attempt: called with each evaluation of the search.
 
@@ -91,6 +102,7 @@ def calibrate(
             found=f"--judged {judged}",
         )
     write = _quantizer(quantizer)
+    finish, judged_as, arithmetic = _rest(rest)
     table = bench.calibrate(ranges, method, episodes, command)
     if judged:
         judge, data = bench.judge(judged)
@@ -102,15 +114,41 @@ def calibrate(
 
         chosen = fit_budget(judge, budget, ranking, on_attempt)
     else:
-        data = ""
         layers = [x for p in bench.subject.placements.values() for x in p.layers]
         chosen = Chosen(tuple(layers), (), None, ())
-    graphs = {"support": bench.subject.graphs["support"]}
+    graphs = {"support": finish(bench.subject.graphs["support"])}
     for name in bench.subject.placements:
         mine = [layer for layer in chosen.layers if layer.graph == name]
-        graphs[name] = write(bench.subject.graphs[name], mine, table.thresholds(name))
-    bundle = _add(bench.subject, table, chosen, graphs, Path(out), data, command)
-    return Calibration(bundle, table, chosen, chosen.cost)
+        graphs[name] = finish(write(bench.subject.graphs[name], mine, table.thresholds(name)))
+    run = {name: judged_as(graph) for name, graph in graphs.items()}
+    cost, accuracy = None, []
+    if judged:
+        # Of the graphs that are written, with the rest in its own precision.
+        cost = judge.measure(run, lambda number: bench.progress("INT8", number, len(judge)))
+        accuracy = [
+            AccuracyFigure(
+                size=bench.subject.size, precision="int8", arithmetic=arithmetic, data=data,
+                episodes=cost.episodes, miou=cost.miou, miou_fp32=cost.miou_fp32,
+                changed=cost.changed,
+            )
+        ]  # fmt: skip
+    tolerance, parity = _against_golden(bench.subject, run, arithmetic)
+    at = f"{bench.subject.size[0]}x{bench.subject.size[1]}_{table.lowering}"
+    choice = json.dumps(_choice(bench.subject, chosen), indent=1) + "\n"
+    bundle = add_variants(
+        bench.subject.bundle,
+        out,
+        [_entry(bench.subject.files[name], graphs[name]) for name in GRAPHS],
+        tolerance={"int8": tolerance},
+        parity=[parity],
+        accuracy=accuracy,
+        files={
+            f"calibration/{at}.json": table.to_json().encode(),
+            layers_name(bench.subject.size, table.lowering): choice.encode(),
+        },
+        command=command,
+    )
+    return Calibration(bundle, table, chosen, cost)
 
 
 def _quantizer(name: str) -> Quantizer:
@@ -124,53 +162,47 @@ def _quantizer(name: str) -> Quantizer:
     return quantize
 
 
-def _add(
-    subject: Subject,
-    table: CalibrationTable,
-    chosen: Chosen,
-    graphs: Mapping[str, onnx.ModelProto],
-    out: Path,
-    data: str,
-    command: str,
-) -> Bundle:
-    entries = [_entry(subject.files[name], graphs[name]) for name in GRAPHS]
-    tolerance, parity = _against_golden(subject, graphs)
-    at = f"{subject.size[0]}x{subject.size[1]}_{table.lowering}"
-    choice = json.dumps(_choice(subject, chosen), indent=1) + "\n"
-    cost = chosen.cost
-    return add_variants(
-        subject.bundle,
-        out,
-        entries,
-        tolerance={"int8": tolerance},
-        parity=[parity],
-        accuracy=[
-            AccuracyFigure(
-                size=subject.size, precision="int8", arithmetic="onnxruntime", data=data,
-                episodes=cost.episodes, miou=cost.miou, miou_fp32=cost.miou_fp32,
-                changed=cost.changed,
-            )
-        ]
-        if cost
-        else [],
-        files={
-            f"calibration/{at}.json": table.to_json().encode(),
-            layers_name(subject.size, table.lowering): choice.encode(),
-        },
-        command=command,
-    )  # fmt: skip
+def _rest(precision: str) -> tuple[Pass, Pass, str]:
+    """How a graph gets that precision, how it is judged on a CPU, and by which arithmetic."""
+    if precision == "fp16":
+        return to_fp16, emulated, "emulated"
+    if precision != "fp32":
+        raise InputError(
+            "what is not INT8 cannot have that precision",
+            expected="fp16 | fp32",
+            found=repr(precision),
+        )
+    return lambda graph: graph, lambda graph: graph, "onnxruntime"
 
 
 def _entry(fp32: GraphFile, graph: onnx.ModelProto) -> tuple[GraphFile, Mapping[str, bytes]]:
+    """The manifest's entry of an INT8 graph: that of the FP32 graph, but for types and opset.
+
+    Memory is estimated as for FP32: what Q/DQ pairs save is up to the engine.
+    """
     file = fp32.file.replace("_fp32", "_int8")
-    variant = dataclasses.replace(fp32.variant, precision="int8")
     (opset,) = (entry.version for entry in graph.opset_import if entry.domain == "")
-    entry = dataclasses.replace(fp32, variant=variant, file=file, opset=opset)
+    entry = dataclasses.replace(
+        fp32,
+        variant=dataclasses.replace(fp32.variant, precision="int8"),
+        file=file,
+        opset=opset,
+        inputs=_typed(fp32.inputs, graph.graph.input),
+        outputs=_typed(fp32.outputs, graph.graph.output),
+    )
     return entry, {file: graph.SerializeToString()}
 
 
+def _typed(
+    specs: Sequence[TensorSpec], values: Sequence[onnx.ValueInfoProto]
+) -> tuple[TensorSpec, ...]:
+    kinds = {v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type).name
+             for v in values}  # fmt: skip
+    return tuple(dataclasses.replace(spec, dtype=kinds[spec.name]) for spec in specs)
+
+
 def _against_golden(
-    subject: Subject, graphs: Mapping[str, onnx.ModelProto]
+    subject: Subject, graphs: Mapping[str, onnx.ModelProto], arithmetic: str
 ) -> tuple[Tolerance, ParityFigure]:
     runner = MemoryRunner(graphs)
     golden = golden_of(subject.bundle, subject.size)
@@ -186,7 +218,7 @@ def _against_golden(
     v = subject.files["match"].variant
     parity = ParityFigure(
         size=subject.size, precision="int8", lowering=v.lowering, correlation=v.correlation,
-        against="torch-float32", arithmetic="onnxruntime", queries=2, supports=2,
+        against="torch-float32", arithmetic=arithmetic, queries=2, supports=2,
         max_difference=logits.max_difference, p999_difference=logits.relative_p999 * spread,
         flipped=flipped, logits_std=spread,
     )  # fmt: skip

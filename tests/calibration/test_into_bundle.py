@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from helpers.blob_episodes import SIZE
 from typer.testing import CliRunner
@@ -115,7 +116,29 @@ def test_tensorrt_for_rtx_parses_it_as_int8(calibrated, graph):
     dequantized = sum(n for (kind, _), n in counts.items() if kind == "DEQUANTIZE")
     assert dequantized == len(pairs) + convolutions
     assert counts["CONSTANT", "INT8"] == convolutions
+    assert counts["CONVOLUTION", "FLOAT"] == convolutions  # INT8 in, and what follows is fused
+    assert counts.get(("CONVOLUTION", "HALF"), 0) == len(left_float(calibrated, graph))
     assert ("CONSTANT", "INT32") not in counts
+
+
+def left_float(calibrated: Calibration, graph: str) -> list[str]:
+    """Names of the convolutions that stay float."""
+    name = f"calibration/{SIZE[0]}x{SIZE[1]}_conv2d_layers.json"
+    return list(json.loads(calibrated.bundle.read(name))["float"][graph])
+
+
+def test_the_rest_is_fp16_and_the_scales_are_fp32(calibrated):
+    for graph in ("features", "match"):
+        entry = calibrated.bundle.graph(graph, SIZE, "int8")
+        assert {t.dtype for t in (*entry.inputs, *entry.outputs)} == {"float16"}
+        model = onnx.load_model_from_string(calibrated.bundle.read(entry.file))
+        kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+        scales = {
+            node.input[1]
+            for node in model.graph.node
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        }
+        assert {kinds[name] for name in scales} == {onnx.TensorProto.FLOAT}
 
 
 @pytest.mark.parametrize("target", ["rtx-4090", "portable"])
