@@ -31,7 +31,7 @@ class Subject:
     """The FP32 graphs of one size of a bundle, with the layers that can be INT8."""
 
     def __init__(self, bundle: Bundle, size: Grid, lowering: str | None = None) -> None:
-        """Read them.
+        """Read them. The `packed` lowering is for CPUs, and so are then its INT8 graphs.
 
         Raises:
             BundleError: the bundle has no FP32 graphs of native ops at that size and lowering.
@@ -46,20 +46,27 @@ class Subject:
             self.graphs[name] = onnx.load_model_from_string(content)
             self.hashes[name] = hashlib.sha256(content).hexdigest()
         self.placements: dict[str, Placement] = {
-            name: place(name, self.graphs[name]) for name in QUANTIZED
+            name: place(name, self.graphs[name], results=self.for_cpu) for name in QUANTIZED
         }
+
+    @property
+    def for_cpu(self) -> bool:
+        """Whether ONNX Runtime's integer kernels are to run it, and not TensorRT."""
+        return bool(self.files["match"].packing)
 
 
 def _graph(bundle: Bundle, name: str, size: Grid, lowering: str | None) -> GraphFile:
     """The FP32 graph of that name; of `match`, the first of native ops on supports as encoded."""
-    if name == "match" and lowering is None:
-        for entry in bundle.manifest.graphs:
-            v = entry.variant
-            plain = {tensor.name for tensor in entry.inputs} == set(INPUTS["match"])
-            if (v.graph, v.size, v.precision, v.correlation) == (name, size, "fp32", "native"):
-                lowering = v.lowering if plain and lowering is None else lowering
-    correlation = "native" if name == "match" else None
-    return bundle.graph(name, size, "fp32", lowering=lowering, correlation=correlation)
+    if name != "match":
+        return bundle.graph(name, size, "fp32", lowering="")
+    plain = [
+        entry.variant.lowering
+        for entry in bundle.manifest.graphs
+        if {tensor.name for tensor in entry.inputs} == set(INPUTS["match"])
+        and (entry.variant.size, entry.variant.correlation) == (size, "native")
+    ]
+    lowering = lowering or next(iter(plain), None)
+    return bundle.graph(name, size, "fp32", lowering=lowering, correlation="native")
 
 
 def some_object(
@@ -147,7 +154,7 @@ def collect(
         histograms.setdefault((graph, tensor), Histogram()).add(value)
 
     taps = {name: p.sources for name, p in subject.placements.items()}
-    runner = MemoryRunner(subject.graphs, taps, seen)
+    runner = MemoryRunner(subject.graphs, taps, seen, subject.files["match"].packing)
     policy = subject.bundle.manifest.preprocessing
     for episode in some_object(episodes, count, progress=progress):
         shown = f"the episode of query {episode.query_name}"

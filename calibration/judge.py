@@ -70,7 +70,8 @@ class Judge:
         self.subject, self.table = subject, table
         self._policy = subject.bundle.manifest.preprocessing
         self._classes = classes
-        self._fp32 = MemoryRunner(subject.graphs)
+        packing = subject.files["match"].packing
+        self._fp32 = MemoryRunner(subject.graphs, packing=packing)
         self._episodes: list[Episode] = []
         self._cache: dict[int, Encoded] = {}
         self._cached = 0
@@ -95,6 +96,7 @@ class Judge:
                 self.subject.graphs[name],
                 [layer for layer in layers if layer.graph == name],
                 self.table.thresholds(name),
+                self.table.unsigned(name) if self.subject.for_cpu else None,
             )
             for name in {layer.graph for layer in layers}
         }

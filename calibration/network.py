@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnxruntime
 from hsnet_trt.data.episode import Episode, Mask
 from hsnet_trt.errors import HSNetWarning
 from hsnet_trt.runtime.encode import encode_shots
-from hsnet_trt.runtime.manifest import Preprocessing
+from hsnet_trt.runtime.manifest import PackedLevel, Preprocessing
 from hsnet_trt.runtime.network import Limits, Runner, Tensors, run_features, run_match
 from hsnet_trt.runtime.postprocess import segment_logits
 from hsnet_trt.runtime.preprocess import Placement, network_input
@@ -32,7 +32,6 @@ class MemoryRunner:
     """
 
     backend, device, precision, frames = "onnxruntime", "CPU", "fp32", None
-    packing = ()  # ranges are taken of the form that TensorRT builds
     # One at a time: memory must not grow with the shots.
     limits = Limits(images=1, shots=1, queries=1, supports=1)
 
@@ -41,6 +40,7 @@ class MemoryRunner:
         graphs: Mapping[str, onnx.ModelProto],
         taps: Mapping[str, list[str]] | None = None,
         seen: Seen = lambda graph, tensor, value: None,
+        packing: Sequence[PackedLevel] = (),
     ) -> None:
         """Make the sessions.
 
@@ -48,8 +48,9 @@ class MemoryRunner:
             graphs: features, support and match, or those that will be run.
             taps: by graph, tensors (or inputs) that `seen` is shown at each run.
             seen: called with each value; it must not keep it.
+            packing: of a packed `match`.
         """
-        self._taps, self._seen = dict(taps or {}), seen
+        self._taps, self._seen, self.packing = dict(taps or {}), seen, packing
         self._sessions = {
             name: _session(_tapped(graph, self._taps.get(name, [])))
             for name, graph in graphs.items()
@@ -57,7 +58,7 @@ class MemoryRunner:
 
     def having(self, graphs: Mapping[str, onnx.ModelProto]) -> MemoryRunner:
         """The same, with some graphs replaced; the other sessions are shared."""
-        twin = MemoryRunner(graphs)
+        twin = MemoryRunner(graphs, packing=self.packing)
         twin._sessions = {**self._sessions, **twin._sessions}
         return twin
 
@@ -134,4 +135,4 @@ def _session(content: bytes) -> onnxruntime.InferenceSession:
 
 
 def _type(name: str) -> Any:
-    return np.float16 if name == "tensor(float16)" else np.float32
+    return {"tensor(float16)": np.float16, "tensor(int64)": np.int64}.get(name, np.float32)

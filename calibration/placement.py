@@ -36,6 +36,8 @@ class Layer:
         nodes: names of the ONNX nodes.
         pairs: (tensor to put a Q/DQ pair on, tensor whose range it has).
         weights: elements of its weights.
+        results: tensors that a CPU's integer convolution gives in INT8 too: the result, after the
+            ReLU if one follows.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Layer:
     nodes: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     weights: int = 0
+    results: tuple[str, ...] = ()
 
 
 @dataclass
@@ -52,19 +55,33 @@ class Placement:
     """The layers of one graph that can be INT8, and what stays float of the same types."""
 
     graph: str
+    results: bool = False  # whether the ranges of results are wanted
     layers: list[Layer] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # convolutions and products that stay
 
     @property
     def sources(self) -> list[str]:
         """The tensors whose ranges are needed, each once."""
-        pairs = (pair for layer in self.layers for pair in layer.pairs)
-        return list(dict.fromkeys(source for _, source in pairs))
+        sources = [source for layer in self.layers for _, source in layer.pairs]
+        if self.results:
+            sources += [result for layer in self.layers for result in layer.results]
+        return list(dict.fromkeys(sources))
 
 
-def place(graph: str, model: onnx.ModelProto) -> Placement:
-    """Find the layers of `graph` (features or match); `model` is its FP32 form."""
-    return _Finder(graph, model).found()
+def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> Placement:
+    """Find the layers of `graph` (features or match).
+
+    Args:
+        graph: its name.
+        model: its FP32 form.
+        results: for a CPU, which wants the ranges of results too, and gains by convolutions alone.
+    """
+    placement = _Finder(graph, model).found()
+    if results:
+        placement.results = True
+        placement.left += [layer.name for layer in placement.layers if layer.op != "Conv"]
+        placement.layers = [layer for layer in placement.layers if layer.op == "Conv"]
+    return placement
 
 
 class _Finder:
@@ -108,7 +125,7 @@ class _Finder:
             pairs.append(self._pair(skips[node.name]))
         return Layer(
             name, _block(name), self.name, "Conv", (node.name,), _once(pairs),
-            self.sizes[node.input[1]],
+            self.sizes[node.input[1]], self._results(node.output[0]),
         )  # fmt: skip
 
     def _skips(self) -> Iterator[tuple[str, str]]:
@@ -163,7 +180,14 @@ class _Finder:
 
     def _rectified(self, tensor: str) -> str:
         readers = self.readers.get(tensor, [])
-        return readers[0].output[0] if [r.op_type for r in readers] == ["Relu"] else tensor
+        alone = len(readers) == 1 and readers[0].op_type in {"Relu", "Clip"}
+        return readers[0].output[0] if alone else tensor
+
+    def _results(self, tensor: str) -> tuple[str, ...]:
+        """(ONNX Runtime 1.32 makes an invalid node of a Resize between two INT8 tensors.)"""
+        result = self._rectified(tensor)
+        resized = any(reader.op_type == "Resize" for reader in self.readers.get(result, []))
+        return () if resized else (result,)
 
     def _is_pruned(self, node: onnx.NodeProto) -> bool:
         ways = (self._way(tensor) for tensor in node.input)

@@ -2,12 +2,18 @@
 
 ONNX Runtime's quantiser does it, with our ranges and our placement: INT8 weights per output channel
 and activations per tensor, both symmetric with zero point 0, FP32 scales, biases left alone.
+
+For ONNX Runtime on a CPU the form is another one. Its integer convolution takes biases in INT32 and
+gives INT8, so the results carry pairs too; activations are UINT8, and those that are never negative
+have zero point 0, so that the ReLU goes into the convolution. Without either it would run a float
+convolution between two conversions. Its products of two activations gain nothing and stay float.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import onnx
@@ -25,10 +31,14 @@ _OPTIONS = {
     "OpTypesToExcludeOutputQuantization": ["Conv", "MatMul"],
     "ForceQuantizeNoInputCheck": False,
 }
+_FOR_CPU = {"ActivationSymmetric": False, "QuantizeBias": True}
 
 
 def quantize(
-    model: onnx.ModelProto, layers: Iterable[Layer], thresholds: Mapping[str, float]
+    model: onnx.ModelProto,
+    layers: Iterable[Layer],
+    thresholds: Mapping[str, float],
+    unsigned: AbstractSet[str] | None = None,
 ) -> onnx.ModelProto:
     """Return a copy of `model` in which `layers` are INT8.
 
@@ -36,15 +46,22 @@ def quantize(
         model: the FP32 graph.
         layers: of `placement.place`, all of them or some.
         thresholds: for each source tensor, the |x| that 127 stands for.
+        unsigned: the form for CPUs is wanted, and these sources are never negative; None for
+            TensorRT's.
 
     Returns:
         The same inputs and outputs; the same bytes for the same arguments.
     """
+    for_cpu = unsigned is not None
     layers = list(layers)
     if not layers:
         return _copy(model)
+    pairs = dict(pair for layer in layers for pair in layer.pairs)
+    if for_cpu:
+        pairs |= {result: result for layer in layers for result in layer.results}
     ranges = {
-        tensor: _symmetric(thresholds[source]) for layer in layers for tensor, source in layer.pairs
+        tensor: _range(thresholds[source], source in (unsigned or ()))
+        for tensor, source in pairs.items()
     }
     # It warns of operators whose types it cannot infer and of steps meant for other uses.
     logging.getLogger().addFilter(_no_warnings)
@@ -54,12 +71,12 @@ def quantize(
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8 if for_cpu else QuantType.QInt8,
             tensors_range=ranges,
             nodes_to_quantize=[node for layer in layers for node in layer.nodes],
             nodes_to_exclude=[],
             op_types_to_quantize=["Conv", "MatMul"],
-            extra_options=dict(_OPTIONS),
+            extra_options=_OPTIONS | (_FOR_CPU if for_cpu else {}),
         )
         for tensor in ranges:  # skip inputs among them, which no quantised node reads
             quantizer.quantize_activation_tensor(tensor)
@@ -72,9 +89,9 @@ def quantize(
     return result
 
 
-def _symmetric(threshold: float) -> TensorData:
+def _range(threshold: float, unsigned: bool) -> TensorData:
     bound = np.float32(threshold)
-    return TensorData(lowest=-bound, highest=bound)
+    return TensorData(lowest=np.float32(0) if unsigned else -bound, highest=bound)
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

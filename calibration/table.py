@@ -65,6 +65,10 @@ class CalibrationTable:
         """Tensor -> the |x| that 127 stands for, by the table's method."""
         return {name: r.thresholds[self.method] for name, r in self.ranges[graph].items()}
 
+    def unsigned(self, graph: str) -> set[str]:
+        """The tensors that were never negative."""
+        return {name for name, r in self.ranges[graph].items() if r.low >= 0}
+
     def with_method(self, method: str) -> CalibrationTable:
         """The same ranges, used by another method.
 

@@ -56,7 +56,11 @@ def calibrate(
         str | None, typer.Option(help="400 or 480x640 (height x width); by default the first.")
     ] = None,
     lowering: Annotated[
-        str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
+        str | None,
+        typer.Option(
+            help="conv2d or conv3d; packed for ONNX Runtime on CPUs, whose INT8 has another form. "
+            "By default the first exported that TensorRT takes."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Bundle to write; by default BUNDLE gains the graphs.")

@@ -153,7 +153,7 @@ def _choose_graphs(
     chosen = []
     for size in dict.fromkeys(sizes):
         for name in GRAPHS[:-1]:
-            chosen.append(bundle.graph(name, size, precision))
+            chosen.append(bundle.graph(name, size, precision, lowering=""))
         match = bundle.graph(
             GRAPHS[-1], size, precision, lowering=lowering, correlation=correlation
         )

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 
@@ -16,7 +16,6 @@ from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.judge import Cost
 from hsnet_trt.calibration.modelopt import check_modelopt, quantize_with_modelopt
 from hsnet_trt.calibration.network import MemoryRunner
-from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.quantize import quantize
 from hsnet_trt.calibration.sensitivity import rank
 from hsnet_trt.calibration.table import CalibrationTable
@@ -24,6 +23,7 @@ from hsnet_trt.calibration.workbench import EPISODES, Workbench
 from hsnet_trt.errors import InputError
 from hsnet_trt.export.emulation import emulated
 from hsnet_trt.export.fp16 import to_fp16
+from hsnet_trt.runtime.backends import PACKED
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.manifest import (
     AccuracyFigure,
@@ -41,8 +41,9 @@ JUDGED, RANKED = 100, 16  # episodes that decide, and that rank
 _MARGIN, _FLIPS = 2.0, 0.005
 
 Grid = tuple[int, int]
+Figure = TypeVar("Figure", ParityFigure, AccuracyFigure)
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
-Quantizer = Callable[[onnx.ModelProto, Sequence[Layer], Mapping[str, float]], onnx.ModelProto]
+Quantizer = Callable[..., onnx.ModelProto]  # as `quantize`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +102,9 @@ def calibrate(
             expected="--judged 100, or so",
             found=f"--judged {judged}",
         )
-    write = _quantizer(quantizer)
-    finish, judged_as, arithmetic = _rest(rest)
+    for_cpu = bench.subject.for_cpu
+    write = _quantizer("onnxruntime" if for_cpu else quantizer)
+    finish, judged_as, arithmetic = _rest("fp32" if for_cpu else rest)
     table = bench.calibrate(ranges, method, episodes, command)
     if judged:
         judge, data = bench.judge(judged)
@@ -119,7 +121,9 @@ def calibrate(
     graphs = {"support": finish(bench.subject.graphs["support"])}
     for name in bench.subject.placements:
         mine = [layer for layer in chosen.layers if layer.graph == name]
-        graphs[name] = finish(write(bench.subject.graphs[name], mine, table.thresholds(name)))
+        form = (table.unsigned(name),) if for_cpu else ()
+        made = write(bench.subject.graphs[name], mine, table.thresholds(name), *form)
+        graphs[name] = finish(made)
     run = {name: judged_as(graph) for name, graph in graphs.items()}
     cost, accuracy = None, []
     if judged:
@@ -135,13 +139,14 @@ def calibrate(
     tolerance, parity = _against_golden(bench.subject, run, arithmetic)
     at = f"{bench.subject.size[0]}x{bench.subject.size[1]}_{table.lowering}"
     choice = json.dumps(_choice(bench.subject, chosen), indent=1) + "\n"
+    manifest = bench.subject.bundle.manifest
     bundle = add_variants(
         bench.subject.bundle,
         out,
-        [_entry(bench.subject.files[name], graphs[name]) for name in GRAPHS],
+        [_entry(bench.subject.files[name], graphs[name], for_cpu) for name in GRAPHS],
         tolerance={"int8": tolerance},
-        parity=[parity],
-        accuracy=accuracy,
+        parity=[*(p for p in _int8(manifest.parity) if p.arithmetic != arithmetic), parity],
+        accuracy=[*(a for a in _int8(manifest.accuracy) if a.arithmetic != arithmetic), *accuracy],
         files={
             f"calibration/{at}.json": table.to_json().encode(),
             layers_name(bench.subject.size, table.lowering): choice.encode(),
@@ -175,16 +180,23 @@ def _rest(precision: str) -> tuple[Pass, Pass, str]:
     return lambda graph: graph, lambda graph: graph, "onnxruntime"
 
 
-def _entry(fp32: GraphFile, graph: onnx.ModelProto) -> tuple[GraphFile, Mapping[str, bytes]]:
+def _entry(
+    fp32: GraphFile, graph: onnx.ModelProto, for_cpu: bool
+) -> tuple[GraphFile, Mapping[str, bytes]]:
     """The manifest's entry of an INT8 graph: that of the FP32 graph, but for types and opset.
 
-    Memory is estimated as for FP32: what Q/DQ pairs save is up to the engine.
+    Memory is estimated as for FP32: what Q/DQ pairs save is up to the engine. All three graphs of
+    a CPU's form are of the packed lowering, so that they are told from those of TensorRT.
     """
+    variant = dataclasses.replace(fp32.variant, precision="int8")
     file = fp32.file.replace("_fp32", "_int8")
+    if for_cpu and not variant.lowering:
+        variant = dataclasses.replace(variant, lowering=PACKED)
+        file = file.replace(".onnx", f"_{PACKED}.onnx")
     (opset,) = (entry.version for entry in graph.opset_import if entry.domain == "")
     entry = dataclasses.replace(
         fp32,
-        variant=dataclasses.replace(fp32.variant, precision="int8"),
+        variant=variant,
         file=file,
         opset=opset,
         inputs=_typed(fp32.inputs, graph.graph.input),
@@ -204,7 +216,7 @@ def _typed(
 def _against_golden(
     subject: Subject, graphs: Mapping[str, onnx.ModelProto], arithmetic: str
 ) -> tuple[Tolerance, ParityFigure]:
-    runner = MemoryRunner(graphs)
+    runner = MemoryRunner(graphs, packing=subject.files["match"].packing)
     golden = golden_of(subject.bundle, subject.size)
     figures, flipped = golden_figures(subject.bundle, golden, runner)
     runner.close()
@@ -215,6 +227,9 @@ def _against_golden(
         p999_difference=_MARGIN * logits.relative_p999,
         flipped=min(1.0, _MARGIN * flipped + _FLIPS),
     )
+    known = golden.tolerance.get("int8")
+    if known is not None:  # of the other form, which the bundle may hold too
+        tolerance = Tolerance(*map(max, dataclasses.astuple(tolerance), dataclasses.astuple(known)))
     v = subject.files["match"].variant
     parity = ParityFigure(
         size=subject.size, precision="int8", lowering=v.lowering, correlation=v.correlation,
@@ -223,6 +238,10 @@ def _against_golden(
         flipped=flipped, logits_std=spread,
     )  # fmt: skip
     return tolerance, parity
+
+
+def _int8(figures: Sequence[Figure]) -> list[Figure]:
+    return [figure for figure in figures if figure.precision == "int8"]
 
 
 def _choice(subject: Subject, chosen: Chosen) -> dict[str, Any]:

@@ -25,6 +25,7 @@ BACKENDS = (*TENSORRT, "onnxruntime")  # the best first
 # What `precision=None` means: on GPUs FP16 is faster and INT8 is a choice to be made knowingly; on
 # CPUs FP32 is the fastest but for INT8.
 _PREFERENCE = {"gpu": ("fp16", "fp32", "int8"), "cpu": ("fp32", "fp16", "int8")}
+PACKED = "packed"  # the lowering that is for CPUs
 _BUILD = "build engines: hsnet-trt build-engine BUNDLE --target this"
 
 
@@ -158,14 +159,14 @@ def choose_graphs(
         size: height and width of the network's input.
         precision: as for `open_runner` on a CPU.
         packed: whether `match` may take its supports packed; that form is then the first choice,
-            because it is the fastest on a CPU.
+            because it is the fastest on a CPU. (So are the INT8 `features` of that form.)
 
     Raises:
         BundleError: it does not hold all three in that size and precision.
     """
     best_first = sorted(
-        (g for g in bundle.manifest.graphs if packed or not g.packing),
-        key=lambda g: (not g.packing, g.variant.correlation == "plugin"),
+        (g for g in bundle.manifest.graphs if packed or g.variant.lowering != PACKED),
+        key=lambda g: (g.variant.lowering != PACKED, g.variant.correlation == "plugin"),
     )
 
     def pick(graph: str, of: str) -> GraphFile | None:

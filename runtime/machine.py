@@ -126,6 +126,18 @@ def find_cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def multiplies_int8_exactly() -> bool:
+    """Whether the processor can add up products of UINT8 and INT8 without saturating.
+
+    x86 does with VNNI instructions only; the older ones stop at 16 bits. Where the system does not
+    tell, no is assumed.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    flags = next((line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("flags")), "")
+    return "vnni" in flags
+
+
 def usable_cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

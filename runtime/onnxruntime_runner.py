@@ -9,7 +9,12 @@ import numpy as np
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.machine import find_cpu, host_memory, usable_cores
+from hsnet_trt.runtime.machine import (
+    find_cpu,
+    host_memory,
+    multiplies_int8_exactly,
+    usable_cores,
+)
 from hsnet_trt.runtime.manifest import GraphFile
 from hsnet_trt.runtime.network import (
     FEATURES,
@@ -64,6 +69,8 @@ class OnnxRuntimeRunner:
         options.log_severity_level = (
             3  # errors; its warnings are for people who work on ONNX Runtime
         )
+        if not multiplies_int8_exactly():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         threads = os.environ.get("OMP_NUM_THREADS", "")
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: every core
         self._sessions: dict[str, Any] = {}
