@@ -113,7 +113,7 @@ def markdown(sensitivity: Sensitivity) -> str:
     ]
     for title, entries in (("block", sensitivity.blocks), ("layer", sensitivity.layers)):
         if entries:
-            lines += [f"| {title}, INT8 alone | graph | SQNR, dB | points of mIoU | changed, % |"]
+            lines += [f"| {title}, INT8 alone | graph | SQNR, dB | mIoU | changed, % |"]
             lines += ["|---|---|---:|---:|---:|"]
             lines += [
                 f"| `{e.name}` | {e.graph} | {_db(e.cost.sqnr)} | {-e.cost.points:+.2f} | "

@@ -26,7 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("fp32") / "bundle"
-    export_bundle(recipe_model("resnet18"), path, sizes=[SIZE])
+    lowerings, precisions = ("conv2d", "packed"), ("fp32",)
+    export_bundle(
+        recipe_model("resnet18"), path, sizes=[SIZE], lowerings=lowerings, precisions=precisions
+    )
     return Bundle.open(path)
 
 
