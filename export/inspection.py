@@ -19,6 +19,7 @@ from hsnet_trt.errors import BuildError, BundleError
 from hsnet_trt.export.engine_process import run_job
 from hsnet_trt.export.engine_worker import Job
 from hsnet_trt.export.flavours import TITLES, installed
+from hsnet_trt.runtime.backends import PACKED
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import find_driver
 from hsnet_trt.runtime.manifest import EngineFile, GraphFile
@@ -86,6 +87,7 @@ def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
         for g in bundle.manifest.graphs
         if (g.variant.graph, g.variant.size, g.variant.precision)
         == ("match", graph.variant.size, "int8")
+        and g.variant.lowering != PACKED
     ]
     lowering = graph.variant.lowering or (of_match[0].lowering if of_match else "")
     name = layers_name(graph.variant.size, lowering)
