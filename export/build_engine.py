@@ -154,9 +154,16 @@ def _choose_graphs(
     for size in dict.fromkeys(sizes):
         for name in GRAPHS[:-1]:
             chosen.append(bundle.graph(name, size, precision, lowering=""))
-        match = bundle.graph(
-            GRAPHS[-1], size, precision, lowering=lowering, correlation=correlation
+        whole = (
+            g.variant.lowering
+            for g in bundle.manifest.graphs
+            if g.variant.graph == GRAPHS[-1] and g.variant.size == size and not g.packing
+            if g.variant.precision == precision and correlation in (None, g.variant.correlation)
         )
+        match = bundle.graph(
+            GRAPHS[-1], size, precision, lowering=lowering or next(whole, None),
+            correlation=correlation,
+        )  # fmt: skip
         if match.packing:
             raise InputError(
                 "engines are not built of a packed match",
