@@ -18,6 +18,7 @@ from hsnet_trt.runtime.support_set import Origin, SupportSet
 from hsnet_trt.serving.sweep_plan import Plan, begin, finished
 from hsnet_trt.serving.sweep_worker import SweepWorker
 
+_ATTEMPTS = 3  # a busy machine is too slow for the time that Ray gives its processes to start
 PART = 64  # images; what a killed worker does again at most
 
 
@@ -136,12 +137,28 @@ class _RaySession:
         """How many workers there are to be, and whether each takes a GPU."""
         import ray
 
-        quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         if self._address is None:
             cores = max(self._workers or 0, usable_cores())
-            ray.init(num_cpus=cores, include_dashboard=False, **quiet)
+            options.update(num_cpus=cores, include_dashboard=False)
         else:
-            ray.init(address=self._address, **quiet)
+            options["address"] = self._address
+        for attempt in range(_ATTEMPTS):
+            try:
+                ray.init(**options)
+                break
+            except Exception as error:  # Ray raises plain Exceptions
+                ray.shutdown()
+                if attempt == _ATTEMPTS - 1:
+                    raise BackendError(
+                        "Ray could not start"
+                        if self._address is None
+                        else "no Ray cluster answers",
+                        expected=f"a cluster at {self._address}" if self._address else None,
+                        found=str(error)[:500],
+                        fix="run it again when the machine has less to do: Ray gives its own "
+                        "processes some 15 s to start; the sweep goes on where it was",
+                    ) from error
         there = ray.cluster_resources()
         gpus = int(there.get("GPU", 0))
         return self._workers or gpus or int(there.get("CPU", 1)), gpus > 0

@@ -288,6 +288,28 @@ def test_a_network_that_fails_everywhere_ends_the_sweep(bundle, supports, tmp_pa
     assert finished(out, plan) == set()
 
 
+def test_ray_that_does_not_start(bundle, supports, tmp_path, monkeypatch):
+    import ray
+
+    fill(tmp_path / "images", 2)
+    tried = []
+
+    def fails(**options: object) -> None:
+        tried.append(options)
+        raise Exception("The current node timed out during startup")
+
+    monkeypatch.setattr(ray, "init", fails)
+    place = (bundle, supports, str(tmp_path / "images"), str(tmp_path / "results"))
+    with pytest.raises(BackendError, match="Ray could not start") as caught:
+        sweep(*place)
+    assert "timed out" in str(caught.value) and len(tried) == 3
+    with pytest.raises(BackendError, match="no Ray cluster answers"):
+        sweep(*place, address="nowhere:6379")
+    assert tried[-1]["address"] == "nowhere:6379"
+    with pytest.raises(InputError, match="needs workers"):
+        sweep(*place, workers=0)
+
+
 def test_masks_as_coco_writes_them():
     rng = np.random.default_rng(0)
     for shape in ((1, 1), (3, 5), (64, 48), (2, 300)):
