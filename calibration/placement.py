@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 import onnx
 
 # They move values or pass them on; the range of what goes in is the range of what comes out.
-_MOVING = {"Reshape", "Transpose", "Slice", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand"}
+_MOVING = {
+    "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
 _LAST = _MOVING | {"Cast"}
 _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
