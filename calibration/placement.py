@@ -58,9 +58,9 @@ class Placement:
     """The layers of one graph that can be INT8, and what stays float of the same types."""
 
     graph: str
-    results: bool = False  # whether the ranges of results are wanted
     layers: list[Layer] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # convolutions and products that stay
+    results: bool = False  # whether the ranges of results are wanted
 
     @property
     def sources(self) -> list[str]:
