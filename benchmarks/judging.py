@@ -11,7 +11,7 @@ from hsnet_trt import __version__
 from hsnet_trt.benchmarks.accuracy import Accuracy, OnEpisode, evaluate
 from hsnet_trt.benchmarks.accuracy_report import write_report
 from hsnet_trt.benchmarks.answers import BundleNetwork, Network, TorchNetwork, trivial_answers
-from hsnet_trt.benchmarks.emulated import SUFFIX, emulated_bundle
+from hsnet_trt.benchmarks.emulated_bundle import SUFFIX, emulated_bundle
 from hsnet_trt.data.episode import Skipped
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
@@ -47,7 +47,7 @@ def judge(
             for, else the paper's 400 x 400.
         backend: of the bundle.
         precisions: of the bundle, one network each; None is what it runs by default. Of
-            "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated`.
+            "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated_bundle`.
         device: of PyTorch.
         original_size: judge at the queries' own size.
         count: how many episodes; by default the protocol's, else 1000.

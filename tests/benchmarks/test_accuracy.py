@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from hsnet_trt.benchmarks.accuracy import evaluate
 from hsnet_trt.benchmarks.accuracy_report import markdown
 from hsnet_trt.benchmarks.answers import TorchNetwork, Trivial, prototype, trivial_answers
-from hsnet_trt.benchmarks.emulated import emulated_bundle
+from hsnet_trt.benchmarks.emulated_bundle import emulated_bundle
 from hsnet_trt.benchmarks.judging import judge
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episode import Episode, Episodes, Mask, Skipped

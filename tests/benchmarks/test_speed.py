@@ -324,10 +324,13 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
         )
     }
     for row in rows:
-        assert row["score_difference"] < 1e-4 and row["mask_difference"] < 1e-3
+        exact = row["precision"] == "fp32"
+        assert row["score_difference"] < (1e-4 if exact else 1e-2)
+        assert row["mask_difference"] < (1e-3 if exact else 1e-2)
         assert row["times"]["median"] > 0 and len(row["times"]["rounds"]) == 2
         assert row["host_bytes"] > 50e6
-        assert 0 < row["roofline"]["reached"] < 1
+        # RATES has none for FP16, as a CPU has none.
+        assert 0 < row["roofline"]["reached"] < 1 if exact else row["roofline"] is None
     assert not found["wrong"] and not found["refused"]
     assert found["machine"]["packages"]["torch"] and found["rates"] == RATES
     assert "resnet18 64 x 64, 1-shot, mask 20%" in file.with_suffix(".md").read_text()
@@ -338,7 +341,7 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
 
 
 def test_bundles_of_other_weights_are_refused(bundle):
-    assert [spec.precision for spec in bundle_specs(bundle)] == ["fp32"]
+    assert [spec.precision for spec in bundle_specs(bundle)] == ["fp32", "fp16"]
     assert torch_specs("resnet18", None, "cpu")[0].name == BASELINE
     from hsnet_trt.model.checkpoint import save_checkpoint
 

@@ -306,8 +306,14 @@ STEPS = (
 )
 
 
+# Two squares in a row leave FP16's range, in any arithmetic.
+CHAINS = st.lists(st.sampled_from(STEPS), min_size=1, max_size=10).filter(
+    lambda steps: steps.count("square") <= 1
+)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=10), st.integers(0, 2**31 - 1))
+@given(CHAINS, st.integers(0, 2**31 - 1))
 def test_any_chain_of_operations_stays_valid_and_right(steps, seed):
     """Whatever order a lowering may use: the types hold, and so do the values."""
     rng = np.random.default_rng(seed)
