@@ -23,10 +23,10 @@ def train(
     fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
     splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
     backbone: Annotated[
-        str, typer.Option(help="vgg16, resnet18, resnet50 or resnet101.")
+        str, typer.Option(help="vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0.")
     ] = "resnet50",
     backbone_weights: Annotated[
-        Path | None, typer.Option(help="torchvision's weights of that backbone.")
+        Path | None, typer.Option(help="Published weights of that backbone.")
     ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="An HSNet checkpoint to start from.")

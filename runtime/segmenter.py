@@ -99,7 +99,7 @@ class FewShotSegmenter:
 
     @property
     def backbone(self) -> str:
-        """The network's backbone: vgg16, resnet18, resnet50 or resnet101."""
+        """The network's backbone: vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0."""
         return self._bundle.manifest.model.backbone
 
     @property
