@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,13 +97,35 @@ class SupportSet:
         return expand(list(self))
 
     def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
-        """Write the set as `.npz`: a header, and per shot and level the columns under the mask.
-
-        The columns outside of the mask are zero, so they are not written. A file that is there
-        already stays as it was if writing fails.
+        """Write the set as `.npz`; a file that is there already stays as it was if that fails.
 
         Raises:
             InputError: the file cannot be written.
+        """
+        target = Path(path)
+        scratch: str | None = None
+        try:
+            handle, scratch = tempfile.mkstemp(
+                prefix=f".{target.name}.", dir=target.absolute().parent
+            )
+            with os.fdopen(handle, "wb") as stream:
+                self.write(stream, origin)
+            os.chmod(scratch, 0o644)
+            os.replace(scratch, target)
+        except OSError as error:
+            if scratch is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(scratch)
+            raise InputError(
+                f"the support set cannot be written to {target}",
+                found=error.strerror,
+                fix="choose a path in a folder that exists and can be written",
+            ) from error
+
+    def write(self, stream: IO[bytes], origin: Origin) -> None:
+        """Write the set's `.npz`: a header, and per shot and level the columns under the mask.
+
+        The columns outside of the mask are zero, so they are not written.
         """
         classes = [{"name": n, "shots": k} for n, k in zip(self.classes, self.shots, strict=True)]
         header = {
@@ -119,36 +141,19 @@ class SupportSet:
                     name = f"{index}_{number}_{level}"
                     arrays[f"{name}_columns"] = columns.at.astype(np.int32)
                     arrays[name] = columns.values.transpose(0, 2, 1)
-        target = Path(path)
-        scratch: str | None = None
-        try:
-            handle, scratch = tempfile.mkstemp(
-                prefix=f".{target.name}.", dir=target.absolute().parent
-            )
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]
-            os.chmod(scratch, 0o644)
-            os.replace(scratch, target)
-        except OSError as error:
-            if scratch is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(scratch)
-            raise InputError(
-                f"the support set cannot be written to {target}",
-                found=error.strerror,
-                fix="choose a path in a folder that exists and can be written",
-            ) from error
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], origin: Origin) -> SupportSet:
-        """Read a set that a model of the same origin encoded.
+    def load(cls, source: str | os.PathLike[str] | IO[bytes], origin: Origin) -> SupportSet:
+        """Read a set that a model of the same origin encoded, from its file or a stream of it.
 
         Raises:
             InputError: not such a file, damaged, or made by another model, at another size or with
                 another preprocessing.
         """
+        path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "what was sent"
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(source, allow_pickle=False) as archive:
                 header = json.loads(str(archive["header"][()]))
                 _check_header(header, origin, path)
                 classes = {
@@ -170,7 +175,7 @@ class SupportSet:
         return cls(classes)
 
 
-def _check_header(header: dict[str, Any], origin: Origin, path: str | os.PathLike[str]) -> None:
+def _check_header(header: dict[str, Any], origin: Origin, path: str) -> None:
     if header["format"] != _FORMAT:
         raise ValueError(f"format {header['format']!r}")
     if header["version"] != _VERSION:
