@@ -1,4 +1,4 @@
-"""Support sets by id, within a bound of memory; those that nobody uses for long are dropped."""
+"""Values by id, within a bound of memory; those that nobody uses for long are dropped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ class SupportStore(Generic[Value]):
     """
 
     def __init__(
-        self, most_bytes: int, idle_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        most_bytes: int,
+        idle_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        what: str = "support set",
+        enlarge: str = "raise store_megabytes in config.pbtxt",
     ) -> None:
         """Make an empty store.
 
@@ -53,7 +58,10 @@ class SupportStore(Generic[Value]):
             most_bytes: how much all sets together may take, those being encoded included.
             idle_seconds: a set that was not used for so long is dropped.
             clock: seconds, never going back.
+            what: how errors name that which is kept.
+            enlarge: how `most_bytes` is raised, as an instruction.
         """
+        self._what, self._enlarge = what, enlarge
         self.most_bytes = most_bytes
         self.idle_seconds = idle_seconds
         self._clock = clock
@@ -89,11 +97,11 @@ class SupportStore(Generic[Value]):
             entry = self._entries.get(key)
             if entry is None:
                 raise UnknownSetError(
-                    f"there is no support set {key!r} here",
+                    f"there is no {self._what} {key!r} here",
                     expected="the id that registering returned",
                     found="an id that was never registered, was forgotten, was not used for "
                     f"{self.idle_seconds:g} s, or is of before the server's last start",
-                    fix="register the supports again",
+                    fix=f"send the {self._what} again",
                 )
             entry.used = self._clock()
             return entry.value
@@ -119,12 +127,11 @@ class SupportStore(Generic[Value]):
             free = self.most_bytes - self._used()
             if size > free:
                 raise StoreFullError(
-                    "the server's store of support sets is full",
-                    expected=f"{_mb(size)} free for this set",
-                    found=f"{_mb(free)} of {_mb(self.most_bytes)} free, "
-                    f"{len(self._entries)} sets kept",
-                    fix="forget sets that are done with, wait until idle ones expire "
-                    f"({self.idle_seconds:g} s), or raise store_megabytes in config.pbtxt",
+                    f"the server's store of {self._what}s is full",
+                    expected=f"{_mb(size)} free for this one",
+                    found=f"{_mb(free)} of {_mb(self.most_bytes)} free, {len(self._entries)} kept",
+                    fix="forget what is done with, wait until idle ones expire "
+                    f"({self.idle_seconds:g} s), or {self._enlarge}",
                 )
             self._reserved += size
         held = size

@@ -21,7 +21,8 @@ from hsnet_trt.runtime.masks import MaskSource, read_mask
 from hsnet_trt.runtime.result import Segmentation
 from hsnet_trt.runtime.support_set import check_name
 from hsnet_trt.serving.support_store import StoreFullError, UnknownSetError
-from hsnet_trt.serving.triton_protocol import FORMATS, LARGE, STEPS, set_id
+from hsnet_trt.serving.triton_protocol import LARGE, STEPS, set_id
+from hsnet_trt.serving.uploads import FORMATS
 
 _ERRORS: dict[str, type[HSNetError]] = {
     "StatusCode.NOT_FOUND": UnknownSetError,

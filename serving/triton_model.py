@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import io
 import json
 import logging
 import time
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from hsnet_trt.errors import BackendError, HSNetError, HSNetWarning, InputError
 from hsnet_trt.runtime.bundle import MANIFEST
@@ -30,7 +28,8 @@ from hsnet_trt.runtime.preprocess import Floats, network_input, network_mask
 from hsnet_trt.runtime.support_set import MOST_CLASSES, check_name
 from hsnet_trt.serving.support_store import StoreFullError, SupportStore, UnknownSetError
 from hsnet_trt.serving.triton_networks import Networks, Shots
-from hsnet_trt.serving.triton_protocol import ACTIONS, FORMATS, INPUTS, LARGE, OUTPUTS, set_id
+from hsnet_trt.serving.triton_protocol import ACTIONS, INPUTS, LARGE, OUTPUTS, set_id
+from hsnet_trt.serving.uploads import check_picture
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -218,26 +217,8 @@ class TritonPythonModel:
         return read_image(content, what)
 
     def _check(self, content: bytes, what: str) -> None:
-        """Refuse what a stranger should not make the server decode, by its header."""
-        try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                size = f"{image.width} x {image.height}"
-                fits = image.width * image.height <= self._most_pixels
-        except Image.DecompressionBombError as error:
-            size, fits = str(error), False
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise InputError(
-                f"{what} is not a picture the server reads",
-                expected=f"the content of a file: {', '.join(FORMATS)}",
-                found=f"{len(content)} bytes that begin with {content[:8]!r}",
-            ) from error
-        if not fits:
-            raise InputError(
-                f"{what} is too large",
-                expected=f"{self._most_pixels / 1e6:g} million pixels at most",
-                found=size,
-                fix="scale it down first, or raise most_megapixels in config.pbtxt",
-            )
+        fix = "scale it down first, or raise most_megapixels in config.pbtxt"
+        check_picture(content, what, self._most_pixels, fix)
 
     def _status(self) -> dict[str, Any]:
         model = self._manifest.model

@@ -39,10 +39,6 @@ OUTPUTS: dict[str, tuple[str, list[int]]] = {
 LARGE = ("masks", "scores")  # left out unless a request names them
 STEPS = ("preprocess", "features", "match", "postprocess")
 
-# What is decoded for strangers: of Pillow's formats those of photographs and masks, and none that
-# calls other programs (EPS runs Ghostscript).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-
 
 def set_id(shots: Iterable[tuple[str, bytes, bytes]]) -> str:
     """The id of a support set: 32 hex digits of the SHA-256 of its shots, in their order.
