@@ -28,18 +28,23 @@ $(READY): setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Triton, Ray, S3: each installed if it can be, and its tests skipped, with the reason, if it cannot.
+# Triton, Ray, S3, the page in a browser: each installed if it can be, and its tests skipped, with the
+# reason, if it cannot.
 test-extras: $(EXTRAS)/.ready $(TRITON)/.ready
 	$(EXTRAS)/bin/python -m pytest tests/extras || [ $$? -eq 5 ]  # 5: every file was skipped
+
+GET_CHROMIUM := apt-get install --yes chromium
 
 $(EXTRAS)/.ready: $(READY)
 	@echo "installing the extras into $(EXTRAS)"
 	$(PYTHON) -m venv $(EXTRAS)
 	cd $(EXTRAS)/lib/python3*/site-packages && \
 	  echo "import site; site.addsitedir('$$(echo $(abspath $(VENV))/lib/python3*/site-packages)')" > below.pth
-	for part in '--editable .[triton]' '--editable .[sweep]' 'moto[s3,server]'; do \
+	for part in '--editable .[triton]' '--editable .[sweep]' 'moto[s3,server]' playwright; do \
 	  $(EXTRAS)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $$part \
 	  || echo "this cannot be installed here, and its tests are skipped: $$part"; done
+	@command -v chromium > /dev/null || { $(GET_CHROMIUM) || { apt-get update && $(GET_CHROMIUM); }; } \
+	  > /dev/null 2>&1 || echo "no Chromium can be installed here: the page's tests are skipped"
 	touch $@
 
 $(TRITON)/.ready: $(READY)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt import __version__
+from hsnet_trt.cli.app import app as serve_app
 from hsnet_trt.cli.benchmark import benchmark
 from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.cli.calibrate import calibrate
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 for verb in (
     export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, estimate,
-    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton, sweep,
+    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton, sweep, serve_app,
 ):  # fmt: skip
     app.command()(verb)
 
@@ -92,6 +93,8 @@ def _remedy(module: str) -> str:
         "ray": "sweep",
         "pyarrow": "sweep",
         "pycocotools": "sweep",
+        "starlette": "app",
+        "uvicorn": "app",
     }
     extra = extras.get(module.split(".", maxsplit=1)[0])
     return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"

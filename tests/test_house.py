@@ -37,7 +37,7 @@ ARROWS = {
     "runtime": {"trt_plugins"},
     "calibration": {"data", "runtime"},
     "training": {"model", "data"},
-    "serving": {"runtime", "trt_plugins"},
+    "serving": {"data", "runtime", "trt_plugins"},
     "export": {"model", "trt_plugins", "calibration", "runtime"},
 }
 # What the edge does not have, and no stage loads when it is imported.
@@ -142,6 +142,7 @@ def test_wheel(tmp_path):
     for name, folder in STAGES.items():
         for path in folder.glob("*.py"):
             assert (name, path.name) in listed
+    assert (tmp_path / "site" / "hsnet_trt" / "serving" / "page" / "main.js").is_file()
     code = (
         "import hsnet_trt, hsnet_trt.model as m, hsnet_trt.cli.demo as d, pathlib;"
         "from hsnet_trt import FewShotSegmenter;"

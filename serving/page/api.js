@@ -1,0 +1,107 @@
+// What the server is asked, and its errors in words.
+
+export class Refused extends Error {
+  /** @param {number} status of HTTP; 0 where the server did not answer. */
+  constructor(status, said) {
+    super(said.summary);
+    this.status = status;
+    this.said = said;
+  }
+}
+
+/** Ask the server; `body` is a Blob, or an object that is sent as JSON. Returns the Response. */
+export async function ask(path, body, method = "POST") {
+  const plain = body && !(body instanceof Blob);
+  let answer;
+  try {
+    answer = await fetch(`api/${path}`, {
+      method,
+      body: method === "GET" ? undefined : plain ? JSON.stringify(body) : (body ?? new Blob()),
+    });
+  } catch {
+    throw new Refused(0, {
+      summary: "the server does not answer",
+      fix: "see whether `hsnet-trt app` still runs, then try again",
+    });
+  }
+  if (answer.ok) return answer;
+  let said;
+  try {
+    said = (await answer.json()).error;
+  } catch {
+    said = { summary: `the server refused (${answer.status})` };
+  }
+  throw new Refused(answer.status, said);
+}
+
+export const askJson = async (path, body, method) => (await ask(path, body, method)).json();
+
+/** Show an error until it is put away, or some seconds. */
+export function tell(error) {
+  const said = error instanceof Refused ? error.said : { summary: String(error?.message ?? error) };
+  const box = document.createElement("div");
+  box.className = "said";
+  const title = document.createElement("strong");
+  title.textContent = said.summary;
+  box.append(title);
+  for (const part of ["expected", "found", "fix"]) {
+    if (!said[part]) continue;
+    const line = document.createElement("div");
+    line.textContent = `${part}: ${said[part]}`;
+    box.append(line);
+  }
+  const away = document.createElement("button");
+  away.textContent = "✕";
+  away.setAttribute("aria-label", "Put away");
+  away.onclick = () => box.remove();
+  box.append(away);
+  const errors = document.querySelector("#errors");
+  while (errors.childElementCount > 3) errors.firstChild.remove();
+  errors.append(box);
+  setTimeout(() => box.remove(), 20000);
+}
+
+/** Offer a Blob as a file. */
+export function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+export const toBlob = (canvas, kind = "image/png", quality = 0.92) =>
+  new Promise((done) => canvas.toBlob(done, kind, quality));
+
+/** Run a handler, its errors shown. */
+export const safely = (handler) => async (...given) => {
+  try {
+    return await handler(...given);
+  } catch (error) {
+    tell(error);
+  }
+};
+
+/** Let files be dropped on an element. */
+export function takeDrops(element, onFiles) {
+  element.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    element.classList.add("over");
+  });
+  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    element.classList.remove("over");
+    onFiles([...event.dataTransfer.files]);
+  });
+}
+
+/** Let files be chosen with an input, the same ones twice if need be. */
+export function takeFiles(input, onFiles) {
+  input.addEventListener("change", () => {
+    const files = [...input.files];
+    input.value = "";
+    if (files.length) onFiles(files);
+  });
+}

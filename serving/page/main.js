@@ -1,0 +1,54 @@
+// The page: what was marked on the left is looked for on the right.
+
+import { askJson, Refused, safely, takeDrops, takeFiles, tell } from "./api.js";
+import { Camera } from "./camera.js";
+import { Queries } from "./queries.js";
+import { Supports } from "./supports.js";
+
+const about = await askJson("about", null, "GET").catch((error) => {
+  tell(error);
+  throw error;
+});
+document.getElementById("about").textContent =
+  `${about.backbone}, ${about.size[0]} × ${about.size[1]}, ${about.precision} · ${about.backend} on ${about.device}`;
+document.getElementById("about").title = about.reason;
+document.getElementById("untrained").hidden = about.trained;
+
+/** The files that may be sent; the others are named. */
+function fitting(files) {
+  const most = about.upload_bytes;
+  for (const file of files.filter((one) => one.size > most)) {
+    tell(new Refused(413, {
+      summary: `${file.name} is too large`,
+      expected: `${most / 1e6} MB at most`,
+      found: `${(file.size / 1e6).toFixed(1)} MB`,
+      fix: "scale the picture down, or start the page with a larger --max-upload-mb",
+    }));
+  }
+  return files.filter((file) => file.size <= most);
+}
+
+let queries = null;
+const supports = new Supports(about.colours, () => queries?.changed());
+queries = new Queries(supports, about);
+const addFiles = supports.addFiles.bind(supports);
+supports.addFiles = (one, files) => addFiles(one, fitting(files));
+const addQueries = (files) => queries.add(fitting(files));
+
+new Camera(queries, async (file) => {
+  const last = supports.classes.at(-1) ?? supports.addClass();
+  await supports.addFiles(last, [file]);
+  document.getElementById("editor").scrollIntoView({ behavior: "smooth", block: "center" });
+});
+takeFiles(document.getElementById("queries"), addQueries);
+takeFiles(document.getElementById("take"), addQueries);
+takeDrops(document.getElementById("find"), addQueries);
+// A file that misses its place is not opened in place of the page.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+addEventListener("beforeunload", (event) => {
+  if (supports.classes.some((one) => one.shots.some((shot) => shot.file && !shot.empty))) event.preventDefault();
+});
+
+if (about.classes.length) supports.addEncoded(about.classes);
+else supports.addClass();
+document.body.dataset.ready = "yes";

@@ -1,0 +1,99 @@
+// A server's answer over its photograph.
+
+/** Decode the label picture of an answer: labels, one byte a pixel, by index into its classes + 1. */
+export async function readLabels(answer, serverColours) {
+  const bytes = Uint8Array.from(atob(answer.labels), (c) => c.charCodeAt(0));
+  const file = new Blob([bytes], { type: "image/png" });
+  const bitmap = await createImageBitmap(file, {
+    colorSpaceConversion: "none",
+    premultiplyAlpha: "none",
+  });
+  const canvas = new OffscreenCanvas(answer.width, answer.height);
+  const pen = canvas.getContext("2d");
+  pen.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const { data } = pen.getImageData(0, 0, answer.width, answer.height);
+  const label = new Map(answer.classes.map((_, i) => [number(serverColours[i]), i + 1]));
+  const labels = new Uint8Array(answer.width * answer.height);
+  for (let i = 0; i < labels.length; i++) {
+    const colour = (data[4 * i] << 16) | (data[4 * i + 1] << 8) | data[4 * i + 2];
+    if (colour) labels[i] = label.get(colour) ?? 0;
+  }
+  return { file, labels };
+}
+
+/**
+ * Draw a photograph and the labels over it, as large as the canvas.
+ * @param {(string|null)[]} colours by class; null for one that is not shown.
+ */
+export function drawOverlay(canvas, picture, answer, colours, strength) {
+  const pen = canvas.getContext("2d");
+  pen.imageSmoothingEnabled = true;
+  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  if (!answer) return;
+  const [width, height] = [canvas.width, canvas.height];
+  const layer = new OffscreenCanvas(width, height);
+  const on = layer.getContext("2d");
+  const pixels = on.createImageData(width, height);
+  const paint = new Uint32Array(pixels.data.buffer);
+  const inside = [0, ...colours.map((c) => (c ? abgr(c, Math.round(255 * strength)) : 0))];
+  const edge = [0, ...colours.map((c) => (c ? abgr(c, 255) : 0))];
+  const step = Math.max(1, Math.round(Math.min(width, height) / 220));
+  const at = (x, y) => {
+    const column = Math.min(answer.width - 1, Math.floor(((x + 0.5) * answer.width) / width));
+    const row = Math.min(answer.height - 1, Math.floor(((y + 0.5) * answer.height) / height));
+    return answer.pixels[row * answer.width + column];
+  };
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const label = at(x, y);
+      if (!label) continue;
+      const outline =
+        (x >= step && at(x - step, y) !== label) || (x + step < width && at(x + step, y) !== label) ||
+        (y >= step && at(x, y - step) !== label) || (y + step < height && at(x, y + step) !== label);
+      paint[y * width + x] = (outline ? edge : inside)[label];
+    }
+  }
+  on.putImageData(pixels, 0, 0);
+  pen.drawImage(layer, 0, 0);
+}
+
+/** The classes of an answer with their share of the picture. */
+export function showFound(box, answer, colourOf) {
+  box.replaceChildren(
+    ...answer.classes.map(({ name, share }) => {
+      const line = document.createElement("span");
+      const swatch = document.createElement("i");
+      swatch.className = "swatch";
+      swatch.style.setProperty("--colour", colourOf(name));
+      line.append(swatch, `${name} ${share ? (100 * share).toFixed(1) + " %" : "not found"}`);
+      return line;
+    }),
+  );
+}
+
+/** Milliseconds by step, as text and as a bar. */
+export function showTimes(line, answer, trip) {
+  const steps = Object.entries(answer.timing);
+  const sum = steps.reduce((total, [, ms]) => total + ms, 0);
+  const each = steps.map(([step, ms]) => `${step} ${ms.toFixed(0)}`).join(", ");
+  line.textContent = `${sum.toFixed(0)} ms: ${each}`;
+  line.title = `milliseconds; ${trip.toFixed(0)} with the way there and back`;
+  const bar = document.createElement("span");
+  bar.className = "bar";
+  steps.forEach(([step, ms], index) => {
+    const part = document.createElement("i");
+    part.style.setProperty("--part", String(ms));
+    part.style.setProperty("--tone", `${100 - 22 * index}%`);
+    part.title = step;
+    bar.append(part);
+  });
+  line.append(bar);
+}
+
+const number = (css) => parseInt(css.slice(1), 16);
+
+function abgr(css, alpha) {
+  const rgb = number(css);
+  return ((alpha << 24) | ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
+}

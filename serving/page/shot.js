@@ -1,0 +1,166 @@
+// One support photograph with its mask: the pixels that are painted, and what the server has of it.
+
+import { ask, askJson, toBlob } from "./api.js";
+
+const MOST_STEPS = 30; // of undo
+
+export class Shot {
+  /** A photograph; `start` sends it to the server. */
+  constructor(file) {
+    this.file = file;
+    this.mask = document.createElement("canvas"); // what is opaque is the object
+    this.picture = null; // the server's id of the photograph
+    this.sent = null; // ... and of the photograph with this mask, encoded
+    this.notes = [];
+    this.marked = {}; // another object for every state of the mask
+    this.empty = true;
+    this.past = [];
+    this.future = [];
+  }
+
+  /** A shot of a support set that was opened: encoded, without a picture. */
+  static encoded(id) {
+    const shot = new Shot(null);
+    shot.sent = id;
+    shot.empty = false;
+    return shot;
+  }
+
+  get width() { return this.mask.width; }
+  get height() { return this.mask.height; }
+  get pen() { return this.mask.getContext("2d", { willReadFrequently: true }); }
+
+  /** Send the photograph; the mask stays. */
+  async start() {
+    const { picture, width, height } = await askJson("pictures", this.file);
+    this.picture = picture;
+    if (this.width !== width || this.height !== height || !this.image) {
+      this.mask.width = width;
+      this.mask.height = height;
+    }
+    if (this.image) return;
+    const image = new Image();
+    image.src = URL.createObjectURL(await (await ask(`pictures/${picture}`, null, "GET")).blob());
+    await image.decode();
+    this.image = image;
+  }
+
+  /** Ask for something of this photograph, which is sent again if the server dropped it. */
+  async ask(what, body) {
+    if (!this.picture) await this.start();
+    try {
+      return await ask(`pictures/${this.picture}/${what}`, body);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      await this.start();
+      return ask(`pictures/${this.picture}/${what}`, body);
+    }
+  }
+
+  /** The id of the shot as it is now, encoded by the server. */
+  async encode() {
+    if (this.sent || this.empty) return this.sent;
+    const marked = this.marked;
+    const { shot, notes } = await (await this.ask("shots", await this.maskFile())).json();
+    if (marked === this.marked) {
+      this.sent = shot;
+      this.notes = notes;
+    } else {
+      ask(`forget/${shot}`).catch(() => {});
+    }
+    return this.sent;
+  }
+
+  /** Where the mask holds, one byte a pixel, 0 or 1. */
+  plane() {
+    const { data } = this.pen.getImageData(0, 0, this.width, this.height);
+    const plane = new Uint8Array(this.width * this.height);
+    for (let i = 0; i < plane.length; i++) plane[i] = data[4 * i + 3] >= 128 ? 1 : 0;
+    return plane;
+  }
+
+  /** Replace the mask. */
+  setPlane(plane) {
+    const pixels = new ImageData(this.width, this.height);
+    const whole = new Uint32Array(pixels.data.buffer);
+    for (let i = 0; i < plane.length; i++) whole[i] = plane[i] ? 0xffffffff : 0;
+    this.pen.putImageData(pixels, 0, 0);
+    this.changed();
+  }
+
+  /** Replace the mask by a picture of the server's, white on black. */
+  async setPicture(blob) {
+    const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+    const canvas = new OffscreenCanvas(this.width, this.height);
+    const pen = canvas.getContext("2d");
+    pen.drawImage(bitmap, 0, 0);
+    const { data } = pen.getImageData(0, 0, this.width, this.height);
+    const plane = new Uint8Array(this.width * this.height);
+    for (let i = 0; i < plane.length; i++) plane[i] = data[4 * i] >= 128 ? 1 : 0;
+    this.remember();
+    this.setPlane(plane);
+  }
+
+  /** The mask as a PNG, 0 and 255. */
+  async maskFile() {
+    const plane = this.plane();
+    const canvas = document.createElement("canvas");
+    canvas.width = this.width;
+    canvas.height = this.height;
+    const pixels = new ImageData(this.width, this.height);
+    const whole = new Uint32Array(pixels.data.buffer);
+    for (let i = 0; i < plane.length; i++) whole[i] = plane[i] ? 0xffffffff : 0xff000000;
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    return toBlob(canvas);
+  }
+
+  /** Before a change: keep what undo goes back to. */
+  remember() {
+    this.past.push(this.plane());
+    if (this.past.length > MOST_STEPS) this.past.shift();
+    this.future = [];
+  }
+
+  undo() { this.#step(this.past, this.future); }
+  redo() { this.#step(this.future, this.past); }
+
+  #step(from, to) {
+    if (!from.length) return;
+    to.push(this.plane());
+    this.setPlane(from.pop());
+  }
+
+  /** After a change: what the server has is of another mask. */
+  changed() {
+    if (this.sent) ask(`forget/${this.sent}`).catch(() => {});
+    this.sent = null;
+    this.notes = [];
+    this.marked = {};
+    this.empty = !this.plane().includes(1);
+  }
+
+  /** The share of the photograph that is marked. */
+  share() {
+    const plane = this.plane();
+    return plane.reduce((sum, on) => sum + on, 0) / Math.max(1, plane.length);
+  }
+
+  /** The mask in a colour, over the whole of a canvas. */
+  drawMask(canvas, colour, strength = 0.55) {
+    const layer = new OffscreenCanvas(canvas.width, canvas.height);
+    const pen = layer.getContext("2d");
+    pen.drawImage(this.mask, 0, 0, layer.width, layer.height);
+    pen.globalCompositeOperation = "source-in";
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, layer.width, layer.height);
+    const target = canvas.getContext("2d");
+    target.globalAlpha = strength;
+    target.drawImage(layer, 0, 0);
+    target.globalAlpha = 1;
+  }
+
+  forget() {
+    for (const id of [this.sent, this.picture]) if (id) ask(`forget/${id}`).catch(() => {});
+    if (this.image) URL.revokeObjectURL(this.image.src);
+  }
+}
