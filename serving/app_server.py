@@ -36,7 +36,7 @@ from hsnet_trt.serving.support_store import StoreFullError, UnknownSetError
 _log = logging.getLogger("hsnet_trt")
 PAGE = Path(__file__).parent / "page"
 _BODY_SECONDS = 120.0  # for a body to arrive
-_UPLOADS = 16  # bodies that are held at once
+_UNDER_WAY = 16  # requests with a body that are held at once
 _WORKERS = 2  # one decodes while another is in the network
 
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -95,17 +95,21 @@ def _serve(content: bytes, kind: str) -> _Handler:
 class _Server:
     def __init__(self, desk: Desk, given: dict[str, list[str]]) -> None:
         self._desk, self._given = desk, given
-        self._uploads = 0
+        self._under_way = 0
         self._workers: anyio.CapacityLimiter | None = None
 
     def answering(self, handler: _Handler) -> _Handler:
         """The handler, its errors put into words."""
 
         async def answer(request: Request) -> Response:
+            sends = request.method == "POST"
+            if sends and self._under_way >= _UNDER_WAY:
+                return _refusal(_Busy("the server is busy", fix="try again in a moment"))
+            self._under_way += sends
             try:
                 return await handler(request)
             except HSNetError as error:
-                if not isinstance(error, (InputError, _Busy)):
+                if not isinstance(error, InputError):
                     _log.warning("%s", error)
                 return _refusal(error)
             except ClientDisconnect:
@@ -115,6 +119,8 @@ class _Server:
             except Exception:  # noqa: BLE001  the server goes on for the others
                 _log.exception("a request failed")
                 return _refusal(BackendError("the server failed", fix="see its terminal"))
+            finally:
+                self._under_way -= sends
 
         return answer
 
@@ -213,9 +219,6 @@ class _Server:
         declared = request.headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(int(declared), most)
-        if self._uploads >= _UPLOADS:
-            raise _Busy("the server is busy", fix="try again in a moment")
-        self._uploads += 1
         parts, size = [], 0
         try:
             with anyio.fail_after(_BODY_SECONDS):
@@ -228,8 +231,6 @@ class _Server:
             raise InputError(
                 "the file did not arrive", expected=f"all of it within {_BODY_SECONDS:g} s"
             ) from error
-        finally:
-            self._uploads -= 1
         return b"".join(parts)
 
 

@@ -285,6 +285,20 @@ def test_no_other_file_can_be_read(address):
     assert ask(address, "GET", "/main.js")[0] == 200
 
 
+def test_other_machines_need_the_token(browser, shipped):
+    with served(shipped, "--host", "0.0.0.0") as address:
+        port, _, query = address.rpartition(":")[2].partition("/")
+        assert query.startswith("?token=")
+        page = Page(browser.new_context(), f"http://127.0.0.1:{port}/{query}")
+        assert page.tab.url == f"http://127.0.0.1:{port}/"  # the token stays in no history
+        page.add_support(photograph("multimeter/red.jpg")[0])
+        page.tab.context.close()
+        stranger = browser.new_context().new_page()
+        assert stranger.goto(f"http://127.0.0.1:{port}/").status == 401
+        assert ask(f"http://127.0.0.1:{port}/", "POST", "/api/pictures", b"x")[0] == 401
+        stranger.context.close()
+
+
 def test_the_server_starts_again_and_nobody_notices(browser, shipped, tmp_path):
     support = photograph("statue-of-liberty/near.jpg")[0]
     queries = [photograph(f"statue-of-liberty/{name}.jpg")[0] for name in ("far", "near")]

@@ -20,6 +20,7 @@ from hsnet_trt.serving.support_store import StoreFullError, UnknownSetError
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
 from starlette.testclient import TestClient
 
+from hsnet_trt.serving import app_server
 from hsnet_trt.serving.app_server import PAGE, make_application
 
 LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
@@ -281,6 +282,17 @@ def test_the_server_goes_on_when_it_fails(client, desk, monkeypatch):
     monkeypatch.setattr(desk, "add_picture", broken)
     answer = client.post("/api/pictures", content=b"x")
     assert refusal(answer) == (500, "the server failed") and "secret" not in answer.text
+
+
+def test_too_much_at_once_is_refused(client, monkeypatch):
+    monkeypatch.setattr(app_server, "_UNDER_WAY", 0)
+    assert refusal(client.post("/api/pictures", content=b"x")) == (503, "the server is busy")
+    assert client.get("/api/about").status_code == 200
+
+
+def test_the_colours_of_all_classes_differ(client):
+    colours = client.get("/api/about").json()["colours"]
+    assert len({*colours, "#000000"}) == 256
 
 
 def test_the_page_asks_nobody_else(client):
