@@ -47,7 +47,7 @@ def serve(
     desk = Desk(network, limits)
     given = {} if supports is None else desk.give(network.read_supports(_read(supports)))
     warnings.simplefilter("ignore", HSNetWarning)  # the page shows them as notes
-    listening = _bind(host, port)
+    listening = bind(host, port)
     token = None if is_loopback(listening) else secrets.token_urlsafe(16)
     names = frozenset({host.lower(), socket.gethostname().lower()})
     application = Guard(make_application(desk, given), names, token)
@@ -62,7 +62,7 @@ def serve(
             ws="none",
         )
     )
-    on_ready(_address(listening, host, token))
+    on_ready(page_address(listening, host, token))
     with listening:
         server.run(sockets=[listening])
 
@@ -72,7 +72,12 @@ def is_loopback(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        InputError: another program has the port, or this machine has no such address.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -90,7 +95,8 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address(listening: socket.socket, host: str, token: str | None) -> str:
+def page_address(listening: socket.socket, host: str, token: str | None) -> str:
+    """What is typed into a browser to see the page."""
     shown = f"[{host}]" if ":" in host else host
     if host in ("0.0.0.0", "::", ""):
         shown = socket.gethostname()

@@ -6,9 +6,6 @@ of a request is in its address. An error is JSON: {"error": {summary, expected, 
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import logging
 import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,8 +14,6 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -27,11 +22,20 @@ from starlette.routing import Route
 
 import hsnet_trt
 from hsnet_trt.errors import BackendError, HSNetError, InputError
-from hsnet_trt.runtime.images import Pixels
-from hsnet_trt.runtime.masks import Mask
-from hsnet_trt.runtime.overlay import class_colour, label_picture
+from hsnet_trt.runtime.overlay import class_colour
 from hsnet_trt.serving.app_desk import Desk
-from hsnet_trt.serving.support_store import StoreFullError, UnknownSetError
+from hsnet_trt.serving.app_http import (
+    BusyError,
+    TooLargeError,
+    css,
+    mask_picture,
+    named,
+    photograph,
+    read_box,
+    read_classes,
+    refusal,
+    segmented,
+)
 
 _log = logging.getLogger("hsnet_trt")
 PAGE = Path(__file__).parent / "page"
@@ -41,14 +45,6 @@ _WORKERS = 2  # one decodes while another is in the network
 
 _Handler = Callable[[Request], Awaitable[Response]]
 _Result = TypeVar("_Result")
-
-
-class _TooLarge(InputError):
-    """A body of more bytes than are taken."""
-
-
-class _Busy(HSNetError):
-    """Too much is under way."""
 
 
 def make_application(desk: Desk, given: Mapping[str, list[str]] | None = None) -> Starlette:
@@ -104,21 +100,21 @@ class _Server:
         async def answer(request: Request) -> Response:
             sends = request.method == "POST"
             if sends and self._under_way >= _UNDER_WAY:
-                return _refusal(_Busy("the server is busy", fix="try again in a moment"))
+                return refusal(BusyError("the server is busy", fix="try again in a moment"))
             self._under_way += sends
             try:
                 return await handler(request)
             except HSNetError as error:
                 if not isinstance(error, InputError):
                     _log.warning("%s", error)
-                return _refusal(error)
+                return refusal(error)
             except ClientDisconnect:
                 return Response(status_code=400)
             except HTTPException:
                 raise
             except Exception:  # noqa: BLE001  the server goes on for the others
                 _log.exception("a request failed")
-                return _refusal(BackendError("the server failed", fix="see its terminal"))
+                return refusal(BackendError("the server failed", fix="see its terminal"))
             finally:
                 self._under_way -= sends
 
@@ -139,8 +135,8 @@ class _Server:
                 "device": network.runner.device,
                 "upload_bytes": limits.upload_bytes,
                 "shots": limits.shots,
-                "colours": [_css(class_colour(index)) for index in range(255)],
-                "classes": _named(self._given),
+                "colours": [css(class_colour(index)) for index in range(255)],
+                "classes": named(self._given),
             }
         )
 
@@ -149,18 +145,18 @@ class _Server:
         return JSONResponse({"picture": key, "width": pixels.shape[1], "height": pixels.shape[0]})
 
     async def show_picture(self, request: Request) -> Response:
-        return await self._work(_jpeg, self._desk.picture(_key(request)))
+        return await self._work(photograph, self._desk.picture(_key(request)))
 
     async def read_mask(self, request: Request) -> Response:
         body = await self._body(request)
-        return _png(await self._work(self._desk.read_mask, _key(request), body))
+        return mask_picture(await self._work(self._desk.read_mask, _key(request), body))
 
     async def cut(self, request: Request) -> Response:
         box = request.query_params.get("box")
         body = await self._body(request)
         if box is None:
-            return _png(await self._work(self._desk.cut_scribble, _key(request), body))
-        return _png(await self._work(self._desk.cut_box, _key(request), _box(box)))
+            return mask_picture(await self._work(self._desk.cut_scribble, _key(request), body))
+        return mask_picture(await self._work(self._desk.cut_box, _key(request), read_box(box)))
 
     async def add_shot(self, request: Request) -> Response:
         body = await self._body(request)
@@ -168,28 +164,13 @@ class _Server:
         return JSONResponse({"shot": key, "notes": notes})
 
     async def compose(self, request: Request) -> Response:
-        classes = _classes(await self._body(request))
+        classes = read_classes(await self._body(request))
         return JSONResponse({"set": await self._work(self._desk.compose, classes)})
 
     async def segment(self, request: Request) -> Response:
         body = await self._body(request)
-        result = await self._work(self._desk.segment, _key(request), body)
-        stream = io.BytesIO()
-        await self._work(lambda: label_picture(result).save(stream, "PNG", compress_level=3))
-        height, width = result.labels.shape
-        shares = np.bincount(result.labels.reshape(-1), minlength=len(result.classes) + 1)
-        return JSONResponse(
-            {
-                "width": width,
-                "height": height,
-                "labels": base64.b64encode(stream.getvalue()).decode(),
-                "classes": [
-                    {"name": name, "share": float(count / result.labels.size)}
-                    for name, count in zip(result.classes, shares[1:], strict=True)
-                ],
-                "timing": {step: round(spent, 3) for step, spent in result.timing.items()},
-            }
-        )
+        key = _key(request)
+        return await self._work(lambda: segmented(self._desk.segment(key, body)))
 
     async def save(self, request: Request) -> Response:
         content = await self._work(self._desk.save, _key(request))
@@ -198,11 +179,11 @@ class _Server:
 
     async def load(self, request: Request) -> Response:
         body = await self._body(request)
-        return JSONResponse({"classes": _named(await self._work(self._desk.load, body))})
+        return JSONResponse({"classes": named(await self._work(self._desk.load, body))})
 
     async def preview(self, request: Request) -> Response:
         body = await self._body(request)
-        return await self._work(lambda: _jpeg(self._desk.preview(body)))
+        return await self._work(lambda: photograph(self._desk.preview(body)))
 
     async def forget(self, request: Request) -> Response:
         return JSONResponse({"forgotten": self._desk.forget(_key(request))})
@@ -234,82 +215,14 @@ class _Server:
         return b"".join(parts)
 
 
-def _refusal(error: HSNetError) -> Response:
-    status = 500
-    for kind, code in (
-        (_TooLarge, 413),
-        (UnknownSetError, 404),
-        (InputError, 400),
-        (StoreFullError, 503),
-        (_Busy, 503),
-    ):
-        if isinstance(error, kind):
-            status = code
-            break
-    said = {
-        "summary": error.summary,
-        "expected": error.expected,
-        "found": error.found,
-        "fix": error.fix,
-    }
-    return JSONResponse({"error": said}, status_code=status)
-
-
 def _key(request: Request) -> str:
     return str(request.path_params["key"])
 
 
-def _too_large(found: int, most: int) -> _TooLarge:
-    return _TooLarge(
+def _too_large(found: int, most: int) -> TooLargeError:
+    return TooLargeError(
         "the file is too large",
         expected=f"{most / 1e6:g} MB at most",
         found=f"{found / 1e6:.1f} MB or more",
         fix="scale the picture down, or start the page with a larger --max-upload-mb",
     )
-
-
-def _classes(body: bytes) -> list[tuple[str, list[str]]]:
-    """[[name, [shot, ...]], ...] of a request's JSON."""
-    try:
-        sent = json.loads(body)["classes"]
-        classes = [(entry["name"], list(entry["shots"])) for entry in sent]
-        if all(isinstance(key, str) for _, keys in classes for key in keys):
-            return classes
-        found: object = "something else"
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        found = error
-    raise InputError(
-        "the classes are not understood",
-        expected='{"classes": [{"name": "mug", "shots": ["id", ...]}]}',
-        found=found,
-    )
-
-
-def _box(text: str) -> tuple[int, int, int, int]:
-    try:
-        x, y, width, height = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(
-            "the box is not understood", expected="x,y,width,height", found=text[:40]
-        ) from error
-    return x, y, width, height
-
-
-def _named(classes: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-    return [{"name": name, "shots": keys} for name, keys in classes.items()]
-
-
-def _css(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
-
-
-def _jpeg(pixels: Pixels) -> Response:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=92)
-    return Response(stream.getvalue(), media_type="image/jpeg")
-
-
-def _png(mask: Mask) -> Response:
-    stream = io.BytesIO()
-    Image.fromarray(mask).save(stream, "PNG")
-    return Response(stream.getvalue(), media_type="image/png")

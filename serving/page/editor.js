@@ -102,7 +102,7 @@ export class Editor {
     const notes = this.shot.notes.length ? ` · ${this.shot.notes.join("; ")}` : "";
     this.state.textContent = this.shot.empty
       ? "Nothing is marked yet."
-      : `${(100 * this.shot.share()).toFixed(1)} % of the photograph is marked${notes}`;
+      : `${(100 * this.shot.share).toFixed(1)} % of the photograph is marked${notes}`;
   }
 
   #edit(change) {

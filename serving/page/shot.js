@@ -13,7 +13,7 @@ export class Shot {
     this.sent = null; // ... and of the photograph with this mask, encoded
     this.notes = [];
     this.marked = {}; // another object for every state of the mask
-    this.empty = true;
+    this.share = 0; // of the photograph that is marked
     this.past = [];
     this.future = [];
   }
@@ -22,10 +22,11 @@ export class Shot {
   static encoded(id) {
     const shot = new Shot(null);
     shot.sent = id;
-    shot.empty = false;
+    shot.share = NaN; // nobody knows
     return shot;
   }
 
+  get empty() { return this.share === 0; }
   get width() { return this.mask.width; }
   get height() { return this.mask.height; }
   get pen() { return this.mask.getContext("2d", { willReadFrequently: true }); }
@@ -136,13 +137,8 @@ export class Shot {
     this.sent = null;
     this.notes = [];
     this.marked = {};
-    this.empty = !this.plane().includes(1);
-  }
-
-  /** The share of the photograph that is marked. */
-  share() {
     const plane = this.plane();
-    return plane.reduce((sum, on) => sum + on, 0) / Math.max(1, plane.length);
+    this.share = plane.reduce((sum, on) => sum + on, 0) / plane.length;
   }
 
   /** The mask in a colour, over the whole of a canvas. */

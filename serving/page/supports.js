@@ -208,8 +208,8 @@ export class Supports {
       note.textContent = shot.empty ? "not marked" : "";
       thumb.onclick = () => this.#select(shot);
     } else {
-      note.textContent = "from a set";
-      thumb.title = "Remove";
+      note.textContent = "✕ encoded";
+      thumb.title = "From a set, without its photograph. Press to remove";
       thumb.onclick = () => this.remove(shot);
     }
     if (note.textContent) thumb.append(note);

@@ -21,7 +21,7 @@ def main(bundle: Path, out: Path) -> None:
         sync_playwright() as playwright,
         chromium(playwright) as browser,
     ):
-        page = Page(browser.new_context(viewport={"width": 1240, "height": 900}), address)
+        page = Page(browser.new_context(viewport={"width": 1320, "height": 960}), address)
         page.tab.click("#add-class")
         for index, (name, files) in reversed([*enumerate(shots.items())]):
             for file in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ class Page:
 
     def add_query(self, *files: Path) -> None:
         self.tab.locator("#queries").set_input_files([str(file) for file in files])
+
+    def drop(self, place: str, file: Path) -> None:
+        """Drop a file, as from a file manager."""
+        content = base64.b64encode(file.read_bytes()).decode()
+        self.tab.locator(place).evaluate(
+            """(place, [name, content]) => {
+                const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+                const dataTransfer = new DataTransfer();
+                dataTransfer.items.add(new File([bytes], name));
+                place.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true}));
+            }""",
+            [file.name, content],
+        )
 
     def answered(self, count: int = 1) -> None:
         """Wait until so many photographs are segmented, and none is out of date."""

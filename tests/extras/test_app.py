@@ -176,6 +176,13 @@ def test_classes_shots_and_the_set_that_is_kept(page, browser, address, shipped,
         assert (mine == theirs).all() and (mine == again).all()
     assert {1, 2} <= set(np.unique(np.concatenate([labels.reshape(-1) for labels in shown])))
 
+    picture = "() => document.querySelector('.result canvas').toDataURL()"
+    both = page.tab.evaluate(picture)
+    page.tab.locator("#legend input").first.uncheck()
+    assert page.tab.evaluate(picture) != both
+    page.tab.locator("#legend input").first.check()
+    assert page.tab.evaluate(picture) == both
+
     with zipfile.ZipFile(io.BytesIO(page.saved("#save-all"))) as archive:
         assert archive.testzip() is None
         assert sorted(archive.namelist()) == [
@@ -220,6 +227,57 @@ def test_two_browsers_do_not_mix(page, browser, address, shipped):
     other.tab.wait_for_selector("body[data-ready]")
     assert other.tab.locator(".shot").count() == 0  # there is no list of what others have
     other.tab.context.close()
+
+
+def test_photographs_as_people_have_them(page, tmp_path):
+    """Turned by a tag, large, of a format that no browser shows, dropped instead of chosen."""
+    query, pixels, _ = photograph("statue-of-liberty/far.jpg")
+    lying = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    tags = Image.Exif()
+    tags[0x0112] = 6  # to be turned by 90 degrees clockwise
+    lying.save(tmp_path / "turned.jpg", exif=tags, quality=95)
+    Image.fromarray(pixels).save(tmp_path / "scan.tif")
+    large = Image.fromarray(photograph("statue-of-liberty/near.jpg")[1]).resize((2400, 3200))
+    large.save(tmp_path / "large.jpg")
+    page.add_support(tmp_path / "large.jpg")
+    page.paint(photograph("statue-of-liberty/near.jpg")[2], brush=24)
+    assert page.mask().shape == (1024, 768)
+    page.add_query(tmp_path / "turned.jpg", tmp_path / "scan.tif")
+    page.drop("#query-drop", query)
+    page.answered(3)
+    turned, scan, dropped = (page.labels(index) for index in range(3))
+    assert (scan == dropped).all() and scan.any()
+    assert turned.shape == scan.shape and iou(turned > 0, scan > 0) > 0.9
+    for index in range(3):
+        overlay = page.saved(f".result:nth-of-type({index + 1}) button:text('Overlay')")
+        picture = np.asarray(Image.open(io.BytesIO(overlay)).convert("RGB"))
+        away = np.abs(picture.astype(int) - pixels).max(axis=2)
+        assert picture.shape == pixels.shape and away[scan == 0].mean() < 12
+
+
+def test_painting_by_finger(browser, address):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = Page(context, address)
+    page.add_support(photograph("multimeter/red.jpg")[0])
+    page.brush(30)
+    area = page.area()
+    fingers = context.new_cdp_session(page.tab)
+    middle = area["y"] + area["height"] / 2
+    for step, x in enumerate(np.linspace(0.3, 0.7, 6)):
+        point = {"x": area["x"] + x * area["width"], "y": middle}
+        kind = "touchMove" if step else "touchStart"
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    mask = page.mask()
+    height, width = mask.shape
+    assert mask[height // 2, round(0.32 * width) : round(0.68 * width)].all()
+    assert not mask[: height // 3].any()
+    wide = page.tab.evaluate("() => document.documentElement.scrollWidth")
+    assert wide <= 390  # nothing sticks out of a phone's screen
+    assert page.problems == []
+    context.close()
 
 
 def test_a_camera(page):
