@@ -81,6 +81,7 @@ def race(
     grids: Sequence[Grid],
     effort: Effort,
     progress: Progress = lambda what, done, total: None,
+    keep: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
     """Measure every contender in every case.
 
@@ -92,6 +93,7 @@ def race(
         grids: (h, w) of the feature levels at that size.
         effort: how long.
         progress: called before each step.
+        keep: called after each case with all that was found so far.
     """
     outcome = Outcome()
     bystanders, own = Bystanders(), _own_seconds()
@@ -104,6 +106,7 @@ def race(
                 progress(f"{case}: {what}", at * steps + done, len(cases) * steps)
 
             _Race(outcome, workers, case, grids, effort).run(step)
+            keep(outcome)
     finally:
         for worker in workers.values():
             worker.close()
@@ -128,6 +131,8 @@ class _Race:
         progress("warming up", 0)
         limit = float("inf")
         for name, worker in list(self.workers.items()):
+            if not self._plays(worker.spec):
+                continue
             seconds = self._ask(name, "prepare", self.inputs)
             if seconds is None:
                 continue
@@ -161,10 +166,17 @@ class _Race:
         return [
             (name, workload, mode)
             for name, worker in self.workers.items()
+            if self._plays(worker.spec)
             for workload, mode in MODES
             if (workload, mode) != ("stream", "latency") or worker.spec.caches
             if mode == "latency" or self._streams(worker.spec)
         ]
+
+    def _plays(self, spec: Spec) -> bool:
+        """Without a cache K shots are K times the same forward: the baseline shows what that costs,
+        and its other forms are timed at one shot alone."""  # fmt: skip
+        repeats = spec.kind == "torch" and not spec.caches and spec.name != BASELINE
+        return not repeats or self.case.shots == 1
 
     def _streams(self, spec: Spec) -> bool:
         """PyTorch's ways are streamed by the same loop; the slowest and the fastest show that."""
@@ -213,6 +225,8 @@ class _Race:
         figures = {key: summarise(rounds) for key, rounds in self.times.items()}
         reference = next((n for n, w in self.workers.items() if w.spec.name == BASELINE), "")
         for name, worker in list(self.workers.items()):
+            if not self._plays(worker.spec):
+                continue
             memory = self._ask(name, "memory") or {}
             scores, masks = self._differences(name, reference)
             if worker.spec.precision == "fp32" and scores is not None and not scores <= TOLERANCE:

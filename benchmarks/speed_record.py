@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,12 +61,15 @@ class Record:
     energy_source: str | None = None
     bystanders: float | None = None
     scaling: list[Scale] = field(default_factory=list)
+    finished: bool = False
     format: int = FORMAT
 
     @property
     def warnings(self) -> list[str]:
         """Why its figures should not be believed, if there is a reason."""
         found = [f"WRONG RESULTS: {line}" for line in self.wrong]
+        if not self.finished:
+            found.append("the run has not come to its end: this is what it had found until then")
         if self.bystanders is not None and self.bystanders > NOISY_MACHINE:
             found.append(
                 f"other processes used {self.bystanders:.0%} of the machine meanwhile: times are "
@@ -87,6 +91,7 @@ def benchmark(
     plan: Plan,
     command: str = "",
     progress: Progress = lambda what, done, total: None,
+    keep: Callable[[Record], None] = lambda record: None,
 ) -> Record:
     """Measure bundles beside PyTorch.
 
@@ -96,6 +101,7 @@ def benchmark(
         plan: what is measured.
         command: kept in the record.
         progress: called before each step.
+        keep: called after each case with the record so far, which is not `finished`.
 
     Raises:
         BundleError: no bundle.
@@ -108,18 +114,22 @@ def benchmark(
     shares = []
     for (backbone, size), paths in groups.items():
         specs = _specs(backbone, paths, checkpoint, plan)
+        joined = functools.partial(_joined, record, specs=specs, bundle=paths[0], size=size)
         outcome = race(
-            specs, _cases(backbone, size, plan), HSNet(backbone).grids(size), plan.effort, progress
-        )
+            specs, _cases(backbone, size, plan), HSNet(backbone).grids(size), plan.effort,
+            progress, keep=lambda outcome, joined=joined: keep(joined(outcome)),
+        )  # fmt: skip
         # A machine that others use shows its rate in its best moments alone.
         for kind, rate in machine_rates.measure(plan.device).items():
             record.rates[kind] = max(rate, record.rates.get(kind, 0.0))
         shares.append(outcome.bystanders)
-        _take(record, outcome, specs, paths[0], size)
+        record = joined(outcome)
+        keep(record)
     if plan.scaling:
         record.scaling = _scaling(record, groups, progress)
     known = [share for share in shares if share is not None]
     record.bystanders = max(known, default=None)
+    record.finished = True
     return record
 
 
@@ -194,16 +204,21 @@ def _cases(backbone: str, size: tuple[int, int], plan: Plan) -> list[Case]:
     return cases
 
 
-def _take(
-    record: Record, outcome: Outcome, specs: Sequence[Spec], bundle: str, size: tuple[int, int]
-) -> None:
-    """Join what was measured to the record, each row with its roofline.
+def _joined(
+    record: Record,
+    outcome: Outcome,
+    specs: Sequence[Spec],
+    bundle: str,
+    size: tuple[int, int],
+) -> Record:
+    """The record with what was measured, each row with its roofline.
 
     PyTorch's rows are held to the work of the bundle's FP32 graphs at the rate of their own
     precision: work that the authors' order does twice, or on zeros, is not useful work.
     """
     counters: dict[tuple[str, str, bool], Counter] = {}
     sources = {label(spec): spec for spec in specs}
+    rows = []
     for row in outcome.rows:
         spec = sources[f"{row.contender} {row.precision}"]
         ours = spec.kind == "bundle"
@@ -217,8 +232,12 @@ def _take(
             record.rates,
             None if ours else spec.precision,
         )
-        record.rows.append(dataclasses.replace(row, roofline=roof))
-    record.refused |= outcome.refused
-    record.wrong += outcome.wrong
-    record.facts |= outcome.facts
-    record.energy_source = record.energy_source or outcome.energy_source
+        rows.append(dataclasses.replace(row, roofline=roof))
+    return dataclasses.replace(
+        record,
+        rows=[*record.rows, *rows],
+        refused=record.refused | outcome.refused,
+        wrong=[*record.wrong, *outcome.wrong],
+        facts=record.facts | outcome.facts,
+        energy_source=record.energy_source or outcome.energy_source,
+    )

@@ -31,13 +31,25 @@ def write_report(record: Record, out: Path, name: str, plot: Path) -> list[Path]
 
     out.mkdir(parents=True, exist_ok=True)
     plot.parent.mkdir(parents=True, exist_ok=True)
-    content = as_json(record)
-    _replace(out / f"{name}.json", json.dumps(content, indent=1) + "\n")
-    _replace(out / f"{name}.md", markdown(record))
+    files = [out / f"{name}.json", out / f"{name}.md"]
+    for path, text in zip(files, _texts(record), strict=True):
+        _replace(path, text)
     scratch = plot.with_name(f".{plot.stem}.partial.png")
     draw(record, scratch)
     scratch.replace(plot)
-    return [out / f"{name}.json", out / f"{name}.md", plot]
+    for path in _unfinished(out, name):
+        path.unlink(missing_ok=True)
+    return [*files, plot]
+
+
+def keep_unfinished(record: Record, out: Path, name: str) -> None:
+    """Write `<name>.unfinished.json` and `.md`, so that a run that is stopped leaves what it found.
+
+    `write_report` removes them.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for path, text in zip(_unfinished(out, name), _texts(record), strict=True):
+        _replace(path, text)
 
 
 def machine_name(machine: dict[str, Any]) -> str:
@@ -100,7 +112,7 @@ def block(record: Record, name: str) -> str:
         lines.append(
             f"| {case.area:.0%} | {case.shots} | {base.times.median:.0f} ms "
             f"| {stream.times.median:.0f} ms a query, {episode.times.median:.0f} ms an episode "
-            f"| **{_times(stream)}** | **{_times(episode)}** |"
+            f"| {_interval(stream)} | {_interval(episode)} |"
         )
     judged = [v for v in judge(record.rows, ours) if v.said != "not measured"]
     reached = sum(v.said == "reached" for v in judged)
@@ -236,6 +248,11 @@ def _times(row: Row) -> str:
     return "" if row.speedup is None else f"{row.speedup.median:.1f} x"
 
 
+def _interval(row: Row) -> str:
+    s = row.speedup
+    return "" if s is None else f"**{s.median:.1f} x** ({s.low:.1f} to {s.high:.1f})"
+
+
 def _share(share: float | None) -> str:
     return "an unknown share" if share is None else f"{share:.0%}"
 
@@ -246,6 +263,14 @@ def _megabytes(count: int | None) -> str:
 
 def _size(case: Case) -> str:
     return f"{case.size[0]} x {case.size[1]}"
+
+
+def _texts(record: Record) -> tuple[str, str]:
+    return json.dumps(as_json(record), indent=1) + "\n", markdown(record)
+
+
+def _unfinished(out: Path, name: str) -> tuple[Path, Path]:
+    return out / f"{name}.unfinished.json", out / f"{name}.unfinished.md"
 
 
 def _replace(path: Path, text: str) -> None:

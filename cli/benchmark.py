@@ -67,7 +67,13 @@ def benchmark(
     from hsnet_trt.benchmarks.speed import Effort
     from hsnet_trt.benchmarks.speed_record import FULL, Plan
     from hsnet_trt.benchmarks.speed_record import benchmark as measure
-    from hsnet_trt.benchmarks.speed_report import block, fill, machine_name, write_report
+    from hsnet_trt.benchmarks.speed_report import (
+        block,
+        fill,
+        keep_unfinished,
+        machine_name,
+        write_report,
+    )
     from hsnet_trt.cli.steps import StepBar
 
     plan = FULL if full else Plan()
@@ -83,7 +89,10 @@ def benchmark(
     with StepBar(Console(stderr=True)) as bar:
         bundles = list(bundle or _export(work, full, checkpoint, bar))
         command = shlex.join(["hsnet-trt", *sys.argv[1:]])
-        record = measure(bundles, checkpoint, plan, command, bar)
+        record = measure(
+            bundles, checkpoint, plan, command, bar,
+            keep=lambda part: keep_unfinished(part, out, machine_name(part.machine)),
+        )  # fmt: skip
     name = machine_name(record.machine)
     files = write_report(record, out, name, plot)
     if readme is not None:
@@ -122,12 +131,16 @@ def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> li
 
 
 def _add_int8(bundle: Path, bar: StepBar) -> None:
-    """INT8 graphs of the first size. Few episodes: times do not depend on the ranges."""
+    """INT8 graphs of the first size, in the form for CPUs: TensorRT's is no contender on one.
+
+    Few episodes: times do not depend on the ranges.
+    """
     from hsnet_trt.calibration.workbench import Workbench
     from hsnet_trt.data.sources import Source
     from hsnet_trt.export.int8 import calibrate
+    from hsnet_trt.runtime.backends import PACKED
 
-    bench = Workbench(bundle, Source(("procedural",)), progress=bar)
+    bench = Workbench(bundle, Source(("procedural",)), lowering=PACKED, progress=bar)
     calibrate(bench, bundle, episodes=8, judged=0, command="hsnet-trt benchmark")
 
 

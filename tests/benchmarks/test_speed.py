@@ -19,7 +19,14 @@ from hsnet_trt.benchmarks.machine_facts import Bystanders, machine_facts
 from hsnet_trt.benchmarks.speed import Effort, Outcome, Row, race
 from hsnet_trt.benchmarks.speed_case import VARIANTS, Case, draw_inputs
 from hsnet_trt.benchmarks.speed_record import Plan, Record, benchmark
-from hsnet_trt.benchmarks.speed_report import block, fill, machine_name, markdown
+from hsnet_trt.benchmarks.speed_report import (
+    block,
+    fill,
+    keep_unfinished,
+    machine_name,
+    markdown,
+    write_report,
+)
 from hsnet_trt.benchmarks.speed_targets import CPU_TARGETS, judge
 from hsnet_trt.benchmarks.timing_stats import ratio, summarise
 from hsnet_trt.cli.main import app
@@ -153,7 +160,8 @@ def test_batches_have_no_stream(plans):
 def record(outcome: Outcome, **more: Any) -> Record:
     return Record(
         "hsnet-trt benchmark", machine_facts(), Effort(), rates=RATES, rows=outcome.rows,
-        refused=outcome.refused, wrong=outcome.wrong, facts=outcome.facts, **more,
+        refused=outcome.refused, wrong=outcome.wrong, facts=outcome.facts,
+        **{"finished": True, **more},
     )  # fmt: skip
 
 
@@ -173,7 +181,8 @@ def test_targets_are_judged_and_said(plans):
     assert "**reached**" in page and "**missed**" in page
     table = block(record(outcome), "here")
     assert (
-        "| 20% | 1 | 600 ms | 120 ms a query, 300 ms an episode | **5.0 x** | **2.0 x** |" in table
+        "| 20% | 1 | 600 ms | 120 ms a query, 300 ms an episode | **5.0 x** (5.0 to 5.0) "
+        "| **2.0 x** (2.0 to 2.0) |" in table
     )
     assert "`hsnet-trt benchmark`" in table and machine_facts()["date"][:10] in table
 
@@ -295,6 +304,36 @@ def test_facts_name_the_machine_and_no_person():
 def test_many_shots_are_not_streamed(plans):
     outcome = run(EAGER, OURS, case=dataclasses.replace(CASE, shots=5))
     assert {row.mode for row in outcome.rows} == {"latency"}
+
+
+def test_forms_without_a_cache_are_timed_at_one_shot(plans):
+    plans["PyTorch compile"] = {"episode": 500, "stream": 500}
+    compiled = Spec("PyTorch compile", "fp32", "torch", caches=False)
+    assert find(run(EAGER, compiled, OURS), "PyTorch compile", "episode").times.median == 500
+    many = run(EAGER, compiled, OURS, case=dataclasses.replace(CASE, shots=5))
+    assert {row.contender for row in many.rows} == {BASELINE, "ONNX Runtime"} and not many.refused
+
+
+def test_a_run_that_is_stopped_leaves_the_cases_that_were_done(plans, tmp_path):
+    def stop_in_the_second(what: str, done: int, total: int) -> None:
+        if "5-shot" in what:
+            raise KeyboardInterrupt
+
+    cases = [CASE, dataclasses.replace(CASE, shots=5)]
+    grids = HSNet("resnet18").grids(CASE.size)
+
+    def keep(outcome: Outcome) -> None:
+        keep_unfinished(record(outcome, finished=False), tmp_path, "here")
+
+    with pytest.raises(KeyboardInterrupt):
+        race([EAGER, OURS], cases, grids, Effort(rounds=2), stop_in_the_second, keep)
+    assert "1-shot" in (tmp_path / "here.unfinished.md").read_text()
+    kept = json.loads((tmp_path / "here.unfinished.json").read_text())
+    assert not kept["finished"] and "not come to its end" in kept["warnings"][0]
+    assert {row["case"]["shots"] for row in kept["rows"]} == {1}
+    whole = record(run(EAGER, OURS))
+    files = write_report(whole, tmp_path, "here", tmp_path / "plot.png")
+    assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
 def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
