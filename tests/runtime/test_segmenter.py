@@ -100,7 +100,7 @@ def test_every_form_of_image_gives_the_same(
 def test_batches_chunks_and_singles_agree(
     segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
 ) -> None:
-    """Seven shots of two classes go through `match` in chunks of three pairs: 300 MB a pair."""
+    """Seven shots of two classes go through `match` in chunks of three pairs: 100 MB a pair."""
     assert segmenter._runner.limits.supports == 3
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (90 + 7 * i, 130, 3), dtype=np.uint8) for i in range(6)]

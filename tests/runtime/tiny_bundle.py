@@ -175,7 +175,7 @@ def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
         ir_version=9,
     )
     onnx.checker.check_model(model, full_check=True)
-    growth = Growth(per_pair=300_000_000) if graph == "match" else Growth(per_query=100_000_000)
+    growth = Growth(per_pair=100_000_000) if graph == "match" else Growth(per_query=100_000_000)
     entry = GraphFile(
         variant=Variant(graph, size, "fp32", "conv2d", "native"),
         file=f"graphs/{graph}_{size[0]}x{size[1]}.onnx",
