@@ -117,7 +117,7 @@ def benchmark(
         joined = functools.partial(_joined, record, specs=specs, bundle=paths[0], size=size)
         outcome = race(
             specs, _cases(backbone, size, plan), HSNet(backbone).grids(size), plan.effort,
-            progress, keep=lambda outcome, joined=joined: keep(joined(outcome)),
+            progress, functools.partial(_keep, keep, joined),
         )  # fmt: skip
         # A machine that others use shows its rate in its best moments alone.
         for kind, rate in machine_rates.measure(plan.device).items():
@@ -131,6 +131,12 @@ def benchmark(
     record.bystanders = max(known, default=None)
     record.finished = True
     return record
+
+
+def _keep(
+    keep: Callable[[Record], None], joined: Callable[[Outcome], Record], outcome: Outcome
+) -> None:
+    keep(joined(outcome))
 
 
 def _scaling(

@@ -192,7 +192,10 @@ class _Server:
         """Run what takes a while in another thread, few at a time."""
         if self._workers is None:
             self._workers = anyio.CapacityLimiter(_WORKERS)
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._workers)
+        answer: _Result = await anyio.to_thread.run_sync(
+            function, *arguments, limiter=self._workers
+        )
+        return answer
 
     async def _body(self, request: Request) -> bytes:
         """All that was sent, unless it is too much."""
