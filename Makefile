@@ -28,8 +28,8 @@ $(READY): setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Triton, Ray, S3, the page in a browser: each installed if it can be, and its tests skipped, with the
-# reason, if it cannot.
+# Triton, Ray, S3, labels, the page in a browser: each installed if it can be, and its tests skipped,
+# with the reason, if it cannot.
 test-extras: $(EXTRAS)/.ready $(TRITON)/.ready
 	$(EXTRAS)/bin/python -m pytest tests/extras || [ $$? -eq 5 ]  # 5: every file was skipped
 
@@ -40,7 +40,8 @@ $(EXTRAS)/.ready: $(READY)
 	$(PYTHON) -m venv $(EXTRAS)
 	cd $(EXTRAS)/lib/python3*/site-packages && \
 	  echo "import site; site.addsitedir('$$(echo $(abspath $(VENV))/lib/python3*/site-packages)')" > below.pth
-	for part in '--editable .[triton]' '--editable .[sweep]' 'moto[s3,server]' playwright; do \
+	for part in '--editable .[triton]' '--editable .[sweep]' 'moto[s3,server]' \
+	  '--editable .[labels]' '--editable .[supervision]' playwright; do \
 	  $(EXTRAS)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $$part \
 	  || echo "this cannot be installed here, and its tests are skipped: $$part"; done
 	@command -v chromium > /dev/null || { $(GET_CHROMIUM) || { apt-get update && $(GET_CHROMIUM); }; } \

@@ -92,7 +92,7 @@ def _remedy(module: str) -> str:
         "tritonclient": "triton",
         "ray": "sweep",
         "pyarrow": "sweep",
-        "pycocotools": "sweep",
+        "pycocotools": "labels",
         "starlette": "app",
         "uvicorn": "app",
     }

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.shots import parse_shots
+from hsnet_trt.cli.shots import (
+    ClassOption,
+    LabelsImagesOption,
+    LabelsOption,
+    ShotsOption,
+    SupportOption,
+    parse_shots,
+)
 
 if TYPE_CHECKING:
     from hsnet_trt import Segmentation
@@ -17,12 +24,11 @@ def segment(
     bundle: Annotated[Path, typer.Argument(help="The bundle.")],
     queries: Annotated[list[Path], typer.Argument(help="The photographs to segment.")],
     *,
-    support: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=IMAGE,MASK", help="One shot of a class; repeat for shots and classes."
-        ),
-    ] = None,
+    support: SupportOption = None,
+    labels: LabelsOption = None,
+    labels_images: LabelsImagesOption = None,
+    class_: ClassOption = None,
+    shots: ShotsOption = 5,
     supports: Annotated[
         Path | None, typer.Option(help="Classes that were kept with --save-supports.")
     ] = None,
@@ -30,6 +36,9 @@ def segment(
         Path | None, typer.Option(help="Keep the encoded classes in this .npz file.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("segmented"),
+    coco: Annotated[
+        bool, typer.Option(help="Write OUT/annotations.json, too: what was found, as COCO has it.")
+    ] = False,
     backend: Annotated[
         str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
     ] = "auto",
@@ -44,6 +53,7 @@ def segment(
     For each photograph, OUT gets NAME.png (pixel values are labels: 0 background, 1 the first
     class, ...) and NAME_overlay.jpg. Nothing is written if anything fails.
     """
+    import json
     import shutil
     import tempfile
 
@@ -52,10 +62,13 @@ def segment(
 
     from hsnet_trt import FewShotSegmenter
     from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.runtime.detections import coco_dataset
     from hsnet_trt.runtime.images import read_image
     from hsnet_trt.runtime.overlay import draw_overlay, label_picture
 
-    shots = parse_shots(support, supports)
+    given = parse_shots(
+        support, supports, labels, images=labels_images, classes=class_, shots=shots
+    )
     console = Console(stderr=True)
     with FewShotSegmenter.load(
         bundle, backend, parse_size(size) if size else None, sha256, precision
@@ -63,19 +76,25 @@ def segment(
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if supports is not None:
             segmenter.load_supports(supports)
-        for name, pairs in shots.items():
+        for name, pairs in given.items():
             segmenter.set_support(name, [i for i, _ in pairs], [m for _, m in pairs])
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{out.name}.", dir=out.absolute().parent
         ) as scratch:
+            found: list[tuple[Path, tuple[int, int], list[dict[str, Any]]]] = []
             for query, stem in zip(queries, _unique_stems(queries), strict=True):
                 pixels = read_image(query, "the query image")
                 result = segmenter.segment(pixels)
                 label_picture(result).save(Path(scratch, f"{stem}.png"))
                 overlay = Image.fromarray(draw_overlay(pixels, result))
                 overlay.save(Path(scratch, f"{stem}_overlay.jpg"), quality=92)
+                if coco:
+                    found.append((query, pixels.shape[:2], result.to_coco(1 + len(found))))
                 console.print(f"{query}: {_summary(result)}", highlight=False)
+            if coco:
+                content = coco_dataset(found, segmenter.classes)
+                Path(scratch, "annotations.json").write_text(json.dumps(content))
             if save_supports is not None:
                 segmenter.save_supports(save_supports)
             out.mkdir(exist_ok=True)

@@ -1,40 +1,206 @@
-"""The `--support NAME=IMAGE,MASK` option of several verbs."""
+"""The options of several verbs that say what an object looks like: `--support` and `--labels`."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from hsnet_trt.errors import InputError
 
+if TYPE_CHECKING:
+    from hsnet_trt.runtime.images import Pixels
+    from hsnet_trt.runtime.masks import Mask
+
+# An image, and its mask: of a file, or drawn already.
+Shot: TypeAlias = "tuple[str, str | Mask]"
+
+SupportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=IMAGE,MASK",
+        help="One shot of a class; repeat for shots and classes. In place of ,MASK: :box=X,Y,W,H "
+        "or :scribble=PNG (white on the object, black beside it). MASK may be LabelMe's JSON; "
+        "MASK:value=N takes one label of a PNG.",
+    ),
+]
+LabelsOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="COCO JSON, LabelMe JSON or a folder of it; each label is a class. Repeat."),
+]
+LabelsImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the images that --labels names; by default its own.")
+]
+ClassOption = Annotated[
+    list[str] | None,
+    typer.Option("--class", help="Only this label of --labels; repeat for more."),
+]
+ShotsOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Images a class from --labels; of COCO's, those that show most of it."
+    ),
+]
+
+_EXPECTED = "NAME=IMAGE,MASK or NAME=IMAGE:box=X,Y,W,H or NAME=IMAGE:scribble=PNG"
+_BOX = re.compile(r"(.+):box=(-?\d+),(-?\d+),(-?\d+),(-?\d+)")
+_SCRIBBLE = re.compile(r"(.+):scribble=(.+)")
+_VALUE = re.compile(r"(.+):value=(\d+)")
+
 
 def parse_shots(
-    support: list[str] | None, supports: Path | None
-) -> dict[str, list[tuple[str, str]]]:
+    support: list[str] | None,
+    supports: Path | None,
+    labels: list[Path] | None = None,
+    *,
+    images: Path | None = None,
+    classes: list[str] | None = None,
+    shots: int = 5,
+) -> dict[str, list[Shot]]:
     """The images and masks of each class, in the order they were given.
 
     Args:
         support: what followed each `--support`.
         supports: a file of encoded supports, which may stand in place of them.
+        labels: what followed each `--labels`.
+        images: see `data.labels.read_labels`.
+        classes: see there.
+        shots: see there.
+
+    Returns:
+        By class: an image's path and its mask, a path or bool [H,W].
 
     Raises:
-        InputError: one is not understood, or there are none at all.
+        InputError: one is not understood, has no object, or there are none at all.
+        HSNetError: it needs OpenCV or pycocotools, which is not installed.
     """
-    shots: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[Shot]] = {}
     for text in support or ():
         name, _, files = text.partition("=")
-        image, _, mask = files.rpartition(",")
-        if not (name and image and mask):
-            raise InputError(
-                "--support is not understood",
-                expected="NAME=IMAGE,MASK",
-                found=text,
-                fix="for instance --support mug=mug.jpg,mug_mask.png",
-            )
-        shots.setdefault(name, []).append((image, mask))
-    if not shots and supports is None:
+        if not (name and files):
+            raise _not_understood(text)
+        found.setdefault(name, []).append(_shot(name, files, text))
+    if labels:
+        from hsnet_trt.data.labels import read_labels
+
+        for name, pairs in read_labels(labels, images, classes, shots).items():
+            found.setdefault(name, []).extend((str(image), mask) for image, mask in pairs)
+    if not found and supports is None:
         raise InputError(
             "no support was given",
             expected="an image of the object and its mask",
             fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
         )
-    return shots
+    return found
+
+
+def _shot(name: str, files: str, text: str) -> Shot:
+    """One shot; what ends a file's name is never mistaken where the file is there by that name."""
+    image, mask = _split(files)
+    if Path(mask).is_file() and Path(image).is_file():
+        return image, _labelme(mask, name) if mask.lower().endswith(".json") else mask
+    if match := _BOX.fullmatch(files):
+        from hsnet_trt.data.grabcut import mask_from_box
+
+        x, y, width, height = (int(number) for number in match.groups()[1:])
+        return match[1], mask_from_box(_read(match[1]), (x, y, width, height))
+    if ":box=" in files:
+        raise InputError(
+            "the box of --support is not understood",
+            expected="IMAGE:box=X,Y,W,H: its top left corner, width and height, in whole pixels",
+            found=text,
+        )
+    if match := _SCRIBBLE.fullmatch(files):
+        from hsnet_trt.data.grabcut import mask_from_scribble
+
+        return match[1], mask_from_scribble(_read(match[1]), *read_scribble(match[2]))
+    if not (image and mask):
+        raise _not_understood(text)
+    if match := _VALUE.fullmatch(mask):
+        return image, read_value(match[1], int(match[2]))
+    return image, _labelme(mask, name) if mask.lower().endswith(".json") else mask
+
+
+def _split(files: str) -> tuple[str, str]:
+    """IMAGE and MASK: at the comma that leaves two files, or else at the last one."""
+    commas = [place for place, letter in enumerate(files) if letter == ","]
+    for place in commas:
+        image, mask = files[:place], files[place + 1 :]
+        if Path(image).is_file() and Path(mask).is_file():
+            return image, mask
+    image, _, mask = files.rpartition(",")
+    return image, mask
+
+
+def read_scribble(path: str) -> tuple[Mask, Mask]:
+    """Strokes as a picture: white ones on the object, black ones beside it.
+
+    What is transparent, or grey, or has a colour says nothing; nor do soft edges.
+
+    Returns:
+        bool [H,W] each: on the object, beside it.
+
+    Raises:
+        InputError: it is no picture.
+    """
+    import numpy as np
+
+    from hsnet_trt.runtime.images import open_image, upright
+
+    with open_image(path, "the scribble") as image:
+        values = np.asarray(upright(image).convert("RGBA"))
+    colour, seen = values[..., :3], values[..., 3] >= 128
+    return (colour >= 250).all(axis=2) & seen, (colour <= 5).all(axis=2) & seen
+
+
+def read_value(path: str, value: int) -> Mask:
+    """Where a picture of labels has a value: bool [H,W].
+
+    Raises:
+        InputError: it is no such picture, or has no such value.
+    """
+    import numpy as np
+
+    from hsnet_trt.runtime.images import open_image, upright
+
+    with open_image(path, "the mask") as image:
+        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+            raise InputError(
+                f"{path} does not hold labels",
+                expected="a palette or a grey picture",
+                found=f"mode {image.mode}",
+            )
+        labels = np.asarray(upright(image))
+    mask: Mask = labels == value
+    if not mask.any():
+        raise InputError(
+            f"{path} has no label {value}", found=f"the labels {_some(np.unique(labels).tolist())}"
+        )
+    return mask
+
+
+def _some(values: list[int]) -> str:
+    return ", ".join(map(str, values[:20])) + (", ..." if len(values) > 20 else "")
+
+
+def _labelme(path: str, name: str) -> Mask:
+    from hsnet_trt.data.labelme import read_labelme
+
+    return read_labelme(Path(path)).mask(name, alone=True)
+
+
+def _read(image: str) -> Pixels:
+    from hsnet_trt.runtime.images import read_image
+
+    return read_image(image, "the support image")
+
+
+def _not_understood(text: str) -> InputError:
+    return InputError(
+        "--support is not understood",
+        expected=_EXPECTED,
+        found=text,
+        fix="for instance --support mug=mug.jpg,mug_mask.png or mug=mug.jpg:box=40,30,120,150",
+    )

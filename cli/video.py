@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.shots import parse_shots
+from hsnet_trt.cli.shots import (
+    ClassOption,
+    LabelsImagesOption,
+    LabelsOption,
+    ShotsOption,
+    SupportOption,
+    parse_shots,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,12 +36,11 @@ def video(
     output: Annotated[
         str, typer.Option(help="A video file, a folder, or window (end it with q).")
     ] = "out.mp4",
-    support: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=IMAGE,MASK", help="One shot of a class; repeat for shots and classes."
-        ),
-    ] = None,
+    support: SupportOption = None,
+    labels: LabelsOption = None,
+    labels_images: LabelsImagesOption = None,
+    class_: ClassOption = None,
+    shots: ShotsOption = 5,
     supports: Annotated[
         Path | None, typer.Option(help="Classes that were kept with segment --save-supports.")
     ] = None,
@@ -60,7 +66,9 @@ def video(
     from hsnet_trt.export.profiles import parse_size
     from hsnet_trt.runtime.telemetry import Telemetry
 
-    shots = parse_shots(support, supports)
+    given = parse_shots(
+        support, supports, labels, images=labels_images, classes=class_, shots=shots
+    )
     console = Console(stderr=True)
     source = open_source(input_)
     with FewShotSegmenter.load(
@@ -69,7 +77,7 @@ def video(
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if supports is not None:
             segmenter.load_supports(supports)
-        for name, pairs in shots.items():
+        for name, pairs in given.items():
             segmenter.set_support(name, [i for i, _ in pairs], [m for _, m in pairs])
         sink = open_sink(output, source.rate)
         kept = False

@@ -81,8 +81,8 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
         bool [H,W], True on the object; the same for the same arguments.
 
     Raises:
-        InputError: a scribble is of another size, or there is none on the object, or everything
-            else is marked as background.
+        InputError: a scribble is of another size, there is none on the object, or nothing is left
+            unmarked.
         HSNetError: OpenCV is not installed.
     """
     size = _check_image(image)
@@ -102,10 +102,11 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
             found=f"{int(foreground.sum())} pixels marked as the object, "
             f"{int((foreground & beside).sum())} of them as background, too",
         )
-    if on.all():
+    if (on | beside).all():
         raise InputError(
-            "the scribble covers the whole picture: nothing is left for the background",
-            fix="draw a stroke or two inside the object",
+            "the scribble says of every pixel what it is: there is nothing left to find",
+            expected="strokes on the object, strokes beside it, and the rest unmarked",
+            fix="leave the rest unmarked; or give it as the mask that it is",
         )
     cv2 = _opencv()
     small = _Small.of(image)

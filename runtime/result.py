@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,18 @@ class Segmentation:
     labels: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
     timing: dict[str, float]
+
+    def to_supervision(self) -> Any:
+        """The classes found as `supervision.Detections`: see `detections`."""
+        from hsnet_trt.runtime.detections import supervision_detections
+
+        return supervision_detections(self)
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """The classes found as rows of a COCO results file: see `detections`."""
+        from hsnet_trt.runtime.detections import coco_results
+
+        return coco_results(self, image_id)
 
     def __repr__(self) -> str:
         height, width = self.labels.shape

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.errors import BackendError, HSNetError
+from hsnet_trt.runtime.detections import detections, encode_mask
 from hsnet_trt.runtime.result import Segmentation
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.serving.sweep_plan import (
@@ -25,35 +26,9 @@ from hsnet_trt.serving.sweep_plan import (
 )
 
 
-def encode_mask(mask: Any) -> dict[str, Any]:
-    """A mask bool [H,W] as COCO writes it: `size` [H,W] and `counts`, compressed run lengths."""
-    from pycocotools import mask as coco
-
-    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode()}
-
-
 def rows_of(path: str, result: Segmentation) -> list[dict[str, Any]]:
-    """A row for each class that was found: box (x, y, width, height), area, score, mask."""
-    rows = []
-    for name in result.classes:
-        mask = result.masks[name]
-        if not mask.any():
-            continue
-        down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        left, top = int(across[0]), int(down[0])
-        box = [left, top, int(across[-1]) - left + 1, int(down[-1]) - top + 1]
-        rows.append(
-            {
-                "path": path,
-                "class": name,
-                "box": box,
-                "area": int(mask.sum()),
-                "score": float(result.scores[name][mask].mean()),
-                "mask": encode_mask(mask),
-            }
-        )
-    return rows
+    """A row for each class that was found: see `detections`; the mask as COCO writes it."""
+    return [{"path": path, **one, "mask": encode_mask(one["mask"])} for one in detections(result)]
 
 
 def schemas() -> dict[str, Any]:

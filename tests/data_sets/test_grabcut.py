@@ -144,7 +144,8 @@ def test_scribbles_that_cannot_be() -> None:
     for on, off, says in (
         (none, None, "no scribble"),
         (mask, mask, "no scribble"),
-        (~none, None, "whole picture"),
+        (~none, None, "nothing left"),
+        (mask, ~mask, "nothing left"),
         (mask[1:], None, "size"),
         (mask.astype(np.uint8), None, "size"),
         (mask, none[:, 1:], "size"),

@@ -17,10 +17,11 @@ from tiny_bundle import GREEN, RED, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, InputError
+from hsnet_trt.runtime.detections import encode_mask
 from hsnet_trt.serving import sweep_worker
 from hsnet_trt.serving.sweep import sweep
 from hsnet_trt.serving.sweep_plan import begin, finished, list_images
-from hsnet_trt.serving.sweep_worker import SweepWorker, encode_mask
+from hsnet_trt.serving.sweep_worker import SweepWorker
 
 pytest.importorskip("ray.data", reason="the extra `sweep` is not installed")
 coco = pytest.importorskip("pycocotools.mask", reason="the extra `sweep` is not installed")

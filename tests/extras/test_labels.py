@@ -1,0 +1,302 @@
+"""COCO's files in and out, and supervision's detections; pycocotools and supervision judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage.draw import polygon2mask
+from test_detections import result
+from tiny_bundle import GREEN, RED, SIZE, scene
+
+from hsnet_trt.data.coco_labels import _decode, read_coco
+from hsnet_trt.data.labels import read_labels
+from hsnet_trt.errors import HSNetError, InputError
+from hsnet_trt.runtime.detections import coco_dataset
+
+coco = pytest.importorskip("pycocotools.mask", reason="the extra `labels` is not installed")
+COCO = pytest.importorskip("pycocotools.coco").COCO
+
+SHAPE = (60, 80)
+
+
+def blob(seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """A few rectangles, some over the border."""
+    rng, mask = np.random.default_rng(seed), np.zeros(shape, bool)
+    for _ in range(3):
+        y, x = (int(rng.integers(0, n)) for n in shape)
+        mask[y : y + int(rng.integers(1, 30)), x : x + int(rng.integers(1, 30))] = True
+    return mask
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """Uncompressed, by counting: column after column, the background first."""
+    flat = np.concatenate([[False], mask.T.ravel(), [False]])
+    flips = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(mask.shape), "counts": np.diff([0, *flips, mask.size]).tolist()}
+
+
+def compressed(mask: np.ndarray) -> dict[str, Any]:
+    encoded = coco.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+POLYGON = [[10.0, 10, 50, 12, 60, 50, 30, 30], [2, 2, 8, 2, 5, 9]]
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Path:
+    """Three images, and every form of segmentation; cats by size: c.jpg, a.jpg, b.jpg."""
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", SHAPE[::-1]).save(tmp_path / "images" / name)
+    rows = [
+        (11, 7, POLYGON, 0, 1000),
+        (12, 7, run_lengths(blob(1)), 1, 300),
+        (13, 7, compressed(blob(2)), 0, 4000),
+        (13, 7, compressed(blob(3)), 0, 10),
+        (11, 9, compressed(blob(4)), 0, 10),
+        (12, 9, [], 0, 99),
+    ]
+    content = {
+        "images": [
+            {"id": 11 + k, "file_name": f"{name}.jpg", "height": 60, "width": 80}
+            for k, name in enumerate("abc")
+        ],
+        "categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "segmentation": segmentation,
+                "iscrowd": crowd,
+                "area": area,
+                "bbox": [0, 0, 1, 1],
+            }
+            for number, (image, category, segmentation, crowd, area) in enumerate(rows, 1)
+        ],
+    }
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_coco_in(annotations: Path) -> None:
+    images = annotations.parent / "images"
+    found = read_labels([annotations], images)
+    assert list(found) == ["dog", "cat"]
+    assert [path for path, _ in found["cat"]] == [images / f"{n}.jpg" for n in "cab"]
+    masks = dict(zip("cab", (mask for _, mask in found["cat"]), strict=True))
+    judge = COCO(str(annotations))
+    for letter, image_id in zip("abc", (11, 12, 13), strict=True):
+        drawn = [
+            judge.annToMask(one) for one in judge.imgToAnns[image_id] if one["category_id"] == 7
+        ]
+        np.testing.assert_array_equal(masks[letter], np.any(drawn, axis=0))
+    # By hand, too: what pycocotools reads may not be what was meant.
+    np.testing.assert_array_equal(masks["b"], blob(1))
+    np.testing.assert_array_equal(masks["c"], blob(2) | blob(3))
+    truth = np.zeros(SHAPE, bool)
+    for corners in POLYGON:
+        # COCO counts from a pixel's corner, scikit-image from its middle.
+        truth |= polygon2mask(SHAPE, np.array(corners).reshape(-1, 2)[:, ::-1] - 0.5)
+    assert (masks["a"] & truth).sum() / (masks["a"] | truth).sum() > 0.96
+    ((path, mask),) = found["dog"]  # the other has no segmentation
+    assert path.name == "a.jpg"
+    np.testing.assert_array_equal(mask, blob(4))
+
+    few = read_labels([annotations], images, ["cat"], shots=1)
+    assert list(few) == ["cat"] and [path.name for path, _ in few["cat"]] == ["c.jpg"]
+    with pytest.raises(InputError, match="--labels-images"):
+        read_labels([annotations])
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 1, 5, 5]],
+        [[1, 1, 5, 5, 6, 6, 7]],
+        [[1, 1, 5, 5, 1e300, 6]],
+        [[1, 1, 5, 5, float("nan"), 6]],
+        [["a"] * 6],
+        ["abcdef"],
+        [5],
+        {"size": [60, 81], "counts": [4860]},
+        {"size": [60, 80], "counts": [4801]},
+        {"size": [60, 80], "counts": [-1, 4801]},
+        {"size": [60, 80], "counts": []},
+        {"size": [60, 80]},
+        {"size": [60, 80], "counts": None},
+        {"size": [60, 80], "counts": "04040404"},
+        {"size": [60, 80], "counts": "\u20ac"},
+        {"size": [60, 80], "counts": "oooooooooooooooo"},
+        "polygon",
+    ],
+)
+def test_segmentations_that_are_none(annotations: Path, segmentation: Any) -> None:
+    content = json.loads(annotations.read_text())
+    content["annotations"][0]["segmentation"] = segmentation
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"annotation 1 of .* cannot be drawn"):
+        read_labels([annotations], annotations.parent / "images")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 300), st.integers(1, 300))
+def test_compressed_counts(seed: int, height: int, width: int) -> None:
+    """Large and small numbers, noise and blobs: as pycocotools wrote them."""
+    noise = np.random.default_rng(seed).random((height, width)) < 0.5
+    for mask in (noise, blob(seed, (height, width)), noise & False, noise | True):
+        found = _decode(compressed(mask), (height, width))
+        np.testing.assert_array_equal(found, mask)
+        np.testing.assert_array_equal(_decode(run_lengths(mask), (height, width)), mask)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=[chr(k) for k in range(48, 112)], max_size=40))
+def test_any_compressed_counts_give_a_mask_or_are_refused(counts: str) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 60, "width": 80}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "segmentation": {"size": [60, 80], "counts": counts}}
+        ],
+    }
+    ((_, draw),) = read_coco(content, Path("x.json"), Path())["cat"]
+    try:
+        mask = draw()
+    except HSNetError:
+        return
+    encoded = {"size": [60, 80], "counts": counts.encode()}
+    np.testing.assert_array_equal(mask, coco.decode(encoded).astype(bool))
+
+
+def test_coco_that_is_none(annotations: Path) -> None:
+    content = json.loads(annotations.read_text())
+    for part, entries in (
+        ("images", None),
+        ("images", []),
+        ("images", [{"id": 11}]),
+        ("categories", [{"id": 7}]),
+        ("categories", []),
+        ("annotations", [{"image_id": 11}]),
+        ("annotations", 5),
+        ("annotations", [{**content["annotations"][0], "area": "x"}]),
+    ):
+        annotations.write_text(json.dumps({**content, part: entries}))
+        with pytest.raises(InputError, match=r"annotations\.json"):
+            read_labels([annotations], annotations.parent / "images")
+    content["images"][0]["file_name"] = "../images/a.jpg"
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="outside its folder"):
+        read_labels([annotations], annotations.parent / "images")
+
+
+def test_coco_out(tmp_path: Path) -> None:
+    """pycocotools loads it as annotations, and its rows as results for annotations."""
+    one = result()
+    dataset = coco_dataset(
+        [("x/a.jpg", (40, 60), one.to_coco(1)), ("x/b.jpg", (40, 60), one.to_coco(2))], one.classes
+    )
+    (tmp_path / "a.json").write_text(json.dumps(dataset))
+    (tmp_path / "rows.json").write_text(json.dumps(one.to_coco(1) + one.to_coco(2)))
+    loaded = COCO(str(tmp_path / "a.json"))
+    for judge in (loaded, loaded.loadRes(str(tmp_path / "rows.json"))):
+        assert [c["name"] for c in judge.loadCats(judge.getCatIds())] == list(one.classes)
+        assert len(judge.getAnnIds()) == 4
+        for annotation in judge.loadAnns(judge.getAnnIds(imgIds=[2])):
+            name = judge.loadCats(annotation["category_id"])[0]["name"]
+            mask = judge.annToMask(annotation).astype(bool)
+            np.testing.assert_array_equal(mask, one.masks[name])
+            assert annotation["area"] == coco.area(judge.annToRLE(annotation))
+            box = coco.toBbox(judge.annToRLE(annotation))
+            np.testing.assert_array_equal(annotation["bbox"], box)
+            assert annotation["score"] == pytest.approx(one.scores[name][mask].mean())
+
+
+def test_coco_judges_its_own_truth(tmp_path: Path) -> None:
+    """COCOeval gives full marks to a result judged by itself."""
+    evaluation = pytest.importorskip("pycocotools.cocoeval")
+    one = result()
+    dataset = coco_dataset([("a.jpg", (40, 60), one.to_coco())], one.classes)
+    (tmp_path / "a.json").write_text(json.dumps(dataset))
+    truth = COCO(str(tmp_path / "a.json"))
+    judge = evaluation.COCOeval(truth, truth.loadRes(one.to_coco()), "segm")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert judge.stats[0] == pytest.approx(1)
+
+
+def test_supervision() -> None:
+    sv = pytest.importorskip("supervision", reason="the extra `supervision` is not installed")
+    one = result()
+    found = one.to_supervision()
+    assert isinstance(found, sv.Detections) and len(found) == 2
+    np.testing.assert_array_equal(found.mask, [one.masks["mug"], one.masks["cup"]])
+    np.testing.assert_array_equal(found.area, [17 * 26 + 1, 1])
+    np.testing.assert_array_equal(found.class_id, [0, 2])
+    np.testing.assert_array_equal(found.xyxy, [[5, 3, 41, 20], [59, 39, 60, 40]])
+    assert found.data["class_name"].tolist() == ["mug", "cup"]
+    assert found.confidence is not None and found.confidence[1] == pytest.approx(0.75)
+    sure = found[found.confidence > 0.5]
+    assert sure.data["class_name"].tolist() == ["cup"]
+    picture = np.zeros((40, 60, 3), np.uint8)
+    drawn = sv.MaskAnnotator(opacity=1).annotate(picture.copy(), found)
+    np.testing.assert_array_equal(drawn.any(axis=2), one.masks["mug"] | one.masks["cup"])
+    assert result(scores=False).to_supervision().confidence is None
+    for mask in one.masks.values():
+        mask[:] = False
+    assert len(one.to_supervision()) == 0
+
+
+def hsnet(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hsnet_trt.cli.main", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command_writes_what_it_reads(bundle: Path, tmp_path: Path) -> None:
+    """Boxes in, COCO out; that is in again, and finds the same in the images it names."""
+    place = np.s_[20:80, 30:110]
+    for name, colour in (("red", RED), ("green", GREEN)):
+        Image.fromarray(scene(SIZE, [(colour, place)])).save(tmp_path / f"{name}.png")
+    query = scene((200, 300), [(RED, np.s_[50:150, 20:120]), (GREEN, np.s_[50:150, 180:280])])
+    (tmp_path / "below").mkdir()
+    Image.fromarray(query).save(tmp_path / "query.png")
+    Image.fromarray(query[:, ::-1]).save(tmp_path / "below/query.png")
+    done = hsnet(
+        "segment", bundle, "query.png", "below/query.png", "--support",
+        "red=red.png:box=28,18,84,64", "--support", "green=green.png:box=28,18,84,64", "--coco",
+        "--out", "out", folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    judge = COCO(str(tmp_path / "out/annotations.json"))
+    assert sorted(i["file_name"] for i in judge.imgs.values()) == ["below/query.png", "query.png"]
+    assert len(judge.anns) == 4
+    for image_id, stem in ((1, "query"), (2, "query-2")):
+        labels = np.asarray(Image.open(tmp_path / f"out/{stem}.png"))
+        for annotation in judge.imgToAnns[image_id]:
+            inside = judge.annToMask(annotation).astype(bool)
+            assert (labels[inside] == annotation["category_id"]).mean() > 0.95
+    again = hsnet(
+        "segment", bundle, "query.png", "--labels", "out/annotations.json", "--labels-images", ".",
+        "--class", "green", "--out", "again", folder=tmp_path,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    labels = np.asarray(Image.open(tmp_path / "again/query.png"))
+    assert labels[100, 230] == 1 and labels[100, 70] == 0
