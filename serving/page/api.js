@@ -9,9 +9,26 @@ export class Refused extends Error {
   }
 }
 
+const limits = { upload: Infinity };
+
+/** Never send more than so many bytes. */
+export const limitUploads = (bytes) => { limits.upload = bytes; };
+
+/** Refuse a file that the server would: it hangs up in the middle of one, without a word. */
+export function checkSize(file) {
+  if (file.size <= limits.upload) return;
+  throw new Refused(413, {
+    summary: `${file.name ?? "the picture"} is too large`,
+    expected: `${limits.upload / 1e6} MB at most`,
+    found: `${(file.size / 1e6).toFixed(1)} MB`,
+    fix: "scale the picture down, or start the page with a larger --max-upload-mb",
+  });
+}
+
 /** Ask the server; `body` is a Blob, or an object that is sent as JSON. Returns the Response. */
 export async function ask(path, body, method = "POST") {
   const plain = body && !(body instanceof Blob);
+  if (body instanceof Blob) checkSize(body);
   let answer;
   try {
     answer = await fetch(`api/${path}`, {

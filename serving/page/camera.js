@@ -1,7 +1,7 @@
 // A camera's frames, segmented one after the other: the newest when the one before is answered.
 
 import { Refused, safely, tell, toBlob } from "./api.js";
-import { drawOverlay, showFound, showTimes } from "./overlay.js";
+import { showFound, showTimes } from "./overlay.js";
 
 export class Camera {
   /** @param {(file) => void} onShow for a frame in which an object is to be marked. */
@@ -80,7 +80,7 @@ export class Camera {
       this.frame = next;
       this.canvas.width = next.width;
       this.canvas.height = next.height;
-      drawOverlay(this.canvas, next, answer, answer ? this.queries.colours(answer) : [], this.queries.blend);
+      await this.queries.paint(this.canvas, next, answer);
       this.figure.dataset.frames = ++this.count;
       const now = performance.now();
       if (answer) {

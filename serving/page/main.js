@@ -1,6 +1,6 @@
 // The page: what was marked on the left is looked for on the right.
 
-import { askJson, Refused, safely, takeDrops, takeFiles, tell } from "./api.js";
+import { askJson, limitUploads, takeDrops, takeFiles, tell } from "./api.js";
 import { Camera } from "./camera.js";
 import { Queries } from "./queries.js";
 import { Supports } from "./supports.js";
@@ -14,26 +14,12 @@ document.getElementById("about").textContent =
 document.getElementById("about").title = about.reason;
 document.getElementById("untrained").hidden = about.trained;
 
-/** The files that may be sent; the others are named. */
-function fitting(files) {
-  const most = about.upload_bytes;
-  for (const file of files.filter((one) => one.size > most)) {
-    tell(new Refused(413, {
-      summary: `${file.name} is too large`,
-      expected: `${most / 1e6} MB at most`,
-      found: `${(file.size / 1e6).toFixed(1)} MB`,
-      fix: "scale the picture down, or start the page with a larger --max-upload-mb",
-    }));
-  }
-  return files.filter((file) => file.size <= most);
-}
+limitUploads(about.upload_bytes);
 
 let queries = null;
 const supports = new Supports(about.colours, () => queries?.changed());
 queries = new Queries(supports, about);
-const addFiles = supports.addFiles.bind(supports);
-supports.addFiles = (one, files) => addFiles(one, fitting(files));
-const addQueries = (files) => queries.add(fitting(files));
+const addQueries = (files) => queries.add(files);
 
 new Camera(queries, async (file) => {
   const last = supports.classes.at(-1) ?? supports.addClass();

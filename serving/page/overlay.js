@@ -1,60 +1,57 @@
 // A server's answer over its photograph.
 
-/** Decode the label picture of an answer: labels, one byte a pixel, by index into its classes + 1. */
-export async function readLabels(answer, serverColours) {
-  const bytes = Uint8Array.from(atob(answer.labels), (c) => c.charCodeAt(0));
-  const file = new Blob([bytes], { type: "image/png" });
-  const bitmap = await createImageBitmap(file, {
+/**
+ * The labels of an answer at a size, one byte a pixel: 0 background, i + 1 its class i.
+ * @param {string[]} serverColours of the label picture, by class.
+ */
+export async function readLabels(answer, serverColours, width, height) {
+  const bitmap = await createImageBitmap(answer.file, {
     colorSpaceConversion: "none",
     premultiplyAlpha: "none",
   });
-  const canvas = new OffscreenCanvas(answer.width, answer.height);
-  const pen = canvas.getContext("2d");
-  pen.drawImage(bitmap, 0, 0);
+  const pen = new OffscreenCanvas(width, height).getContext("2d");
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
-  const { data } = pen.getImageData(0, 0, answer.width, answer.height);
+  const { data } = pen.getImageData(0, 0, width, height);
   const known = [[0, 0, 0], ...answer.classes.map((_, i) => channels(serverColours[i]))];
   const label = new Map();
-  const labels = new Uint8Array(answer.width * answer.height);
+  const labels = new Uint8Array(width * height);
   for (let i = 0; i < labels.length; i++) {
     const colour = (data[4 * i] << 16) | (data[4 * i + 1] << 8) | data[4 * i + 2];
     // Browsers that guard against fingerprints give back colours that are off by a little.
     if (!label.has(colour)) label.set(colour, nearest(data.subarray(4 * i, 4 * i + 3), known));
     labels[i] = label.get(colour);
   }
-  return { file, labels };
+  return labels;
 }
 
 /**
- * Draw a photograph and the labels over it, as large as the canvas.
+ * Draw a photograph and labels over it.
+ * @param {Uint8Array|null} labels of the canvas's size.
  * @param {(string|null)[]} colours by class; null for one that is not shown.
  */
-export function drawOverlay(canvas, picture, answer, colours, strength) {
+export function drawOverlay(canvas, picture, labels, colours, strength) {
+  const { width, height } = canvas;
   const pen = canvas.getContext("2d");
-  pen.imageSmoothingEnabled = true;
-  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  if (!answer) return;
-  const [width, height] = [canvas.width, canvas.height];
+  pen.drawImage(picture, 0, 0, width, height);
+  if (!labels) return;
   const layer = new OffscreenCanvas(width, height);
   const on = layer.getContext("2d");
   const pixels = on.createImageData(width, height);
   const paint = new Uint32Array(pixels.data.buffer);
   const inside = [0, ...colours.map((c) => (c ? abgr(c, Math.round(255 * strength)) : 0))];
   const edge = [0, ...colours.map((c) => (c ? abgr(c, 255) : 0))];
-  const step = Math.max(1, Math.round(Math.min(width, height) / 220));
-  const at = (x, y) => {
-    const column = Math.min(answer.width - 1, Math.floor(((x + 0.5) * answer.width) / width));
-    const row = Math.min(answer.height - 1, Math.floor(((y + 0.5) * answer.height) / height));
-    return answer.pixels[row * answer.width + column];
-  };
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const label = at(x, y);
+  const step = Math.max(1, Math.round(Math.min(width, height) / 220)); // how wide outlines are
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      const label = labels[i];
       if (!label) continue;
       const outline =
-        (x >= step && at(x - step, y) !== label) || (x + step < width && at(x + step, y) !== label) ||
-        (y >= step && at(x, y - step) !== label) || (y + step < height && at(x, y + step) !== label);
-      paint[y * width + x] = (outline ? edge : inside)[label];
+        (x >= step && labels[i - step] !== label) || (x + step < width && labels[i + step] !== label) ||
+        (y >= step && labels[i - step * width] !== label) ||
+        (y + step < height && labels[i + step * width] !== label);
+      paint[i] = (outline ? edge : inside)[label];
     }
   }
   on.putImageData(pixels, 0, 0);

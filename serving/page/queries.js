@@ -1,6 +1,6 @@
 // The photographs in which objects are looked for, and what was found.
 
-import { ask, askJson, download, safely, tell, toBlob } from "./api.js";
+import { ask, askJson, checkSize, download, safely, tell, toBlob } from "./api.js";
 import { stem } from "./editor.js";
 import { drawOverlay, readLabels, showFound, showTimes } from "./overlay.js";
 import { zip } from "./zip.js";
@@ -87,19 +87,25 @@ export class Queries {
   async ask(blob) {
     const attempt = async () => {
       const set = await this.supports.ensure();
-      return set && askJson(`sets/${set}/segment`, blob);
+      if (!set) return null;
+      const answer = await askJson(`sets/${set.id}/segment`, blob);
+      const bytes = Uint8Array.from(atob(answer.labels), (c) => c.charCodeAt(0));
+      return { ...answer, file: new Blob([bytes], { type: "image/png" }), version: set.version };
     };
-    let answer;
     try {
-      answer = await attempt();
+      return await attempt();
     } catch (error) {
       if (error.status !== 404) throw error;
       await this.supports.renew();
-      answer = await attempt();
+      return attempt();
     }
-    if (!answer) return null;
-    const { file, labels } = await readLabels(answer, this.about.colours);
-    return { ...answer, file, pixels: labels };
+  }
+
+  /** Draw an answer, if there is one, over its photograph, which is as large as the canvas. */
+  async paint(canvas, picture, answer, labels) {
+    labels ??= answer && (await readLabels(answer, this.about.colours, canvas.width, canvas.height));
+    drawOverlay(canvas, picture, labels, answer ? this.colours(answer) : [], this.blend);
+    return labels;
   }
 
   colours(answer) {
@@ -107,7 +113,7 @@ export class Queries {
   }
 
   draw() {
-    for (const query of this.all) this.#drawOne(query);
+    for (const query of this.all) safely(() => this.#drawOne(query))();
   }
 
   get blend() {
@@ -115,6 +121,7 @@ export class Queries {
   }
 
   async #addOne(file) {
+    checkSize(file);
     const picture = await decode(file, SHOWN);
     const card = document.createElement("figure");
     card.className = "card result";
@@ -128,7 +135,7 @@ export class Queries {
     const [found, times, failed, row] = ["div", "p", "p", "div"].map((kind) => document.createElement(kind));
     [found.className, times.className, failed.className, row.className] = ["found", "times", "failed", "row"];
     failed.hidden = true;
-    const query = { file, picture, card, canvas, found, times, failed, answer: null, version: -1 };
+    const query = { file, picture, card, canvas, found, times, failed, answer: null, labels: null, version: -1 };
     const actions = [
       ["Mask", safely(() => download(query.answer.file, `${stem(file)}_labels.png`))],
       ["Overlay", safely(async () => download(await this.#overlay(query), `${stem(file)}_overlay.jpg`))],
@@ -145,40 +152,38 @@ export class Queries {
     canvas.onclick = safely(() => this.#enlarge(query));
     this.all.push(query);
     this.box.append(card);
-    this.#drawOne(query);
+    await this.#drawOne(query);
   }
 
   async #segment(query) {
-    const version = this.supports.version;
     query.failed.hidden = true;
     const began = performance.now();
     try {
       query.answer = await this.ask(query.file);
       query.trip = performance.now() - began;
-      query.version = query.answer ? this.#versionOf(version) : this.supports.version;
+      query.version = query.answer?.version ?? this.supports.version;
     } catch (error) {
       if (!error.said || error.status === 0 || error.status >= 500) throw error;
       query.answer = null;
       query.version = this.supports.version;
       query.failed.hidden = false;
-      query.failed.textContent = [error.said.summary, error.said.expected && `expected: ${error.said.expected}`,
-        error.said.found && `found: ${error.said.found}`, error.said.fix].filter(Boolean).join("\n");
+      const { summary, expected, found, fix } = error.said;
+      query.failed.textContent = [summary, expected && `expected: ${expected}`, found && `found: ${found}`, fix]
+        .filter(Boolean).join("\n");
     }
-    if (this.all.includes(query)) this.#drawOne(query);
-  }
-
-  /** The set may have been made while more was painted: it is then of that later state. */
-  #versionOf(version) {
-    return this.supports.current?.version ?? version;
+    query.labels = null;
+    if (this.all.includes(query)) await this.#drawOne(query);
   }
 
   #isStale(query) {
     return query.version !== this.supports.version;
   }
 
-  #drawOne(query) {
+  async #drawOne(query) {
     const { answer, canvas, picture } = query;
-    drawOverlay(canvas, picture, answer, answer ? this.colours(answer) : [], this.blend);
+    const labels = await this.paint(canvas, picture, answer, query.labels);
+    if (answer !== query.answer) return; // another came meanwhile, and draws itself
+    query.labels = labels;
     for (const button of query.buttons.slice(0, 2)) button.disabled = !answer;
     query.card.classList.toggle("stale", this.#isStale(query) && this.supports.ready);
     query.card.dataset.state = !answer ? "none" : this.#isStale(query) ? "stale" : "done";
@@ -199,7 +204,8 @@ export class Queries {
     const picture = await decode(query.file, most);
     canvas.width = picture.width;
     canvas.height = picture.height;
-    drawOverlay(canvas, picture, query.answer, query.answer ? this.colours(query.answer) : [], this.blend);
+    await this.paint(canvas, picture, query.answer);
+    picture.close();
   }
 
   async #enlarge(query) {

@@ -10,7 +10,7 @@ export class Supports {
     this.colours = colours;
     this.onChange = onChange;
     this.classes = [];
-    this.current = null; // the set that the server has: {version, id}
+    this.current = null; // the set that the server has: {id, version}
     this.version = 0;
     this.list = document.getElementById("classes");
     this.editor = new Editor((shot) => this.#changed(shot));
@@ -55,8 +55,8 @@ export class Supports {
     this.show();
   }
 
-  /** Classes that the server has already, by their shots' ids. */
-  addEncoded(classes, source) {
+  /** Classes that the server has already, by their shots' ids; of a file, or since its start. */
+  addEncoded(classes, source = null) {
     for (const { name, shots } of classes) {
       const there = this.classes.find((one) => one.name === name);
       const one = there ?? this.addClass(name);
@@ -71,7 +71,7 @@ export class Supports {
   }
 
   async save() {
-    const id = await this.ensure();
+    const { id } = await this.ensure();
     download(await (await ask(`sets/${id}/supports.npz`, null, "GET")).blob(), "supports.npz");
   }
 
@@ -82,9 +82,9 @@ export class Supports {
     this.#changed();
   }
 
-  /** The id of a set of all that is shown, which the server has; null if nothing is marked. */
+  /** The set of all that is marked, which the server then has: {id, version}; null of nothing. */
   async ensure() {
-    if (this.current?.version === this.version) return this.current.id;
+    if (this.current?.version === this.version) return this.current;
     this.making ??= this.#make()
       .catch(async (error) => {
         if (error.status !== 404) throw error;
@@ -102,10 +102,10 @@ export class Supports {
     const files = new Map();
     for (const shot of this.classes.flatMap((one) => one.shots)) {
       if (shot.file) shot.sent = null;
-      else if (shot.source) files.set(shot.source, [...(files.get(shot.source) ?? []), shot]);
+      else files.set(shot.source, [...(files.get(shot.source) ?? []), shot]);
     }
-    for (const [file, shots] of files) {
-      const { classes } = await askJson("supports", file);
+    for (const [source, shots] of files) {
+      const { classes } = source ? await askJson("supports", source) : await askJson("about", null, "GET");
       for (const one of this.classes) {
         const sent = classes.find((other) => other.name === one.name)?.shots ?? [];
         for (const shot of one.shots) if (shots.includes(shot)) shot.sent = sent[shot.index];
@@ -130,9 +130,9 @@ export class Supports {
         continue;
       }
       if (this.current) ask(`forget/${this.current.id}`).catch(() => {});
-      this.current = { version, id: set };
+      this.current = { id: set, version };
       this.editor.draw(); // perhaps with notes
-      return set;
+      return this.current;
     }
   }
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from app_process import CHROMIUM, chromium, served
+from page_driver import Page
 from tiny_bundle import make_bundle
 
 
@@ -26,3 +31,49 @@ def network_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("network") / "bundle"
     export_bundle(HSNet("resnet18"), path, sizes=((64, 64),))
     return path
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that comes along, as `make demo` left it, or exported now."""
+    made = Path(__file__).resolve().parents[2] / "demo_output" / "bundle"
+    path = tmp_path_factory.mktemp("shipped") / "bundle"
+    if (made / "bundle.json").is_file():
+        shutil.copytree(made, path)
+    else:
+        from hsnet_trt.export.bundle import export_bundle
+        from hsnet_trt.model.checkpoint import load_checkpoint
+
+        export_bundle(load_checkpoint("shipped"), path, sizes=[(256, 256)], precisions=["fp32"])
+    return path
+
+
+# Its event loop would be in the way of other modules' own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; a context of it is a browser of its own."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    with api.sync_playwright() as playwright, chromium(playwright) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(shipped: Path) -> Iterator[str]:
+    """Where the page of the shipped model is served."""
+    pytest.importorskip("uvicorn", reason="the extra `app` is not installed")
+    with served(shipped) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Page]:
+    """The page in a fresh browser, which must meet no error and ask no other host."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    context.set_default_timeout(60_000)
+    page = Page(context, address)
+    yield page
+    assert page.problems == []
+    assert all(url.startswith((address, "blob:", "data:")) for url in page.asked), page.asked
+    context.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import zipfile
@@ -282,6 +283,27 @@ def test_the_server_goes_on_when_it_fails(client, desk, monkeypatch):
     monkeypatch.setattr(desk, "add_picture", broken)
     answer = client.post("/api/pictures", content=b"x")
     assert refusal(answer) == (500, "the server failed") and "secret" not in answer.text
+
+
+def test_a_body_that_does_not_arrive(desk, monkeypatch):
+    monkeypatch.setattr(app_server, "_BODY_SECONDS", 0.05)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/pictures",
+        "headers": [],
+        "query_string": b"",
+    }
+    asyncio.run(make_application(desk)(scope, receive, send))
+    assert sent[0]["status"] == 400 and b"did not arrive" in sent[1]["body"]
 
 
 def test_too_much_at_once_is_refused(client, monkeypatch):
