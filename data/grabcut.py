@@ -74,8 +74,8 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
     Args:
         image: uint8 [H,W,3], RGB.
         foreground: bool [H,W], True where somebody drew on the object.
-        background: bool [H,W], True where somebody drew beside it. Without, the picture's edge
-            shows what the background looks like. Where both are True, neither counts.
+        background: bool [H,W], True where somebody drew beside it; it adds to what the picture's
+            edge shows of the background. Where both are True, neither counts.
 
     Returns:
         bool [H,W], True on the object; the same for the same arguments.
@@ -113,7 +113,8 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
     beside = beside & ~foreground
     on, off = small.shrink(on), small.shrink(beside)
     off &= ~on
-    learnt = off if off.any() else _frame(off.shape) & ~on
+    # One stroke beside the object shows one part of its background, the picture's edge most others.
+    learnt = (off | _frame(off.shape)) & ~on
     # What the strokes show is learnt first, without the pixels nobody has marked: with them as
     # background from the start, GrabCut loses most of an object that the strokes hardly cover.
     strip = np.concatenate([small.image[on], small.image[learnt]])[None]
@@ -142,7 +143,7 @@ def _no_models() -> Models:
 
 
 def _frame(shape: tuple[int, ...]) -> Mask:
-    """The outermost pixels: background, for want of anything better."""
+    """The outermost pixels, which are mostly background."""
     frame = np.ones(shape, np.bool_)
     frame[1:-1, 1:-1] = False
     return frame

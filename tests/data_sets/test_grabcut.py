@@ -93,6 +93,18 @@ def test_a_large_photograph_is_cut_smaller() -> None:
     assert iou(mask_from_scribble(large, on), truth) >= 0.95
 
 
+def test_one_stroke_beside_the_object_leaves_it_whole() -> None:
+    """On a ground of two halves, of which the stroke beside the object shows but one."""
+    image, mask = drawn()
+    near = np.random.default_rng(4).normal((170, 90, 60), 8, (*mask.shape, 3))
+    left = ~mask & (np.arange(160) < 80)
+    image[left] = near[left].astype(np.uint8)
+    on, off = np.zeros_like(mask), np.zeros_like(mask)
+    on[58:62, 50:110] = True
+    off[10:110, 155:158] = True
+    assert iou(mask_from_scribble(image, on, off), mask) >= 0.95
+
+
 def test_boxes_of_real_photographs() -> None:
     """Against the photographs' masks (made with GrabCut, corrected by hand: see their page)."""
     found = []
@@ -120,6 +132,25 @@ def test_any_box_gives_a_mask_or_says_why_not(height: int, width: int, data: st.
     assert min(x, y) >= 0 and x + w <= width and y + h <= height
     inside[y : y + h, x : x + w] = True
     assert found.any() and not found[~inside].any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99), st.sampled_from([2, 30, 256]))
+def test_any_scribble_gives_a_mask_or_says_why_not(
+    height: int, width: int, seed: int, colours: int
+) -> None:
+    """Noise, or hardly two colours; strokes of one pixel up to nearly all of them."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, colours, (height, width, 3), np.uint8)
+    on, off = (rng.random((height, width)) < rng.random() ** 3 for _ in range(2))
+    for beside in (None, off):
+        try:
+            found = mask_from_scribble(image, on, beside)
+        except InputError:
+            continue
+        both = on & off if beside is not None else on & False
+        assert found[on & ~both].all()
+        assert beside is None or not found[off & ~both].any()
 
 
 @pytest.mark.parametrize(
