@@ -18,7 +18,7 @@ export const limitUploads = (bytes) => { limits.upload = bytes; };
 export function checkSize(file) {
   if (file.size <= limits.upload) return;
   throw new Refused(413, {
-    summary: `${file.name ?? "the picture"} is too large`,
+    summary: "the file is too large",
     expected: `${limits.upload / 1e6} MB at most`,
     found: `${(file.size / 1e6).toFixed(1)} MB`,
     fix: "scale the picture down, or start the page with a larger --max-upload-mb",
@@ -53,13 +53,13 @@ export async function ask(path, body, method = "POST") {
 
 export const askJson = async (path, body, method) => (await ask(path, body, method)).json();
 
-/** Show an error until it is put away, or some seconds. */
-export function tell(error) {
+/** Show an error, `of` a file perhaps, until it is put away, or some seconds. */
+export function tell(error, of) {
   const said = error instanceof Refused ? error.said : { summary: String(error?.message ?? error) };
   const box = document.createElement("div");
   box.className = "said";
   const title = document.createElement("strong");
-  title.textContent = said.summary;
+  title.textContent = of ? `${of}: ${said.summary}` : said.summary;
   box.append(title);
   for (const part of ["expected", "found", "fix"]) {
     if (!said[part]) continue;
@@ -90,12 +90,12 @@ export function download(blob, name) {
 export const toBlob = (canvas, kind = "image/png", quality = 0.92) =>
   new Promise((done) => canvas.toBlob(done, kind, quality));
 
-/** Run a handler, its errors shown. */
-export const safely = (handler) => async (...given) => {
+/** Run a handler, its errors shown, as `of` a file if that is named. */
+export const safely = (handler, of) => async (...given) => {
   try {
     return await handler(...given);
   } catch (error) {
-    tell(error);
+    tell(error, of);
   }
 };
 

@@ -35,7 +35,7 @@ export class Queries {
         tell(new Error(`this page shows ${MOST} photographs; for more use: hsnet-trt sweep`));
         break;
       }
-      await safely(() => this.#addOne(file))();
+      await safely(() => this.#addOne(file), file.name)();
     }
     this.changed();
   }

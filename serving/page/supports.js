@@ -50,7 +50,7 @@ export class Supports {
         this.#select(shot);
         const mask = masks.get(stem(file));
         if (mask) await this.editor.readMask(shot, mask);
-      })();
+      }, file.name)();
     }
     this.show();
   }

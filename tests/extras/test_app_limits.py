@@ -38,7 +38,7 @@ def test_what_is_wrong_is_said(page, tmp_path):
     bad = tmp_path / "notes.jpg"
     bad.write_bytes(b"no picture at all")
     page.add_query(bad)
-    assert "is not a picture the server reads" in page.errors()
+    assert "notes.jpg: the photograph is not a picture the server reads" in page.errors()
     page.tab.locator(".class input[type=file]").set_input_files(str(bad))
     page.tab.wait_for_function("() => document.querySelectorAll('#errors .said').length === 2")
     assert page.tab.locator(".shot").count() == 0
@@ -58,7 +58,9 @@ def test_a_file_that_is_too_large(browser, shipped):
     with served(shipped, "--max-upload-mb", "0.02") as address:
         page = Page(browser.new_context(), address)
         page.add_query(photo)
-        assert "far.jpg is too large" in page.errors() and "0.02 MB at most" in page.errors()
+        assert (
+            "far.jpg: the file is too large" in page.errors() and "0.02 MB at most" in page.errors()
+        )
         assert not any("segment" in url or "preview" in url for url in page.asked)
         page.tab.context.close()
         status, body = ask(address, "POST", "/api/preview", photo.read_bytes())

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,6 +117,22 @@ def test_a_set_goes_to_a_file_and_comes_back(client, bundle, tmp_path):
     again = compose(client, **{one["name"]: one["shots"] for one in classes})
     answer = client.post(f"/api/sets/{again}/segment", content=file_of(QUERY)).json()
     assert (labels(answer) == direct).all()
+
+
+def test_many_at_once_each_with_its_own_set(desk, bundle):
+    picture, _ = desk.add_picture(file_of(SUPPORT))
+    sets, expected = [], []
+    with FewShotSegmenter.load(bundle) as segmenter:
+        for place in (LEFT, RIGHT):
+            key, _ = desk.add_shot(picture, file_of(mask_of(place)))
+            sets.append(desk.compose([("thing", [key])]))
+            segmenter.set_support("thing", SUPPORT, mask_of(place))
+            expected.append(segmenter.segment(QUERY).labels)
+    assert (expected[0] != expected[1]).any()
+    with ThreadPoolExecutor(8) as pool:
+        turns = [index % 2 for index in range(80)]
+        found = pool.map(lambda turn: desk.segment(sets[turn], file_of(QUERY)).labels, turns)
+        assert all((one == expected[turn]).all() for turn, one in zip(turns, found, strict=True))
 
 
 def test_given_shots_stay(network, bundle):
