@@ -258,7 +258,7 @@ def test_a_full_store(client, local):
     assert status["used_bytes"] == status["most_bytes"] == 8 * status["bytes_per_shot"]
     with pytest.raises(StoreFullError) as caught:
         client.register({"blue": [shot(BLUE)]})
-    assert "2 sets kept" in str(caught.value) and "store_megabytes" in str(caught.value)
+    assert "2 support sets kept" in str(caught.value) and "store_megabytes" in str(caught.value)
     assert client.register(four).key == first.key  # what is there needs no room
     local.clear()
     local.set_support("green", *zip(*[shot(GREEN)] * 4, strict=True))
