@@ -129,7 +129,8 @@ class SupportStore(Generic[Value]):
                 raise StoreFullError(
                     f"the server's store of {self._what}s is full",
                     expected=f"{_mb(size)} free for this one",
-                    found=f"{_mb(free)} of {_mb(self.most_bytes)} free, {len(self._entries)} kept",
+                    found=f"{_mb(free)} of {_mb(self.most_bytes)} free, "
+                    f"{len(self._entries)} {self._what}s kept",
                     fix="forget what is done with, wait until idle ones expire "
                     f"({self.idle_seconds:g} s), or {self._enlarge}",
                 )
