@@ -17,7 +17,7 @@ from hsnet_trt.data.episode import Mask
 from hsnet_trt.data.labels import check_size, read_json
 from hsnet_trt.errors import InputError
 
-_POINTS = {"rectangle": 2, "circle": 2, "mask": 2}  # so many; a polygon has three or more
+_POINTS = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # a polygon: 3 or more
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _draw(shape: dict[str, Any], size: tuple[int, int]) -> Mask:
         return _stored(shape, points, size)
     picture = Image.new("1", size[::-1])
     pen = ImageDraw.Draw(picture)
-    if kind == "polygon":
+    if kind in ("polygon", "oriented_rectangle"):
         pen.polygon(points, fill=1, outline=1)
     elif kind == "rectangle":
         (x1, y1), (x2, y2) = points

@@ -64,6 +64,9 @@ def test_shapes_of_labelme() -> None:
     for kind in ("polygon", None):
         truth = polygon2mask(SIZE, np.array(corners)[:, ::-1])
         assert iou(mask_of(shape(kind, corners)), truth) > 0.95
+    diamond = [[60.0, 10], [90, 40], [60, 70], [30, 40]]
+    turned = mask_of(shape("oriented_rectangle", diamond))
+    assert turned.sum() == pytest.approx(2 * 30 * 31 + 1, abs=20) and turned[12, 60]
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     box = (x >= 20) & (x <= 60) & (y >= 15) & (y <= 40)
     np.testing.assert_array_equal(mask_of(shape("rectangle", [[60, 40], [20, 15]])), box)

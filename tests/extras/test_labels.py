@@ -293,6 +293,15 @@ def test_the_command_writes_what_it_reads(bundle: Path, tmp_path: Path) -> None:
         for annotation in judge.imgToAnns[image_id]:
             inside = judge.annToMask(annotation).astype(bool)
             assert (labels[inside] == annotation["category_id"]).mean() > 0.95
+    sv = pytest.importorskip("supervision")
+    loaded = sv.DetectionDataset.from_coco(str(tmp_path), str(tmp_path / "out/annotations.json"))
+    assert loaded.classes == ["red", "green"] and len(loaded) == 2
+    for path, _, found in loaded:
+        stem = "query-2" if Path(path).parent.name == "below" else "query"
+        labels = np.asarray(Image.open(tmp_path / f"out/{stem}.png"))
+        assert len(found) == 2
+        for inside, class_id in zip(found.mask, found.class_id, strict=True):
+            assert (labels[inside] == class_id + 1).mean() > 0.95
     again = hsnet(
         "segment", bundle, "query.png", "--labels", "out/annotations.json", "--labels-images", ".",
         "--class", "green", "--out", "again", folder=tmp_path,
