@@ -157,8 +157,9 @@ export class Editor {
       this.draw();
       if (frame.width >= 4 && frame.height >= 4) this.#cut(shot, boxQuery(frame, shot));
     } else if (this.scribbled === "both" || tool === "object") {
-      this.scribbled = this.scribbled === "background" ? "both" : (this.scribbled ?? tool);
       this.#cut(shot, "cut", this.scribble);
+    } else {
+      this.state.textContent = "Now scribble on the object itself.";
     }
   }
 
