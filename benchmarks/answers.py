@@ -23,7 +23,6 @@ from hsnet_trt.runtime.encode import encode_shots
 from hsnet_trt.runtime.network import FEATURES, Tensors, run_features, run_match
 from hsnet_trt.runtime.postprocess import segment_logits
 from hsnet_trt.runtime.preprocess import Placement, network_input
-from hsnet_trt.runtime.segmenter import choose_size
 
 if TYPE_CHECKING:
     from hsnet_trt.model.hsnet import HSNet
@@ -110,7 +109,7 @@ class BundleNetwork:
             BackendError: the backend cannot run here.
         """
         bundle = Bundle.open(path)
-        self.size = choose_size(bundle, size)
+        self.size = bundle.size(size)
         self.weights_sha256 = bundle.manifest.model.weights_sha256
         self._preprocessing = bundle.manifest.preprocessing
         self._runner, _ = open_runner(bundle, self.size, backend, precision)

@@ -13,7 +13,6 @@ from hsnet_trt.calibration.table import CalibrationTable, check_method
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.segmenter import choose_size
 
 METHOD = "percentile"
 EPISODES = 64  # to take ranges from
@@ -48,7 +47,7 @@ class Workbench:
             BundleError: no bundle, or not at that size and lowering.
         """
         opened = Bundle.open(bundle)
-        self.subject = Subject(opened, choose_size(opened, size), lowering)
+        self.subject = Subject(opened, opened.size(size), lowering)
         self.progress = progress
         self._source = source and dataclasses.replace(source, size=self.subject.size)
         self.table: CalibrationTable | None = None

@@ -42,7 +42,6 @@ def estimate(
     from hsnet_trt.export.targets import TARGETS, find_target
     from hsnet_trt.runtime.bundle import Bundle
     from hsnet_trt.runtime.machine import find_driver
-    from hsnet_trt.runtime.segmenter import choose_size
 
     choices = (("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
                ("workload", workload, ("stream", "episode")))  # fmt: skip
@@ -52,7 +51,7 @@ def estimate(
                 f"there is no such {name}", expected=", ".join(filter(None, allowed)), found=given
             )
     opened = Bundle.open(bundle)
-    at = choose_size(opened, parse_size(size) if size else None)
+    at = opened.size(parse_size(size) if size else None)
     case = Case(opened.manifest.model.backbone, at, shots=shots, classes=classes, area=area)
     work = Counter(opened, at, "fp32", packed=False).work(case, workload)
     driver = find_driver() if target and "this" in target else None

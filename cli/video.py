@@ -82,7 +82,9 @@ def video(
         sink = open_sink(output, source.rate)
         kept = False
         try:
-            stream = segmenter.stream(source.frames, drop="oldest" if source.live else None)
+            stream = segmenter.stream(
+                source.frames, drop="oldest" if source.live else None, color="bgr"
+            )
             with stream, Telemetry() as telemetry:
                 _run(stream, source, sink, limit, console)
             kept = True

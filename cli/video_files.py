@@ -25,7 +25,7 @@ class Source:
     """Frames in their order.
 
     Attributes:
-        frames: uint8 [H,W,3] RGB, or paths of photographs.
+        frames: uint8 [H,W,3] BGR, as OpenCV reads them, or paths of photographs.
         live: they do not wait, so late ones are to be dropped.
         count: how many there are, as far as that is known.
         rate: frames a second; None if they have no time.
@@ -96,7 +96,7 @@ def _captured(text: str, make: Callable[[], Any], *, live: bool) -> Source:
                 there, picture = capture.read()
                 if not there:
                     return
-                yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+                yield picture
         finally:
             capture.release()
 

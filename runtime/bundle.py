@@ -116,6 +116,27 @@ class Bundle:
             fix="export it: `hsnet-trt export` writes sizes, precisions and forms as asked",
         )
 
+    def size(self, wanted: int | tuple[int, int] | None) -> tuple[int, int]:
+        """One of the sizes (height, width): the one that is wanted, or the first.
+
+        Raises:
+            BundleError: the bundle was not exported at that size.
+        """
+        sizes = self.manifest.sizes
+        if not sizes:
+            raise BundleError("the bundle holds no network", fix="export it again")
+        if wanted is None:
+            return sizes[0]
+        size = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+        if size not in sizes:
+            raise BundleError(
+                "the bundle was not exported at that size",
+                expected=" or ".join(f"{h}x{w}" for h, w in sizes) + " (height x width)",
+                found="x".join(str(n) for n in size),
+                fix="export it at that size too: hsnet-trt export --size",
+            )
+        return size[0], size[1]
+
     def check(self) -> None:
         """Read and check every file that the manifest names.
 

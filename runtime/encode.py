@@ -87,8 +87,11 @@ def encode_parts(
     shots: list[tuple[Any, Any]],
     size: tuple[int, int],
     preprocessing: Preprocessing,
+    color: str = "rgb",
 ) -> Iterator[Tensors]:
     """Encode the K shots of a class, as many at once as the runner takes, and give them so.
+
+    Images that are arrays are of that order of channels.
 
     Yields:
         `s2`, `s3`, `s4`, each [k,L,C,h*w], until all K were there.
@@ -104,7 +107,7 @@ def encode_parts(
     for first in range(0, len(shots), most):
         pixels, masks = [], []
         for number, (image, mask) in enumerate(shots[first : first + most], first + 1):
-            pixels.append(read_image(image, f"the image of shot {number} of {name!r}"))
+            pixels.append(read_image(image, f"the image of shot {number} of {name!r}", color))
             shape = (pixels[-1].shape[0], pixels[-1].shape[1])
             masks.append(read_mask(mask, shape, f"the mask of shot {number} of {name!r}"))
         batch, placements = network_input(pixels, size, preprocessing)

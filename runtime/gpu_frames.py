@@ -122,14 +122,17 @@ class GpuFrames:
             clock = time.perf_counter()
             # Which class wins where masks overlap is settled by their scores.
             slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
-            np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), pixels)
+            # The one copy on the host. It closes up rows that lie apart; BGR stays as it lies.
+            swap = pixels.strides[2] < 0
+            stored = pixels[:, :, ::-1] if swap else pixels
+            np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), stored)
             staged = 1000 * (time.perf_counter() - clock)
             with self._lock:
                 if self._closed:
                     raise BackendError("the segmenter was closed while a frame was under way")
                 try:
                     self._supports.hold(supports, shots, self._compute)
-                    self._enqueue(slot, size, shots, scores=scores)
+                    self._enqueue(slot, size, shots, swap=swap, scores=scores)
                 except BaseException:
                     # Nothing of this frame may still run when its slot is used again.
                     for stream in (self._up, self._compute, self._down):
@@ -182,7 +185,7 @@ class GpuFrames:
         self._up = self._down = self._compute = None
 
     def _enqueue(
-        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], *, scores: bool
+        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], *, swap: bool, scores: bool
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
         placement = place(size, self._network, self._policy)
@@ -192,7 +195,7 @@ class GpuFrames:
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
-        self._prepare(slot, placement, tables)
+        self._prepare(slot, placement, tables, swap=swap)
         cuda.record(event["prepared"], compute)
         self._run_features()
         cuda.record(event["featured"], compute)
@@ -206,7 +209,9 @@ class GpuFrames:
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
 
-    def _prepare(self, slot: Slot, placement: Placement, tables: Block) -> None:
+    def _prepare(
+        self, slot: Slot, placement: Placement, tables: Block, *, swap: bool = False
+    ) -> None:
         engine = self._engines["features"]
         taps = self._taps[placement.source]
         (top, left), (height, width) = (placement.top, placement.left), placement.content
@@ -214,7 +219,7 @@ class GpuFrames:
             slot.pixels.address, self._arena.at("image"),
             *(tables.at(name) for name in ("columns", "column_taps", "rows", "row_taps")),
             3 * placement.source[1], taps.column_taps.shape[1], taps.row_taps.shape[1],
-            *self._network, top, left, height, width, 0, *self._scale, *self._shift,
+            *self._network, top, left, height, width, swap, *self._scale, *self._shift,
         )  # fmt: skip
         self._kernels.prepare(
             engine.types["image"], self._network[1], self._network[0], argument, self._compute

@@ -54,7 +54,8 @@ class Lane:
         """Send a frame on its way; waits only for a free slot.
 
         Args:
-            pixels: uint8 [H,W,3] RGB.
+            pixels: uint8 [H,W,3] RGB. A view of BGR pixels, or of rows that lie apart, costs no
+                more: see `images.view_image`.
             supports: `s2`, `s3`, `s4` of all shots, class after class.
             shots: how many shots each class has.
             scores: whether the score maps are wanted, too.

@@ -29,7 +29,22 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _warnings_lock = threading.Lock()
 
 
-def read_image(source: ImageSource, what: str = "the image") -> Pixels:
+def check_color(color: str) -> None:
+    """Refuse an order of channels that is not known.
+
+    Raises:
+        InputError: neither "rgb" nor "bgr".
+    """
+    if color not in ("rgb", "bgr"):
+        raise InputError(
+            "there is no such order of an array's channels",
+            expected='"rgb" or "bgr"',
+            found=repr(color),
+            fix='give color="bgr" for what OpenCV reads, and nothing otherwise',
+        )
+
+
+def read_image(source: ImageSource, what: str = "the image", color: str = "rgb") -> Pixels:
     """Read a photograph as a person sees it: turned by its EXIF tag, in RGB, 8 bits a channel.
 
     Grey becomes grey RGB, transparency is laid on white, CMYK and palettes are converted, and
@@ -37,8 +52,10 @@ def read_image(source: ImageSource, what: str = "the image") -> Pixels:
 
     Args:
         source: a path, the content of an image file, a PIL image, or an array: uint8 or uint16
-            [H,W], [H,W,1], [H,W,3] (RGB) or [H,W,4] (RGBA).
+            [H,W], [H,W,1], [H,W,3] or [H,W,4] (the last channel is opacity).
         what: how an error names the image.
+        color: the order of an array's channels, "rgb" or, as OpenCV reads them, "bgr". Files and
+            PIL images know their own.
 
     Returns:
         uint8 [H,W,3], RGB, C-contiguous. The caller's own array is returned, not a copy, if it is
@@ -46,15 +63,25 @@ def read_image(source: ImageSource, what: str = "the image") -> Pixels:
 
     Raises:
         InputError: not such an image, a file that cannot be read or is cut, or more than
-            `MAX_PIXELS` pixels.
+            `MAX_PIXELS` pixels; or another `color`.
     """
+    return np.ascontiguousarray(view_image(source, what, color))
+
+
+def view_image(source: ImageSource, what: str = "the image", color: str = "rgb") -> Pixels:
+    """`read_image` without its last copy: a view of the caller's uint8 array where that will do.
+
+    Its rows may lie apart (padding, a crop), and the channels of a BGR array lie backwards in
+    memory: the last stride is -1. By index it is RGB all the same.
+    """
+    check_color(color)
     if isinstance(source, (str, os.PathLike, bytes)):
         with open_image(source, what) as image:
             return _to_rgb(image, what)
     if isinstance(source, Image.Image):
         check_area(source.size, what)
         return _to_rgb(source, what)
-    return _from_array(source, what)
+    return _from_array(source, what, color)
 
 
 @contextmanager
@@ -135,7 +162,7 @@ def _to_rgb(image: Image.Image, what: str) -> Pixels:
     return np.asarray(image)
 
 
-def _from_array(source: Any, what: str) -> Pixels:
+def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
     try:
         array = np.asarray(source)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -162,11 +189,13 @@ def _from_array(source: Any, what: str) -> Pixels:
             found=f"{array.dtype} {list(shape)}",
             fix=f"scale it to 0..255 and convert it: {scale}.astype('uint8')",
         )
+    if color == "bgr" and channels > 1:
+        array = array[:, :, [2, 1, 0, 3]] if channels == 4 else array[:, :, ::-1]
     if channels == 4:
         return _to_rgb(Image.fromarray(np.ascontiguousarray(array)), what)
     if channels == 1:
         array = np.broadcast_to(array.reshape(*shape[:2], 1), (*shape[:2], 3))
-    return np.ascontiguousarray(array)
+    return array
 
 
 def _from_sixteen_bit(array: npt.NDArray[Any], what: str) -> Pixels:

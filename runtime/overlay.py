@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.images import ImageSource, Pixels, read_image
+from hsnet_trt.runtime.images import ImageSource, Pixels, view_image
 from hsnet_trt.runtime.result import Segmentation
 
 
@@ -34,14 +34,14 @@ def draw_overlay(image: ImageSource, result: Segmentation, strength: float = 0.4
     Raises:
         InputError: the result is of another image's size.
     """
-    pixels = read_image(image)
+    pixels = view_image(image)
     if pixels.shape[:2] != result.labels.shape:
         raise InputError(
             "the result belongs to another image",
             expected=f"an image of {result.labels.shape[0]} x {result.labels.shape[1]}",
             found=f"{pixels.shape[0]} x {pixels.shape[1]}",
         )
-    picture: Pixels = pixels.copy()
+    picture: Pixels = np.array(pixels, order="C")
     edge = _outline(result.labels)
     for index in range(len(result.classes)):
         colour = np.array(class_colour(index), np.float32)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hsnet_trt.runtime.images import Pixels, read_image
+from hsnet_trt.runtime.images import Pixels, view_image
 from hsnet_trt.runtime.manifest import Preprocessing
 from hsnet_trt.runtime.network import Runner, match_calls, run_features, run_match
 from hsnet_trt.runtime.postprocess import segment_logits
@@ -22,6 +22,9 @@ from hsnet_trt.runtime.support_set import SupportSet
 if TYPE_CHECKING:
     from hsnet_trt.runtime.gpu_frames import GpuFrames
     from hsnet_trt.runtime.gpu_lane import FrameAnswer
+
+
+_QUERY = "the query image"
 
 
 class Path(Protocol):
@@ -36,7 +39,17 @@ class Path(Protocol):
         """The supports as `start` takes them; the set may come to share their memory."""
         ...
 
-    def read(self, source: Any, what: str) -> tuple[Pixels, Any]:
+    def another(self, slots: int) -> Path:
+        """The same for frames that nobody else's may hold up."""
+        ...
+
+    def segment_all(
+        self, images: Sequence[Any], supports: SupportSet, arranged: Any, color: str = "rgb"
+    ) -> list[Segmentation]:
+        """Segment queries, several at once, each read when its turn comes."""
+        ...
+
+    def read(self, source: Any, what: str, color: str) -> tuple[Pixels, Any]:
         """Decode a frame and do what can be done before its turn comes."""
         ...
 
@@ -71,6 +84,21 @@ class CpuPath:
         """What goes into each call of `match`."""
         return match_calls(self._runner, supports.classes.values())
 
+    def another(self, slots: int) -> CpuPath:
+        """This one: threads take turns at the runner."""
+        return self
+
+    def segment_all(
+        self, images: Sequence[Any], supports: SupportSet, arranged: Any, color: str = "rgb"
+    ) -> list[Segmentation]:
+        """Segment queries, as many at once as the runner takes."""
+        most = min(self._runner.limits.images, self._runner.limits.queries)
+        results: list[Segmentation] = []
+        for first in range(0, len(images), most):
+            part = [view_image(i, _QUERY, color) for i in images[first : first + most]]
+            results += self.segment_chunk(part, supports, arranged)
+        return results
+
     def segment_chunk(
         self, pixels: list[Pixels], supports: SupportSet, arranged: Any
     ) -> list[Segmentation]:
@@ -79,9 +107,9 @@ class CpuPath:
         prepared = network_input(pixels, self._size, self._preprocessing)
         return self._infer(prepared, 1000 * (time.perf_counter() - start), supports, arranged)
 
-    def read(self, source: Any, what: str) -> tuple[Pixels, Any]:
+    def read(self, source: Any, what: str, color: str) -> tuple[Pixels, Any]:
         """Decode, resize and normalise."""
-        pixels = read_image(source, what)
+        pixels = view_image(source, what, color)
         start = time.perf_counter()
         prepared = network_input([pixels], self._size, self._preprocessing)
         return pixels, (prepared, 1000 * (time.perf_counter() - start))
@@ -151,18 +179,18 @@ class GpuPath:
         return GpuPath(self._frames, slots)
 
     def segment_all(
-        self, images: Sequence[Any], supports: SupportSet, arranged: Any
+        self, images: Sequence[Any], supports: SupportSet, arranged: Any, color: str = "rgb"
     ) -> list[Segmentation]:
         """Segment queries, the next one under way while the one before comes back."""
         if len(images) == 1:
-            pixels, _ = self.read(images[0], "the query image")
+            pixels, _ = self.read(images[0], _QUERY, color)
             return [self.finish(self.start(pixels, None, supports, arranged, True))]
         lane, results, under_way = self.another(2), [], deque[Any]()
         try:
             for image in images:
                 if len(under_way) == lane.slots:
                     results.append(lane.finish(under_way.popleft()))
-                pixels, _ = self.read(image, "the query image")
+                pixels, _ = self.read(image, _QUERY, color)
                 under_way.append(lane.start(pixels, None, supports, arranged, True))
             while under_way:
                 results.append(lane.finish(under_way.popleft()))
@@ -172,9 +200,9 @@ class GpuPath:
                 lane.abandon(ticket)
             lane.close()
 
-    def read(self, source: Any, what: str) -> tuple[Pixels, Any]:
-        """Decode; the rest is the GPU's."""
-        return read_image(source, what), None
+    def read(self, source: Any, what: str, color: str) -> tuple[Pixels, Any]:
+        """Decode; the rest is the GPU's, BGR and rows that lie apart included."""
+        return view_image(source, what, color), None
 
     def start(
         self, pixels: Pixels, prepared: Any, supports: SupportSet, arranged: Any, scores: bool

@@ -61,6 +61,8 @@ def resize_image(image: Pixels, placement: Placement) -> Pixels:
     height, width = placement.content
     if image.shape[:2] == (height, width):
         return image
+    if image.strides[2] < 0:  # a view of BGR: there is less to turn round once it is small
+        return resize_image(image[:, :, ::-1], placement)[:, :, ::-1]
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 

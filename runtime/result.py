@@ -57,7 +57,8 @@ class StreamedFrame:
 
     Attributes:
         index: its number in the source, from 0, dropped frames counted.
-        image: uint8 [H,W,3] RGB; None if it could not be read.
+        image: uint8 [H,W,3] RGB; None if it could not be read. Of an array that was given it may be
+            a view, whose channels and rows lie in memory as the array's do.
         result: the segmentation; None if the frame failed.
         error: what failed; None if nothing did.
         dropped: how many frames of the stream were dropped up to now.

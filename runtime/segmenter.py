@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from hsnet_trt.errors import BackendError, BundleError, InputError
+from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.encode import as_list, encode_parts, pair_up
-from hsnet_trt.runtime.images import ImageSource, read_image
+from hsnet_trt.runtime.images import ImageSource, check_color
 from hsnet_trt.runtime.masks import MaskSource
 from hsnet_trt.runtime.network import Runner
 from hsnet_trt.runtime.packing import Shot, compress
-from hsnet_trt.runtime.paths import CpuPath, GpuPath
+from hsnet_trt.runtime.paths import CpuPath, GpuPath, Path
 from hsnet_trt.runtime.result import Segmentation
 from hsnet_trt.runtime.stream import FrameStream
 from hsnet_trt.runtime.support_set import MOST_CLASSES, Origin, SupportSet, check_name
@@ -50,8 +50,11 @@ class FewShotSegmenter:
         self._origin = Origin.of(bundle.manifest, size)
         self._supports = SupportSet()
         self._arranged: Any = None  # the supports, ready to be matched
-        self._cpu = CpuPath(runner, size, self._preprocessing)
-        self._gpu = None if runner.frames is None else GpuPath(runner.frames)
+        self._path: Path = (
+            CpuPath(runner, size, self._preprocessing)
+            if runner.frames is None
+            else GpuPath(runner.frames)
+        )
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
         self._idle = threading.Condition()  # guards all that follows, and the supports
         self._active = 0
@@ -86,7 +89,7 @@ class FewShotSegmenter:
             InputError: no such backend or precision.
         """
         bundle = Bundle.open(path, sha256=sha256)
-        chosen = choose_size(bundle, size)
+        chosen = bundle.size(size)
         runner, reason = open_runner(bundle, chosen, backend, precision)
         if not bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
@@ -143,6 +146,8 @@ class FewShotSegmenter:
         name: str,
         images: ImageSource | Iterable[ImageSource],
         masks: MaskSource | Iterable[MaskSource],
+        *,
+        color: str = "rgb",
     ) -> None:
         """Show what a class looks like. The shots are encoded once; other classes stay.
 
@@ -151,14 +156,16 @@ class FewShotSegmenter:
 
         Args:
             name: the class.
-            images: K images: paths, PIL images, or uint8 [H,W,3] RGB arrays; one image may stand
+            images: K images: paths, PIL images, or uint8 [H,W,3] arrays; one image may stand
                 alone. Each may have its own size.
             masks: K masks of the object, each of the size of its image (after EXIF rotation):
                 paths, PIL images, or arrays [H,W] of bool, 0/1, 0/255, or floats in [0,1].
+            color: as for `segment`.
 
         Raises:
             InputError: an unreadable image or mask, a mask that is empty or not of its image's
-                size, another number of masks than of images, none at all, or more than 255 classes.
+                size, another number of masks than of images, none at all, more than 255 classes, or
+                another `color`.
             BackendError: the backend failed.
 
         Warns:
@@ -169,7 +176,9 @@ class FewShotSegmenter:
             name = check_name(name)
             shots = pair_up(name, images, masks)
             encoded: list[Shot] = []
-            for part in encode_parts(self._runner, name, shots, self._size, self._preprocessing):
+            for part in encode_parts(
+                self._runner, name, shots, self._size, self._preprocessing, color
+            ):
                 encoded += compress(part)
             with self._idle:
                 self._replace(self._supports.with_class(name, encoded))
@@ -192,35 +201,42 @@ class FewShotSegmenter:
         with self._use("clear"), self._idle:
             self._replace(SupportSet())
 
-    def segment(self, image: ImageSource) -> Segmentation:
+    def segment(self, image: ImageSource, *, color: str = "rgb") -> Segmentation:
         """Segment one query against all classes.
 
         Args:
-            image: a path, a PIL image, or a uint8 [H,W,3] RGB array, of any size.
+            image: a path, a PIL image, or a uint8 [H,W,3] array, of any size. The array's rows may
+                lie apart, as a camera's padded ones do; where a GPU prepares frames, neither they
+                nor BGR cost a copy.
+            color: the order of an array's channels: "rgb", or "bgr" as OpenCV reads them. Files and
+                PIL images know their own.
 
         Returns:
             Masks, scores and labels at the image's own size (after any EXIF rotation).
 
         Raises:
-            InputError: no support was set, or the image cannot be read.
+            InputError: no support was set, the image cannot be read, or another `color`.
             BackendError: the backend failed.
         """
-        return self._segment_all("segment", [image])[0]
+        return self._segment_all("segment", [image], color)[0]
 
-    def segment_batch(self, images: Iterable[ImageSource]) -> list[Segmentation]:
+    def segment_batch(
+        self, images: Iterable[ImageSource], *, color: str = "rgb"
+    ) -> list[Segmentation]:
         """Segment several queries, as many at once as the backend takes.
 
         Args:
             images: what `segment` takes, each of its own size; read when its turn comes.
+            color: as for `segment`.
 
         Returns:
             One result an image, in their order; equal to `segment` of each, but for rounding.
 
         Raises:
-            InputError: no support was set, or an image cannot be read.
+            InputError: no support was set, an image cannot be read, or another `color`.
             BackendError: the backend failed.
         """
-        return self._segment_all("segment_batch", as_list(images, "the queries", one=3))
+        return self._segment_all("segment_batch", as_list(images, "the queries", one=3), color)
 
     def stream(
         self,
@@ -229,6 +245,7 @@ class FewShotSegmenter:
         drop: str | None = None,
         scores: bool = False,
         slots: int = 2,
+        color: str = "rgb",
     ) -> FrameStream:
         """Segment frames as they come, in their order, several under way at once.
 
@@ -241,17 +258,19 @@ class FewShotSegmenter:
                     show(frame.image, frame.result.labels)
 
         Args:
-            frames: what `segment` takes; read in that other thread.
+            frames: what `segment` takes; read in that other thread. Arrays are kept as they are, so
+                a camera must fill a new one each time.
             drop: None to wait until each frame was taken; "oldest" for a live camera: whatever is
                 late is left out, so that the newest frame is the next one.
             scores: whether score maps are wanted, which on a GPU are far larger than masks.
             slots: how many frames are under way at once on a GPU, 1 to 8.
+            color: as for `segment`.
 
         Returns:
             An iterator of `StreamedFrame`.
 
         Raises:
-            InputError: no support was set, or another value of `drop` or `slots`.
+            InputError: no support was set, or another value of `drop`, `slots` or `color`.
             BackendError: while iterating: the segmenter was closed.
         """
         if drop not in (None, "oldest"):
@@ -260,18 +279,18 @@ class FewShotSegmenter:
             )
         if not 1 <= slots <= 8:
             raise InputError("so many slots make no sense", expected="1 to 8", found=slots)
+        check_color(color)
         with self._use("stream"):
             self._snapshot("stream")
-
-            path = self._cpu if self._gpu is None else self._gpu.another(slots)
             stream = FrameStream(
                 frames,
-                path,
+                self._path.another(slots),
                 self._use,
                 self._snapshot,
                 slots=slots,
                 drop=drop == "oldest",
                 scores=scores,
+                color=color,
             )
             with self._idle:
                 self._streams.add(stream)
@@ -367,38 +386,11 @@ class FewShotSegmenter:
                     fix="call set_support(name, images, masks) or load_supports(path) first",
                 )
             if self._arranged is None:
-                path = self._cpu if self._gpu is None else self._gpu
-                self._arranged = path.arrange(self._supports)
+                self._arranged = self._path.arrange(self._supports)
             return self._supports, self._arranged
 
-    def _segment_all(self, call: str, images: list[Any]) -> list[Segmentation]:
+    def _segment_all(self, call: str, images: list[Any], color: str) -> list[Segmentation]:
+        check_color(color)
         with self._use(call):
             supports, arranged = self._snapshot(call)
-            if self._gpu is not None:
-                return self._gpu.segment_all(images, supports, arranged)
-            most = min(self._runner.limits.images, self._runner.limits.queries)
-            results: list[Segmentation] = []
-            for first in range(0, len(images), most):
-                part = [read_image(i, "the query image") for i in images[first : first + most]]
-                results += self._cpu.segment_chunk(part, supports, arranged)
-            return results
-
-
-def choose_size(bundle: Bundle, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """One of the bundle's sizes (height, width): the one that is asked for, or its first.
-
-    Raises:
-        BundleError: the bundle was not exported at that size.
-    """
-    sizes = bundle.manifest.sizes
-    if not sizes:
-        raise BundleError("the bundle holds no network", fix="export it again")
-    wanted = sizes[0] if size is None else (size, size) if isinstance(size, int) else tuple(size)
-    if wanted not in sizes:
-        raise BundleError(
-            "the bundle was not exported at that size",
-            expected=" or ".join(f"{h}x{w}" for h, w in sizes) + " (height x width)",
-            found="x".join(str(n) for n in wanted),
-            fix="export it at that size too: hsnet-trt export --size",
-        )
-    return wanted[0], wanted[1]
+            return self._path.segment_all(images, supports, arranged, color)

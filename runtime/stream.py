@@ -7,10 +7,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, HSNetError
+from hsnet_trt.runtime.images import Pixels
 from hsnet_trt.runtime.paths import Path
 from hsnet_trt.runtime.result import StreamedFrame
 from hsnet_trt.runtime.support_set import SupportSet
@@ -29,10 +31,12 @@ class FrameStream:
         slots: int,
         drop: bool,
         scores: bool,
+        color: str,
     ) -> None:
         """Use `FewShotSegmenter.stream`."""
         self._path, self._use, self._snapshot, self._scores = path, use, snapshot, scores
-        self._reader = _Reader(frames, path, 1 if drop else slots, drop=drop)
+        read = partial(path.read, color=color)
+        self._reader = _Reader(frames, read, 1 if drop else slots, drop=drop)
         self._under_way: deque[tuple[StreamedFrame, Any]] = deque()
         self._end = weakref.finalize(self, _end, self._reader, path, self._under_way)
         self._reader.start()
@@ -129,8 +133,15 @@ class FrameStream:
 class _Reader:
     """Reads frames in a thread, a few ahead. Knows nothing of the stream, so that may be lost."""
 
-    def __init__(self, frames: Iterable[Any], path: Path, limit: int, *, drop: bool) -> None:
-        self._frames, self._path, self._limit, self._drop = frames, path, limit, drop
+    def __init__(
+        self,
+        frames: Iterable[Any],
+        read: Callable[[Any, str], tuple[Pixels, Any]],
+        limit: int,
+        *,
+        drop: bool,
+    ) -> None:
+        self._frames, self._decode, self._limit, self._drop = frames, read, limit, drop
         self._changed = threading.Condition()
         self._ready: deque[tuple[StreamedFrame, Any]] = deque()
         self._stopped = self._ended = False
@@ -163,7 +174,7 @@ class _Reader:
         try:
             for index, source in enumerate(self._frames):
                 try:
-                    pixels, prepared = self._path.read(source, f"frame {index}")
+                    pixels, prepared = self._decode(source, f"frame {index}")
                     item = StreamedFrame(index, pixels, None, None), prepared
                 except HSNetError as error:
                     item = StreamedFrame(index, None, None, error), None

@@ -26,7 +26,6 @@ from hsnet_trt.runtime.network import (
     run_support,
 )
 from hsnet_trt.runtime.preprocess import normalise
-from hsnet_trt.runtime.segmenter import choose_size
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def verify_bundle(
     """
     bundle = Bundle.open(path, sha256=sha256)
     bundle.check()
-    wanted = list(bundle.manifest.sizes) if size is None else [choose_size(bundle, size)]
+    wanted = list(bundle.manifest.sizes) if size is None else [bundle.size(size)]
     results = []
     for each in wanted:
         golden = golden_of(bundle, each)

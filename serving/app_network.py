@@ -21,7 +21,6 @@ from hsnet_trt.runtime.network import Runner
 from hsnet_trt.runtime.packing import Shot, compress
 from hsnet_trt.runtime.paths import CpuPath, GpuPath
 from hsnet_trt.runtime.result import Segmentation
-from hsnet_trt.runtime.segmenter import choose_size
 from hsnet_trt.runtime.support_set import Origin, SupportSet
 
 
@@ -58,7 +57,7 @@ class Network:
     ) -> Network:
         """Open a bundle, as `FewShotSegmenter.load` does, and with its errors."""
         bundle = Bundle.open(path, sha256=sha256)
-        chosen = choose_size(bundle, size)
+        chosen = bundle.size(size)
         runner, reason = open_runner(bundle, chosen, backend, precision)
         return cls(bundle, runner, chosen, reason)
 

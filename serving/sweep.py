@@ -13,7 +13,6 @@ from typing import Any
 from hsnet_trt.errors import BackendError, HSNetError, InputError
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
 from hsnet_trt.runtime.machine import usable_cores
-from hsnet_trt.runtime.segmenter import choose_size
 from hsnet_trt.runtime.support_set import Origin, SupportSet
 from hsnet_trt.serving.sweep_plan import Plan, begin, finished
 from hsnet_trt.serving.sweep_worker import SweepWorker
@@ -75,7 +74,7 @@ def sweep(
         BackendError: the network failed on every image of a part, or a worker could not start.
     """
     opened = Bundle.open(bundle)
-    chosen = choose_size(opened, size)
+    chosen = opened.size(size)
     SupportSet.load(supports, Origin.of(opened.manifest, chosen))  # told here, not by each worker
     kept = Path(supports).read_bytes()
     manifest = (opened.path / MANIFEST).read_bytes()

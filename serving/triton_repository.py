@@ -12,7 +12,6 @@ from typing import Any
 
 from hsnet_trt.errors import ExportError, InputError
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
-from hsnet_trt.runtime.segmenter import choose_size
 from hsnet_trt.serving.triton_config import LIBRARY, configs, fixed_part, to_text
 from hsnet_trt.serving.triton_files import Served, choose_platform, same_network
 
@@ -87,7 +86,7 @@ def export_repository(
     if not prefix.replace("_", "").replace("-", "").isalnum():
         raise InputError("a model needs a plain name", expected="as hsnet", found=prefix)
     opened = [Bundle.open(path) for path in bundles]
-    chosen = choose_size(opened[0], size)
+    chosen = opened[0].size(size)
     same_network(opened, chosen)
     served = choose_platform(opened, chosen, precision, platforms)
     texts = {name: to_text(config) for name, config in configs(prefix, chosen, served).items()}

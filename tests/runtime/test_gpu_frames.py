@@ -12,11 +12,12 @@ import pytest
 from fake_cuda import FakeCuda
 from fake_gpu import FakeDriver, fake_tensorrt, install
 from test_tensorrt_runner import VERSION, engine_bundle, engines
-from tiny_bundle import GREEN, RED, SIZE, scene
+from tiny_bundle import GREEN, RED, SIZE, as_a_camera_gives_it, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime import gpu_frames
+from hsnet_trt.runtime.frame_kernels import PREPARE
 from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -116,6 +117,48 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
             for one, other in zip(pool.map(here.segment, queries), expected, strict=True):
                 equal(one, other)
         assert (bindings is not None and bindings.replays > 6) == ("bindings" in libraries)
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("integrated", [False, True])
+def test_a_cameras_frames_are_taken_as_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, integrated: bool
+) -> None:
+    """BGR, whose rows lie apart: the kernel turns it round, and the masks are RGB's to the bit."""
+    prepared: list[tuple[int, int]] = []
+    true_prepare = FakeCuda._prepare
+
+    def noted(self: FakeCuda, argument: bytes, *rest: Any) -> None:
+        _, _, _, _, _, _, pitch, *_, swap = PREPARE.unpack(argument)[:16]
+        prepared.append((pitch, swap))
+        true_prepare(self, argument, *rest)
+
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, integrated=integrated)
+    queries = pictures(4)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        expected = [segmenter.segment(query) for query in queries]
+        assert expected[0].masks["red"].any()
+        monkeypatch.setattr(FakeCuda, "_prepare", noted)
+        for padding in (0, 13):
+            given = [as_a_camera_gives_it(query, padding) for query in queries]
+            streamed = list(segmenter.stream(given, scores=True, color="bgr"))
+            for frame, source in zip(streamed, given, strict=True):
+                assert frame.image is not None and np.shares_memory(frame.image, source)
+            for found in (
+                [segmenter.segment(picture, color="bgr") for picture in given],
+                segmenter.segment_batch(given, color="bgr"),
+                [frame.result for frame in streamed],
+            ):
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(one.labels, other.labels)
+                    np.testing.assert_array_equal(one.scores["red"], other.scores["red"])
+        assert len(prepared) == 24 and {swap for _, swap in prepared} == {1}
+        assert {pitch for pitch, _ in prepared} == {3 * query.shape[1] for query in queries}
+        wrong = segmenter.segment(as_a_camera_gives_it(queries[0]))
+        assert prepared[-1][1] == 0
+        assert (wrong.labels != expected[0].labels).any()
     assert driver.settled()
 
 

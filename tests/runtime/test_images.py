@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from tiny_bundle import as_a_camera_gives_it
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.images import MAX_PIXELS, read_image
+from hsnet_trt.runtime.images import MAX_PIXELS, read_image, view_image
 
 
 def gradient(height: int = 20, width: int = 30) -> np.ndarray:
@@ -49,6 +50,43 @@ def test_any_uint8_array_becomes_rgb_of_its_size(array: np.ndarray) -> None:
     if array.shape[2] == 1:
         np.testing.assert_array_equal(found, np.repeat(array, 3, axis=2))
         np.testing.assert_array_equal(read_image(array[:, :, 0]), found)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.uint16]),
+        st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4])),
+    )
+)
+def test_bgr_is_rgb_with_its_channels_the_other_way_round(array: np.ndarray) -> None:
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[array.shape[2]]
+    turned = array[:, :, order]
+    found = read_image(turned, color="bgr")
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, read_image(array))
+    np.testing.assert_array_equal(view_image(turned, color="bgr"), found)
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+def test_a_view_is_of_the_callers_own_memory(padding: int) -> None:
+    given = as_a_camera_gives_it(gradient(), padding)
+    found = view_image(given, color="bgr")
+    assert np.shares_memory(found, given) and found.strides == (90 + padding, 3, -1)
+    np.testing.assert_array_equal(found, gradient())
+    assert view_image(given) is given  # nobody said that it is BGR
+
+
+def test_files_and_pil_images_know_their_own_order(tmp_path: Path) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", Image.fromarray(gradient())):
+        np.testing.assert_array_equal(read_image(source, color="bgr"), gradient())
+
+
+@pytest.mark.parametrize("color", ["BGR", "gbr", "", None, 3])
+def test_another_order_is_refused(color: object) -> None:
+    with pytest.raises(InputError, match="order of an array's channels") as caught:
+        read_image(gradient(), color=color)  # type: ignore[arg-type]
+    assert "OpenCV" in str(caught.value.fix) and repr(color) in str(caught.value.found)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

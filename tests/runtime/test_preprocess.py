@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_bundle import as_a_camera_gives_it
 from torch.nn import functional
 
 from hsnet_trt.errors import BundleError
@@ -25,6 +26,17 @@ def test_stretch_is_what_the_authors_do() -> None:
     expected = (resized / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert batch.dtype == np.float32
     np.testing.assert_allclose(batch[0], expected.transpose(2, 0, 1), atol=1e-6)
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 9))
+def test_views_of_bgr_and_padded_rows_are_prepared_to_the_bit(
+    h: int, w: int, height: int, width: int, padding: int
+) -> None:
+    image = np.random.default_rng(h * w).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    view = as_a_camera_gives_it(image, padding)[:, :, ::-1]
+    expected, _ = network_input([image], (height, width), Preprocessing())
+    found, _ = network_input([view], (height, width), Preprocessing())
+    np.testing.assert_array_equal(found, expected)
 
 
 @given(SIDES, SIDES, SIDES, SIDES)

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_bundle import GREEN, RED, SIZE, make_bundle, reference, scene
+from tiny_bundle import (
+    GREEN,
+    RED,
+    SIZE,
+    as_a_camera_gives_it,
+    make_bundle,
+    reference,
+    scene,
+)
 
 from hsnet_trt import FewShotSegmenter, Segmentation
 from hsnet_trt.errors import BackendError, BundleError, HSNetError, HSNetWarning, InputError
@@ -48,6 +56,51 @@ def test_it_finds_the_object(segmenter: FewShotSegmenter, red_shot: Shot) -> Non
     assert set(result.timing) == {"preprocess", "features", "match", "postprocess"}
     assert all(value >= 0 for value in result.timing.values())
     assert "red" in repr(result) and len(repr(result)) < 200
+
+
+def same(one: Segmentation, other: Segmentation) -> None:
+    """To the bit."""
+    np.testing.assert_array_equal(one.labels, other.labels)
+    for name in other.classes:
+        np.testing.assert_array_equal(one.masks[name], other.masks[name])
+        np.testing.assert_array_equal(one.scores[name], other.scores[name])
+
+
+@pytest.mark.parametrize("padding", [0, 7])
+def test_what_opencv_and_cameras_hand_over(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot, padding: int
+) -> None:
+    """BGR, rows apart: the same answer by every call, and another one if nobody says it is BGR."""
+    given = as_a_camera_gives_it(QUERY, padding)
+    for name, (image, mask) in (("red", red_shot), ("green", green_shot)):
+        segmenter.set_support(name, as_a_camera_gives_it(image, padding), mask, color="bgr")
+    asked_in_bgr = segmenter.segment(given, color="bgr")
+    for name, shot in (("red", red_shot), ("green", green_shot)):
+        segmenter.set_support(name, *shot)
+    expected = segmenter.segment(QUERY)
+    assert expected.masks["red"].any() and expected.masks["green"].any()
+    same(asked_in_bgr, expected)
+    for result in segmenter.segment_batch([given, given], color="bgr"):
+        same(result, expected)
+    for frame in segmenter.stream([given, given], color="bgr", scores=True):
+        assert frame.result is not None and frame.image is not None
+        same(frame.result, expected)
+        assert np.shares_memory(frame.image, given)
+        np.testing.assert_array_equal(frame.image, QUERY)
+    assert (segmenter.segment(given).labels != expected.labels).mean() > 0.02
+
+
+def test_another_order_of_channels_is_refused_before_anything_is_done(
+    segmenter: FewShotSegmenter, red_shot: Shot
+) -> None:
+    with pytest.raises(InputError, match="order of an array's channels"):
+        segmenter.set_support("red", *red_shot, color="grb")
+    assert segmenter.classes == ()
+    segmenter.set_support("red", *red_shot)
+    for call in (segmenter.segment, segmenter.segment_batch, segmenter.stream):
+        with pytest.raises(InputError, match="order of an array's channels") as caught:
+            call([QUERY] if call != segmenter.segment else QUERY, color="BGR")  # type: ignore[operator]
+        assert '"bgr"' in str(caught.value.expected)
 
 
 def test_classes_overlap_and_are_settled(
