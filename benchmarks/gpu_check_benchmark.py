@@ -205,9 +205,9 @@ def check_correlation(report: GpuReport, out: Path) -> dict[str, Any]:
     import plugin_timing
     from gpu_check_plugin import compile_for
 
-    from hsnet_trt.trt_plugins import compile_kernels
+    from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
-    if compile_kernels.find_nvcc() is None:
+    if find_nvcc() is None:
         return {"skipped": "there is no nvcc to compile the kernels with"}
     try:
         fatbin = compile_for(find_driver().gpus[0].compute_capability, out)

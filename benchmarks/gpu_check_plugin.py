@@ -31,7 +31,7 @@ from plugin_cases import (  # noqa: E402
 
 from hsnet_trt.errors import HSNetError  # noqa: E402
 from hsnet_trt.runtime.machine import find_driver  # noqa: E402
-from hsnet_trt.trt_plugins import compile_kernels  # noqa: E402
+from hsnet_trt.trt_plugins import compile_kernels, nvcc  # noqa: E402
 
 BUDGET_S = 450.0
 DTYPES = ("float16", "float32")
@@ -88,12 +88,12 @@ def few_cases(fatbin: Path) -> int:
 
 def compile_for(capability: str, folder: Path) -> Path:
     """Compile for this GPU only, or for the newest that nvcc knows, as PTX."""
-    nvcc = compile_kernels.find_nvcc()
-    known = compile_kernels.architectures(nvcc) if nvcc else []
+    found = nvcc.find_nvcc()
+    known = nvcc.architectures(found) if found else []
     number = int(capability.replace(".", ""))
     same = [a for a in known if a // 10 == number // 10 and a <= number]
     path = folder / "correlation.fatbin"
-    compile_kernels.compile_fatbin(path, same[-1:] or known[-1:])
+    nvcc.compile_fatbin(compile_kernels.SOURCE, path, same[-1:] or known[-1:])
     return path
 
 
@@ -108,7 +108,7 @@ def main() -> int:
     if not driver.gpus:
         print(f"gpu-check plugin: skipped, {driver.problem}")
         return 0
-    if compile_kernels.find_nvcc() is None:
+    if nvcc.find_nvcc() is None:
         print("gpu-check plugin: skipped, there is no nvcc to compile the kernels with")
         return 0
     start = time.monotonic()

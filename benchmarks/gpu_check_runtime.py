@@ -29,6 +29,7 @@ from hsnet_trt.errors import HSNetError  # noqa: E402
 from hsnet_trt.runtime import frame_kernels  # noqa: E402
 from hsnet_trt.runtime.cuda import Cuda, has  # noqa: E402
 from hsnet_trt.runtime.machine import find_driver  # noqa: E402
+from hsnet_trt.trt_plugins import nvcc  # noqa: E402
 
 BUDGET_S = 420.0
 LIBRARIES = {
@@ -42,7 +43,9 @@ def check_library(report: GpuReport, library: str, open_it: Callable[[], Cuda], 
     """All that needs a CUDA library."""
     cuda = open_it()
     try:
-        image = frame_kernels.compile_fatbin(out / "frames.fatbin", arch).read_bytes()
+        image = nvcc.compile_fatbin(
+            frame_kernels.SOURCE, out / "frames.fatbin", [arch]
+        ).read_bytes()
         spin = checks.compile_spin(out, arch)
         report.run(f"{library}: memory", lambda: checks.check_memory(cuda))
         report.run(f"{library}: kernels", lambda: checks.check_kernels(cuda, image))
@@ -106,7 +109,7 @@ def main() -> int:
     if not there:
         print("gpu-check runtime: skipped, neither pycuda nor cuda-bindings is installed")
         return 0
-    if frame_kernels.find_nvcc() is None:
+    if nvcc.find_nvcc() is None:
         print("gpu-check runtime: skipped, there is no nvcc to compile the kernels with")
         return 0
     out = Path(os.environ.get("OUT", HERE.parent / "build" / "gpu_check"))

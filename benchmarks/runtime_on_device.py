@@ -7,7 +7,6 @@ what the loop itself costs is measured all the same.
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.arena import Block
 from hsnet_trt.runtime.cuda import Cuda, OutOfGpuMemory
-from hsnet_trt.runtime.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels, find_nvcc
+from hsnet_trt.runtime.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
 from hsnet_trt.runtime.frame_tables import make_tables
 from hsnet_trt.runtime.gpu_frames import GpuFrames
 from hsnet_trt.runtime.gpu_lane import Lane
@@ -28,6 +27,7 @@ from hsnet_trt.runtime.manifest import Preprocessing
 from hsnet_trt.runtime.network import Tensors
 from hsnet_trt.runtime.postprocess import segment_logits
 from hsnet_trt.runtime.preprocess import network_input, normalisation, place
+from hsnet_trt.trt_plugins.nvcc import require_nvcc, run_nvcc
 
 NETWORK, DECODER = (400, 400), (100, 100)
 LEVEL = 1 / 255 / 0.224  # one grey level, normalised
@@ -47,8 +47,8 @@ def compile_spin(folder: Path, arch: int) -> bytes:
     """Compile the kernel that only passes time."""
     (folder / "spin.cu").write_text(SPIN)
     target = folder / "spin.fatbin"
-    command = [str(find_nvcc()), "-fatbin", f"-arch=sm_{arch}", "-o", str(target)]
-    subprocess.run([*command, str(folder / "spin.cu")], check=True)
+    source = str(folder / "spin.cu")
+    run_nvcc(require_nvcc(), "-fatbin", f"-arch=sm_{arch}", "-o", str(target), source)
     return target.read_bytes()
 
 

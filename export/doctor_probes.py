@@ -19,6 +19,7 @@ from typing import Any
 from hsnet_trt.export.engine_process import child_environment
 from hsnet_trt.runtime import machine
 from hsnet_trt.runtime.machine import Driver, Gpu
+from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
 _TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
 
@@ -131,12 +132,15 @@ def probe_driver() -> Driver:
 
 def find_tools() -> tuple[Tool, ...]:
     """The toolchain of the plugin: CUDA's compiler, a C++ compiler, TensorRT's headers."""
-    cuda = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
-    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(cuda / "bin"))
+    nvcc = find_nvcc()
     compiler = shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++")
     folders = [Path("/usr/include"), *sorted(Path("/usr/include").glob("*-linux-gnu"))]
     root = os.environ.get("TENSORRT_ROOT")
     if root:
         folders.insert(0, Path(root, "include"))
     header = next((str(f / "NvInfer.h") for f in folders if (f / "NvInfer.h").is_file()), None)
-    return Tool("nvcc", nvcc), Tool("c++", compiler), Tool("NvInfer.h", header)
+    return (
+        Tool("nvcc", str(nvcc) if nvcc else None),
+        Tool("c++", compiler),
+        Tool("NvInfer.h", header),
+    )

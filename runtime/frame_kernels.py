@@ -6,23 +6,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from hsnet_trt.errors import BuildError
 from hsnet_trt.runtime.cuda import Cuda
+from hsnet_trt.trt_plugins.nvcc import compile_fatbin
 
 SOURCE = Path(__file__).resolve().parent / "kernels" / "frames.cu"
 FATBIN = SOURCE.with_suffix(".fatbin")
-
-# Compute capabilities with code of their own; later ones compile the PTX of the newest. Thor is
-# 101 to CUDA 12 and 110 to CUDA 13.
-ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 101, 110, 120)
 
 # The structs of the kernels' arguments, as C lays them out.
 PREPARE = struct.Struct("@6P" + "10i" + "6f")
@@ -79,65 +71,14 @@ def _ending(dtype: Any) -> str:
     return {2: "_f16", 4: "_f32"}[dtype.itemsize]
 
 
-def find_nvcc() -> Path | None:
-    """Return nvcc: on the path, under CUDA_HOME, or where CUDA installs itself; None if nowhere."""
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-    places = [shutil.which("nvcc"), *(Path(home) / "bin" / "nvcc" for home in homes if home)]
-    return next((Path(place) for place in places if place and Path(place).is_file()), None)
-
-
-def compile_fatbin(target: Path = FATBIN, only: int | None = None) -> Path:
-    """Compile the kernels for every GPU that nvcc knows and, as PTX, for newer ones.
-
-    The file appears whole or not at all.
-
-    Args:
-        target: the file to write.
-        only: one compute capability, 87 for 8.7, to be quick.
-
-    Raises:
-        BuildError: there is no nvcc, or it failed.
-    """
-    nvcc = find_nvcc()
-    if nvcc is None:
-        raise BuildError(
-            "the kernels cannot be compiled here: there is no nvcc",
-            expected="nvcc on the path, in $CUDA_HOME/bin or in /usr/local/cuda/bin",
-            fix=f"install the CUDA toolkit, or copy {target.name} from a machine that has it",
-        )
-    known = {int(n) for n in re.findall(r"sm_(\d+)\b", _run([str(nvcc), "--list-gpu-code"]))}
-    chosen = [only] if only else [a for a in ARCHITECTURES if a in known]
-    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
-    codes.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    command = [str(nvcc), "-fatbin", "-std=c++17", "-O3", "--threads", "0", *codes]
-    try:
-        _run([*command, "-o", str(partial), str(SOURCE)])
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError(
-            f"{Path(command[0]).name} failed",
-            found=(done.stderr or done.stdout).strip()[-2000:],
-            fix="check that the CUDA toolkit fits the C++ compiler of this machine",
-        )
-    return done.stdout + done.stderr
-
-
 def _main() -> None:
     parser = argparse.ArgumentParser(
         description="Compile the kernels before and after the network."
     )
     parser.add_argument("--out", type=Path, default=FATBIN, help="file to write")
-    parser.add_argument("--arch", type=int, help="only for this one, e.g. 87")
+    parser.add_argument("--arch", type=int, action="append", help="only for this one, e.g. 87")
     arguments = parser.parse_args()
-    path = compile_fatbin(arguments.out, arguments.arch)
+    path = compile_fatbin(SOURCE, arguments.out, arguments.arch)
     print(f"{path} ({path.stat().st_size:,} bytes)")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.trt_plugins import python_plugin
-from hsnet_trt.trt_plugins.compile_kernels import is_kernels
+from hsnet_trt.trt_plugins.nvcc import is_fatbin
 from hsnet_trt.trt_plugins.sizes import DOMAIN, OP
 
 LIBRARY_NAME = "libhsnet_correlation.so"
@@ -32,7 +32,7 @@ def check_plugin(name: str, content: bytes) -> None:
     Raises:
         InputError: it is neither a library nor compiled kernels.
     """
-    if not is_library(content) and not is_kernels(content):
+    if not is_library(content) and not is_fatbin(content):
         raise InputError(
             f"{name} is not a plugin of {DOMAIN}::{OP}",
             expected=f"{LIBRARY_NAME}, or correlation.fatbin",

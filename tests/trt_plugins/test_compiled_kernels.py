@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from hsnet_trt.errors import BackendError, BuildError
-from hsnet_trt.trt_plugins import compile_kernels
+from hsnet_trt.trt_plugins import compile_kernels, nvcc
 from hsnet_trt.trt_plugins.compile_kernels import KernelFigures
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import Plan
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-NVCC = compile_kernels.find_nvcc()
+NVCC = nvcc.find_nvcc()
 README = Path(__file__).resolve().parents[2] / "trt_plugins" / "README.md"
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
 KERNELS = {
@@ -25,7 +25,7 @@ KERNELS = {
 
 
 @needs_nvcc
-@pytest.mark.parametrize("architecture", compile_kernels.architectures(NVCC) if NVCC else [])
+@pytest.mark.parametrize("architecture", nvcc.architectures(NVCC) if NVCC else [])
 def test_no_kernel_spills(architecture: int, tmp_path: Path) -> None:
     figures = compile_kernels.kernel_figures(architecture, tmp_path)
     assert {item.kernel for item in figures} == KERNELS
@@ -40,8 +40,8 @@ def test_no_kernel_spills(architecture: int, tmp_path: Path) -> None:
 @needs_nvcc
 def test_the_fat_binary_holds_code_and_ptx(tmp_path: Path) -> None:
     assert NVCC is not None
-    newest = compile_kernels.architectures(NVCC)[-1]
-    path = compile_kernels.compile_fatbin(tmp_path / "kernels.fatbin", [newest])
+    newest = nvcc.architectures(NVCC)[-1]
+    path = nvcc.compile_fatbin(compile_kernels.SOURCE, tmp_path / "kernels.fatbin", [newest])
     assert path.stat().st_size > 10_000
     assert [item.name for item in tmp_path.iterdir()] == ["kernels.fatbin"]
     only_code = tmp_path / "code.cubin"
@@ -55,9 +55,9 @@ def test_the_fat_binary_holds_code_and_ptx(tmp_path: Path) -> None:
 def test_without_nvcc_the_error_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: None)
+    monkeypatch.setattr(nvcc, "find_nvcc", lambda: None)
     with pytest.raises(BuildError, match="nvcc") as caught:
-        compile_kernels.compile_fatbin(tmp_path / "kernels.fatbin")
+        nvcc.compile_fatbin(compile_kernels.SOURCE, tmp_path / "kernels.fatbin")
     assert "CUDA toolkit" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -68,11 +68,11 @@ def test_a_failed_compilation_leaves_the_old_file(
     failing = tmp_path / "nvcc"
     failing.write_text("#!/bin/sh\necho 'no such GPU' >&2\nexit 2\n")
     failing.chmod(0o755)
-    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: failing)
+    monkeypatch.setattr(nvcc, "find_nvcc", lambda: failing)
     target = tmp_path / "kernels.fatbin"
     target.write_bytes(b"good")
     with pytest.raises(BuildError, match="nvcc failed") as caught:
-        compile_kernels.compile_fatbin(target, [87])
+        nvcc.compile_fatbin(compile_kernels.SOURCE, target, [87])
     assert "no such GPU" in str(caught.value)
     assert target.read_bytes() == b"good"
     assert {item.name for item in tmp_path.iterdir()} == {"nvcc", "kernels.fatbin"}

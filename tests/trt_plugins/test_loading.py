@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hsnet_trt.errors import BackendError, InputError
-from hsnet_trt.trt_plugins import compile_kernels, loading, python_plugin
+from hsnet_trt.trt_plugins import compile_kernels, loading, nvcc, python_plugin
 from hsnet_trt.trt_plugins.loading import load_plugin
 
 LIBRARY = b"\x7fELF, and the rest of a library"
@@ -88,33 +88,52 @@ def test_kernels_are_compiled_only_where_they_must_be(
 ) -> None:
     source, fatbin = tmp_path / "correlation.cu", tmp_path / "correlation.fatbin"
     source.write_text("// kernels")
-    monkeypatch.setattr(compile_kernels, "KERNELS", tmp_path)
-    monkeypatch.setattr(compile_kernels, "FATBIN", fatbin)
-    compiled: list[Path] = []
+    made: list[Path] = []
 
-    def compile_fatbin(target: Path = fatbin) -> Path:
-        compiled.append(target)
-        target.write_bytes(KERNELS + b"%d" % len(compiled))
+    def compile_fatbin(source: Path, target: Path) -> Path:
+        made.append(target)
+        target.write_bytes(KERNELS + b"%d" % len(made))
         return target
 
-    monkeypatch.setattr(compile_kernels, "compile_fatbin", compile_fatbin)
-    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: None)
-    assert compile_kernels.compiled_kernels() is None
-    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: Path("nvcc"))
-    assert compile_kernels.compiled_kernels() == KERNELS + b"1"
-    assert compile_kernels.compiled_kernels() == KERNELS + b"1"
+    monkeypatch.setattr(nvcc, "compile_fatbin", compile_fatbin)
+    monkeypatch.setattr(nvcc, "find_nvcc", lambda: None)
+    assert nvcc.compiled(source, fatbin) is None
+    monkeypatch.setattr(nvcc, "find_nvcc", lambda: Path("nvcc"))
+    assert nvcc.compiled(source, fatbin) == KERNELS + b"1"
+    assert nvcc.compiled(source, fatbin) == KERNELS + b"1"
     newer = fatbin.stat().st_mtime_ns + 10**9
     os.utime(source, ns=(newer, newer))
-    assert compile_kernels.compiled_kernels() == KERNELS + b"2"
+    assert nvcc.compiled(source, fatbin) == KERNELS + b"2"
     os.utime(source, ns=(newer + 10**12, newer + 10**12))
-    monkeypatch.setattr(compile_kernels, "find_nvcc", lambda: None)
-    assert compile_kernels.compiled_kernels() == KERNELS + b"2"  # what came with the package
-    assert compiled == [fatbin, fatbin]
+    monkeypatch.setattr(nvcc, "find_nvcc", lambda: None)
+    assert nvcc.compiled(source, fatbin) == KERNELS + b"2"  # what came with the package
+    assert made == [fatbin, fatbin]
 
 
-@pytest.mark.skipif(compile_kernels.find_nvcc() is None, reason="nvcc is not installed")
+@pytest.mark.skipif(nvcc.find_nvcc() is None, reason="nvcc is not installed")
 def test_what_nvcc_writes_is_known_as_kernels(tmp_path: Path) -> None:
-    assert compile_kernels.find_nvcc() is not None
-    path = compile_kernels.compile_fatbin(tmp_path / "kernels.fatbin", [80])
-    assert compile_kernels.is_kernels(path.read_bytes())
+    path = nvcc.compile_fatbin(compile_kernels.SOURCE, tmp_path / "kernels.fatbin", [80])
+    assert nvcc.is_fatbin(path.read_bytes())
     assert not loading.is_library(path.read_bytes())
+
+
+def test_nvcc_is_looked_for_on_the_path_and_then_in_cuda_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A CUDA_HOME that is set is where CUDA is: no other is taken in its place."""
+    homes = [tmp_path / "one", tmp_path / "other"]
+    for home in homes:
+        (home / "bin").mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(homes[0] / "bin"))
+    monkeypatch.setenv("CUDA_HOME", str(homes[1]))
+    assert nvcc.find_nvcc() is None
+    for home in reversed(homes):
+        program = home / "bin" / "nvcc"
+        program.write_text("#!/bin/sh\n")
+        assert nvcc.find_nvcc() != program  # a file that is no program
+        program.chmod(0o755)
+        assert nvcc.find_nvcc() == program
+    monkeypatch.delenv("CUDA_HOME")
+    monkeypatch.setenv("CUDA_PATH", str(homes[1]))
+    (homes[0] / "bin" / "nvcc").unlink()
+    assert nvcc.find_nvcc() == homes[1] / "bin" / "nvcc"

@@ -18,7 +18,7 @@ import pytest
 from test_onnx_op import ODD, model_of
 
 from hsnet_trt.trt_plugins import onnx_op
-from hsnet_trt.trt_plugins.compile_kernels import find_nvcc
+from hsnet_trt.trt_plugins.nvcc import find_nvcc
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 ROOT = Path(__file__).resolve().parents[2]
