@@ -19,10 +19,11 @@ from hsnet_trt.export.builder_options import BuilderOptions, check_options
 from hsnet_trt.export.engine_builder import EngineBuilder
 from hsnet_trt.export.flavours import choose_flavour
 from hsnet_trt.export.layer_types import quantised
-from hsnet_trt.export.plugin_files import choose_plugin
+from hsnet_trt.export.plugin_files import choose_frame_kernels, choose_plugin, is_frame_kernels
 from hsnet_trt.export.profiles import Weighed, check_profiles, memory_at, parse_range, profile_of
 from hsnet_trt.export.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, write_bundle
+from hsnet_trt.runtime.frame_kernels import bundled_name
 from hsnet_trt.runtime.machine import Driver, find_driver
 from hsnet_trt.runtime.manifest import EngineFile, GraphFile, ProfileRange, Variant
 
@@ -50,6 +51,8 @@ def build_engine(
 
     The features, support and match engines of each size are built in child processes. Everything
     that `bundle` holds is kept; an older engine of the same graph, target and flavour is replaced.
+    The kernels that resize frames and draw masks join the bundle, compiled, where there are any or
+    an nvcc to make them.
 
     Args:
         bundle: the bundle with the graphs.
@@ -123,7 +126,10 @@ def build_engine(
             ]
             _check_memory(source, graphs, query_range, support_range, goal, engines)
             _check_quantised(writer, engines)
-            kept = _copy_kept(source, writer, {_key(e) for e in engines})
+            frames = choose_frame_kernels(source, builder.on_event)
+            kept = _copy_kept(source, writer, {_key(e) for e in engines}, frames is not None)
+            if frames is not None:
+                writer.add(bundled_name(), frames)
             if builder.plugin is not None:
                 writer.add(*builder.plugin)
             writer.finish(
@@ -251,8 +257,13 @@ def _key(engine: EngineFile) -> tuple[Variant, str, str]:
     return engine.variant, engine.target, engine.flavour
 
 
-def _copy_kept(source: Bundle, writer: BundleWriter, replaced: set[Any]) -> list[EngineFile]:
-    """Copy all files that stay, each checked; returns the engines that stay."""
+def _copy_kept(
+    source: Bundle, writer: BundleWriter, replaced: set[Any], frames: bool
+) -> list[EngineFile]:
+    """Copy all files that stay, each checked; returns the engines that stay.
+
+    With `frames`, the kernels for frames do not stay, of whatever version they are.
+    """
     gone: set[str] = set()
     kept = []
     for engine in source.manifest.engines:
@@ -261,7 +272,7 @@ def _copy_kept(source: Bundle, writer: BundleWriter, replaced: set[Any]) -> list
         else:
             kept.append(engine)
     for name in source.manifest.files:
-        if name not in gone:
+        if name not in gone and not (frames and is_frame_kernels(name)):
             writer.add(name, source.read(name))
     return kept
 

@@ -1,10 +1,14 @@
-"""Which file runs the correlation op of an engine: the C++ library, or the compiled kernels."""
+"""What a bundle's engines bring along: the correlation op's library or compiled kernels, and the
+kernels that resize frames and draw masks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
+from hsnet_trt.runtime import frame_kernels
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import platform_tag
 from hsnet_trt.trt_plugins.compile_kernels import FATBIN, compiled_kernels
@@ -55,3 +59,30 @@ def choose_plugin(source: Bundle, given: Path | None) -> tuple[str, bytes]:
             "build with --correlation native",
         )
     return KERNELS_NAME, kernels
+
+
+def choose_frame_kernels(
+    source: Bundle, on_event: Callable[[dict[str, Any]], None]
+) -> bytes | None:
+    """The kernels before and after the engines, compiled for all GPUs.
+
+    Those that the bundle holds, that came with this package, or that nvcc makes now. None where
+    there are none: engines run without them, and frames are resized and drawn by the CPU.
+
+    Raises:
+        BundleError: the bundle's were altered.
+    """
+    name = frame_kernels.bundled_name()
+    if name in source.manifest.files:
+        return source.read(name)
+    try:
+        return frame_kernels.compiled_kernels()
+    except BuildError as error:
+        text = f"the kernels that resize frames and draw masks were left out: {error}"
+        on_event({"event": "log", "text": text})
+        return None
+
+
+def is_frame_kernels(name: str) -> bool:
+    """Whether a file of a bundle holds kernels for frames, of whatever version."""
+    return name.startswith("plugins/frames-")

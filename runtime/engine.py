@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime import rtx_cache
+from hsnet_trt.runtime import kernel_cache
 from hsnet_trt.runtime.network import INPUTS, OUTPUTS
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
@@ -147,7 +147,7 @@ class Engine:
     def close(self) -> None:
         """Keep what was compiled, and let go of the context and the engine."""
         if self._cache is not None and self._cache_file is not None:
-            rtx_cache.keep(self._cache, self._cache_file)
+            kernel_cache.keep(self._cache, self._cache_file)
         self._cache = self._execution = self._engine = None
 
     def failure(self, what: str) -> BackendError:
@@ -168,7 +168,7 @@ class Engine:
             config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             self.replays_itself = True
             if self._cache_file is not None and self._cache is None:
-                self._cache = rtx_cache.open_cache(config, self._cache_file)
+                self._cache = kernel_cache.open_cache(config, self._cache_file)
             if self._cache is not None:
                 config.set_runtime_cache(self._cache)
 

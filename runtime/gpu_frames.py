@@ -19,7 +19,7 @@ from hsnet_trt.runtime.arena import Block
 from hsnet_trt.runtime.cuda import Cuda
 from hsnet_trt.runtime.cuda_graphs import CudaGraphs, open_graphs
 from hsnet_trt.runtime.engine import Engine
-from hsnet_trt.runtime.frame_kernels import FATBIN, PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
 from hsnet_trt.runtime.frame_tables import Tables, make_tables
 from hsnet_trt.runtime.gpu_lane import FrameAnswer, Lane, Ticket
 from hsnet_trt.runtime.gpu_slot import Slot
@@ -62,9 +62,9 @@ class GpuFrames:
     @classmethod
     def open(
         cls, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing, image: bytes | None,
     ) -> GpuFrames | None:  # fmt: skip
-        """The short way, or None where it cannot be gone; then the log says why.
+        """The short way, or None where it cannot be gone.
 
         Args:
             cuda: whose context is current.
@@ -73,19 +73,18 @@ class GpuFrames:
             stream: what the engines run in.
             lock: held by whoever runs an engine.
             preprocessing: the bundle's.
+            image: the compiled kernels, as `frame_kernels.find_kernels` finds them.
+
+        Raises:
+            BackendError: the kernels hold no code for this GPU.
         """
+        if image is None:
+            return None
         features, match = engines["features"], engines["match"]
         if any(features.types[n] != match.types[n] for n in FEATURES):
             _log.info("frames go through the CPU: features and match are of different types")
             return None
-        try:
-            kernels = FrameKernels(cuda, FATBIN.read_bytes())
-        except OSError:
-            _log.warning(
-                "photographs are resized and masks drawn by the CPU, which is slower: the kernels "
-                "for that are not compiled (python -m hsnet_trt.runtime.frame_kernels)"
-            )
-            return None
+        kernels = FrameKernels(cuda, image)
         frames = cls(cuda, engines, arena, stream, lock, preprocessing, kernels)
         if cuda.facts.integrated and cuda.facts.maps_host_memory:
             frames.mapped = frames._mapping_pays()

@@ -2,6 +2,10 @@
 
 It is the only contract between the build host and the edge.
 
+Compiled kernels lie under `plugins/`: the correlation plugin's, which an engine's entry names, and
+those that resize frames and draw masks, found by `runtime.frame_kernels.bundled_name`. They are in
+`files` like all else, so nothing of them is loaded but what the manifest vouches for.
+
 Precisions. A bundle holds the graphs `features`, `support` and `match` in each precision that was
 exported: `fp32` and `fp16` by `export`, `int8` by `calibrate`, which adds to a bundle that is there
 (`runtime.variants.add_variants`). Precision is written in the graphs: they are strongly typed, and

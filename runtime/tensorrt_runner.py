@@ -21,12 +21,13 @@ from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.cuda import Cuda, open_cuda
 from hsnet_trt.runtime.engine import REBUILD, Engine
 from hsnet_trt.runtime.engine_fit import Host, misfit
+from hsnet_trt.runtime.frame_kernels import find_kernels
 from hsnet_trt.runtime.gpu_frames import GpuFrames
+from hsnet_trt.runtime.kernel_cache import cache_file
 from hsnet_trt.runtime.machine import platform_tag
 from hsnet_trt.runtime.manifest import EngineFile
 from hsnet_trt.runtime.network import GRAPHS, INPUTS, OUTPUTS, Limits, Tensors
 from hsnet_trt.runtime.plugins import load_plugins
-from hsnet_trt.runtime.rtx_cache import cache_file
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -139,6 +140,7 @@ class _Held:
         self.frames = GpuFrames.open(
             self.cuda, self.engines, self._arena, self.stream, self.lock,
             bundle.manifest.preprocessing,
+            find_kernels(bundle, self.cuda.facts.compute_capability),
         )  # fmt: skip
         _log.debug("%d bytes of device memory for %s", self._arena.bytes, bundle.path)
 

@@ -8,6 +8,7 @@ from engine_bundles import KERNELS, ORIN
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
+from hsnet_trt.runtime import frame_kernels
 
 SIZE = (64, 96)
 FAKES = Path(__file__).parent / "fakes"
@@ -33,6 +34,17 @@ def real_bundle(resnet18: HSNet, tmp_path_factory: pytest.TempPathFactory) -> Pa
             command="a test's",
         )
     return path
+
+
+@pytest.fixture
+def real_kernels() -> None:
+    """For a test that compiles the frames' kernels itself; others build engines without them."""
+
+
+@pytest.fixture(autouse=True)
+def no_frame_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "real_kernels" not in request.fixturenames:
+        monkeypatch.setattr(frame_kernels, "compiled_kernels", lambda: None)
 
 
 @pytest.fixture

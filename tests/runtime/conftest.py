@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 from tiny_bundle import GREEN, RED, make_bundle, scene
 
+from hsnet_trt.runtime import frame_kernels
+
+
+@pytest.fixture(autouse=True)
+def no_kernels(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a package without compiled kernels, whatever was compiled into this tree."""
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path_factory.getbasetemp() / "none.fatbin")
+
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

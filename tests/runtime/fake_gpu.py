@@ -332,7 +332,13 @@ def install(
     pycuda: bool = True,
     bindings: bool = False,
 ) -> types.ModuleType | None:
-    """Put the fakes where the runtime imports from; gives cuda-bindings' where it is wanted."""
+    """Put the fakes where the runtime imports from; gives cuda-bindings' where it is wanted.
+
+    Nothing is compiled for them, whatever this machine has.
+    """
+    from hsnet_trt.runtime import frame_kernels
+
+    monkeypatch.setattr(frame_kernels, "find_nvcc", lambda: None)
     spec = importlib.machinery.ModuleSpec
     monkeypatch.setitem(sys.modules, trt.__name__, trt)
     monkeypatch.setattr(trt, "__spec__", spec(trt.__name__, None))

@@ -16,7 +16,7 @@ from tiny_bundle import GREEN, RED, SIZE, as_a_camera_gives_it, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime import gpu_frames
+from hsnet_trt.runtime import frame_kernels
 from hsnet_trt.runtime.frame_kernels import PREPARE
 from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
 
@@ -27,7 +27,7 @@ LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
 @pytest.fixture
 def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "frames.fatbin").write_bytes(b"code")
-    monkeypatch.setattr(gpu_frames, "FATBIN", tmp_path / "frames.fatbin")
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
 
 
 def load(
@@ -325,7 +325,7 @@ def test_without_compiled_kernels_the_cpu_prepares_and_draws(
     red_shot: Shot,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(gpu_frames, "FATBIN", tmp_path / "none")
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "none")
     segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
     assert "runtime.frame_kernels" in caplog.text
     with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:

@@ -18,7 +18,7 @@ from tiny_bundle import FORMS, GREEN, RED, SIZE, make_bundle, make_graph, scene
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, HSNetError
 from hsnet_trt.export.fp16 import to_fp16
-from hsnet_trt.runtime import gpu_frames
+from hsnet_trt.runtime import frame_kernels
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.manifest import GraphFile, TensorSpec, Tolerance
 from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
@@ -131,7 +131,7 @@ def test_engines_in_fp16_give_what_fp32_gives(
     """Features, supports and logits of two bytes a value lie where engines and kernels look."""
     if frames:
         (tmp_path / "frames.fatbin").write_bytes(b"code")
-        monkeypatch.setattr(gpu_frames, "FATBIN", tmp_path / "frames.fatbin")
+        monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
     driver = FakeDriver()
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION), bindings=True)
     made = {

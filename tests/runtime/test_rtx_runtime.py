@@ -12,7 +12,7 @@ from fake_gpu import FakeDriver, FakeEngine, fake_tensorrt, install
 from test_tensorrt_runner import VERSION, engine_bundle, engines
 from tiny_bundle import SIZE
 
-from hsnet_trt.runtime import gpu_frames, rtx_cache
+from hsnet_trt.runtime import frame_kernels, kernel_cache
 from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
 
 
@@ -70,7 +70,7 @@ def rtx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[FakeDriver, li
     monkeypatch.setattr(FakeEngine, "create_execution_context", create)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "frames.fatbin").write_bytes(b"code")
-    monkeypatch.setattr(gpu_frames, "FATBIN", tmp_path / "frames.fatbin")
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
     return driver, configs
 
 
@@ -97,13 +97,13 @@ def test_a_cache_that_cannot_be_trusted_is_not_read(
     file = tmp_path / "hsnet_trt" / "x.rtxcache"
     cache = Cache()
     cache.content = b"RTX: compiled"
-    rtx_cache.keep(cache, file)
-    assert rtx_cache.open_cache(Config(), file).content == b"RTX: compiled"
+    kernel_cache.keep(cache, file)
+    assert kernel_cache.open_cache(Config(), file).content == b"RTX: compiled"
     if harm == "another version":
         file.write_bytes(b"other")
     else:
         file.chmod(0o666)
-    assert rtx_cache.open_cache(Config(), file).content == b"RTX: empty"
+    assert kernel_cache.open_cache(Config(), file).content == b"RTX: empty"
     if harm != "another version" and os.name == "posix":
         assert "others can write there" in caplog.text
 
@@ -112,5 +112,5 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
-    rtx_cache.keep(Cache(), tmp_path / "taken" / "x.rtxcache")
+    kernel_cache.keep(Cache(), tmp_path / "taken" / "x.rtxcache")
     assert "cannot be kept" in caplog.text

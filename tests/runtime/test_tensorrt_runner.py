@@ -18,7 +18,7 @@ from tiny_bundle import FORMS, SIZE, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError
-from hsnet_trt.runtime import arena, engine, rtx_cache, tensorrt_runner
+from hsnet_trt.runtime import arena, engine, kernel_cache, tensorrt_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.machine import platform_tag
 from hsnet_trt.runtime.manifest import EngineFile, Growth, ProfileRange
@@ -304,7 +304,7 @@ KINDS = {
         "self._execution": "IExecutionContext",
         "config": "IRuntimeConfig",
     },
-    rtx_cache: {"config": "IRuntimeConfig", "cache": "IRuntimeCache"},
+    kernel_cache: {"config": "IRuntimeConfig", "cache": "IRuntimeCache"},
 }
 
 

@@ -9,7 +9,7 @@ from test_tensorrt_runner import VERSION, engine_bundle, engines
 from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
 from hsnet_trt import FewShotSegmenter
-from hsnet_trt.runtime import gpu_frames
+from hsnet_trt.runtime import frame_kernels
 from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
 from hsnet_trt.serving.app_network import Network, shot_bytes
 
@@ -25,7 +25,7 @@ def mask_of(place: tuple[slice, slice]) -> np.ndarray:
 
 def test_on_a_gpu(tmp_path, monkeypatch):
     (tmp_path / "frames.fatbin").write_bytes(b"code")
-    monkeypatch.setattr(gpu_frames, "FATBIN", tmp_path / "frames.fatbin")
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
     driver = FakeDriver()
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), pycuda=True)
     bundle = engine_bundle(tmp_path / "gpu", engines(4))

@@ -1,4 +1,4 @@
-"""The kernels that TensorRT for RTX compiled on this machine, kept from one start to the next.
+"""Kernels that were compiled on this machine, kept from one start to the next.
 
 They are native code that no manifest vouches for, so they lie in the user's own cache folder and
 are read only if nobody else can write there.
@@ -15,11 +15,15 @@ from typing import Any
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
+def cache_folder() -> Path:
+    """The user's own folder for what was compiled here."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet_trt"
+
+
 def cache_file(engine_sha256: str, gpu: str) -> Path:
-    """Where the kernels of that engine on that GPU are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where the kernels that TensorRT for RTX compiled of that engine for that GPU are kept."""
     name = "".join(c if c.isalnum() else "-" for c in gpu)
-    return Path(base) / "hsnet_trt" / f"{engine_sha256[:32]}-{name}.rtxcache"
+    return cache_folder() / f"{engine_sha256[:32]}-{name}.rtxcache"
 
 
 def open_cache(config: Any, file: Path) -> Any:
@@ -28,21 +32,39 @@ def open_cache(config: Any, file: Path) -> Any:
     TensorRT itself refuses what another version, GPU or driver left; then it starts empty.
     """
     cache = config.create_runtime_cache()
-    try:
-        if file.exists():
-            if not _only_ours(file) or not _only_ours(file.parent):
-                _log.warning("%s is not read: others can write there", file)
-            elif not cache.deserialize(file.read_bytes()):
-                _log.info("%s was made by another version, GPU or driver", file)
-    except OSError as error:
-        _log.warning("%s cannot be read: %s", file, error)
+    content = read_kept(file)
+    if content is not None and not cache.deserialize(content):
+        _log.info("%s was made by another version, GPU or driver", file)
     return cache
 
 
 def keep(cache: Any, file: Path) -> None:
-    """Write a runtime cache beside its place and move it there; failing costs only time."""
+    """Write a runtime cache; failing costs only time."""
     try:
         content = bytes(cache.serialize())
+    except TypeError:
+        _log.warning("TensorRT for RTX has compiled nothing to keep in %s", file)
+        return
+    keep_content(content, file)
+
+
+def read_kept(file: Path) -> bytes | None:
+    """What was kept; None where nothing was, or where it may not be trusted."""
+    try:
+        if not file.exists():
+            return None
+        if not _only_ours(file) or not _only_ours(file.parent):
+            _log.warning("%s is not read: others can write there", file)
+            return None
+        return file.read_bytes()
+    except OSError as error:
+        _log.warning("%s cannot be read: %s", file, error)
+        return None
+
+
+def keep_content(content: bytes, file: Path) -> None:
+    """Write a file beside its place and move it there; failing costs only time."""
+    try:
         if file.exists() and file.read_bytes() == content:
             return
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +75,7 @@ def keep(cache: Any, file: Path) -> None:
             partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)
-    except (OSError, TypeError) as error:  # TypeError: it had nothing to serialise
+    except OSError as error:
         _log.warning("the compiled kernels cannot be kept in %s: %s", file, error)
 
 
