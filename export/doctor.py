@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import hsnet_trt
+from hsnet_trt.export.doctor_extras import EXTRAS, Extra
 from hsnet_trt.export.doctor_probes import (
     LIBRARIES,
     Library,
@@ -23,6 +24,7 @@ from hsnet_trt.runtime import machine
 from hsnet_trt.runtime.machine import Driver
 
 _PIP = "python -m pip install"
+_JETPACK = "sudo apt install nvidia-jetpack (a virtual environment needs --system-site-packages)"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def judge(
         _build_rtx(libraries),
         _build_here(libraries, driver, jetson),
         _build_plugin(tools, jetson),
+        *(_use_extra(extra, libraries, jetson) for extra in EXTRAS),
     )
 
 
@@ -174,6 +177,23 @@ def _build_plugin(tools: Sequence[Tool], jetson: str | None) -> Ability:
     return Ability(name, False, f"missing: {', '.join(absent)}", fix)
 
 
+def _use_extra(extra: Extra, libraries: dict[str, Library], jetson: str | None) -> Ability:
+    names = tuple(extra.packages)
+    lacking = _lacking(libraries, names)
+    if not lacking:
+        versions = (f"{name.split('.')[0]} {libraries[name].version or ''}" for name in names)
+        return Ability(extra.enables, True, ", ".join(version.strip() for version in versions))
+    fixes = []
+    wanted = dict(extra.packages)
+    if jetson and "cv2" in wanted and libraries["cv2"].state != "works":
+        # Pip's has no GStreamer, which the cameras of a Jetson are read by.
+        fixes.append("JetPack's OpenCV: " + _JETPACK)
+        del wanted["cv2"]
+    if _lacking(libraries, tuple(wanted)):
+        fixes.append(_install(libraries, wanted))
+    return Ability(extra.enables, False, f"{lacking} (extra {extra.name})", "; ".join(fixes))
+
+
 def _flavour_for(
     libraries: dict[str, Library], driver: Driver, jetson: str | None
 ) -> tuple[str | None, str | None]:
@@ -184,10 +204,7 @@ def _flavour_for(
     if served and libraries["tensorrt_rtx"].state == "works":
         return "tensorrt_rtx", None
     if jetson:
-        return (
-            None,
-            "sudo apt install nvidia-jetpack (a virtual environment needs --system-site-packages)",
-        )
+        return None, _JETPACK
     name = "tensorrt_rtx" if served else "tensorrt"
     return None, f"{_PIP} {_again(libraries[name])}{name.replace('_', '-')}"
 

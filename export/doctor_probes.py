@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsnet_trt.export.doctor_extras import EXTRAS
 from hsnet_trt.export.engine_process import child_environment
 from hsnet_trt.runtime import machine
 from hsnet_trt.runtime.machine import Driver, Gpu
@@ -36,12 +37,19 @@ LIBRARIES = {
     "onnx": "None",
     "onnxscript": "None",
     "polygraphy": "None",
+    **{name: "None" for extra in EXTRAS for name in extra.packages},
 }
 _PROBE = """
 import importlib, json, sys
 name, detail = sys.argv[1:]
 m = importlib.import_module(name)
 version = getattr(m, "__version__", None) or getattr(m, "VERSION_TEXT", None)
+if version is None:
+    import importlib.metadata as metadata
+    try:
+        version = metadata.version(name.split(".")[0])
+    except metadata.PackageNotFoundError:
+        pass
 print("\\n" + json.dumps({"version": str(version) if version else None, "detail": eval(detail)}))
 """
 

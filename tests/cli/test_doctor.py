@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import shutil
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from hsnet_trt.runtime.machine import find_jetson, has_nvidia_card
+from hsnet_trt.export.doctor import judge
+from hsnet_trt.export.doctor_extras import EXTRAS
+from hsnet_trt.export.doctor_probes import LIBRARIES, Library
+from hsnet_trt.runtime.machine import Driver, find_jetson, has_nvidia_card
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).with_name("libcuda_stub.c")
@@ -31,6 +35,9 @@ QUICK = {
 ABSENT = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')\n"
 
 
+EXTRA_ROOTS = {name.split(".")[0] for extra in EXTRAS for name in extra.packages}
+
+
 class Machine:
     """A made-up machine: which modules, which driver, which programs."""
 
@@ -41,11 +48,17 @@ class Machine:
         for path in (self.modules, self.programs, self.driver):
             path.mkdir()
         self.give(**QUICK)
-        self.take("tensorrt", "pycuda")
+        self.take("tensorrt", "pycuda", *EXTRA_ROOTS)
 
     def give(self, **sources: str) -> None:
         for name, source in sources.items():
             (self.modules / f"{name}.py").write_text(source)
+
+    def give_package(self, name: str, module: str) -> None:
+        (self.modules / f"{name}.py").unlink(missing_ok=True)
+        (self.modules / name).mkdir()
+        (self.modules / name / "__init__.py").write_text("")
+        (self.modules / name / f"{module}.py").write_text("__version__ = '1'\n")
 
     def take(self, *names: str) -> None:
         self.give(**{name: ABSENT.format(name) for name in names})
@@ -153,6 +166,49 @@ def test_rtx_does_not_serve_every_gpu(machine: Machine) -> None:
     assert (
         abilities["build engines for this machine's GPU"]["fix"] == "python -m pip install tensorrt"
     )
+
+
+def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:
+    machine.give_driver(init=100)
+    _, libraries, abilities = machine.diagnosis()
+    assert libraries["ray"]["state"] == libraries["pycocotools.mask"]["state"] == "missing"
+    for extra in EXTRAS:
+        ability = abilities[extra.enables.split(" (")[0]]
+        packages = " ".join(extra.packages.values())
+        assert not ability["works"] and f"(extra {extra.name})" in ability["how"]
+        assert ability["fix"] == f"python -m pip install {packages}"
+    machine.give(cv2="__version__ = '4.12.0'\n", starlette="__version__ = '0.47'\n")
+    machine.give(ray="raise ImportError('libray.so: cannot open shared object file')\n")
+    machine.give_package("pycocotools", "mask")
+    _, _, abilities = machine.diagnosis()
+    video = abilities["segment videos and cameras"]
+    assert video["works"] and video["how"] == "cv2 4.12.0"
+    assert abilities["take supports from boxes, scribbles and COCO, write COCO"]["works"]
+    page = abilities["paint masks on a page"]
+    assert page["how"] == "uvicorn is not installed (extra app)"
+    assert page["fix"] == "python -m pip install uvicorn"
+    sweep = abilities["sweep many images"]
+    assert "ray is broken: " in sweep["how"] and "libray.so" in sweep["how"]
+    assert sweep["fix"] == "python -m pip install --force-reinstall 'ray[data]' pyarrow"
+
+
+def test_a_jetson_takes_jetpacks_opencv() -> None:
+    """Pip's would hide it, and reads no CSI camera."""
+    absent = {name: Library(name, "missing") for name in LIBRARIES}
+    told = {a.name.split(" (")[0]: a for a in judge(absent, Driver(None, (), "none"), (), "Orin")}
+    assert "nvidia-jetpack" in str(told["segment videos and cameras"].fix)
+    assert "opencv" not in str(told["segment videos and cameras"].fix)
+    page = str(told["paint masks on a page"].fix)
+    assert "nvidia-jetpack" in page and page.endswith("python -m pip install starlette uvicorn")
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    for extra in EXTRAS:
+        lines = config["options.extras_require"][extra.name].split()
+        packages = {package.strip("'") for package in extra.packages.values()}
+        assert {line.split(">=")[0] for line in lines} == packages
 
 
 def test_the_plugin_toolchain(machine: Machine, tmp_path: Path) -> None:
