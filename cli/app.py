@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import (
+    BackendOption,
+    BundleArgument,
+    PrecisionOption,
+    Sha256Option,
+    SizeOption,
+    SupportsOption,
+)
+
 
 def app(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     *,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 7860,
-    supports: Annotated[
-        Path | None, typer.Option(help="Classes that were kept with --save-supports or the page.")
-    ] = None,
+    supports: SupportsOption = None,
     max_upload_mb: Annotated[
         float, typer.Option(min=0.001, help="The largest file that the page takes.")
     ] = 32,
     open_: Annotated[
         bool, typer.Option("--open", help="Open it in this machine's browser.")
     ] = False,
-    backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
-    ] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
-    ] = None,
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = None,
+    size: SizeOption = None,
+    sha256: Sha256Option = None,
 ) -> None:
     """Serve a page: show objects by painting masks, find them in photographs or a camera's frames.
 

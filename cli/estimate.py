@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import BundleArgument
+
 
 def estimate(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     target: Annotated[
         list[str] | None, typer.Option(help="As for build-engine; may be repeated. All by default.")
     ] = None,

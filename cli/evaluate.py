@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import BackendOption
+
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A bundle, a checkpoint, or 'shipped'.")],
@@ -29,9 +31,7 @@ def evaluate(
     size: Annotated[
         str | None, typer.Option(help="Network input; by default the model's own.")
     ] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
-    ] = "auto",
+    backend: BackendOption = "auto",
     precision: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import PrecisionOption, SizeOption
+
 
 def export_triton(
     bundles: Annotated[
@@ -25,10 +27,8 @@ def export_triton(
             "files for."
         ),
     ] = "tensorrt,onnxruntime",
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    size: SizeOption = None,
+    precision: PrecisionOption = None,
     name: Annotated[
         str, typer.Option(help="The model's name, for several networks in one repository.")
     ] = "hsnet",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import BundleArgument
+
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     json_output: Annotated[
         bool, typer.Option("--json", help="As JSON, for other programs.")
     ] = False,

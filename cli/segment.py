@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hsnet_trt.cli.options import (
+    BackendOption,
+    BundleArgument,
+    PrecisionOption,
+    Sha256Option,
+    SizeOption,
+    SupportsOption,
+)
 from hsnet_trt.cli.shots import (
     ClassOption,
     LabelsImagesOption,
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def segment(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     queries: Annotated[list[Path], typer.Argument(help="The photographs to segment.")],
     *,
     support: SupportOption = None,
@@ -29,9 +37,7 @@ def segment(
     labels_images: LabelsImagesOption = None,
     class_: ClassOption = None,
     shots: ShotsOption = 5,
-    supports: Annotated[
-        Path | None, typer.Option(help="Classes that were kept with --save-supports.")
-    ] = None,
+    supports: SupportsOption = None,
     save_supports: Annotated[
         Path | None, typer.Option(help="Keep the encoded classes in this .npz file.")
     ] = None,
@@ -39,14 +45,10 @@ def segment(
     coco: Annotated[
         bool, typer.Option(help="Write OUT/annotations.json, too: what was found, as COCO has it.")
     ] = False,
-    backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
-    ] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
-    ] = None,
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = None,
+    size: SizeOption = None,
+    sha256: Sha256Option = None,
 ) -> None:
     """Segment photographs by support images and their masks.
 

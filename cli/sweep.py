@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import BackendOption, BundleArgument, PrecisionOption, SizeOption
+
 
 def sweep(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     *,
     supports: Annotated[
         Path, typer.Option(help="Classes that `hsnet-trt segment --save-supports` kept.")
@@ -30,13 +32,9 @@ def sweep(
     part: Annotated[
         int, typer.Option(min=1, help="Images that are written at once; a kill loses that much.")
     ] = 64,
-    backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
-    ] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
-    ] = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = None,
+    size: SizeOption = None,
 ) -> None:
     """Segment many images by a kept support set.
 

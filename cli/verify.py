@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.options import BackendOption, BundleArgument, PrecisionOption, Sha256Option
+
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     *,
-    backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
-    ] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = None,
     size: Annotated[
         str | None, typer.Option(help="400 or 480x640 (height x width); by default all.")
     ] = None,
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+    sha256: Sha256Option = None,
 ) -> None:
     """Check the hash of every file of BUNDLE, and its network against PyTorch's golden outputs.
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hsnet_trt.cli.options import (
+    BackendOption,
+    BundleArgument,
+    PrecisionOption,
+    Sha256Option,
+    SizeOption,
+    SupportsOption,
+)
 from hsnet_trt.cli.shots import (
     ClassOption,
     LabelsImagesOption,
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def video(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.")],
+    bundle: BundleArgument,
     *,
     input_: Annotated[
         str,
@@ -41,18 +48,12 @@ def video(
     labels_images: LabelsImagesOption = None,
     class_: ClassOption = None,
     shots: ShotsOption = 5,
-    supports: Annotated[
-        Path | None, typer.Option(help="Classes that were kept with segment --save-supports.")
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")
-    ] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
-    ] = None,
+    supports: SupportsOption = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = None,
+    size: SizeOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")] = None,
+    sha256: Sha256Option = None,
 ) -> None:
     """Segment a video or a live camera, and draw what was found over it.
 

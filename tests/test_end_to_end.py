@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command import hsnet
 from PIL import Image
 
 from hsnet_trt.cli import demo
@@ -17,22 +16,12 @@ from hsnet_trt.cli import demo
 MASKS = Path(demo.__file__).parent / "demo_masks"
 
 
-def hsnet_trt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hsnet_trt.cli.main", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_from_a_checkpoint_to_a_mask(tmp_path):
     skimage = pytest.importorskip("skimage")
     photographs = Path(skimage.__file__).parent / "data"
 
     def run(*arguments: str) -> str:
-        done = hsnet_trt(tmp_path, *arguments)
+        done = hsnet(*arguments, folder=tmp_path, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -75,7 +64,7 @@ def test_from_a_checkpoint_to_a_mask(tmp_path):
 )
 def test_errors_are_words_and_leave_nothing(tmp_path, arguments, words):
     (tmp_path / "junk.pt").write_bytes(b"not a checkpoint")
-    done = hsnet_trt(tmp_path, *arguments)
+    done = hsnet(*arguments, folder=tmp_path, timeout=600)
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "Traceback" not in said
@@ -85,6 +74,6 @@ def test_errors_are_words_and_leave_nothing(tmp_path, arguments, words):
 
 
 def test_help_names_every_verb(tmp_path):
-    said = hsnet_trt(tmp_path, "--help").stdout
+    said = hsnet("--help", folder=tmp_path).stdout
     for verb in ("export", "build-engine", "segment", "verify", "inspect", "doctor", "demo"):
         assert verb in said

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command import hsnet
 from PIL import Image
 from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
 BOX = (slice(10, 80), slice(20, 110))
-
-
-def hsnet(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hsnet_trt.cli.main", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

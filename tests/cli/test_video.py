@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command import hsnet
 from PIL import Image
 from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
@@ -17,17 +16,6 @@ from hsnet_trt.errors import InputError
 cv2 = pytest.importorskip("cv2")
 BOX = (slice(10, 80), slice(20, 110))
 SUPPORT = ("--support", "red=red.png,mask.png", "--backend", "onnxruntime")
-
-
-def hsnet(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hsnet_trt.cli.main", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def frame(index: int) -> np.ndarray:

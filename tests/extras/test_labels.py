@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.command import hsnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -257,17 +256,6 @@ def test_supervision() -> None:
     for mask in one.masks.values():
         mask[:] = False
     assert len(one.to_supervision()) == 0
-
-
-def hsnet(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hsnet_trt.cli.main", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_the_command_writes_what_it_reads(bundle: Path, tmp_path: Path) -> None:
