@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 import onnx
 
 # They move values or pass them on; the range of what goes in is the range of what comes out.
-_MOVING = {
+MOVING = {
     "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
     "Unsqueeze",
 }  # fmt: skip
-_LAST = _MOVING | {"Cast"}
+_LAST = MOVING | {"Cast"}
 _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 
@@ -39,8 +39,8 @@ class Layer:
         nodes: names of the ONNX nodes.
         pairs: (tensor to put a Q/DQ pair on, tensor whose range it has).
         weights: elements of its weights.
-        results: tensors that a CPU's integer convolution gives in INT8 too: the result, after the
-            ReLU if one follows.
+        results: tensors that a CPU's integer kernel gives in INT8 too: the result, after the ReLU
+            if one follows.
     """
 
     name: str
@@ -77,13 +77,15 @@ def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> Place
     Args:
         graph: its name.
         model: its FP32 form.
-        results: for a CPU, which wants the ranges of results too, and gains by convolutions alone.
+        results: for a CPU, which wants the ranges of results too. Products other than correlations
+            (the means of a packed `match` are such) stay float there.
     """
     placement = _Finder(graph, model).found()
     if results:
         placement.results = True
-        placement.left += [layer.name for layer in placement.layers if layer.op != "Conv"]
-        placement.layers = [layer for layer in placement.layers if layer.op == "Conv"]
+        gains = [layer for layer in placement.layers if layer.op == "Conv" or layer.results]
+        placement.left += [layer.name for layer in placement.layers if layer not in gains]
+        placement.layers = gains
     return placement
 
 
@@ -114,11 +116,13 @@ class _Finder:
         for level, nodes in self.products.items():
             pairs = [self._pair(tensor) for node in nodes for tensor in node.input]
             names = tuple(node.name for node in nodes)
+            results = (self._rectified(node.output[0]) for node in nodes if level.isdigit())
             placement.layers.append(
                 Layer(
-                    f"correlation{level}", "correlation", self.name, "MatMul", names, _once(pairs)
+                    f"correlation{level}", "correlation", self.name, "MatMul", names, _once(pairs),
+                    results=tuple(results),
                 )
-            )
+            )  # fmt: skip
         return placement
 
     def _convolution(self, node: onnx.NodeProto, skips: dict[str, str]) -> Layer:
@@ -159,7 +163,7 @@ class _Finder:
     def _way(self, tensor: str) -> list[str]:
         """A tensor and those that it was moved out of, back to what was computed."""
         way = [tensor]
-        while way[-1] in self.makers and self.makers[way[-1]].op_type in _MOVING:
+        while way[-1] in self.makers and self.makers[way[-1]].op_type in MOVING:
             way.append(self.makers[way[-1]].input[0])
         return way
 

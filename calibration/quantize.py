@@ -6,7 +6,8 @@ and activations per tensor, both symmetric with zero point 0, FP32 scales, biase
 For ONNX Runtime on a CPU the form is another one. Its integer convolution takes biases in INT32 and
 gives INT8, so the results carry pairs too; activations are UINT8, and those that are never negative
 have zero point 0, so that the ReLU goes into the convolution. Without either it would run a float
-convolution between two conversions. Its products of two activations gain nothing and stay float.
+convolution between two conversions. Products of two activations are written in integers outright
+(`integer_products`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from hsnet_trt.calibration.integer_products import in_integers
 from hsnet_trt.calibration.placement import Layer
 
 _OPTIONS = {
@@ -52,10 +54,22 @@ def quantize(
     Returns:
         The same inputs and outputs; the same bytes for the same arguments.
     """
-    for_cpu = unsigned is not None
     layers = list(layers)
-    if not layers:
-        return _copy(model)
+    products = [layer for layer in layers if unsigned is not None and layer.op == "MatMul"]
+    paired = [layer for layer in layers if layer not in products]
+    result = _with_pairs(model, paired, thresholds, unsigned) if paired else _copy(model)
+    in_integers(result, products, thresholds)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _with_pairs(
+    model: onnx.ModelProto,
+    layers: list[Layer],
+    thresholds: Mapping[str, float],
+    unsigned: AbstractSet[str] | None,
+) -> onnx.ModelProto:
+    for_cpu = unsigned is not None
     pairs = dict(pair for layer in layers for pair in layer.pairs)
     if for_cpu:
         pairs |= {result: result for layer in layers for result in layer.results}
@@ -85,7 +99,6 @@ def quantize(
     finally:
         logging.getLogger().removeFilter(_no_warnings)
     _restore(result, model)
-    onnx.checker.check_model(result, full_check=True)
     return result
 
 

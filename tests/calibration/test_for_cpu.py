@@ -35,7 +35,7 @@ def test_verifies_and_was_judged(for_cpu):
 
 
 @pytest.mark.parametrize("graph", ["features", "match"])
-def test_convolutions_run_on_integers(for_cpu, graph, tmp_path):
+def test_layers_run_on_integers(for_cpu, graph, tmp_path):
     """What ONNX Runtime makes of the graph, not what is written in it."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
@@ -46,8 +46,10 @@ def test_convolutions_run_on_integers(for_cpu, graph, tmp_path):
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     chosen = [layer for layer in for_cpu.chosen.layers if layer.graph == graph]
     without_result = sum(not layer.results for layer in chosen)  # one before a Resize
-    assert {layer.op for layer in chosen} == {"Conv"}
-    assert kinds.count("QLinearConv") >= len(chosen) - without_result
+    products = [layer for layer in chosen if layer.op == "MatMul"]
+    assert len(products) == (3 if graph == "match" else 0)
+    assert kinds.count("QLinearMatMul") == len(products)
+    assert kinds.count("QLinearConv") >= len(chosen) - len(products) - without_result
     assert without_result <= 1
 
 
