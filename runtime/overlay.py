@@ -24,12 +24,13 @@ def draw_overlay(image: ImageSource, result: Segmentation, strength: float = 0.4
     """The photograph with its labels in colour and outlined.
 
     Args:
-        image: what was given to `segment`.
+        image: what was given to `segment`, or the `image` of a streamed frame.
         result: what came back.
         strength: of the colour, 0 for none to 1 for nothing else.
 
     Returns:
-        uint8 [H,W,3], RGB, at the photograph's own size.
+        uint8 [H,W,3], RGB, at the photograph's own size. Of a view of BGR it is such a view, too:
+        `[:, :, ::-1]` is what OpenCV writes, without a copy.
 
     Raises:
         InputError: the result is of another image's size.
@@ -41,7 +42,9 @@ def draw_overlay(image: ImageSource, result: Segmentation, strength: float = 0.4
             expected=f"an image of {result.labels.shape[0]} x {result.labels.shape[1]}",
             found=f"{pixels.shape[0]} x {pixels.shape[1]}",
         )
-    picture: Pixels = np.array(pixels, order="C")
+    # A view of BGR stays one: turning it round costs milliseconds, and turning it back again.
+    turned = pixels.strides[2] < 0
+    picture: Pixels = pixels[:, :, ::-1].copy()[:, :, ::-1] if turned else pixels.copy()
     edge = _outline(result.labels)
     for index in range(len(result.classes)):
         colour = np.array(class_colour(index), np.float32)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_bundle import as_a_camera_gives_it
 
 from hsnet_trt import Segmentation
 from hsnet_trt.errors import InputError
@@ -30,6 +31,20 @@ def test_only_labelled_pixels_change(height: int, width: int, seed: int) -> None
     assert (picture[labels > 0] != 100).any(axis=-1).all()
     assert (image == 100).all()
     np.testing.assert_array_equal(np.asarray(label_picture(result_of(labels, 3))), labels)
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+def test_bgr_is_drawn_on_as_it_lies(padding: int) -> None:
+    """The same picture by index; turned back it is what OpenCV writes, and no copy."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    labels = rng.integers(0, 3, (20, 30), dtype=np.uint8)
+    given = as_a_camera_gives_it(image, padding)
+    before = given.copy()
+    drawn = draw_overlay(given[:, :, ::-1], result_of(labels, 2))
+    np.testing.assert_array_equal(drawn, draw_overlay(image, result_of(labels, 2)))
+    assert drawn[:, :, ::-1].flags.c_contiguous
+    np.testing.assert_array_equal(given, before)
 
 
 def test_colours_differ() -> None:
