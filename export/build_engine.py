@@ -126,7 +126,9 @@ def build_engine(
             ]
             _check_memory(source, graphs, query_range, support_range, goal, engines)
             _check_quantised(writer, engines)
-            frames = choose_frame_kernels(source, builder.on_event)
+            frames = choose_frame_kernels(
+                source, lambda text: builder.on_event({"event": "log", "text": text})
+            )
             kept = _copy_kept(source, writer, {_key(e) for e in engines}, frames is not None)
             if frames is not None:
                 writer.add(bundled_name(), frames)

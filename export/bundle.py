@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from hsnet_trt import __version__
-from hsnet_trt.errors import InputError
+from hsnet_trt.errors import HSNetWarning, InputError
 from hsnet_trt.export.golden import golden
 from hsnet_trt.export.graph_files import GraphFiles
 from hsnet_trt.export.graphs import (
@@ -21,10 +22,11 @@ from hsnet_trt.export.graphs import (
 from hsnet_trt.export.lowering import Grid
 from hsnet_trt.export.lowering_packed import packing_of, taking_packed
 from hsnet_trt.export.parity import TOLERANCE, Reference, check_parity
-from hsnet_trt.export.plugin_files import KERNELS_NAME
+from hsnet_trt.export.plugin_files import KERNELS_NAME, compile_frame_kernels
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
 from hsnet_trt.runtime.bundle import write_bundle
+from hsnet_trt.runtime.frame_kernels import bundled_name
 from hsnet_trt.runtime.manifest import (
     GoldenFile,
     GraphFile,
@@ -57,6 +59,9 @@ def export_bundle(
 ) -> Manifest:
     """Export the graphs `features`, `support` and `match`, check them, and write a bundle.
 
+    The kernels that resize frames and draw masks on a GPU join it, compiled, where there are any or
+    an nvcc to make them: a device that builds its own engines may have none.
+
     Args:
         model: the network; it is not changed. Unless `model.trained`, the bundle says that its
             masks mean nothing.
@@ -75,6 +80,9 @@ def export_bundle(
 
     Returns:
         the manifest, with the parity figures.
+
+    Warns:
+        HSNetWarning: there is an nvcc, and it failed.
 
     Raises:
         InputError: a size, lowering, precision or policy that is not there.
@@ -100,7 +108,7 @@ def export_bundle(
         channels=_three(model.backbone.channels),
     )
     judged = sum(1 if lowering == "packed" else len({"fp32", *precisions}) for lowering, _ in forms)
-    total = len(sizes) * (3 + len(forms) + judged) + ("plugin" in correlations)
+    total = len(sizes) * (3 + len(forms) + judged) + ("plugin" in correlations) + 1
     steps = _Steps(progress, total)
     with write_bundle(out) as writer:
         if "plugin" in correlations:
@@ -135,6 +143,10 @@ def export_bundle(
             file = writer.add(f"golden/{new.at}.npz", golden(reference))
             bounds = {precision: TOLERANCE[precision] for precision in precisions}
             goldens.append(GoldenFile(size=size, file=file, tolerance=bounds))
+        steps.now("kernels that resize frames and draw masks")
+        frames = compile_frame_kernels(lambda text: warnings.warn(text, HSNetWarning, stacklevel=3))
+        if frames is not None:
+            writer.add(bundled_name(), frames)
         manifest = Manifest(
             model=facts,
             preprocessing=Preprocessing(resize=resize),

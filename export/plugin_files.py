@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.runtime import frame_kernels
@@ -61,25 +60,26 @@ def choose_plugin(source: Bundle, given: Path | None) -> tuple[str, bytes]:
     return KERNELS_NAME, kernels
 
 
-def choose_frame_kernels(
-    source: Bundle, on_event: Callable[[dict[str, Any]], None]
-) -> bytes | None:
-    """The kernels before and after the engines, compiled for all GPUs.
-
-    Those that the bundle holds, that came with this package, or that nvcc makes now. None where
-    there are none: engines run without them, and frames are resized and drawn by the CPU.
+def choose_frame_kernels(source: Bundle, say: Callable[[str], None]) -> bytes | None:
+    """The kernels before and after the engines: the bundle's, else `compile_frame_kernels`.
 
     Raises:
         BundleError: the bundle's were altered.
     """
     name = frame_kernels.bundled_name()
-    if name in source.manifest.files:
-        return source.read(name)
+    return source.read(name) if name in source.manifest.files else compile_frame_kernels(say)
+
+
+def compile_frame_kernels(say: Callable[[str], None]) -> bytes | None:
+    """The kernels before and after the engines, compiled for all GPUs.
+
+    Those that came with this package, or that nvcc makes now. None where there are none, and `say`
+    is told where nvcc failed: engines run without them, and the CPU resizes and draws.
+    """
     try:
         return frame_kernels.compiled_kernels()
     except BuildError as error:
-        text = f"the kernels that resize frames and draw masks were left out: {error}"
-        on_event({"event": "log", "text": text})
+        say(f"the kernels that resize frames and draw masks were left out: {error}")
         return None
 
 

@@ -25,6 +25,7 @@ def real_bundle(resnet18: HSNet, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("real") / "bundle"
     with pytest.MonkeyPatch.context() as patch:  # compiling them takes a minute
         patch.setattr("hsnet_trt.export.bundle.compiled_kernels", lambda: KERNELS)
+        patch.setattr(frame_kernels, "compiled_kernels", lambda: None)
         export_bundle(
             resnet18,
             path,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hsnet_trt.errors import ExportError
+from hsnet_trt.errors import BuildError, ExportError, HSNetWarning
 from hsnet_trt.export import bundle as export_module
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.export.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
 from hsnet_trt.export.plugin_files import KERNELS_NAME
+from hsnet_trt.runtime import frame_kernels
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.frame_kernels import bundled_name, find_kernels
 from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, node_sizes
 
 SIZE = (64, 96)
@@ -99,6 +103,12 @@ def test_only_the_plugins_graphs_have_a_bare_one(bundle):
         assert (entry.bare is not None) == (entry.variant.correlation == "plugin")
 
 
+def frames_or_failure(kernels: bytes | None) -> bytes:
+    if kernels is None:
+        raise BuildError("nvcc failed", found="no C++ compiler")
+    return kernels + b" frames"
+
+
 @pytest.mark.parametrize("kernels", [None, b"\x50\xed\x55\xba compiled"])
 def test_kernels_join_the_bundle_where_there_are_any(
     resnet18, bundle, graph, tmp_path, monkeypatch, kernels
@@ -111,22 +121,27 @@ def test_kernels_join_the_bundle_where_there_are_any(
     monkeypatch.setattr(export_module, "export_support", lambda *a: made["support"])
     monkeypatch.setattr(export_module, "export_match", lambda *a: graph)
     monkeypatch.setattr(export_module, "compiled_kernels", lambda: kernels)
+    monkeypatch.setattr(frame_kernels, "compiled_kernels", lambda: frames_or_failure(kernels))
     steps = []
-    manifest = export_bundle(
-        resnet18,
-        tmp_path / "b",
-        sizes=[SIZE],
-        correlations=["plugin"],
-        precisions=["fp32"],
-        progress=lambda what, done, total: steps.append((done, total)),
-    )
-    assert steps == [(done, 6) for done in range(6)]
+    fails = kernels is None
+    with pytest.warns(HSNetWarning, match="draw masks were left out") if fails else nullcontext():
+        manifest = export_bundle(
+            resnet18,
+            tmp_path / "b",
+            sizes=[SIZE],
+            correlations=["plugin"],
+            precisions=["fp32"],
+            progress=lambda what, done, total: steps.append((done, total)),
+        )
+    assert steps == [(done, 7) for done in range(7)]
     assert [g.variant.correlation for g in manifest.graphs] == ["", "", "plugin"]
     assert {f.correlation for f in manifest.parity} == {"plugin"}
     written = Bundle.open(tmp_path / "b")
     assert (KERNELS_NAME in manifest.files) == (kernels is not None)
     if kernels is not None:
         assert written.read(KERNELS_NAME) == kernels
+        assert written.read(bundled_name()) == find_kernels(written, "8.7") == kernels + b" frames"
+    assert (bundled_name() in manifest.files) == (kernels is not None)
 
 
 def tail(module: AfterCorrelation, kind: int, joins: bool = True) -> onnx.ModelProto:
