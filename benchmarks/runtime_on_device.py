@@ -116,13 +116,14 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
             h, w = (int(n) for n in rng.integers(1, 700, 2)) if number else FRAME
             pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
             dtype = np.dtype(np.float16 if half else np.float32)
-            found = _prepare(cuda, kernels, stream, pixels, policy, dtype, pad=number % 5)
+            bgr = number % 3 == 1
+            found = _prepare(cuda, kernels, stream, pixels, policy, dtype, pad=number % 5, bgr=bgr)
             expected = network_input([pixels], NETWORK, Preprocessing(resize=policy))[0][0]
             error = float(np.abs(found - expected).max())
             key = "prepare_f16" if half else "prepare_f32"
             worst[key] = max(worst[key], error)
             if not error <= 1.01 * LEVEL + (2e-3 if half else 0):
-                wrong.append(f"prepare {h}x{w} {policy} {dtype}: {error}")
+                wrong.append(f"prepare {h}x{w} {policy} {dtype}{' BGR' * bgr}: {error}")
             shots = [int(n) for n in rng.integers(1, 6, int(rng.integers(1, 4)))]
             logits = rng.normal(0, 3, (sum(shots), 2, *DECODER)).astype(dtype)
             got = _vote(cuda, kernels, stream, logits, shots, (h, w), policy)
@@ -139,14 +140,14 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
 
 def _prepare(
     cuda: Cuda, kernels: FrameKernels, stream: Any, pixels: NDArray[Any], policy: str,
-    dtype: np.dtype[Any], pad: int,
+    dtype: np.dtype[Any], pad: int, *, bgr: bool,
 ) -> NDArray[Any]:  # fmt: skip
     height, width = pixels.shape[:2]
     placement = place((height, width), NETWORK, policy)
     tables = {n: np.ascontiguousarray(a) for n, a in vars(make_tables(placement, DECODER)).items()}
     pitch = 3 * width + pad
     rows = np.zeros((height, pitch), np.uint8)
-    rows[:, : 3 * width] = pixels.reshape(height, -1)
+    rows[:, : 3 * width] = (pixels[:, :, ::-1] if bgr else pixels).reshape(height, -1)
     out = np.empty((3, *NETWORK), dtype)
     sizes = {"pixels": rows.nbytes, "planes": out.nbytes} | {n: a.nbytes for n, a in tables.items()}
     block = Block(cuda, sizes)
@@ -157,7 +158,7 @@ def _prepare(
         block.at("pixels"), block.at("planes"),
         *(block.at(n) for n in ("columns", "column_taps", "rows", "row_taps")),
         pitch, tables["column_taps"].shape[1], tables["row_taps"].shape[1], *NETWORK,
-        placement.top, placement.left, *placement.content, 0, *scale, *shift,
+        placement.top, placement.left, *placement.content, bgr, *scale, *shift,
     )  # fmt: skip
     kernels.prepare(dtype, NETWORK[1], NETWORK[0], argument, stream)
     cuda.download(out, block.at("planes"), stream)

@@ -19,6 +19,7 @@ import runtime_on_device as checks  # noqa: E402
 from gpu_report import GpuReport  # noqa: E402
 
 from hsnet_trt.runtime.cuda import Cuda, open_cuda  # noqa: E402
+from hsnet_trt.runtime.frame_kernels import PREPARE  # noqa: E402
 
 
 @pytest.fixture(params=[True, False], ids=["pycuda", "cuda-bindings"])
@@ -66,6 +67,21 @@ def test_a_wrong_kernel_is_found(
     monkeypatch.setattr(FakeCuda, "_settle", loud)
     wrong = checks.check_kernels(opened[0], b"", rounds=2)["wrong"]
     assert [text.split()[0] for text in wrong] == ["prepare", "masks", "prepare", "masks"]
+
+
+def test_a_kernel_that_takes_bgr_for_rgb_is_found(
+    opened: tuple[Cuda, FakeDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_prepare = FakeCuda._prepare
+
+    def deaf(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
+        told = list(PREPARE.unpack(argument))
+        told[15] = 0  # swap
+        true_prepare(self, PREPARE.pack(*told), dtype, covered)
+
+    monkeypatch.setattr(FakeCuda, "_prepare", deaf)
+    (wrong,) = checks.check_kernels(opened[0], b"", rounds=3)["wrong"]
+    assert wrong.startswith("prepare") and " BGR: " in wrong
 
 
 def test_figures_are_kept_when_a_check_breaks(tmp_path: Path) -> None:
