@@ -44,6 +44,8 @@ class TritonPythonModel:
         path = Path(args["model_repository"], args["model_version"], MODEL_FILES["python"])
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; its warnings are for people who work on it
+        # Else its threads still wait, spinning, when the next model's begin.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )

@@ -338,7 +338,8 @@ def test_a_run_that_is_stopped_leaves_the_cases_that_were_done(plans, tmp_path):
 
 def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
     """The command, real contenders in their processes, real files."""
-    monkeypatch.setattr(rates, "measure", lambda device: dict(RATES))
+    fast = {kind: 100 * rate for kind, rate in RATES.items()}  # that no machine of today reaches
+    monkeypatch.setattr(rates, "measure", lambda device: dict(fast))
     monkeypatch.setattr("hsnet_trt.cli.benchmark._show", lambda record: None)
     page = tmp_path / "README.md"
     page.write_text("<!-- speed: begin -->\n<!-- speed: end -->\nthe rest\n")
@@ -371,7 +372,7 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
         # RATES has none for FP16, as a CPU has none.
         assert 0 < row["roofline"]["reached"] < 1 if exact else row["roofline"] is None
     assert not found["wrong"] and not found["refused"]
-    assert found["machine"]["packages"]["torch"] and found["rates"] == RATES
+    assert found["machine"]["packages"]["torch"] and found["rates"] == fast
     assert "resnet18 64 x 64, 1-shot, mask 20%" in file.with_suffix(".md").read_text()
     shown = page.read_text()
     assert "| 20% | 1 |" in shown and shown.endswith("the rest\n")
