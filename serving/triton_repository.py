@@ -22,6 +22,10 @@ from hsnet_trt.serving.{module} import TritonPythonModel
 __all__ = ["TritonPythonModel"]
 '''
 
+# A file where Python would make a folder, so that it keeps no bytecode beside the model: that would
+# look to a server in poll mode as a change, and it would load the model anew, without its sets.
+_NO_BYTECODE = ("__pycache__", "Keeps Python from writing here; see `hsnet-trt export-triton`.\n")
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -115,12 +119,18 @@ def export_repository(
 def _write_version(folder: Path, graph: str | None, served: Served, manifest: bytes) -> None:
     if graph is None:
         (folder / MANIFEST).write_bytes(manifest)
-        (folder / "model.py").write_text(_MODEL.format(module="triton_model"))
+        _write_code(folder, "triton_model")
         return
     for file, content in served.files[graph].items():
         (folder / file).write_bytes(content)
     if served.platform == "python":
-        (folder / "model.py").write_text(_MODEL.format(module="triton_graph"))
+        _write_code(folder, "triton_graph")
+
+
+def _write_code(folder: Path, module: str) -> None:
+    (folder / "model.py").write_text(_MODEL.format(module=module))
+    name, content = _NO_BYTECODE
+    (folder / name).write_text(content)
 
 
 def _move(scratch: Path, target: Path, texts: dict[str, str], version: int, served: Served) -> None:

@@ -104,6 +104,15 @@ def png(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def test_what_python_writes_does_not_make_the_server_load_anew(server, client):
+    """The server polls for new versions every second; a set outlives that."""
+    supports = client.register({"red": [shot(RED)]})
+    time.sleep(3)
+    assert client.status()["sets"] == 1
+    assert server.log.read_text(errors="replace").count('"loading: hsnet:1"') == 1
+    client.forget(supports)
+
+
 def test_as_the_segmenter_itself(client, local, tmp_path):
     """Classes, several shots, files and arrays: the server answers as a segmenter does."""
     local.clear()
