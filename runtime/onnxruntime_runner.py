@@ -26,9 +26,8 @@ from hsnet_trt.runtime.network import (
     Tensors,
 )
 
-# Estimated activations of one call. What is larger falls out of the processor's caches: five shots
-# at 400 x 400, 20 % under the masks, took 451 ms in one call, 407 one by one; fourteen at 256 x 256
-# 150 ms in one call, 155 in threes (ResNet-50, two cores of an AMD EPYC).
+# Estimated activations of one call. What is larger falls out of the processor's caches, and shots
+# at 400 x 400 are faster one by one; small ones at 256 x 256 are not, and share calls.
 MEMORY_BUDGET = 300_000_000
 _MOST = 16
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
