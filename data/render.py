@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hsnet_trt.data import shapes, textures
+from hsnet_trt.data import outlines, textures
 from hsnet_trt.data.episode import Image
 from hsnet_trt.data.textures import Palette
 
@@ -38,14 +38,14 @@ class Thing:
     """A drawn object as every view of it shares it.
 
     Attributes:
-        parts: its outline (see shapes).
+        parts: its outline (see outlines).
         materials: three, that the parts refer to.
         bulge: 0 is a flat card, 1 round up to the middle.
         gloss: strength of the highlight, 0..1.
         ink: darkness of the lines around its parts, 0..1.
     """
 
-    parts: tuple[shapes.Part, ...]
+    parts: tuple[outlines.Part, ...]
     materials: tuple[Material, Material, Material]
     bulge: float
     gloss: float
@@ -68,7 +68,7 @@ def draw_light(rng: Random) -> Floats:
 
 def draw_thing(thing: Thing, length: float, light: Floats, rng: Random) -> Cutout:
     """Draw one view of a thing, its longer side `length` pixels."""
-    posed, turn = shapes.pose(thing.parts, rng)
+    posed, turn = outlines.pose(thing.parts, rng)
     solid = np.concatenate([outline for outline, material in posed if material is not None])
     low, high = solid.min(axis=0), solid.max(axis=0)
     scale = length / float((high - low).max())

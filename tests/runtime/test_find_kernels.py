@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_gpu import FakeDriver, fake_tensorrt, install
+from fake_gpu import install
+from fake_pycuda import FakeDriver
+from fake_tensorrt import fake_tensorrt
 from test_tensorrt_runner import VERSION, engine_bundle, engines
 from tiny_bundle import make_bundle, make_graph
 

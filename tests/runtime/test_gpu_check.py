@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from fake_cuda import FakeCuda
-from fake_gpu import FakeDriver, fake_tensorrt, install
+from fake_gpu import install
+from fake_pycuda import FakeDriver
+from fake_tensorrt import fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_cuda import FakeCuda
-from fake_gpu import FakeDriver, fake_tensorrt, install
+from fake_gpu import install
+from fake_pycuda import FakeDriver
+from fake_tensorrt import fake_tensorrt
 from test_tensorrt_runner import VERSION, engine_bundle, engines
 from tiny_bundle import GREEN, RED, SIZE, as_a_camera_gives_it, scene
 

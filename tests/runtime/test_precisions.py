@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from fake_gpu import FakeDriver, fake_tensorrt, install
+from fake_gpu import install
+from fake_pycuda import FakeDriver
+from fake_tensorrt import fake_tensorrt
 from test_tensorrt_runner import VERSION, engine_bundle, engines
 from tiny_bundle import FORMS, GREEN, RED, SIZE, make_bundle, make_graph, scene
 

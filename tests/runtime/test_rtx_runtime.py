@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import FakeDriver, FakeEngine, fake_tensorrt, install
+from fake_gpu import install
+from fake_pycuda import FakeDriver
+from fake_tensorrt import FakeEngine, fake_tensorrt
 from test_tensorrt_runner import VERSION, engine_bundle, engines
 from tiny_bundle import SIZE
 

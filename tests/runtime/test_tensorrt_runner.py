@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import FakeDriver, fake_tensorrt, install
+from fake_gpu import install
+from fake_pycuda import FakeDriver
+from fake_tensorrt import fake_tensorrt
 from tiny_bundle import FORMS, SIZE, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
