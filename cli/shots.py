@@ -11,6 +11,7 @@ import typer
 from hsnet_trt.errors import InputError
 
 if TYPE_CHECKING:
+    from hsnet_trt import FewShotSegmenter
     from hsnet_trt.runtime.images import Pixels
     from hsnet_trt.runtime.masks import Mask
 
@@ -94,6 +95,21 @@ def parse_shots(
             fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
         )
     return found
+
+
+def show_supports(
+    segmenter: FewShotSegmenter, kept: Path | None, given: dict[str, list[Shot]]
+) -> None:
+    """Give a segmenter the classes of a file of encoded supports, then those of `parse_shots`.
+
+    Raises:
+        InputError: the file is not one, or a support is not what it should be.
+        BackendError: the backend failed.
+    """
+    if kept is not None:
+        segmenter.load_supports(kept)
+    for name, pairs in given.items():
+        segmenter.set_support(name, [image for image, _ in pairs], [mask for _, mask in pairs])
 
 
 def _shot(name: str, files: str, text: str) -> Shot:

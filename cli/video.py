@@ -21,6 +21,7 @@ from hsnet_trt.cli.shots import (
     ShotsOption,
     SupportOption,
     parse_shots,
+    show_supports,
 )
 
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ def video(
         bundle, backend, parse_size(size) if size else None, sha256, precision
     ) as segmenter:
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
-        if supports is not None:
-            segmenter.load_supports(supports)
-        for name, pairs in given.items():
-            segmenter.set_support(name, [i for i, _ in pairs], [m for _, m in pairs])
+        show_supports(segmenter, supports, given)
         sink = open_sink(output, source.rate)
         kept = False
         try:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsnet_trt.data.episode import Image, Mask
 from hsnet_trt.errors import HSNetError, InputError
 
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]  # [H,W] of cv2.GC_*
 Models = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 Box = tuple[int, int, int, int]

@@ -29,7 +29,7 @@ class Part:
 
     outline: Points
     material: int | None = 0
-    joint: tuple[float, float] = (0.0, 0.0)
+    joint: Point = (0.0, 0.0)
     swing: float = 0.0
 
 
@@ -55,7 +55,7 @@ def pose(parts: tuple[Part, ...], rng: Random) -> tuple[list[tuple[Points, int |
     return posed, angle
 
 
-def turn(points: Points, angle: float, about: tuple[float, float] = (0.0, 0.0)) -> Points:
+def turn(points: Points, angle: float, about: Point = (0.0, 0.0)) -> Points:
     """Points turned about a point, radians, from x towards y."""
     cos, sin = np.cos(angle), np.sin(angle)
     turned: Points = (points - about) @ np.array([[cos, sin], [-sin, cos]]) + about

@@ -24,7 +24,9 @@ __all__ = ["TritonPythonModel"]
 
 # A file where Python would make a folder, so that it keeps no bytecode beside the model: that would
 # look to a server in poll mode as a change, and it would load the model anew, without its sets.
-_NO_BYTECODE = ("__pycache__", "Keeps Python from writing here; see `hsnet-trt export-triton`.\n")
+_NO_BYTECODE = """A file of this name keeps Python from writing bytecode here, which a server in
+poll mode would take for a change.
+"""
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,7 @@ def _write_version(folder: Path, graph: str | None, served: Served, manifest: by
 
 def _write_code(folder: Path, module: str) -> None:
     (folder / "model.py").write_text(_MODEL.format(module=module))
-    name, content = _NO_BYTECODE
-    (folder / name).write_text(content)
+    (folder / "__pycache__").write_text(_NO_BYTECODE)
 
 
 def _move(scratch: Path, target: Path, texts: dict[str, str], version: int, served: Served) -> None:

@@ -1,6 +1,6 @@
 // Painting a mask over a photograph: brush, eraser, and GrabCut from a box or scribbles.
 
-import { download, safely, takeFiles } from "./api.js";
+import { download, safely, takeFiles, toBlob } from "./api.js";
 
 const KEYS = { p: "paint", e: "erase", b: "box", s: "object", n: "background" };
 const SCRIBBLES = { object: "#ff0000", background: "#00ff00" }; // what the server reads
@@ -192,7 +192,7 @@ export class Editor {
   async #cut(shot, query, canvas) {
     this.working.hidden = false;
     await safely(async () => {
-      const body = canvas ? await new Promise((done) => canvas.toBlob(done)) : undefined;
+      const body = canvas ? await toBlob(canvas) : undefined;
       await shot.setPicture(await (await shot.ask(query, body)).blob());
       this.#after(shot);
     })();

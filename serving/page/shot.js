@@ -74,18 +74,12 @@ export class Shot {
 
   /** Where the mask holds, one byte a pixel, 0 or 1. */
   plane() {
-    const { data } = this.pen.getImageData(0, 0, this.width, this.height);
-    const plane = new Uint8Array(this.width * this.height);
-    for (let i = 0; i < plane.length; i++) plane[i] = data[4 * i + 3] >= 128 ? 1 : 0;
-    return plane;
+    return readPlane(this.pen, 3);
   }
 
   /** Replace the mask. */
   setPlane(plane) {
-    const pixels = new ImageData(this.width, this.height);
-    const whole = new Uint32Array(pixels.data.buffer);
-    for (let i = 0; i < plane.length; i++) whole[i] = plane[i] ? 0xffffffff : 0;
-    this.pen.putImageData(pixels, 0, 0);
+    drawPlane(this.pen, plane, 0);
     this.changed();
   }
 
@@ -95,23 +89,16 @@ export class Shot {
     const canvas = new OffscreenCanvas(this.width, this.height);
     const pen = canvas.getContext("2d");
     pen.drawImage(bitmap, 0, 0);
-    const { data } = pen.getImageData(0, 0, this.width, this.height);
-    const plane = new Uint8Array(this.width * this.height);
-    for (let i = 0; i < plane.length; i++) plane[i] = data[4 * i] >= 128 ? 1 : 0;
     this.remember();
-    this.setPlane(plane);
+    this.setPlane(readPlane(pen, 0));
   }
 
   /** The mask as a PNG, 0 and 255. */
   async maskFile() {
-    const plane = this.plane();
     const canvas = document.createElement("canvas");
     canvas.width = this.width;
     canvas.height = this.height;
-    const pixels = new ImageData(this.width, this.height);
-    const whole = new Uint32Array(pixels.data.buffer);
-    for (let i = 0; i < plane.length; i++) whole[i] = plane[i] ? 0xffffffff : 0xff000000;
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    drawPlane(canvas.getContext("2d"), this.plane(), 0xff000000);
     return toBlob(canvas);
   }
 
@@ -159,4 +146,20 @@ export class Shot {
     for (const id of [this.sent, this.picture]) if (id) ask(`forget/${id}`).catch(() => {});
     if (this.image) URL.revokeObjectURL(this.image.src);
   }
+}
+
+/** Where a channel of a canvas's pixels is bright, one byte a pixel, 0 or 1. */
+function readPlane(pen, channel) {
+  const { data } = pen.getImageData(0, 0, pen.canvas.width, pen.canvas.height);
+  const plane = new Uint8Array(data.length / 4);
+  for (let i = 0; i < plane.length; i++) plane[i] = data[4 * i + channel] >= 128 ? 1 : 0;
+  return plane;
+}
+
+/** Fill a canvas: white where the plane is 1, elsewhere another colour, ABGR. */
+function drawPlane(pen, plane, elsewhere) {
+  const pixels = new ImageData(pen.canvas.width, pen.canvas.height);
+  const whole = new Uint32Array(pixels.data.buffer);
+  for (let i = 0; i < plane.length; i++) whole[i] = plane[i] ? 0xffffffff : elsewhere;
+  pen.putImageData(pixels, 0, 0);
 }
