@@ -66,9 +66,9 @@ plugin:
 	cmake -S trt_plugins/cpp -B build/plugin -D HSNET_ARCHITECTURES="$(HSNET_ARCHITECTURES)"
 	cmake --build build/plugin --parallel
 	PYTHONPATH=. $(PYTHON) -m hsnet_trt.trt_plugins.compile_kernels
-	PYTHONPATH=. $(PYTHON) -m hsnet_trt.runtime.frame_kernels
+	PYTHONPATH=. $(PYTHON) -m hsnet_trt.runtime.engines.frame_kernels
 
 # PART=plugin or runtime. Runs from the source tree with the Python that is there; says so without a GPU.
 PART ?= plugin
 gpu-check:
-	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check_$(PART).py
+	PYTHONPATH=. $(PYTHON) -m hsnet_trt.benchmarks.gpu_check.$(PART)

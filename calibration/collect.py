@@ -14,11 +14,11 @@ from hsnet_trt.calibration.histogram import Histogram
 from hsnet_trt.calibration.network import MemoryRunner, encode, logits_of
 from hsnet_trt.calibration.placement import Placement, place
 from hsnet_trt.calibration.table import CalibrationTable, TensorRange
-from hsnet_trt.data.episode import Episode, Episodes
+from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.manifest import GraphFile
-from hsnet_trt.runtime.network import GRAPHS, INPUTS
+from hsnet_trt.runtime.bundle.manifest import GraphFile
+from hsnet_trt.runtime.matching.graphs import GRAPHS, INPUTS
 
 LEAST = 8  # episodes; with fewer, a range says more of the pictures than of the network
 QUANTIZED = ("features", "match")  # support has neither weights nor products

@@ -15,8 +15,8 @@ from hsnet_trt.calibration.network import Encoded, MemoryRunner, encode, logits_
 from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.quantize import quantize
 from hsnet_trt.calibration.table import CalibrationTable
-from hsnet_trt.data.episode import Episode, Mask
-from hsnet_trt.data.metrics import Score
+from hsnet_trt.data.episodes.episode import Episode, Mask
+from hsnet_trt.data.episodes.metrics import Score
 
 _CACHE = 1 << 30  # bytes of encoded episodes that are kept
 

@@ -12,20 +12,20 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from hsnet_trt.data.episode import Episode, Mask
+from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.errors import HSNetWarning
-from hsnet_trt.runtime.encode import encode_shots
-from hsnet_trt.runtime.manifest import PackedLevel, Preprocessing
-from hsnet_trt.runtime.network import Limits, Runner, Tensors, run_features, run_match
-from hsnet_trt.runtime.postprocess import segment_logits
-from hsnet_trt.runtime.preprocess import Placement, network_input
+from hsnet_trt.runtime.bundle.manifest import PackedLevel, Preprocessing
+from hsnet_trt.runtime.matching.encode import encode_shots
+from hsnet_trt.runtime.matching.graphs import Limits, Runner, Tensors, run_features, run_match
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
 
 Grid = tuple[int, int]
 Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, its value
 
 
 class MemoryRunner:
-    """The graphs as sessions; a `hsnet_trt.runtime.network.Runner`.
+    """The graphs as sessions; a `hsnet_trt.runtime.matching.graphs.Runner`.
 
     Q/DQ pairs are computed as they are written, in float32: what is measured is what quantising
     costs and not which integer kernels this CPU happens to have.

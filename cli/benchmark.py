@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hsnet_trt.benchmarks.speed_record import Record
+    from hsnet_trt.benchmarks.speed.record import Record
     from hsnet_trt.cli.steps import StepBar
 
 
@@ -64,10 +64,10 @@ def benchmark(
     """
     from rich.console import Console
 
-    from hsnet_trt.benchmarks.speed import Effort
-    from hsnet_trt.benchmarks.speed_record import FULL, Plan
-    from hsnet_trt.benchmarks.speed_record import benchmark as measure
-    from hsnet_trt.benchmarks.speed_report import (
+    from hsnet_trt.benchmarks.speed.race import Effort
+    from hsnet_trt.benchmarks.speed.record import FULL, Plan
+    from hsnet_trt.benchmarks.speed.record import benchmark as measure
+    from hsnet_trt.benchmarks.speed.report import (
         block,
         fill,
         keep_unfinished,
@@ -137,7 +137,7 @@ def _add_int8(bundle: Path, bar: StepBar) -> None:
     """
     from hsnet_trt.calibration.workbench import Workbench
     from hsnet_trt.data.sources import Source
-    from hsnet_trt.export.int8 import calibrate
+    from hsnet_trt.export.precision.int8 import calibrate
     from hsnet_trt.runtime.backends import PACKED
 
     bench = Workbench(bundle, Source(("procedural",)), lowering=PACKED, progress=bar)

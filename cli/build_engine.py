@@ -85,11 +85,11 @@ def build_engine(
     """
     from rich.console import Console
 
+    from hsnet_trt.cli.build_progress import BuildProgress
     from hsnet_trt.errors import InputError
     from hsnet_trt.export.build_engine import build_engine as build
-    from hsnet_trt.export.build_progress import BuildProgress
-    from hsnet_trt.export.builder_options import BuilderOptions
-    from hsnet_trt.export.profiles import parse_bytes, parse_size
+    from hsnet_trt.export.engines.options import BuilderOptions
+    from hsnet_trt.export.engines.profiles import parse_bytes, parse_size
 
     options = BuilderOptions(
         workspace=parse_bytes(workspace) if workspace else None,

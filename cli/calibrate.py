@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hsnet_trt.export.int8 import Calibration
+    from hsnet_trt.export.precision.int8 import Calibration
 
 
 def calibrate(
@@ -77,8 +77,8 @@ def calibrate(
     from hsnet_trt.calibration.workbench import Workbench
     from hsnet_trt.cli.episodes import source_of
     from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.export.int8 import calibrate as run
-    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.export.precision.int8 import calibrate as run
 
     console = Console(stderr=True)
     source = source_of(data, root, fold, splits, shots, seed)

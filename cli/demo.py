@@ -90,8 +90,8 @@ def _build(console: Console, bundle: Path, target: str) -> str:
     """Build FP32 engines into the bundle where TensorRT-RTX is installed; says what was done."""
     import importlib.util
 
+    from hsnet_trt.cli.build_progress import BuildProgress
     from hsnet_trt.export.build_engine import build_engine
-    from hsnet_trt.export.build_progress import BuildProgress
 
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return "engines: none, TensorRT-RTX is not installed (pip install 'hsnet-trt[rtx]')"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hsnet_trt.data.episode import Image, Mask
-from hsnet_trt.runtime.overlay import draw_overlay
-from hsnet_trt.runtime.result import Segmentation
+from hsnet_trt.data.episodes.episode import Image, Mask
+from hsnet_trt.runtime.pictures.overlay import draw_overlay
+from hsnet_trt.runtime.pictures.result import Segmentation
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ def doctor(
     """Say what this machine can do, what is missing for the rest, and the command that mends it."""
     from rich.console import Console
 
-    from hsnet_trt.export.doctor import diagnose
-    from hsnet_trt.export.doctor_tables import diagnosis_tables
+    from hsnet_trt.export.doctor.diagnosis import diagnose
+    from hsnet_trt.export.doctor.diagnosis_tables import diagnosis_tables
 
     with Console(stderr=True).status("looking at the machine (each library is tried on its own)"):
         diagnosis = diagnose()

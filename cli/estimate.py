@@ -35,14 +35,14 @@ def estimate(
     from rich.console import Console
     from rich.table import Table
 
-    from hsnet_trt.benchmarks import estimate as model
-    from hsnet_trt.benchmarks.roofline import Counter
-    from hsnet_trt.benchmarks.speed_case import Case
+    from hsnet_trt.benchmarks.limits import estimate as model
+    from hsnet_trt.benchmarks.limits.case import Case
+    from hsnet_trt.benchmarks.limits.roofline import Counter
     from hsnet_trt.errors import InputError
-    from hsnet_trt.export.profiles import parse_size
-    from hsnet_trt.export.targets import TARGETS, find_target
+    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.export.engines.targets import TARGETS, find_target
     from hsnet_trt.runtime.bundle import Bundle
-    from hsnet_trt.runtime.machine import find_driver
+    from hsnet_trt.runtime.device.machine import find_driver
 
     choices = (("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
                ("workload", workload, ("stream", "episode")))  # fmt: skip
@@ -75,7 +75,7 @@ def estimate(
 
 
 def _cells(found: object) -> tuple[str, str, str]:
-    from hsnet_trt.benchmarks.estimate import Estimate
+    from hsnet_trt.benchmarks.limits.estimate import Estimate
 
     assert isinstance(found, Estimate)
     if found.low is None:

@@ -62,10 +62,10 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from hsnet_trt.benchmarks.judging import judge
+    from hsnet_trt.benchmarks.accuracy.judging import judge
     from hsnet_trt.cli.steps import StepBar
     from hsnet_trt.data.sources import Source
-    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.engines.profiles import parse_size
 
     source = Source(tuple(data), root=root, fold=fold, splits=splits, shots=shots, seed=seed)
     console = Console(stderr=True)

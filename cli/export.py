@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hsnet_trt.runtime.manifest import Manifest, ParityFigure
+    from hsnet_trt.runtime.bundle.manifest import Manifest, ParityFigure
 
 
 def export(
@@ -55,7 +55,7 @@ def export(
 
     from hsnet_trt.cli.steps import StepBar
     from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, PRECISIONS, export_bundle
-    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint
 
     sizes = [parse_size(text) for text in size or []]

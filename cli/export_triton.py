@@ -43,8 +43,8 @@ def export_triton(
 
     from rich.console import Console
 
-    from hsnet_trt.export.profiles import parse_size
-    from hsnet_trt.serving.triton_repository import export_repository
+    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.serving.triton_server.repository import export_repository
 
     repository = export_repository(
         bundles,

@@ -23,8 +23,8 @@ def inspect(
 
     from rich.console import Console
 
-    from hsnet_trt.export.inspection import inspect_bundle
-    from hsnet_trt.export.inspection_tables import inspection_tables
+    from hsnet_trt.export.doctor.inspection import inspect_bundle
+    from hsnet_trt.export.doctor.inspection_tables import inspection_tables
 
     report = inspect_bundle(bundle)
     if json_output:

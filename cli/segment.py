@@ -64,10 +64,10 @@ def segment(
     from rich.console import Console
 
     from hsnet_trt import FewShotSegmenter
-    from hsnet_trt.export.profiles import parse_size
-    from hsnet_trt.runtime.detections import coco_dataset
-    from hsnet_trt.runtime.images import read_image
-    from hsnet_trt.runtime.overlay import draw_overlay, label_picture
+    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.runtime.pictures.detections import coco_dataset
+    from hsnet_trt.runtime.pictures.images import read_image
+    from hsnet_trt.runtime.pictures.overlay import draw_overlay, label_picture
 
     given = parse_shots(
         support, supports, labels, images=labels_images, classes=class_, shots=shots

@@ -54,7 +54,7 @@ def sensitivity(
     from hsnet_trt.calibration.workbench import EPISODES, Workbench
     from hsnet_trt.cli.episodes import source_of
     from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.engines.profiles import parse_size
 
     console = Console(stderr=True)
     with StepBar(console) as bar:

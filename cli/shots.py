@@ -12,8 +12,8 @@ from hsnet_trt.errors import InputError
 
 if TYPE_CHECKING:
     from hsnet_trt import FewShotSegmenter
-    from hsnet_trt.runtime.images import Pixels
-    from hsnet_trt.runtime.masks import Mask
+    from hsnet_trt.runtime.pictures.images import Pixels
+    from hsnet_trt.runtime.pictures.masks import Mask
 
 # An image, and its mask: of a file, or drawn already.
 Shot: TypeAlias = "tuple[str, str | Mask]"
@@ -84,7 +84,7 @@ def parse_shots(
             raise _not_understood(text)
         found.setdefault(name, []).append(_shot(name, files, text))
     if labels:
-        from hsnet_trt.data.labels import read_labels
+        from hsnet_trt.data.labels.labels import read_labels
 
         for name, pairs in read_labels(labels, images, classes, shots).items():
             found.setdefault(name, []).extend((str(image), mask) for image, mask in pairs)
@@ -118,7 +118,7 @@ def _shot(name: str, files: str, text: str) -> Shot:
     if Path(mask).is_file() and Path(image).is_file():
         return image, _labelme(mask, name) if mask.lower().endswith(".json") else mask
     if match := _BOX.fullmatch(files):
-        from hsnet_trt.data.grabcut import mask_from_box
+        from hsnet_trt.data.labels.grabcut import mask_from_box
 
         x, y, width, height = (int(number) for number in match.groups()[1:])
         return match[1], mask_from_box(_read(match[1]), (x, y, width, height))
@@ -129,7 +129,7 @@ def _shot(name: str, files: str, text: str) -> Shot:
             found=text,
         )
     if match := _SCRIBBLE.fullmatch(files):
-        from hsnet_trt.data.grabcut import mask_from_scribble
+        from hsnet_trt.data.labels.grabcut import mask_from_scribble
 
         return match[1], mask_from_scribble(_read(match[1]), *read_scribble(match[2]))
     if not (image and mask):
@@ -163,7 +163,7 @@ def read_scribble(path: str) -> tuple[Mask, Mask]:
     """
     import numpy as np
 
-    from hsnet_trt.runtime.images import open_image, upright
+    from hsnet_trt.runtime.pictures.images import open_image, upright
 
     with open_image(path, "the scribble") as image:
         values = np.asarray(upright(image).convert("RGBA"))
@@ -179,7 +179,7 @@ def read_value(path: str, value: int) -> Mask:
     """
     import numpy as np
 
-    from hsnet_trt.runtime.images import open_image, upright
+    from hsnet_trt.runtime.pictures.images import open_image, upright
 
     with open_image(path, "the mask") as image:
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
@@ -202,13 +202,13 @@ def _some(values: list[int]) -> str:
 
 
 def _labelme(path: str, name: str) -> Mask:
-    from hsnet_trt.data.labelme import read_labelme
+    from hsnet_trt.data.labels.labelme import read_labelme
 
     return read_labelme(Path(path)).mask(name, alone=True)
 
 
 def _read(image: str) -> Pixels:
-    from hsnet_trt.runtime.images import read_image
+    from hsnet_trt.runtime.pictures.images import read_image
 
     return read_image(image, "the support image")
 

@@ -51,9 +51,9 @@ def sweep(
     )
     from rich.progress import Progress as Bar
 
-    from hsnet_trt.export.profiles import parse_size
-    from hsnet_trt.serving.sweep import Progress
-    from hsnet_trt.serving.sweep import sweep as run
+    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.serving.sweep.sweep import Progress
+    from hsnet_trt.serving.sweep.sweep import sweep as run
 
     console = Console(stderr=True, highlight=False)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))

@@ -78,7 +78,7 @@ def train(
     The defaults are the paper's. OUT also gets log.jsonl, TensorBoard's files, last.pt to resume
     from, and episodes.png, a sheet of validation episodes with the network's answers.
     """
-    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.training.loop import train as learn
     from hsnet_trt.training.settings import Settings, speed_settings
 

@@ -27,7 +27,7 @@ def verify(
     from rich.table import Table
 
     from hsnet_trt.errors import BackendError
-    from hsnet_trt.export.profiles import parse_size
+    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.verify import verify_bundle
 
     results = verify_bundle(bundle, backend, parse_size(size) if size else None, precision, sha256)

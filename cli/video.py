@@ -65,8 +65,8 @@ def video(
 
     from hsnet_trt import FewShotSegmenter
     from hsnet_trt.cli.video_files import open_sink, open_source
-    from hsnet_trt.export.profiles import parse_size
-    from hsnet_trt.runtime.telemetry import Telemetry
+    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.runtime.device.telemetry import Telemetry
 
     given = parse_shots(
         support, supports, labels, images=labels_images, classes=class_, shots=shots
@@ -116,7 +116,7 @@ def _run(
     )
 
     from hsnet_trt.errors import InputError
-    from hsnet_trt.runtime.overlay import draw_overlay
+    from hsnet_trt.runtime.pictures.overlay import draw_overlay
 
     failed, done, dropped, start = 0, 0, 0, time.perf_counter()
     totals: dict[str, float] = {}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as PILImage
 
-from hsnet_trt.data.episode import Episode, Image, Mask
-from hsnet_trt.data.files import resize_image, resize_mask
+from hsnet_trt.data.episodes.episode import Episode, Image, Mask
+from hsnet_trt.data.episodes.files import resize_image, resize_mask
 
 TRUTH = (40, 220, 60)
 ANSWER = (255, 70, 40)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsnet_trt.data.episode import Episode, Episodes, Skipped
-from hsnet_trt.data.sampling import Split
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Skipped
+from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 SOURCES = ("procedural", "photo-cut", "pascal", "coco", "fss", "folder")
@@ -66,21 +66,21 @@ class Source:
                 f"There is no source of episodes {name!r}", expected=", ".join(SOURCES)
             )
         if name == "procedural":
-            from hsnet_trt.data.procedural import procedural
+            from hsnet_trt.data.drawn.procedural import procedural
 
             return procedural(split=split, shots=self.shots, size=self.size, seed=self.seed)
         if self.root is None:
             raise InputError(f"{name} needs a folder to read from", fix="give it with --root")
         if name == "photo-cut":
-            from hsnet_trt.data.photo_cut import photo_cut
+            from hsnet_trt.data.drawn.photo_cut import photo_cut
 
             return photo_cut(
                 self.root, split=split, shots=self.shots, size=self.size, seed=self.seed
             )
-        from hsnet_trt.data.coco import coco
-        from hsnet_trt.data.folder import folder
-        from hsnet_trt.data.fss import fss
-        from hsnet_trt.data.pascal import pascal
+        from hsnet_trt.data.sets.coco import coco
+        from hsnet_trt.data.sets.folder import folder
+        from hsnet_trt.data.sets.fss import fss
+        from hsnet_trt.data.sets.pascal import pascal
 
         if name in _FOLDED:
             return (pascal if name == "pascal" else coco)(

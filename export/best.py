@@ -21,11 +21,11 @@ import numpy as np
 
 from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.builder_options import PRECISIONS
-from hsnet_trt.export.targets import Target, find_target
+from hsnet_trt.export.engines.options import PRECISIONS
+from hsnet_trt.export.engines.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
-from hsnet_trt.runtime.machine import Driver, find_driver
-from hsnet_trt.runtime.manifest import EngineFile
+from hsnet_trt.runtime.bundle.manifest import EngineFile
+from hsnet_trt.runtime.device.machine import Driver, find_driver
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.runtime.verify import golden_of, read_golden, verify_bundle
 

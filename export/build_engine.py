@@ -15,17 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
-from hsnet_trt.export.builder_options import BuilderOptions, check_options
-from hsnet_trt.export.engine_builder import EngineBuilder
-from hsnet_trt.export.flavours import choose_flavour
-from hsnet_trt.export.layer_types import quantised
-from hsnet_trt.export.plugin_files import choose_frame_kernels, choose_plugin, is_frame_kernels
-from hsnet_trt.export.profiles import Weighed, check_profiles, memory_at, parse_range, profile_of
-from hsnet_trt.export.targets import Target, find_target
+from hsnet_trt.export.engines.builder import EngineBuilder
+from hsnet_trt.export.engines.flavours import choose_flavour
+from hsnet_trt.export.engines.layer_types import quantised
+from hsnet_trt.export.engines.options import BuilderOptions, check_options
+from hsnet_trt.export.engines.plugin_files import (
+    choose_frame_kernels,
+    choose_plugin,
+    is_frame_kernels,
+)
+from hsnet_trt.export.engines.profiles import (
+    Weighed,
+    check_profiles,
+    memory_at,
+    parse_range,
+    profile_of,
+)
+from hsnet_trt.export.engines.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, write_bundle
-from hsnet_trt.runtime.frame_kernels import bundled_name
-from hsnet_trt.runtime.machine import Driver, find_driver
-from hsnet_trt.runtime.manifest import EngineFile, GraphFile, ProfileRange, Variant
+from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile, ProfileRange, Variant
+from hsnet_trt.runtime.device.machine import Driver, find_driver
+from hsnet_trt.runtime.engines.frame_kernels import bundled_name
 
 GRAPHS = ("features", "support", "match")
 

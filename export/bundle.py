@@ -10,24 +10,23 @@ from functools import partial
 
 from hsnet_trt import __version__
 from hsnet_trt.errors import HSNetWarning, InputError
-from hsnet_trt.export.golden import golden
-from hsnet_trt.export.graph_files import GraphFiles
-from hsnet_trt.export.graphs import (
+from hsnet_trt.export.engines.plugin_files import KERNELS_NAME, compile_frame_kernels
+from hsnet_trt.export.graphs.golden import golden
+from hsnet_trt.export.graphs.graph_files import GraphFiles
+from hsnet_trt.export.graphs.graphs import (
     CORRELATIONS,
     FORMS,
     export_features,
     export_match,
     export_support,
 )
-from hsnet_trt.export.lowering import Grid
-from hsnet_trt.export.lowering_packed import packing_of, taking_packed
-from hsnet_trt.export.parity import TOLERANCE, Reference, check_parity
-from hsnet_trt.export.plugin_files import KERNELS_NAME, compile_frame_kernels
+from hsnet_trt.export.graphs.lowering import Grid
+from hsnet_trt.export.graphs.lowering_packed import packing_of, taking_packed
+from hsnet_trt.export.graphs.parity import TOLERANCE, Reference, check_parity
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
 from hsnet_trt.runtime.bundle import write_bundle
-from hsnet_trt.runtime.frame_kernels import bundled_name
-from hsnet_trt.runtime.manifest import (
+from hsnet_trt.runtime.bundle.manifest import (
     GoldenFile,
     GraphFile,
     Manifest,
@@ -35,6 +34,7 @@ from hsnet_trt.runtime.manifest import (
     ParityFigure,
     Preprocessing,
 )
+from hsnet_trt.runtime.engines.frame_kernels import bundled_name
 from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
 
 # TensorRT builds the first of these, CPUs run the second.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hsnet_trt.errors import HSNetError, HSNetWarning
-    from hsnet_trt.runtime.result import Segmentation
+    from hsnet_trt.runtime.pictures.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ _HOMES = {
     "FewShotSegmenter": "hsnet_trt.runtime.segmenter",
     "HSNetError": "hsnet_trt.errors",
     "HSNetWarning": "hsnet_trt.errors",
-    "Segmentation": "hsnet_trt.runtime.result",
+    "Segmentation": "hsnet_trt.runtime.pictures.result",
 }
 
 # In a source tree the stages lie beside this folder (setup.cfg maps them when installed).

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from hsnet_trt.errors import BackendError, BundleError, InputError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.cuda import has
-from hsnet_trt.runtime.engine_fit import Host, best_fit
-from hsnet_trt.runtime.machine import find_driver, platform_tag
-from hsnet_trt.runtime.manifest import EngineFile, GraphFile
-from hsnet_trt.runtime.network import GRAPHS, Runner
+from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
+from hsnet_trt.runtime.device.driver import has
+from hsnet_trt.runtime.device.machine import find_driver, platform_tag
+from hsnet_trt.runtime.engines.compatibility import Host, best_fit
+from hsnet_trt.runtime.matching.graphs import GRAPHS, Runner
 from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
 _log = logging.getLogger("hsnet_trt")
@@ -142,7 +142,7 @@ def _open_engines(
             or f"none of precision {precision or 'fp16 or fp32'}",
             fix=_BUILD,
         )
-    from hsnet_trt.runtime.tensorrt_runner import TensorRTRunner
+    from hsnet_trt.runtime.engines.runner import TensorRTRunner
 
     return TensorRTRunner(bundle, chosen)
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.machine import (
+from hsnet_trt.runtime.bundle.manifest import GraphFile
+from hsnet_trt.runtime.device.machine import (
     find_cpu,
     host_memory,
     multiplies_int8_exactly,
     usable_cores,
 )
-from hsnet_trt.runtime.manifest import GraphFile
-from hsnet_trt.runtime.network import (
+from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
     GRAPHS,
     INPUTS,

@@ -14,15 +14,15 @@ from typing import Any
 from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.encode import as_list, encode_parts, pair_up
-from hsnet_trt.runtime.images import ImageSource, check_color
-from hsnet_trt.runtime.masks import MaskSource
-from hsnet_trt.runtime.network import Runner
-from hsnet_trt.runtime.packing import Shot, compress
-from hsnet_trt.runtime.paths import CpuPath, GpuPath, Path
-from hsnet_trt.runtime.result import Segmentation
+from hsnet_trt.runtime.matching.encode import as_list, encode_parts, pair_up
+from hsnet_trt.runtime.matching.graphs import Runner
+from hsnet_trt.runtime.matching.packing import Shot, compress
+from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, Origin, SupportSet, check_name
+from hsnet_trt.runtime.pictures.images import ImageSource, check_color
+from hsnet_trt.runtime.pictures.masks import MaskSource
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pipeline import CpuPath, GpuPath, Path
 from hsnet_trt.runtime.stream import FrameStream
-from hsnet_trt.runtime.support_set import MOST_CLASSES, Origin, SupportSet, check_name
 
 _log = logging.getLogger("hsnet_trt")
 

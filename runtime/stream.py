@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, HSNetError
-from hsnet_trt.runtime.images import Pixels
-from hsnet_trt.runtime.paths import Path
-from hsnet_trt.runtime.result import StreamedFrame
-from hsnet_trt.runtime.support_set import SupportSet
+from hsnet_trt.runtime.matching.support_set import SupportSet
+from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.result import StreamedFrame
+from hsnet_trt.runtime.pipeline import Path
 
 
 class FrameStream:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from hsnet_trt.errors import BackendError, BundleError
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.bundle.manifest import GoldenFile, Tolerance
 from hsnet_trt.runtime.differences import Differences, flipped
-from hsnet_trt.runtime.manifest import GoldenFile, Tolerance
-from hsnet_trt.runtime.network import (
+from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
     SUPPORTS,
     Runner,
@@ -25,7 +25,7 @@ from hsnet_trt.runtime.network import (
     run_match,
     run_support,
 )
-from hsnet_trt.runtime.preprocess import normalise
+from hsnet_trt.runtime.pictures.preprocess import normalise
 
 
 @dataclass(frozen=True)

@@ -12,5 +12,5 @@
 | `reporting` | progress, TensorBoard and the log |
 | `loop` | `train`: all of it |
 
-The recipe of the model that is shipped is `benchmarks/demo_model.py`: it also judges it.
+The recipe of the model that is shipped is `benchmarks/accuracy/demo_model.py`: it also judges it.
 """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hsnet_trt.data.episode import Episode, Episodes
+from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as HSNet wants its images

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from hsnet_trt.data.episode import Skipped
+from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.sheet import episode_sheet
 from hsnet_trt.errors import HSNetError, HSNetWarning, InputError
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint

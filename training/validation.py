@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsnet_trt.data.episode import Episode, Episodes, Mask, Skipped
-from hsnet_trt.data.metrics import Score
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
+from hsnet_trt.data.episodes.metrics import Score
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.training.batches import normalise

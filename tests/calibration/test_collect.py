@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from hsnet_trt.calibration.collect import LEAST, collect
 from hsnet_trt.calibration.histogram import METHODS
 from hsnet_trt.calibration.table import CalibrationTable
-from hsnet_trt.data.episode import Episodes
+from hsnet_trt.data.episodes.episode import Episodes
 from hsnet_trt.errors import InputError
 
 

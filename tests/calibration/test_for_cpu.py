@@ -13,10 +13,10 @@ from hsnet_trt.calibration.workbench import Workbench
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import BundleError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.int8 import Calibration, calibrate
+from hsnet_trt.export.precision.int8 import Calibration, calibrate
 from hsnet_trt.runtime.backends import choose_graphs
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.machine import multiplies_int8_exactly
+from hsnet_trt.runtime.device.machine import multiplies_int8_exactly
 from hsnet_trt.runtime.verify import verify_bundle
 
 

@@ -17,11 +17,11 @@ from hsnet_trt.cli.main import app
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.engine_process import run_job
-from hsnet_trt.export.engine_worker import Job
-from hsnet_trt.export.inspection import inspect_bundle
-from hsnet_trt.export.inspection_tables import inspection_tables
-from hsnet_trt.export.int8 import Calibration, calibrate
+from hsnet_trt.export.doctor.inspection import inspect_bundle
+from hsnet_trt.export.doctor.inspection_tables import inspection_tables
+from hsnet_trt.export.engines.process import run_job
+from hsnet_trt.export.engines.worker import Job
+from hsnet_trt.export.precision.int8 import Calibration, calibrate
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.verify import verify_bundle
 

@@ -18,7 +18,7 @@ from hsnet_trt.calibration.modelopt import check_modelopt, quantize_with_modelop
 from hsnet_trt.calibration.quantize import quantize
 from hsnet_trt.calibration.workbench import Workbench
 from hsnet_trt.errors import InputError
-from hsnet_trt.export.int8 import calibrate
+from hsnet_trt.export.precision.int8 import calibrate
 
 
 def install(monkeypatch, function) -> None:

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_bundles import write_small_bundle
+from helpers.engine_bundles import write_small_bundle
+from helpers.places import ROOT
 
 from hsnet_trt.runtime.bundle import Bundle
-
-ROOT = Path(__file__).resolve().parents[2]
 
 VERB = ["-c", "from hsnet_trt.cli.main import main; main()"]
 FORMS = {"verb": [*VERB, "build-engine"], "twin": ["-m", "hsnet_trt.export.build_engine"]}

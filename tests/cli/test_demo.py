@@ -6,7 +6,7 @@ from PIL import Image
 
 from hsnet_trt.cli.demo import _mask, _motorcycles, photographs
 from hsnet_trt.cli.demo_picture import Row, draw_demo
-from hsnet_trt.runtime.result import Segmentation
+from hsnet_trt.runtime.pictures.result import Segmentation
 
 
 def test_masks_belong_to_the_photographs():

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.places import ROOT
 
-from hsnet_trt.export.doctor import judge
-from hsnet_trt.export.doctor_extras import EXTRAS
-from hsnet_trt.export.doctor_probes import LIBRARIES, Library
-from hsnet_trt.runtime.machine import Driver, find_jetson, has_nvidia_card
+from hsnet_trt.export.doctor.diagnosis import judge
+from hsnet_trt.export.doctor.extras import EXTRAS
+from hsnet_trt.export.doctor.probes import LIBRARIES, Library
+from hsnet_trt.runtime.device.machine import Driver, find_jetson, has_nvidia_card
 
-ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).with_name("libcuda_stub.c")
 VERB = "from hsnet_trt.cli.doctor import doctor; doctor(json_output={})"
 

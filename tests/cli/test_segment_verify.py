@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import hsnet
+from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
-from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
 BOX = (slice(10, 80), slice(20, 110))
 
@@ -108,7 +108,7 @@ def test_verify_names_what_differs(folder: Path, tmp_path: Path) -> None:
     import dataclasses
 
     from hsnet_trt.runtime.bundle import Bundle, write_bundle
-    from hsnet_trt.runtime.manifest import Preprocessing
+    from hsnet_trt.runtime.bundle.manifest import Preprocessing
 
     source = Bundle.open(folder / "bundle")
     with write_bundle(tmp_path / "b") as writer:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import hsnet
+from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
-from tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
 from hsnet_trt.cli import video_files
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.overlay import class_colour
+from hsnet_trt.runtime.pictures.overlay import class_colour
 
 cv2 = pytest.importorskip("cv2")
 BOX = (slice(10, 80), slice(20, 110))

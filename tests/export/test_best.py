@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from engine_bundles import ORIN, SIZE, write_small_bundle
+from helpers.engine_bundles import ORIN, SIZE, write_small_bundle
 
 from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.export.best import build_best
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.manifest import AccuracyFigure
-from hsnet_trt.runtime.variants import add_variants
+from hsnet_trt.runtime.bundle.manifest import AccuracyFigure
+from hsnet_trt.runtime.bundle.variants import add_variants
 
 
 @pytest.fixture

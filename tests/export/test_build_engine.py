@@ -12,13 +12,14 @@ from pathlib import Path
 
 import onnx
 import pytest
-from engine_bundles import write_small_bundle
+from helpers.engine_bundles import write_small_bundle
+from helpers.places import ROOT
 
 from hsnet_trt.errors import BuildError, BundleError, HSNetError, InputError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.builder_options import BuilderOptions
+from hsnet_trt.export.engines.options import BuilderOptions
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
-from hsnet_trt.runtime.manifest import Growth, ProfileRange
+from hsnet_trt.runtime.bundle.manifest import Growth, ProfileRange
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this platform")
 
@@ -103,8 +104,7 @@ def test_neither_torch_nor_onnx_is_needed(graphs: Path, tmp_path: Path) -> None:
         "from hsnet_trt.export.build_engine import build_engine\n"
         f"build_engine({str(graphs)!r}, 'rtx-3090', 'fp16', {str(tmp_path / 'out')!r})\n"
     )
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(tmp_path), str(root)])
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
     subprocess.run(
         [sys.executable, "-c", code],
         check=True,
@@ -143,7 +143,9 @@ def test_turing_has_no_fp32_product(graphs: Path, tmp_path: Path) -> None:
 def test_a_target_that_cannot_be_built_here_says_what_would(
     graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, words: list[str]
 ) -> None:
-    monkeypatch.setattr("hsnet_trt.export.flavours.installed", lambda name: name != "tensorrt")
+    monkeypatch.setattr(
+        "hsnet_trt.export.engines.flavours.installed", lambda name: name != "tensorrt"
+    )
     with pytest.raises(BuildError) as caught:
         build_engine(graphs, target, "fp32", tmp_path / "out")
     assert all(word in str(caught.value) for word in words)

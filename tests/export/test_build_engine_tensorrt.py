@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_bundles import calls, write_small_bundle
+from helpers.engine_bundles import calls, write_small_bundle
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.builder_options import BuilderOptions
-from hsnet_trt.runtime.machine import Driver, Gpu
+from hsnet_trt.export.engines.options import BuilderOptions
+from hsnet_trt.runtime.device.machine import Driver, Gpu
 
 
 @pytest.fixture

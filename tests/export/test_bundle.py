@@ -14,9 +14,9 @@ import torch
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.export import bundle as export_module
 from hsnet_trt.export.bundle import export_bundle
-from hsnet_trt.export.footprint import footprint
-from hsnet_trt.export.parity import TOLERANCE
-from hsnet_trt.export.probe import Probe, normalise, resize_mask
+from hsnet_trt.export.graphs.footprint import footprint
+from hsnet_trt.export.graphs.parity import TOLERANCE
+from hsnet_trt.export.graphs.probe import Probe, normalise, resize_mask
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.runtime.bundle import Bundle
 

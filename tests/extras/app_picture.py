@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from app_process import chromium, served
-from page_driver import Page, photograph
+from extras.app_process import chromium, served
+from extras.page_driver import Page, photograph
 from playwright.sync_api import sync_playwright
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_process import CHROMIUM, chromium, served
-from page_driver import Page
-from tiny_bundle import make_bundle
+from extras.app_process import CHROMIUM, chromium, served
+from extras.page_driver import Page
+from helpers.places import ROOT
+from helpers.tiny_bundle import make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def network_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model that comes along, as `make demo` left it, or exported now."""
-    made = Path(__file__).resolve().parents[2] / "demo_output" / "bundle"
+    made = ROOT / "demo_output" / "bundle"
     path = tmp_path_factory.mktemp("shipped") / "bundle"
     if (made / "bundle.json").is_file():
         shutil.copytree(made, path)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.places import ROOT
 from PIL import Image
 
-PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "cli" / "demo_photographs"
+PHOTOGRAPHS = ROOT / "cli" / "demo_photographs"
 
 
 class Page:

@@ -6,7 +6,7 @@ import io
 import zipfile
 
 import numpy as np
-from page_driver import Page, iou, photograph
+from extras.page_driver import Page, iou, photograph
 from PIL import Image
 
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
@@ -57,7 +57,7 @@ def test_brush_eraser_undo_and_clear(page):
 
 
 def test_a_box_and_a_scribble_are_cut_out(page):
-    from hsnet_trt.data.grabcut import mask_from_box
+    from hsnet_trt.data.labels.grabcut import mask_from_box
 
     support, pixels, truth = photograph("statue-of-liberty/near.jpg")
     page.add_support(support)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 
-from app_process import served
-from page_driver import Page, iou, photograph
+from extras.app_process import served
+from extras.page_driver import Page, iou, photograph
 
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import hsnet
+from helpers.results import result
+from helpers.tiny_bundle import GREEN, RED, SIZE, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage.draw import polygon2mask
-from test_detections import result
-from tiny_bundle import GREEN, RED, SIZE, scene
 
-from hsnet_trt.data.coco_labels import _decode, read_coco
-from hsnet_trt.data.labels import read_labels
+from hsnet_trt.data.labels.coco import _decode, read_coco
+from hsnet_trt.data.labels.labels import read_labels
 from hsnet_trt.errors import HSNetError, InputError
-from hsnet_trt.runtime.detections import coco_dataset
+from hsnet_trt.runtime.pictures.detections import coco_dataset
 
 coco = pytest.importorskip("pycocotools.mask", reason="the extra `labels` is not installed")
 COCO = pytest.importorskip("pycocotools.coco").COCO

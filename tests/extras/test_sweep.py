@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny_bundle import GREEN, RED, scene
 from PIL import Image
-from tiny_bundle import GREEN, RED, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, InputError
-from hsnet_trt.runtime.detections import encode_mask
-from hsnet_trt.serving import sweep_worker
-from hsnet_trt.serving.sweep import sweep
-from hsnet_trt.serving.sweep_plan import begin, finished, list_images
-from hsnet_trt.serving.sweep_worker import SweepWorker
+from hsnet_trt.runtime.pictures.detections import encode_mask
+from hsnet_trt.serving.sweep import worker as sweep_worker
+from hsnet_trt.serving.sweep.plan import begin, finished, list_images
+from hsnet_trt.serving.sweep.sweep import sweep
+from hsnet_trt.serving.sweep.worker import SweepWorker
 
 pytest.importorskip("ray.data", reason="the extra `sweep` is not installed")
 coco = pytest.importorskip("pycocotools.mask", reason="the extra `sweep` is not installed")

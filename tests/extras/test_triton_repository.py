@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_bundle import SIZE, make_bundle
+from helpers.tiny_bundle import SIZE, make_bundle
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.manifest import EngineFile, ProfileRange, Variant
-from hsnet_trt.serving.triton_config import to_text
-from hsnet_trt.serving.triton_repository import export_repository
+from hsnet_trt.runtime.bundle.manifest import EngineFile, ProfileRange, Variant
+from hsnet_trt.serving.triton_server.config import to_text
+from hsnet_trt.serving.triton_server.repository import export_repository
 
 model_config_pb2 = pytest.importorskip(
     "tritonclient.grpc.model_config_pb2", reason="the extra `triton` is not installed"

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras.triton_server import VENV, TritonServer
+from helpers.tiny_bundle import GREEN, RED, make_bundle, scene
 from PIL import Image
-from tiny_bundle import GREEN, RED, make_bundle, scene
-from triton_server import VENV, TritonServer
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, InputError
-from hsnet_trt.serving.support_store import StoreFullError, UnknownSetError
-from hsnet_trt.serving.triton_client import SegmentationClient, Supports
-from hsnet_trt.serving.triton_repository import export_repository
+from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
+from hsnet_trt.serving.triton_server.client import SegmentationClient, Supports
+from hsnet_trt.serving.triton_server.repository import export_repository
 
 grpc = pytest.importorskip("tritonclient.grpc", reason="the extra `triton` is not installed")
 if not list(VENV.glob("lib/python3.*/site-packages/pytriton/tritonserver/bin/tritonserver")):

@@ -8,7 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from helpers.places import ROOT
+
 VENV = ROOT / ".venv-triton"  # `make test-extras` makes it
 
 
@@ -31,7 +32,7 @@ class TritonServer:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(str(VENV / "bin" / "python"), "-m", "hsnet_trt.serving.triton_local"),
+                    *(str(VENV / "bin" / "python"), "-m", "hsnet_trt.serving.triton_server.local"),
                     str(self.repository),
                     f"--grpc-port={port}",
                     "--grpc-address=127.0.0.1",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from helpers.places import DATA
 
-FOLDER = Path(__file__).parent.parent / "data"
+FOLDER = DATA
 FILES = sorted(FOLDER.glob("hsnet_*.npz"))
 
 _MEAN = np.array([0.485, 0.456, 0.406])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import GREEN, RED, make_bundle, scene
+from helpers.tiny_bundle import GREEN, RED, make_bundle, scene
 
-from hsnet_trt.runtime import frame_kernels
+from hsnet_trt.runtime.engines import frame_kernels
 
 
 @pytest.fixture(autouse=True)

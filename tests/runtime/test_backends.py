@@ -8,14 +8,14 @@ import logging
 from pathlib import Path
 
 import pytest
-from tiny_bundle import make_bundle
+from helpers.tiny_bundle import make_bundle
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, InputError
 from hsnet_trt.runtime import backends
-from hsnet_trt.runtime.engine_fit import Host, best_fit, misfit
-from hsnet_trt.runtime.machine import Driver, Gpu
-from hsnet_trt.runtime.manifest import EngineFile, ProfileRange, Variant
+from hsnet_trt.runtime.bundle.manifest import EngineFile, ProfileRange, Variant
+from hsnet_trt.runtime.device.machine import Driver, Gpu
+from hsnet_trt.runtime.engines.compatibility import Host, best_fit, misfit
 
 HOST = Host("tensorrt_rtx", "1.7.1.116", "8.9", "linux-x86_64")
 PLUGIN = Variant("match", (96, 128), "fp32", "conv2d", "plugin")
@@ -197,7 +197,7 @@ def test_an_incomplete_precision_is_not_taken(
         taken.append(chosen)
         raise BackendError("no real GPU")
 
-    monkeypatch.setattr("hsnet_trt.runtime.tensorrt_runner.TensorRTRunner", refuse)
+    monkeypatch.setattr("hsnet_trt.runtime.engines.runner.TensorRTRunner", refuse)
     with FewShotSegmenter.load(path) as segmenter:
         assert "no real GPU" in segmenter.backend_reason
     assert {g: e.variant.precision for g, e in taken[0].items()} == {

@@ -13,7 +13,7 @@ MODULES = [
     "hsnet_trt.runtime",
     "hsnet_trt.runtime.segmenter",
     "hsnet_trt.runtime.verify",
-    "hsnet_trt.runtime.tensorrt_runner",
+    "hsnet_trt.runtime.engines.runner",
     "hsnet_trt.runtime.onnxruntime_runner",
     "hsnet_trt.runtime.backends",
 ]

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-from tiny_bundle import (
+from helpers.tiny_bundle import (
     GREEN,
     RED,
     SIZE,
@@ -20,6 +17,9 @@ from tiny_bundle import (
     reference,
     scene,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from hsnet_trt import FewShotSegmenter, Segmentation
 from hsnet_trt.errors import BackendError, BundleError, HSNetError, HSNetWarning, InputError

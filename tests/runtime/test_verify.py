@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import SIZE, make_bundle, make_golden
+from helpers.tiny_bundle import SIZE, make_bundle, make_golden
 
 from hsnet_trt.errors import BundleError
-from hsnet_trt.runtime.manifest import GoldenFile, Tolerance
+from hsnet_trt.runtime.bundle.manifest import GoldenFile, Tolerance
 from hsnet_trt.runtime.verify import verify_bundle
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers.tiny_sets import write_folder
 
-from hsnet_trt.data.episode import Skipped
-from hsnet_trt.data.metrics import Score
+from hsnet_trt.data.episodes.episode import Skipped
+from hsnet_trt.data.episodes.metrics import Score
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.places import ROOT
 from PIL import Image
 
 from hsnet_trt.errors import CheckpointError, HSNetError, InputError
@@ -119,11 +120,10 @@ def test_a_killed_command_ends_as_its_twin(
         "--validate-every", "3", "--validation-episodes", "4", "--workers", "0",
         "--device", "cpu", "--out", str(tmp_path / "killed"),
     ]  # fmt: skip
-    root = Path(__file__).resolve().parents[2]
     child = subprocess.Popen(
         [sys.executable, "-m", "hsnet_trt.cli.main", *arguments],
-        cwd=root, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+        cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     deadline = time.monotonic() + 240
     while not (tmp_path / "killed/last.pt").is_file() and time.monotonic() < deadline:

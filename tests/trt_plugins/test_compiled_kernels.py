@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
 from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.trt_plugins import compile_kernels, nvcc
@@ -15,7 +16,7 @@ from hsnet_trt.trt_plugins.plan import Plan
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 NVCC = nvcc.find_nvcc()
-README = Path(__file__).resolve().parents[2] / "trt_plugins" / "README.md"
+README = ROOT / "trt_plugins" / "README.md"
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
 KERNELS = {
     f"{name}_{suffix}"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from correlation_cases import blob, features
-from emulated import EmulatedKernels, compiler
+from helpers.correlation_cases import blob, features
+from helpers.emulated import EmulatedKernels, compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

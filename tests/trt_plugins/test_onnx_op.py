@@ -8,38 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from correlation_cases import blob, features
+from helpers.correlation_cases import blob, features
+from helpers.correlation_models import ODD, model_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from hsnet_trt.errors import ExportError, InputError
 from hsnet_trt.trt_plugins import onnx_op
 from hsnet_trt.trt_plugins.reference import hyper_correlation
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
-
-ODD = CorrelationSizes(7, 5, 9, 6, 2)
-ONNX_TYPE = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
-
-
-def model_of(sizes: CorrelationSizes, layers: int, channels: int, dtype: str) -> onnx.ModelProto:
-    """One node, B and S left open, no function yet."""
-    kind = ONNX_TYPE[dtype]
-    graph = helper.make_graph(
-        [onnx_op.correlation_node("query", "support", "full", "pruned", sizes)],
-        "correlation",
-        [
-            helper.make_tensor_value_info(
-                "query", kind, ["B", layers, channels, sizes.query_positions]
-            ),
-            helper.make_tensor_value_info(
-                "support", kind, ["S", layers, channels, sizes.support_positions]
-            ),
-        ],
-        [helper.make_tensor_value_info(name, kind, [None] * 4) for name in ("full", "pruned")],
-    )
-    imports = [helper.make_opsetid("", 18), helper.make_opsetid("hsnet", 1)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
 def run(model: onnx.ModelProto, query: Any, support: Any) -> list[Any]:

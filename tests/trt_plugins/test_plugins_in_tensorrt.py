@@ -15,13 +15,13 @@ from typing import Any
 
 import onnx
 import pytest
-from test_onnx_op import ODD, model_of
+from helpers.correlation_models import ODD, model_of
+from helpers.places import ROOT
 
 from hsnet_trt.trt_plugins import onnx_op
 from hsnet_trt.trt_plugins.nvcc import find_nvcc
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-ROOT = Path(__file__).resolve().parents[2]
 CPP = ROOT / "trt_plugins" / "cpp"
 HEADERS = [
     Path(folder)
@@ -80,7 +80,7 @@ def build(environment: dict[str, str], tmp_path: Path) -> Build:
     def run(model: onnx.ModelProto, plugin: str, flag: str) -> tuple[dict[str, Any], str]:
         path = tmp_path / "model.onnx"
         onnx.save(model, path)
-        script = str(Path(__file__).with_name("rtx_child.py"))
+        script = str(ROOT / "tests" / "helpers" / "rtx_child.py")
         done = subprocess.run(
             [sys.executable, script, str(path), plugin, flag],
             capture_output=True,

@@ -1,0 +1,189 @@
+"""Accuracy: networks and trivial answers judged on the same episodes, by the paper's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hsnet_trt.benchmarks.accuracy.answers import Network, Trivial, timed
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
+from hsnet_trt.data.episodes.metrics import Interval, Score
+from hsnet_trt.errors import InputError
+
+JUDGED = 1000  # episodes of what never ends
+_SHOWN = 6  # episodes on the sheet
+
+OnEpisode = Callable[[str, int, int], None]  # what is being done, episodes done, episodes in all
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one network or trivial answer came to; all figures in percent.
+
+    Attributes:
+        name: who answered.
+        on: what ran it, in words; empty for trivial answers.
+        trivial: it has no squeeze network.
+        miou, fb_iou: with a 95 % bootstrap interval over episodes.
+        per_class: class name -> IoU.
+        difference: of mIoU to the first network's; None for itself and for trivial answers.
+        changed: share of the judged pixels that are answered otherwise than by the first network.
+        seconds: per episode, supports and query, in the mean.
+    """
+
+    name: str
+    on: str
+    trivial: bool
+    miou: Interval
+    fb_iou: Interval
+    per_class: dict[str, float]
+    difference: float | None
+    changed: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A judgement.
+
+    Attributes:
+        data: what the episodes are of.
+        episodes: how many were judged.
+        shots: supports in each.
+        size: (height, width) of the network's input.
+        original_size: judged at the queries' own size.
+        rows: the networks, the reference first, then the trivial answers.
+        left_out: one line for each broken file.
+        shown: numbers of the episodes that the sheet shows, and why these, in words.
+    """
+
+    data: str
+    episodes: int
+    shots: int
+    size: tuple[int, int]
+    original_size: bool
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...]
+    shown: tuple[int, ...]
+    shown_for: str
+
+    @property
+    def best_trivial(self) -> Row | None:
+        """The trivial answer to beat."""
+        rows = [row for row in self.rows if row.trivial]
+        return max(rows, key=lambda row: row.miou.value) if rows else None
+
+
+@dataclass
+class _Tally:
+    name: str
+    on: str
+    trivial: bool
+    answer: Callable[[Episode], Mask]
+    score: Score
+    ious: list[float] = field(default_factory=list)
+    changed: list[tuple[int, int]] = field(default_factory=list)  # pixels changed, pixels judged
+    seconds: float = 0.0
+
+    def judge(self, episode: Episode, reference: Mask | None) -> Mask:
+        answer, seconds = timed(self.answer, episode)
+        self.seconds += seconds
+        self.ious.append(self.score.add(episode, answer))
+        if reference is not None:
+            judged = np.ones_like(answer) if episode.ignore is None else ~episode.ignore
+            self.changed.append((int(((answer != reference) & judged).sum()), int(judged.sum())))
+        return answer
+
+    def shares(self) -> list[float]:
+        """By episode, the share of the pixels that changed."""
+        return [100 * changed / max(judged, 1) for changed, judged in self.changed]
+
+
+def evaluate(
+    networks: Sequence[Network],
+    trivial: Sequence[Trivial],
+    episodes: Episodes,
+    *,
+    count: int | None = None,
+    skip_bad: Skipped | None = None,
+    original_size: bool = False,
+    on_episode: OnEpisode = lambda what, done, total: None,
+) -> Accuracy:
+    """Judge networks and trivial answers on the same episodes.
+
+    Args:
+        networks: at least one; the first is what the others are compared with.
+        trivial: answers that need no squeeze network.
+        episodes: of the size that the networks take.
+        count: how many, from the first; by default all, or 1000 of what never ends.
+        skip_bad: where broken episodes are noted; None raises at the first.
+        original_size: only to be written down; `episodes` has been opened so.
+        on_episode: called before each episode.
+
+    Raises:
+        InputError: a broken file, or nothing to judge.
+        BackendError: a network failed.
+    """
+    if count is None:
+        count = JUDGED if episodes.count is None else episodes.count
+    elif episodes.count is not None:
+        count = min(count, episodes.count)
+    tallies = [_Tally(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks] + [
+        _Tally(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial
+    ]
+    numbers: list[int] = []
+    shots, size = 0, (0, 0)
+    for number in range(count):
+        on_episode(episodes.name, number, count)
+        try:
+            episode = episodes[number]
+        except InputError as error:
+            if skip_bad is None:
+                raise
+            skip_bad.add(error)
+            continue
+        shots, size = episode.shots, (episode.query.shape[0], episode.query.shape[1])
+        reference: Mask | None = None
+        for tally in tallies:
+            answer = tally.judge(episode, None if tally.trivial else reference)
+            reference = answer if reference is None else reference
+        numbers.append(number)
+    on_episode(episodes.name, count, count)
+    if not numbers:
+        raise InputError(f"No episode of {episodes.name} could be judged", expected="one at least")
+    shown, shown_for = _choose(tallies, numbers)
+    return Accuracy(
+        data=episodes.name, episodes=len(numbers), shots=shots, size=size,
+        original_size=original_size, rows=tuple(_row(t, tallies[0]) for t in tallies),
+        left_out=tuple(skip_bad.files) if skip_bad else (), shown=shown, shown_for=shown_for,
+    )  # fmt: skip
+
+
+def _row(tally: _Tally, first: _Tally) -> Row:
+    compared = bool(tally.changed)
+    changed, judged = np.array(tally.changed or [(0, 1)]).sum(axis=0)
+    return Row(
+        name=tally.name,
+        on=tally.on,
+        trivial=tally.trivial,
+        miou=tally.score.miou_interval(),
+        fb_iou=tally.score.fb_iou_interval(),
+        per_class=tally.score.per_class(),
+        difference=tally.score.miou() - first.score.miou() if compared else None,
+        changed=100 * float(changed) / float(judged) if compared else None,
+        seconds=tally.seconds / len(tally.score),
+    )
+
+
+def _choose(tallies: list[_Tally], numbers: list[int]) -> tuple[tuple[int, ...], str]:
+    """Choose the episodes to show: those that changed most, or good and bad ones alike."""
+    compared = [tally for tally in tallies if tally.changed]
+    if compared:
+        worst = np.max([tally.shares() for tally in compared], axis=0)
+        order = np.argsort(-worst, kind="stable")[:_SHOWN]
+        return tuple(numbers[i] for i in order), "the episodes that changed most"
+    order = np.argsort(tallies[0].ious, kind="stable")
+    places = np.unique(np.linspace(0, len(order) - 1, _SHOWN).astype(int))
+    return tuple(numbers[i] for i in order[places]), "from the worst answer to the best"

@@ -1,0 +1,235 @@
+"""What answers episodes: PyTorch in FP32, a bundle's network, and what needs to be beaten."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+
+from hsnet_trt.data.episodes.episode import Episode, Mask
+from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
+from hsnet_trt.errors import HSNetWarning
+from hsnet_trt.runtime.backends import open_runner
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.matching.encode import encode_shots
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, run_features, run_match
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
+
+if TYPE_CHECKING:
+    from hsnet_trt.model.hsnet import HSNet
+
+Floats = npt.NDArray[np.float32]
+
+
+class Network(Protocol):
+    """A network that answers episodes at its size."""
+
+    name: str
+    on: str  # what runs it, in words
+
+    def answer(self, episode: Episode) -> Mask:
+        """The voted mask, bool, shaped as the episode's query_mask."""
+        ...
+
+    def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
+        """Images [N,H,W,3] -> `f2`, `f3`, `f4`, each [N,L,C,h*w]."""
+        ...
+
+
+class TorchNetwork:
+    """PyTorch in FP32, by the paper's rule: argmax per shot, vote, half of the largest vote."""
+
+    def __init__(self, model: HSNet, device: str = "cpu") -> None:
+        self._model, self._device = model.to(device).eval(), device
+        self.size = model.size
+        self.name = "PyTorch fp32"
+        self.on = device if device == "cpu" else _gpu_name()
+
+    def answer(self, episode: Episode) -> Mask:
+        import torch
+
+        from hsnet_trt.model.learner import upsample
+
+        model, size = self._model, _size(episode)
+        with torch.no_grad():
+            query = self._features(episode.query[None])
+            shown = self._features(episode.supports)
+            masks = torch.from_numpy(episode.support_masks).to(self._device).float()
+            logits = model.match(query, model.support(shown, masks), size)[0]
+            # Straight to the size that is judged: the authors' mode "use original image size".
+            votes = upsample(logits, _size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
+            answer = votes / votes.amax().clamp(min=1) >= 0.5
+        return np.asarray(answer.cpu().numpy(), np.bool_)
+
+    def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
+        import torch
+
+        with torch.no_grad():
+            levels = self._features(images)
+        return {name: level.cpu().numpy() for name, level in zip(FEATURES, levels, strict=True)}
+
+    def _features(self, images: npt.NDArray[np.uint8]) -> Any:
+        import torch
+
+        from hsnet_trt.training.batches import normalise
+
+        pictures = torch.from_numpy(np.array(images)).to(self._device)
+        return self._model.features(normalise(pictures.permute(0, 3, 1, 2)))
+
+
+class BundleNetwork:
+    """A bundle's network, through the runtime's own steps, on episodes of its size."""
+
+    def __init__(
+        self,
+        path: Path,
+        backend: str = "auto",
+        precision: str | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Open the bundle.
+
+        Args:
+            path: its folder.
+            backend: as FewShotSegmenter.load takes it.
+            precision: likewise.
+            size: one of the bundle's; None for its first.
+
+        Raises:
+            BundleError: no bundle, a damaged one, or one without that size or precision.
+            BackendError: the backend cannot run here.
+        """
+        bundle = Bundle.open(path)
+        self.size = bundle.size(size)
+        self.weights_sha256 = bundle.manifest.model.weights_sha256
+        self._preprocessing = bundle.manifest.preprocessing
+        self._runner, _ = open_runner(bundle, self.size, backend, precision)
+        self.name = f"{self._runner.backend} {self._runner.precision}"
+        self.on = self._runner.device
+
+    def answer(self, episode: Episode) -> Mask:
+        shots = list(zip(episode.supports, episode.support_masks, strict=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HSNetWarning)  # small objects are part of a protocol
+            supports = encode_shots(
+                self._runner, episode.class_name, shots, self.size, self._preprocessing
+            )
+        logits = run_match(self._runner, self.features(episode.query[None]), supports)[0]
+        # As if the photograph had been resized by the runtime, which the reader has done alike.
+        judged = _size_of(episode.query_mask)
+        placement = Placement(judged, self.size, 0, 0, self.size)
+        masks, _, _ = segment_logits(logits, [episode.shots], placement)
+        return masks[0]
+
+    def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
+        batch, _ = network_input(list(images), self.size, self._preprocessing)
+        return run_features(self._runner, batch)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._runner.close()
+
+
+def prototype(features: Tensors, level: str, episode: Episode) -> Mask:
+    """Answer by masked average pooling and the cosine (SG-One, arXiv 1810.09091, section III).
+
+    A position is the object where its feature's cosine to the mean feature of the supports'
+    objects is above that to the mean of the rest of the supports.
+
+    Args:
+        features: of the query, then of the K supports, each level [1+K,L,C,h*w].
+        level: "f2", "f3" or "f4"; the last layer of it is used.
+        episode: whose supports' masks they are.
+
+    Returns:
+        bool, shaped as the episode's query_mask.
+    """
+    last = features[level][:, -1]  # [1+K,C,n]
+    grid = _grid(last.shape[2], _size(episode))
+    shares = np.stack([_shrunk(mask, grid) for mask in episode.support_masks])  # [K,n]
+    supports = last[1:].transpose(1, 0, 2).reshape(last.shape[1], -1)  # [C,K*n]
+    means = [supports @ (weight / max(float(weight.sum()), 1e-6))
+             for weight in (shares.ravel(), 1 - shares.ravel())]  # fmt: skip
+    cosines = [
+        mean @ last[0] / (np.linalg.norm(mean) * np.linalg.norm(last[0], axis=0) + 1e-6)
+        for mean in means
+    ]
+    difference = np.asarray(cosines[0] - cosines[1], np.float32).reshape(grid)
+    height, width = episode.query_mask.shape
+    smooth = PILImage.fromarray(difference).resize((width, height), PILImage.Resampling.BILINEAR)
+    return np.asarray(np.asarray(smooth) > 0)
+
+
+@dataclass(frozen=True)
+class Trivial:
+    """An answer that needs no learned squeeze network, named."""
+
+    name: str
+    answer: Callable[[Episode], Mask]
+
+
+def trivial_answers(network: Network) -> list[Trivial]:
+    """All trivial answers; the prototypes use the backbone of `network`."""
+    kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, for three levels
+
+    def features_of(episode: Episode) -> Tensors:
+        if not kept or kept[0][0] is not episode:
+            images = np.concatenate([episode.query[None], episode.supports])
+            kept[:] = [(episode, network.features(images))]
+        return kept[0][1]
+
+    def by_prototype(level: str) -> Trivial:
+        return Trivial(
+            f"prototype, level {level[1]}",
+            lambda episode: prototype(features_of(episode), level, episode),
+        )
+
+    return [
+        Trivial("all foreground", all_foreground),
+        Trivial("colour histogram", colour_histogram),
+        *(by_prototype(level) for level in FEATURES),
+    ]
+
+
+def timed(answer: Callable[[Episode], Mask], episode: Episode) -> tuple[Mask, float]:
+    """An answer and the seconds it took."""
+    start = time.perf_counter()
+    return answer(episode), time.perf_counter() - start
+
+
+def _size(episode: Episode) -> tuple[int, int]:
+    return episode.query.shape[0], episode.query.shape[1]
+
+
+def _size_of(mask: Mask) -> tuple[int, int]:
+    return mask.shape[0], mask.shape[1]
+
+
+def _grid(positions: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of so many positions, of the images' proportions."""
+    heights = [h for h in range(1, positions + 1) if positions % h == 0]
+    wanted = math.log(size[0] / size[1])
+    height = min(heights, key=lambda h: abs(math.log(h * h / positions) - wanted))
+    return height, positions // height
+
+
+def _shrunk(mask: Mask, grid: tuple[int, int]) -> Floats:
+    """The share of each position that the mask covers, float32 [h*w]."""
+    picture = PILImage.fromarray(mask.astype(np.float32))
+    small = picture.resize((grid[1], grid[0]), PILImage.Resampling.BOX)
+    return np.asarray(small, np.float32).ravel()
+
+
+def _gpu_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name())

@@ -1,0 +1,137 @@
+"""From a bundle or a checkpoint and a source of episodes to a written judgement."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from hsnet_trt import __version__
+from hsnet_trt.benchmarks.accuracy.accuracy import Accuracy, OnEpisode, evaluate
+from hsnet_trt.benchmarks.accuracy.answers import (
+    BundleNetwork,
+    Network,
+    TorchNetwork,
+    trivial_answers,
+)
+from hsnet_trt.benchmarks.accuracy.emulated_bundle import SUFFIX, emulated_bundle
+from hsnet_trt.benchmarks.accuracy.report import write_report
+from hsnet_trt.data.episodes.episode import Skipped
+from hsnet_trt.data.sources import Source
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.bundle import Bundle
+
+_SIZE = (400, 400)  # the paper's
+
+
+def judge(
+    model: Path,
+    source: Source,
+    out: Path,
+    *,
+    checkpoint: Path | None = None,
+    size: tuple[int, int] | None = None,
+    backend: str = "auto",
+    precisions: Sequence[str | None] = (None,),
+    device: str = "cpu",
+    original_size: bool = False,
+    count: int | None = None,
+    skip_bad: bool = False,
+    command: str = "",
+    on_episode: OnEpisode = lambda what, done, total: None,
+) -> Accuracy:
+    """Judge a bundle, or a checkpoint, or a bundle beside its checkpoint, and write it down.
+
+    Args:
+        model: a bundle's folder, or a checkpoint's file.
+        source: what the episodes are of; its size is replaced by the network's.
+        out: the folder for accuracy.json, accuracy.md and accuracy.png.
+        checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
+        size: network input; by default the bundle's first, else what the checkpoint was learned
+            for, else the paper's 400 x 400.
+        backend: of the bundle.
+        precisions: of the bundle, one network each; None is what it runs by default. Of
+            "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated_bundle`.
+        device: of PyTorch.
+        original_size: judge at the queries' own size.
+        count: how many episodes; by default the protocol's, else 1000.
+        skip_bad: leave out broken files, and list them.
+        command: what was typed, to be kept beside the figures.
+        on_episode: called before each episode.
+
+    Raises:
+        InputError: broken data, or a checkpoint of other weights than the bundle's.
+        BundleError, BackendError, CheckpointError: what is to be judged cannot be opened.
+    """
+    model = _shipped(model)
+    weights = checkpoint and _shipped(checkpoint)
+    if model.is_file():
+        if checkpoint is not None:
+            raise InputError(
+                f"{model} and {checkpoint} are both checkpoints",
+                expected="a bundle, and its checkpoint",
+                fix="leave --checkpoint out",
+            )
+        weights = model
+    with contextlib.ExitStack() as opened:
+        networks: list[Network] = []
+        hashed: str | None = None
+        if not model.is_file():
+            bundle = Bundle.open(model)
+            hashed = bundle.manifest.model.weights_sha256
+            for precision in precisions:
+                if precision is not None and precision.endswith(SUFFIX):
+                    of = precision.removesuffix(SUFFIX)
+                    path = opened.enter_context(emulated_bundle(bundle, of))
+                    network = BundleNetwork(path, "onnxruntime", of, size)
+                    network.name = f"{of}, emulated"
+                else:
+                    network = BundleNetwork(model, backend, precision, size)
+                opened.callback(network.close)
+                networks.append(network)
+                size = network.size
+        if weights is not None:
+            torch_network, own = _torch(weights, device)
+            if hashed not in (None, own):
+                raise InputError(
+                    f"{model} was not made from {weights}",
+                    expected=f"weights with the hash {hashed}",
+                    found=own,
+                    fix="give the checkpoint that it was exported from",
+                )
+            hashed = own
+            networks.insert(0, torch_network)
+            size = size or torch_network.size
+        source = dataclasses.replace(source, size=size or _SIZE)
+        skipped = Skipped() if skip_bad else None
+        episodes = source.open("test", original_size=original_size, skipped=skipped)
+        accuracy = evaluate(
+            networks,
+            trivial_answers(networks[0]),
+            episodes,
+            count=count,
+            skip_bad=skipped,
+            original_size=original_size,
+            on_episode=on_episode,
+        )
+        facts = {"command": command, "weights_sha256": hashed, "hsnet_trt": __version__,
+                 "seed": source.seed}  # fmt: skip
+        write_report(accuracy, networks, episodes, out, facts)
+    return accuracy
+
+
+def _shipped(path: Path) -> Path:
+    """The file behind the name "shipped"; torch is only needed for a checkpoint."""
+    if str(path) != "shipped":
+        return path
+    from hsnet_trt.model.checkpoint import SHIPPED
+
+    return SHIPPED
+
+
+def _torch(path: Path, device: str) -> tuple[TorchNetwork, str]:
+    from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
+
+    model = load_checkpoint(path)
+    return TorchNetwork(model, device), weights_sha256(model)

@@ -1,0 +1,112 @@
+"""A judgement on disk: accuracy.json, accuracy.md and accuracy.png."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from hsnet_trt.benchmarks.accuracy.accuracy import Accuracy, Row
+from hsnet_trt.benchmarks.accuracy.answers import Network
+from hsnet_trt.data.episodes.episode import Episodes
+from hsnet_trt.data.episodes.files import resize_image, resize_mask
+from hsnet_trt.data.sheet import ANSWER, TRUTH, outlined
+
+_CELL = 192  # pixels a side on the sheet
+
+
+def write_report(
+    accuracy: Accuracy,
+    networks: Sequence[Network],
+    episodes: Episodes,
+    out: Path,
+    facts: dict[str, Any],
+) -> None:
+    """Write the three files into a folder; each replaces an older one only when it is whole.
+
+    Args:
+        accuracy: what was found.
+        networks: those that were judged, for the sheet.
+        episodes: those that were judged.
+        out: the folder.
+        facts: plain facts for the JSON (the command, the weights' hash).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    content = {**dataclasses.asdict(accuracy), "facts": facts}
+    _replace(out / "accuracy.json", (json.dumps(content, indent=1) + "\n").encode())
+    _replace(out / "accuracy.md", markdown(accuracy, facts.get("command", "")).encode())
+    scratch = out / ".accuracy.partial.png"
+    sheet(accuracy, networks, episodes).save(scratch)
+    scratch.replace(out / "accuracy.png")
+
+
+def markdown(accuracy: Accuracy, command: str) -> str:
+    """The judgement as a page of tables."""
+    height, width = accuracy.size
+    judged = "the queries' own size" if accuracy.original_size else f"{height} x {width}"
+    lines = [
+        f"# {accuracy.data}, {accuracy.shots}-shot", "",
+        f"{accuracy.episodes} episodes, network input {height} x {width}, judged at {judged}. "
+        "Intervals hold 95 % of 1000 bootstrap draws of episodes.", "",
+        *([f"    {command}", ""] if command else []),
+        "| answers | mIoU | FB-IoU | difference | pixels changed | ms per episode | on |",
+        "|---|---|---|---|---|---|---|",
+        *(_line(row) for row in accuracy.rows), "",
+    ]  # fmt: skip
+    best = accuracy.best_trivial
+    if best is not None:
+        ahead = accuracy.rows[0].miou.value - best.miou.value
+        lines += [f"{accuracy.rows[0].name} is {ahead:+.1f} points from the best trivial answer, "
+                  f"{best.name}.", ""]  # fmt: skip
+    if accuracy.left_out:
+        lines += [f"{len(accuracy.left_out)} left out:", ""]
+        lines += [f"- {line}" for line in accuracy.left_out] + [""]
+    networks = [row for row in accuracy.rows if not row.trivial]
+    lines += ["## Per class", "", f"| class | {' | '.join(row.name for row in networks)} |",
+              "|---" * (len(networks) + 1) + "|"]  # fmt: skip
+    for name in networks[0].per_class:
+        figures = " | ".join(f"{row.per_class[name]:.1f}" for row in networks)
+        lines.append(f"| {name} | {figures} |")
+    lines += ["", f"![{accuracy.shown_for}](accuracy.png)", "",
+              f"The sheet: {accuracy.shown_for}. Left to right: the supports, the query with its "
+              f"truth, then the answers of {', '.join(row.name for row in networks)}."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    difference = "" if row.difference is None else f"{row.difference:+.2f}"
+    changed = "" if row.changed is None else f"{row.changed:.3f} %"
+    # Of the prototypes, the first one pays for the features of all.
+    time = "" if row.trivial else f"{1000 * row.seconds:.0f}"
+    return (
+        f"| {row.name} | {row.miou} | {row.fb_iou} | {difference} | {changed} | {time} | {row.on} |"
+    )
+
+
+def sheet(accuracy: Accuracy, networks: Sequence[Network], episodes: Episodes) -> PILImage.Image:
+    """Draw the episodes that are to be shown: supports, truth, and each network's answer."""
+    rows = []
+    for number in accuracy.shown:
+        episode = episodes[number]
+        size = (episode.query.shape[0], episode.query.shape[1])
+        shown = [
+            outlined(image, mask)
+            for image, mask in zip(episode.supports, episode.support_masks, strict=True)
+        ]
+        shown.append(outlined(episode.query, resize_mask(episode.query_mask, size), TRUTH))
+        for network in networks:
+            answer = resize_mask(network.answer(episode), size)
+            shown.append(outlined(episode.query, answer, ANSWER))
+        rows.append(np.concatenate([resize_image(i, (_CELL, _CELL)) for i in shown], axis=1))
+    return PILImage.fromarray(np.concatenate(rows, axis=0))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_bytes(content)
+    scratch.replace(path)

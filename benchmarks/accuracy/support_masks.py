@@ -1,0 +1,131 @@
+"""What a support's mask may cost: drawn, from a box, from a scribble, or the box itself.
+
+    python -m hsnet_trt.benchmarks.accuracy.support_masks BUNDLE
+
+Every photograph of `cli/demo_photographs` shows its class in every other of that class.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.data.labels.grabcut import Box, mask_from_box, mask_from_scribble
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.pictures.images import read_image
+from hsnet_trt.runtime.pictures.masks import read_mask
+from hsnet_trt.runtime.segmenter import FewShotSegmenter
+
+PHOTOGRAPHS = Path(__file__).parents[2] / "cli" / "demo_photographs"
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+def box_of(mask: Mask, wider: float = 0.0) -> Box:
+    """The box of a mask, by a share of its longer side wider, a pixel short of the whole image."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    if wider:
+        more = max(1, round(wider * max(bottom - top, right - left)))
+        top, left = max(1, top - more), max(1, left - more)
+        bottom, right = min(mask.shape[0] - 1, bottom + more), min(mask.shape[1] - 1, right + more)
+    return int(left), int(top), int(right - left), int(bottom - top)
+
+
+def cross(mask: Mask) -> Mask:
+    """A stroke across and one down through the object's thickest place, where it is thick."""
+    import cv2
+
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    thick = depth >= min(3.0, float(depth.max()) / 2)
+    stroke = np.zeros_like(mask)
+    for line, place in ((np.s_[row, :], int(column)), (np.s_[:, column], int(row))):
+        breaks = np.flatnonzero(~thick[line])
+        before, after = breaks[breaks < place], breaks[breaks > place]
+        start = int(before[-1]) + 1 if len(before) else 0
+        end = int(after[0]) if len(after) else len(thick[line])
+        stroke[line][start:end] = True
+    return np.asarray(cv2.dilate(stroke.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & mask
+
+
+def below(mask: Mask) -> Mask:
+    """A stroke below the object, as wide as it."""
+    left, top, width, height = box_of(mask)
+    row = min(mask.shape[0] - 1, top + height + max(3, round(0.04 * max(width, height))))
+    stroke = np.zeros_like(mask)
+    stroke[row, left : left + width] = True
+    return stroke & ~mask
+
+
+def filled(mask: Mask) -> Mask:
+    """The box itself as a mask."""
+    left, top, width, height = box_of(mask)
+    box = np.zeros_like(mask)
+    box[top : top + height, left : left + width] = True
+    return box
+
+
+KINDS: dict[str, Callable[[Image, Mask], Mask]] = {
+    "drawn": lambda image, mask: mask,
+    "GrabCut, tight box": lambda image, mask: mask_from_box(image, box_of(mask)),
+    "GrabCut, box 5 % wider": lambda image, mask: mask_from_box(image, box_of(mask, 0.05)),
+    "GrabCut, a cross": lambda image, mask: mask_from_scribble(image, cross(mask)),
+    "GrabCut, a cross, and a stroke below": lambda image, mask: mask_from_scribble(
+        image, cross(mask), below(mask)
+    ),
+    "the tight box itself": lambda image, mask: filled(mask),
+}
+
+
+def iou(one: Mask, other: Mask) -> float:
+    """Intersection over union, 0..1."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def measure(segmenter: FewShotSegmenter) -> dict[str, tuple[float, float, float]]:
+    """How well each kind of mask agrees with the drawn one, and what it finds.
+
+    Returns:
+        For each kind: the mean and the median IoU of the support masks, and the mean over classes
+        of the mean IoU of the queries; all 0..1.
+    """
+    photographs: dict[str, list[tuple[Image, Mask]]] = {}
+    for path in sorted(PHOTOGRAPHS.glob("*/*.jpg")):
+        image = read_image(path)
+        mask = read_mask(path.with_suffix(".png"), image.shape[:2])
+        photographs.setdefault(path.parent.name, []).append((image, mask))
+    rows = {}
+    for kind, make in KINDS.items():
+        agreement, found = [], []
+        for shown in photographs.values():
+            masks = [make(image, mask) for image, mask in shown]
+            agreement += [iou(mask, pair[1]) for mask, pair in zip(masks, shown, strict=True)]
+            answers = []
+            for one, other in itertools.permutations(range(len(shown)), 2):
+                segmenter.set_support("thing", shown[one][0], masks[one])
+                answer = segmenter.segment(shown[other][0])
+                answers.append(iou(answer.masks["thing"], shown[other][1]))
+            found.append(np.mean(answers))
+        rows[kind] = float(np.mean(agreement)), float(np.median(agreement)), float(np.mean(found))
+    return rows
+
+
+def main() -> None:
+    """Measure with the bundle that is named, and print a table in Markdown."""
+    if len(sys.argv) != 2:
+        raise InputError("which bundle?", expected="python -m ... BUNDLE", found=sys.argv[1:])
+    with FewShotSegmenter.load(sys.argv[1]) as segmenter:
+        print("| support mask | IoU with the drawn one: mean | median | mIoU of the queries |")
+        print("|---|---|---|---|")
+        for kind, figures in measure(segmenter).items():
+            print(f"| {kind} | {' | '.join(f'{figure:.3f}' for figure in figures)} |")
+
+
+if __name__ == "__main__":
+    main()

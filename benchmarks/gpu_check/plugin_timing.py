@@ -1,0 +1,222 @@
+"""Time the correlation kernels against the native sequence in PyTorch, with the floors beside.
+
+Both are replayed as CUDA graphs, so that neither pays for Python. The floors come from the same
+run: cuBLAS' rate on a large product of the same type, and the rate of a large copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, square_mask
+from hsnet_trt.trt_plugins.driver import CorrelationKernels
+from hsnet_trt.trt_plugins.plan import Plan
+from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes
+
+# ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
+LEVELS = {"level 2": (4, 512, 50, 4), "level 3": (6, 1024, 25, 4), "level 4": (3, 2048, 13, 2)}
+AREAS = (None, 1.0, 0.5, 0.2, 0.05)  # None: support that was never masked
+REPLAYS = 20
+ROUNDS = 7
+
+
+def time_graph(torch: Any, work: Callable[[], Any]) -> float:
+    """Return seconds of one call of ``work``: the median over rounds of replayed graphs."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        work()
+    times = []
+    for _ in range(ROUNDS + 1):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(REPLAYS):
+            graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3 / REPLAYS)
+    return float(median(times[1:]))
+
+
+def rates(torch: Any, dtype: Any) -> tuple[float, float]:
+    """Return what the card reaches: multiply-add FLOP/s of cuBLAS, bytes/s of a copy."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=dtype) * 0.01 for _ in range(2))
+    c = torch.empty_like(a)
+    flops = 2 * 8192**3 / time_graph(torch, lambda: torch.matmul(a, b, out=c))
+    source = torch.zeros(2**28, device="cuda", dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return flops, 2 * 2**28 / time_graph(torch, lambda: target.copy_(source))
+
+
+def native(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> tuple[Any, Any]:
+    """The op as PyTorch would run it: norm in FP32, batched product, ReLU, both permutes."""
+    raw = query.float()
+    unit = (raw / (torch.linalg.vector_norm(raw, dim=2, keepdim=True) + EPSILON)).to(query.dtype)
+    pairs, layers = query.shape[0] * support.shape[0], query.shape[1]
+    product = torch.matmul(unit.transpose(2, 3)[:, None], support[None])
+    correlation = torch.relu(product).view(
+        pairs, layers, sizes.query_positions, sizes.support_h, sizes.support_w
+    )
+    full = correlation.transpose(1, 2).contiguous()
+    kept = correlation[..., :: sizes.stride, :: sizes.stride]
+    return full, kept.permute(0, 3, 4, 1, 2).contiguous()
+
+
+class Call:
+    """The kernels on tensors of PyTorch, of one level, with all its memory."""
+
+    def __init__(
+        self, torch: Any, kernels: CorrelationKernels, query: Any, support: Any, sizes: Any
+    ) -> None:
+        shapes = sizes.output_shapes(tuple(query.shape), tuple(support.shape))
+        size = query.element_size()
+        self._torch, self._kernels = torch, kernels
+        self.plan = Plan.of(sizes, tuple(query.shape), tuple(support.shape), size)
+        self.full, self.pruned = (query.new_full(shape, float("nan")) for shape in shapes)
+        self._workspace = query.new_empty(self.plan.workspace_bytes // size)
+        tensors = (query, support, self.full, self.pruned, self._workspace)
+        self._inputs = (query, support)  # kept alive
+        self._problem = self.plan.problem(*(tensor.data_ptr() for tensor in tensors))
+
+    def run(self) -> None:
+        """Start all kernels on PyTorch's current stream."""
+        self.start(self._kernels.launches(self.plan))
+
+    def start(self, launches: Any) -> None:
+        """Start some of them."""
+        stream = self._torch.cuda.current_stream().cuda_stream
+        for launch in launches:
+            self._kernels.start(launch, self._problem, stream)
+
+
+def time_level(
+    torch: Any,
+    kernels: CorrelationKernels,
+    level: str,
+    area: float | None,
+    *,
+    dtype: str,
+    reached: tuple[float, float],
+) -> dict[str, Any]:
+    """Return one row of the table: times in milliseconds, floors, and the error against native."""
+    layers, channels, side, stride = LEVELS[level]
+    sizes = CorrelationSizes(side, side, side, side, stride)
+    keep = None if area is None else square_mask(sizes, area)
+    arrays = draw(np.random.default_rng(0), (1, 1, layers, channels), sizes, keep)
+    query, support = (torch.from_numpy(a.astype(dtype)).cuda() for a in arrays)
+    call = Call(torch, kernels, query, support, sizes)
+    call.run()
+    judge = native(torch, query.double(), support.double(), sizes)
+    error = max(
+        float((found.double().view(-1) - wanted.view(-1)).abs().max())
+        for found, wanted in zip((call.full, call.pruned), judge, strict=True)
+    )
+    columns = sizes.support_positions if keep is None else int(keep.sum())
+    flops = 2 * layers * channels * sizes.query_positions * columns
+    moved = sum(t.numel() * t.element_size() for t in (query, support, call.full, call.pruned))
+    floors = {"flop": flops / reached[0] * 1e3, "byte": moved / reached[1] * 1e3}
+    ours = time_graph(torch, call.run) * 1e3
+    theirs = time_graph(torch, lambda: native(torch, query, support, sizes)) * 1e3
+    launches = kernels.launches(call.plan)
+    parts = {
+        launch.kernel: time_graph(torch, partial(call.start, [launch])) * 1e3 for launch in launches
+    }
+    # The other tile size, to see whether the choice between them is right.
+    other = call.plan.launches(1 if "small" in launches[-1].kernel else 10**9)[-1]
+    parts[f"(not used) {other.kernel}"] = time_graph(torch, lambda: call.start([other])) * 1e3
+    return {
+        "level": level,
+        "area": "no mask" if area is None else f"{area:.0%}",
+        "dtype": dtype,
+        "plugin_ms": ours,
+        "native_ms": theirs,
+        "speedup": theirs / ours,
+        "flop_floor_ms": floors["flop"],
+        "byte_floor_ms": floors["byte"],
+        "share_of_attainable": max(floors.values()) / ours,
+        "kernels_ms": parts,
+        "largest_error": error,
+    }
+
+
+def time_all(fatbin: Path, seconds_left: Callable[[], float]) -> dict[str, Any]:
+    """Time every level, mask and type while there is time; FP16 first."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.zeros(1, device="cuda")  # makes the context that the kernels are loaded into
+    kernels = CorrelationKernels(fatbin)
+    rows, measured, left_out = [], {}, []
+    for dtype in ("float16", "float32"):
+        reached = rates(torch, getattr(torch, dtype))
+        measured[dtype] = {"cublas_flops": reached[0], "copy_bytes_per_s": reached[1]}
+        for level in LEVELS:
+            for area in AREAS:
+                if seconds_left() < 20:
+                    left_out.append(f"{dtype} {level} {area}")
+                    continue
+                rows.append(time_level(torch, kernels, level, area, dtype=dtype, reached=reached))
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "rates": measured,
+        "rows": rows,
+        "left_out": left_out,
+    }
+
+
+def table(timing: dict[str, Any]) -> str:
+    """Return the rows as Markdown."""
+    lines = [
+        "| type | level | mask | plugin ms | native ms | faster | FLOP floor ms "
+        "| byte floor ms | of attainable | error |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in timing["rows"]:
+        lines.append(
+            f"| {row['dtype']} | {row['level']} | {row['area']} | {row['plugin_ms']:.4f} "
+            f"| {row['native_ms']:.4f} | {row['speedup']:.2f} x | {row['flop_floor_ms']:.4f} "
+            f"| {row['byte_floor_ms']:.4f} | {row['share_of_attainable']:.0%} "
+            f"| {row['largest_error']:.1e} |"
+        )
+    return "\n".join(lines)
+
+
+def targets(timing: dict[str, Any]) -> list[str]:
+    """Say of each speed that the plugin must reach in FP16 whether it did, and if not, where."""
+    rows = [row for row in timing["rows"] if row["dtype"] == "float16"]
+    said = []
+    for label, chosen, limit, key in (
+        ("no slower than native with a full mask", ("no mask", "100%"), 1.0, "speedup"),
+        ("1.5 times faster at 20 % mask area", ("20%",), 1.5, "speedup"),
+        ("60 % of the attainable rate on level 2", ("no mask",), 0.6, "share_of_attainable"),
+    ):
+        picked = [
+            row
+            for row in rows
+            if row["area"] in chosen and (key == "speedup" or row["level"] == "level 2")
+        ]
+        missed = [
+            f"{row['level']} at {row['area']}: {row[key]:.2f}, most of it in {_longest(row)}"
+            for row in picked
+            if row[key] < limit
+        ]
+        verdict = "not measured" if not picked else "reached" if not missed else "NOT reached"
+        said.append(f"{label}: {verdict}" + (f" ({'; '.join(missed)})" if missed else ""))
+    return said
+
+
+def _longest(row: dict[str, Any]) -> str:
+    used = {name: ms for name, ms in row["kernels_ms"].items() if not name.startswith("(")}
+    return str(max(used, key=lambda name: float(used[name])))

@@ -1,0 +1,115 @@
+"""What one benchmark is run on: sizes, shots, classes, mask area, and the pictures themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import InputError
+from hsnet_trt.export.graphs.lowering import Grid
+from hsnet_trt.export.graphs.probe import is_stable, smooth_picture
+
+Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+VARIANTS = 3  # of every input, taken in turn, so that no call repeats the one before
+_TRIES = 500
+FULL = 0.999  # from this area on the mask is the whole picture
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the matrix. `area` is the share of a support picture that its mask covers."""
+
+    backbone: str
+    size: tuple[int, int]  # height, width of the pictures and of the network's input
+    shots: int = 1
+    classes: int = 1
+    batch: int = 1  # queries given at once
+    area: float = 0.2
+
+    def __str__(self) -> str:
+        height, width = self.size
+        text = f"{self.backbone} {height} x {width}, {self.shots}-shot"
+        if self.classes > 1:
+            text += f", {self.classes} classes"
+        if self.batch > 1:
+            text += f", batch {self.batch}"
+        return f"{text}, mask {self.area:.0%}"
+
+
+@dataclass(frozen=True)
+class Supports:
+    """The support pictures and masks of every class: [class][shot]."""
+
+    images: list[list[Pixels]]
+    masks: list[list[Mask]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`VARIANTS` batches of queries and as many support sets, all of the network's size."""
+
+    queries: list[list[Pixels]]
+    supports: list[Supports]
+
+
+def draw_inputs(case: Case, grids: Sequence[Grid], seed: int = 0) -> Inputs:
+    """Pictures and masks, the same for the same arguments on every machine.
+
+    Args:
+        case: what is wanted.
+        grids: (h, w) of the feature levels. Masks are ellipses that leave no position of them
+            almost outside, where rounding turns into signal (see `export.probe`).
+        seed: of the random numbers.
+
+    Raises:
+        InputError: an area that is not above 0 and at most 1.
+    """
+    if not 0 < case.area <= 1:
+        raise InputError("the mask area is not one", expected="above 0, at most 1", found=case.area)
+    rng = np.random.RandomState(seed)
+
+    def picture() -> Pixels:
+        return smooth_picture(rng, case.size)
+
+    supports = []
+    for _ in range(VARIANTS):
+        images, masks = [], []
+        for _ in range(case.classes):
+            images.append([picture() for _ in range(case.shots)])
+            masks.append([draw_mask(rng, case.size, case.area, grids) for _ in range(case.shots)])
+        supports.append(Supports(images, masks))
+    return Inputs([[picture() for _ in range(case.batch)] for _ in range(VARIANTS)], supports)
+
+
+def draw_mask(rng: np.random.RandomState, size: Grid, area: float, grids: Sequence[Grid]) -> Mask:
+    """An ellipse inside the picture that covers that share of it; the whole picture from `FULL` on.
+
+    An ellipse covers at most 78 %; above that it is a rectangle.
+    """
+    height, width = size
+    if area >= FULL:
+        return np.ones(size, bool)
+    y, x = np.mgrid[:height, :width]
+    mask = np.zeros(size, bool)
+    box = area if area > 0.6 else 4 * area / math.pi  # an ellipse is 78 % of its box
+    for _ in range(_TRIES):
+        tall = min(1.0, math.sqrt(box) * rng.uniform(0.85, 1.15))
+        tall = max(tall, box)
+        ry, rx = height * tall / 2, width * box / tall / 2
+        cy, cx = (
+            rng.uniform(r, extent - r) if extent > 2 * r else extent / 2
+            for r, extent in ((ry, height), (rx, width))
+        )
+        down, across = np.abs(y + 0.5 - cy) / ry, np.abs(x + 0.5 - cx) / rx
+        if area > 0.6:
+            mask = np.maximum(down, across) <= 1
+        else:
+            mask = down**2 + across**2 <= 1
+        if all(is_stable(mask, grid) for grid in grids):
+            break
+    return mask

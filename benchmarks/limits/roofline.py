@@ -1,0 +1,146 @@
+"""What fraction of the attainable a measured time is, from counted work and measured rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx.utils
+import onnxruntime
+
+from hsnet_trt.benchmarks.limits.case import Case, draw_inputs
+from hsnet_trt.benchmarks.limits.work import Work, count
+from hsnet_trt.export.graphs.probe import resize_mask
+from hsnet_trt.runtime.backends import choose_graphs
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.matching.packing import index_windows
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """One row's work and the least time it can take on this machine."""
+
+    flops: int
+    needed_bytes: int  # weights, inputs and outputs of the graphs
+    moved_bytes: int  # if every node reads from memory and writes to it
+    floor_ms: float  # no fusion gets below: the larger of computing and moving what is needed
+    unfused_ms: float  # the sum of every node's own floor
+    reached: float  # floor_ms / what was measured
+    bound: str  # compute | memory: which of the two the floor is
+
+
+class Counter:
+    """The work of a bundle's graphs at one size and precision, counted once for each batch."""
+
+    def __init__(
+        self, bundle: Bundle, size: tuple[int, int], precision: str, *, packed: bool
+    ) -> None:
+        """`packed`: of the `match` that multiplies what lies under the masks alone, if it is there;
+        it is what CPUs run. Otherwise of the whole one, which engines are built of.
+
+        Raises:
+            BundleError: the bundle does not hold that precision at that size.
+        """
+        graphs = choose_graphs(bundle, size, precision, packed=packed)
+        self._size, self._packing = size, graphs["match"].packing
+        self._models = {
+            name: onnx.load_from_string(bundle.read(graph.file)) for name, graph in graphs.items()
+        }
+        self._counted: dict[tuple[object, ...], Work] = {}
+        self._packed: dict[Case, Work] = {}
+
+    def work(self, case: Case, workload: str) -> Work:
+        """What one call must do: of a stream queries alone, of an episode supports, too."""
+        supports = case.shots * case.classes
+        work = self._count("features", N=case.batch) + self._match(case)
+        if workload == "episode":
+            work += self._count("features", N=supports) + self._count("support", S=supports)
+        return work
+
+    def _match(self, case: Case) -> Work:
+        batch = {"B": case.batch, "S": case.shots * case.classes}
+        if not self._packing:
+            return self._count("match", **batch)
+        if case not in self._packed:
+            self._packed[case] = self._count_packed(case, batch)
+        return self._packed[case]
+
+    def _count_packed(self, case: Case, batch: dict[str, int]) -> Work:
+        """With the columns and windows of the first of the case's support sets."""
+        shown = draw_inputs(case, [level.grid for level in self._packing]).supports[0].masks
+        masks = [mask for shots in shown for mask in shots]
+        places = {}
+        for number, level in enumerate(self._packing, 2):
+            kept = [np.flatnonzero(resize_mask(mask, level.grid)) for mask in masks]
+            windows, places[f"p{number}"] = index_windows(kept, level)
+            batch[f"R{number}"] = sum(map(len, kept)) + 1
+            batch[f"T{number}"] = len(windows)
+        model = self._models["match"]
+        return count(with_unique_shapes(model, places), **batch)
+
+    def _count(self, graph: str, **batch: int) -> Work:
+        key = (graph, *batch.items())
+        if key not in self._counted:
+            self._counted[key] = count(self._models[graph], **batch)
+        return self._counted[key]
+
+
+def with_unique_shapes(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The graph with the shapes of what `Unique` gives written down, which depend on values.
+
+    `inputs`: those of the graph's inputs that they depend on.
+    """
+    names = [name for node in model.graph.node if node.op_type == "Unique" for name in node.output]
+    if not names:
+        return model
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    named.graph.value_info.extend(_integers(name, None) for name in names)
+    small = onnx.utils.Extractor(named).extract_model([*inputs], names)
+    session = onnxruntime.InferenceSession(
+        small.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(names, dict(inputs))
+    told = onnx.ModelProto()
+    told.CopyFrom(model)
+    told.graph.value_info.extend(
+        _integers(name, array.shape) for name, array in zip(names, found, strict=True)
+    )
+    return told
+
+
+def _integers(name: str, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape)
+
+
+def roofline(
+    work: Work, measured_ms: float, rates: Mapping[str, float], precision: str | None = None
+) -> Roofline | None:
+    """Compare a measured time with the machine's own rates.
+
+    Args:
+        work: what had to be done.
+        measured_ms: what it took.
+        rates: operations per second by precision, and `copy`, bytes per second.
+        precision: at whose rate all of it is computed; None for the graph's own.
+
+    Returns:
+        None where a rate that is needed was not measured.
+    """
+    kinds = work.flops_by_precision()
+    known = {kind: rates.get(precision or kind, 0.0) for kind in kinds}
+    if not all(known.values()) or not rates.get("copy"):
+        return None
+    bandwidth = rates["copy"]
+    computing = sum(n / known[kind] for kind, n in kinds.items())
+    floor = work.floor_s(known, bandwidth)
+    return Roofline(
+        flops=work.flops,
+        needed_bytes=work.needed_bytes,
+        moved_bytes=work.moved_bytes,
+        floor_ms=1000 * floor,
+        unfused_ms=1000 * work.unfused_s(known, bandwidth),
+        reached=1000 * floor / measured_ms,
+        bound="compute" if computing >= floor else "memory",
+    )

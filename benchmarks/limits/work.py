@@ -1,0 +1,158 @@
+"""How much work a graph is: floating-point operations and bytes, counted on the ONNX file.
+
+Counted are the multiplications and additions of convolutions and matrix products, two for each
+weight and output; everything else (norms, resizing, sums) is counted by the bytes it moves, which
+is what it takes on any machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+from onnx import inliner
+
+from hsnet_trt.errors import ExportError
+from hsnet_trt.export.graphs.footprint import VIEWS, Tensor, tensors_of
+
+# They read the shape of a tensor, or constants.
+_FREE = {*VIEWS, "Shape", "Constant", "ConstantOfShape"}
+_PARTIAL = {"Slice", "Gather", "GatherElements", "GatherND", "Expand"}  # read what they write
+_INTEGER = {"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"}
+_MATRIX = {"MatMul", "Gemm", *_INTEGER} - {"ConvInteger", "QLinearConv"}
+_CONVOLUTION = {"Conv", "ConvInteger", "QLinearConv"}
+_TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node: its work and what it is done in."""
+
+    op: str
+    flops: int
+    read: int  # bytes
+    written: int
+    precision: str  # fp32 | fp16 | int8 ...: what the products are computed in
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one or more runs of graphs."""
+
+    steps: tuple[Step, ...] = ()
+    # What must be moved however well it is fused: weights, inputs and outputs of each graph.
+    needed_bytes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.steps + other.steps, self.needed_bytes + other.needed_bytes)
+
+    @property
+    def flops(self) -> int:
+        """All floating-point (or integer) operations."""
+        return sum(step.flops for step in self.steps)
+
+    @property
+    def moved_bytes(self) -> int:
+        """What is moved if every node reads its inputs from memory and writes its outputs."""
+        return sum(step.read + step.written for step in self.steps)
+
+    def flops_by_precision(self) -> dict[str, int]:
+        """The operations by what they are computed in."""
+        found: dict[str, int] = {}
+        for step in self.steps:
+            if step.flops:
+                found[step.precision] = found.get(step.precision, 0) + step.flops
+        return found
+
+    def floor_s(self, rates: dict[str, float], bandwidth: float) -> float:
+        """The roofline: seconds that no fusion gets below.
+
+        Args:
+            rates: operations per second by precision; must have those of `flops_by_precision`.
+            bandwidth: bytes per second.
+        """
+        computing = sum(n / rates[kind] for kind, n in self.flops_by_precision().items())
+        return max(computing, self.needed_bytes / bandwidth)
+
+    def unfused_s(self, rates: dict[str, float], bandwidth: float) -> float:
+        """The sum of every node's own roofline: seconds if nothing is fused and all run at peak."""
+        return sum(
+            max(
+                step.flops / rates[step.precision] if step.flops else 0.0,
+                (step.read + step.written) / bandwidth,
+            )
+            for step in self.steps
+        )
+
+
+def count(model: onnx.ModelProto, **batch: int) -> Work:
+    """The work of one run.
+
+    Args:
+        model: the graph; functions in it are looked into.
+        batch: the named dimensions, as N images, B queries, S supports.
+
+    Raises:
+        ExportError: a shape that counting needs cannot be inferred.
+    """
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    graph = model.graph
+    known = tensors_of(model, batch)
+    constants = {w.name: w for w in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    for name, weight in constants.items():
+        kind = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)
+        known[name] = Tensor(tuple(weight.dims), kind.name, kind.itemsize)
+    # A product of two of these is computed in integers, wherever there is a kernel for it.
+    quantised = {
+        node.output[0]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and known[node.input[0]].itemsize == 1
+    }
+    steps = tuple(_step(node, known, quantised) for node in graph.node if node.op_type not in _FREE)
+    ends = [*(v.name for v in (*graph.input, *graph.output)), *(w.name for w in graph.initializer)]
+    return Work(steps, sum(known[name].bytes for name in dict.fromkeys(ends) if name in known))
+
+
+def _step(node: onnx.NodeProto, known: dict[str, Tensor], quantised: set[str]) -> Step:
+    inputs = [known[name] for name in node.input if name in known]
+    outputs = [known[name] for name in node.output if name in known]
+    flops, precision = 0, ""
+    if node.op_type in _MATRIX | _CONVOLUTION | {"ConvTranspose", "Einsum"}:
+        needed = [*node.input, *node.output]
+        missing = [name for name in needed if name and name not in known]
+        if missing:
+            raise ExportError(
+                f"the work of {node.op_type} {node.name} cannot be counted",
+                expected="shapes that can be inferred",
+                found=f"none for {', '.join(missing)}",
+            )
+        flops = _flops(node, inputs, outputs)
+        integer = node.op_type in _INTEGER or quantised.issuperset(node.input[:2])
+        precision = "int8" if integer else _TYPES.get(inputs[1].dtype, inputs[1].dtype)
+    written = sum(tensor.bytes for tensor in outputs)
+    read = written if node.op_type in _PARTIAL else sum(tensor.bytes for tensor in inputs)
+    return Step(node.op_type, flops, read, written, precision)
+
+
+def _flops(node: onnx.NodeProto, inputs: list[Tensor], outputs: list[Tensor]) -> int:
+    out = prod(outputs[0].shape)
+    if node.op_type in _CONVOLUTION:
+        # inputs of QLinearConv: x, its scale and zero, w
+        weight = inputs[3 if node.op_type == "QLinearConv" else 1].shape
+        return 2 * out * prod(weight[1:])
+    if node.op_type == "ConvTranspose":
+        return 2 * prod(inputs[0].shape) * prod(inputs[1].shape[1:])
+    if node.op_type == "Einsum":
+        equation = next(a.s.decode() for a in node.attribute if a.name == "equation")
+        letters: dict[str, int] = {}
+        for term, tensor in zip(equation.split("->")[0].split(","), inputs, strict=True):
+            letters.update(zip(term.strip(), tensor.shape, strict=True))
+        return 2 * prod(letters.values())
+    first = inputs[0].shape
+    transposed = node.op_type == "Gemm" and any(a.name == "transA" and a.i for a in node.attribute)
+    return 2 * out * first[-2 if transposed else -1]

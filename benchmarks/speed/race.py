@@ -1,0 +1,271 @@
+"""The race: contenders beside each other, turn by turn, in rounds of shuffled order."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.benchmarks.limits.case import Case, draw_inputs
+from hsnet_trt.benchmarks.limits.energy import EnergyMeter
+from hsnet_trt.benchmarks.limits.machine_facts import Bystanders
+from hsnet_trt.benchmarks.limits.roofline import Roofline
+from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec
+from hsnet_trt.benchmarks.speed.timing_stats import Ratio, Summary, ratio, summarise
+from hsnet_trt.benchmarks.speed.worker import RemoteWorker
+from hsnet_trt.errors import HSNetError
+from hsnet_trt.export.graphs.lowering import Grid
+
+TOLERANCE = 1e-4  # of scores in [0,1], between contenders in FP32
+SLOW = 4.0  # a contender that takes so many times the baseline's time is not timed in rounds
+MODES = (("stream", "latency"), ("episode", "latency"), ("stream", "throughput"))
+_SETTLE_S = 0.05  # the threads of the last one go to sleep
+
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long is measured."""
+
+    rounds: int = 6  # whose range then holds the median ratio with 97 % confidence
+    seconds: float = 0.6  # of a turn, at least
+    least: int = 1  # calls of a turn, at least
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one case, workload and mode."""
+
+    case: Case
+    contender: str
+    precision: str
+    workload: str  # stream: a query, its support registered before | episode: support and query
+    mode: str  # latency: one at a time | throughput: streamed
+    times: Summary  # of a call, or between two results; milliseconds
+    per_second: float  # queries
+    speedup: Ratio | None  # against the baseline in the same mode and rounds; None: no baseline
+    host_bytes: int | None
+    device_bytes: int | None
+    joules: float | None  # a query, of the whole device or processor
+    score_difference: float | None  # the largest, to the baseline's scores
+    mask_difference: float | None  # share of pixels
+    roofline: Roofline | None = None
+
+
+@dataclass
+class Outcome:
+    """All that was measured, and who could not take part, and why."""
+
+    rows: list[Row] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)  # FP32 results that are not the baseline's
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)  # by contender
+    energy_source: str | None = None
+    bystanders: float | None = None  # share of the machine that others used meanwhile
+
+
+def label(spec: Spec) -> str:
+    """A contender's name with its precision."""
+    return f"{spec.name} {spec.precision}"
+
+
+def race(
+    specs: Sequence[Spec],
+    cases: Sequence[Case],
+    grids: Sequence[Grid],
+    effort: Effort,
+    progress: Progress = lambda what, done, total: None,
+    keep: Callable[[Outcome], None] = lambda outcome: None,
+) -> Outcome:
+    """Measure every contender in every case.
+
+    Args:
+        specs: the contenders; the one named `BASELINE`, if it is there, is what the others are
+            compared with.
+        cases: all of one backbone and size; few shots before many, or the memory of few is not
+            seen.
+        grids: (h, w) of the feature levels at that size.
+        effort: how long.
+        progress: called before each step.
+        keep: called after each case with all that was found so far.
+    """
+    outcome = Outcome()
+    bystanders, own = Bystanders(), _own_seconds()
+    workers = {label(spec): RemoteWorker(spec, cases[0].size) for spec in specs}
+    steps = effort.rounds + 1
+    try:
+        for number, case in enumerate(cases):
+
+            def step(what: str, done: int, at: int = number, case: Case = case) -> None:
+                progress(f"{case}: {what}", at * steps + done, len(cases) * steps)
+
+            _Race(outcome, workers, case, grids, effort).run(step)
+            keep(outcome)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    outcome.bystanders = bystanders.share(_own_seconds() - own)
+    return outcome
+
+
+class _Race:
+    """One case."""
+
+    def __init__(
+        self, outcome: Outcome, workers: dict[str, RemoteWorker], case: Case,
+        grids: Sequence[Grid], effort: Effort,
+    ) -> None:  # fmt: skip
+        self.outcome, self.workers, self.case, self.effort = outcome, workers, case, effort
+        self.inputs = draw_inputs(case, grids)
+        self.times: dict[tuple[str, str, str], list[list[float]]] = {}
+        self.answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.joules: dict[str, list[float]] = {}  # [joules, queries] of the streamed turns
+
+    def run(self, progress: Callable[[str, int], None]) -> None:
+        progress("warming up", 0)
+        limit = float("inf")
+        for name, worker in list(self.workers.items()):
+            if not self._plays(worker.spec):
+                continue
+            seconds = self._ask(name, "prepare", self.inputs)
+            if seconds is None:
+                continue
+            if worker.spec.name == BASELINE:
+                limit = SLOW * seconds
+            elif seconds > limit:
+                self._refuse(
+                    name,
+                    f"an episode takes {seconds:.2f} s, {SLOW * seconds / limit:.0f} times what "
+                    f"{BASELINE} takes",
+                )
+                continue
+            answer = self._ask(name, "answer")
+            if answer is not None:
+                self.answers[name] = answer
+                self.outcome.facts[name] = self._ask(name, "facts") or {}
+        shuffle = random.Random(0)
+        for number in range(self.effort.rounds):
+            progress(f"round {number + 1} of {self.effort.rounds}", number + 1)
+            turns = self._turns()
+            shuffle.shuffle(turns)
+            for name, workload, mode in turns:
+                time.sleep(_SETTLE_S)
+                found = self._turn(name, workload, mode)
+                if found:
+                    self.times.setdefault((name, workload, mode), []).append(found)
+        self._conclude()
+
+    def _turns(self) -> list[tuple[str, str, str]]:
+        """Without a cache a stream costs what episodes cost: then episodes alone are timed."""
+        return [
+            (name, workload, mode)
+            for name, worker in self.workers.items()
+            if self._plays(worker.spec)
+            for workload, mode in MODES
+            if (workload, mode) != ("stream", "latency") or worker.spec.caches
+            if mode == "latency" or self._streams(worker.spec)
+        ]
+
+    def _plays(self, spec: Spec) -> bool:
+        """Without a cache K shots are K times the same forward: the baseline shows what that costs,
+        and its other forms are timed at one shot alone."""  # fmt: skip
+        repeats = spec.kind == "torch" and not spec.caches and spec.name != BASELINE
+        return not repeats or self.case.shots == 1
+
+    def _streams(self, spec: Spec) -> bool:
+        """PyTorch's ways are streamed by the same loop; the slowest and the fastest show that."""
+        shown = spec.kind == "bundle" or spec.caches or spec.name == BASELINE
+        return shown and (self.case.batch, self.case.shots) == (1, 1)
+
+    def _turn(self, name: str, workload: str, mode: str) -> list[float] | None:
+        effort = self.effort
+        if mode == "latency":
+            found: list[float] | None = self._ask(
+                name, "latency", workload, effort.seconds, effort.least
+            )
+            return found
+        with EnergyMeter() as meter:
+            streamed = self._ask(name, "throughput", effort.seconds, max(2, effort.least))
+        if streamed is None:
+            return None
+        if meter.joules is not None:
+            self.outcome.energy_source = meter.source
+            total = self.joules.setdefault(name, [0.0, 0.0])
+            total[0] += meter.joules
+            total[1] += streamed["frames"]
+        intervals: list[float] = streamed["intervals"]
+        return intervals
+
+    def _ask(self, name: str, method: str, *arguments: Any) -> Any:
+        """A worker's answer; None where it could not, and then it is out for good."""
+        if name not in self.workers:
+            return None
+        try:
+            return self.workers[name].call(method, *arguments)
+        except HSNetError as error:
+            self._refuse(name, error.found or str(error))
+            return None
+
+    def _refuse(self, name: str, why: str) -> None:
+        self.outcome.refused[name] = f"{self.case}: {why}"
+        self.workers.pop(name).close()
+        for key in [key for key in self.times if key[0] == name]:
+            del self.times[key]
+
+    def _conclude(self) -> None:
+        for name, worker in self.workers.items():
+            if not worker.spec.caches and (name, "episode", "latency") in self.times:
+                self.times[name, "stream", "latency"] = self.times[name, "episode", "latency"]
+        figures = {key: summarise(rounds) for key, rounds in self.times.items()}
+        reference = next((n for n, w in self.workers.items() if w.spec.name == BASELINE), "")
+        for name, worker in list(self.workers.items()):
+            if not self._plays(worker.spec):
+                continue
+            memory = self._ask(name, "memory") or {}
+            scores, masks = self._differences(name, reference)
+            if worker.spec.precision == "fp32" and scores is not None and not scores <= TOLERANCE:
+                self.outcome.wrong.append(
+                    f"{name} in {self.case}: scores differ from {reference}'s by {scores:.2e}, "
+                    f"more than {TOLERANCE:.0e}"
+                )
+            for workload, mode in MODES:
+                times = figures.get((name, workload, mode))
+                if times is None:
+                    continue
+                base = figures.get((reference, workload, mode))
+                joules, queries = self.joules.get(name, [0.0, 0.0])
+                self.outcome.rows.append(
+                    Row(
+                        case=self.case,
+                        contender=worker.spec.name,
+                        precision=worker.spec.precision,
+                        workload=workload,
+                        mode=mode,
+                        times=times,
+                        per_second=1000 * self.case.batch / times.median,
+                        speedup=None if base is None else ratio(base.rounds, times.rounds),
+                        host_bytes=memory.get("host_bytes"),
+                        device_bytes=memory.get("device_bytes"),
+                        joules=joules / queries if queries and mode == "throughput" else None,
+                        score_difference=scores,
+                        mask_difference=masks,
+                    )
+                )
+
+    def _differences(self, name: str, reference: str) -> tuple[float | None, float | None]:
+        if name not in self.answers or reference not in self.answers:
+            return None, None
+        (scores, masks), (right, right_masks) = self.answers[name], self.answers[reference]
+        return float(np.abs(scores - right).max()), float((masks != right_masks).mean())
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)

@@ -1,0 +1,246 @@
+"""Endless episodes from any folder of photographs: pieces of them, seen again elsewhere.
+
+A class is one piece of one photograph (a given mask, or superpixels), seen in its own photograph or
+pasted into another one; or what the cut-outs (pictures with a transparent background) of one folder
+show, pasted into photographs. It is turned, scaled, tilted and in other light every time, and among
+other pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hsnet_trt.data.drawn.render import Floats, camera, paste
+from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
+from hsnet_trt.data.drawn.views import crop, cut_out, in_place
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
+from hsnet_trt.data.episodes.files import read_alpha
+from hsnet_trt.data.episodes.sampling import Split
+from hsnet_trt.errors import InputError
+
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
+_LEAST = 0.015  # of the picture that the object must cover
+_TRIES = 12
+_CUTOUTS = 0.8  # of the episodes, where there are any
+_AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
+
+Random = np.random.Generator
+Paths = tuple[tuple[Path, Path | None], ...]  # photograph, its mask
+View = tuple[int, int]  # place of a photograph, number of the piece
+
+
+def photo_cut(
+    root: Path,
+    *,
+    split: Split = "train",
+    shots: int = 1,
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    count: int | None = None,
+) -> Episodes:
+    """Open a folder of photographs, with all the folders in it.
+
+    Args:
+        root: the folder. NAME.png beside NAME.jpg (or .jpeg, .webp, .bmp) is its mask: the object.
+            A picture with a transparent background is a cut-out; those of one folder below root
+            show one class, those in root itself one each.
+        split: "train", "val" or "test"; of five photographs in order of their names, three, one
+            and one, and so with the classes of cut-outs. Pieces, distractors and backgrounds all
+            come from the split's own.
+        shots: supports per episode.
+        size: (height, width), drawn at that size.
+        seed: another seed is another stream.
+        count: how many; None never ends.
+
+    Raises:
+        InputError: the folder has no photograph for the split; while drawing: one is broken.
+    """
+    if shots < 1:
+        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+    found = find_photos(root)
+    cutouts = [pair for pair in found if _is_cutout(*pair)]
+    whole = _part([[pair] for pair in found if pair not in cutouts], split)
+    if not whole:
+        raise InputError(
+            f"There are too few photographs in {root} for {split}",
+            expected="at least 5 for all parts" if found else "pictures, here or in folders below",
+            found=len(found) - len(cutouts),
+        )
+    kinds: dict[Path, list[tuple[Path, Path | None]]] = {}
+    for path, mask in cutouts:
+        kinds.setdefault(path if path.parent == root else path.parent, []).append((path, mask))
+    photos = [pair for pairs in whole for pair in pairs]
+    classes = []
+    for place, (path, mask) in enumerate(photos):
+        name = path.relative_to(root).as_posix()
+        classes += [
+            _Class(name if mask else f"{name} {piece}", ((place, piece),))
+            for piece in range(1 if mask else PIECES)
+        ]
+    backgrounds = len(photos)
+    for pairs in _part(list(kinds.values()), split):
+        places = range(len(photos), len(photos) + len(pairs))
+        path = pairs[0][0]
+        name = (path if path.parent == root else path.parent).relative_to(root).as_posix()
+        classes.append(_Class(name, tuple((place, 0) for place in places)))
+        photos += pairs
+    draw = _Draw(tuple(photos), backgrounds, tuple(classes), shots, size, seed)
+    names = dict(enumerate(kind.name for kind in classes))
+    return Episodes(f"photo-cut {root.name} {split}", names, draw, count)
+
+
+def find_photos(root: Path) -> Paths:
+    """Return (photograph, mask or None) of all pictures below a folder, sorted by path."""
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}")
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
+    others = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
+    masks = {p for p in files if p.suffix.lower() == ".png" and p.with_suffix("") in others}
+    return tuple(
+        (path, next((m for m in masks if m.with_suffix("") == path.with_suffix("")), None))
+        for path in files
+        if path not in masks
+    )
+
+
+def _is_cutout(path: Path, mask: Path | None) -> bool:
+    if mask is not None or path.suffix.lower() not in {".png", ".webp"}:
+        return False
+    try:
+        return read_alpha(path) is not None
+    except InputError:
+        return False  # it is named when it is drawn
+
+
+def _part(
+    groups: list[list[tuple[Path, Path | None]]], split: Split
+) -> list[list[tuple[Path, Path | None]]]:
+    return [group for place, group in enumerate(groups) if _PARTS[place % 5] == split]
+
+
+@dataclass(frozen=True)
+class _Class:
+    name: str
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    photos: Paths
+    backgrounds: int  # so many of the photographs, the first ones, are no cut-outs
+    classes: tuple[_Class, ...]
+    shots: int
+    size: tuple[int, int]
+    seed: int
+
+    def __call__(self, index: int) -> Episode:
+        rng = np.random.default_rng([self.seed, index, 47])
+        class_id = self._class(rng)
+        kind = self.classes[class_id]
+        first = kind.views[int(rng.integers(len(kind.views)))]
+        views = [
+            self._view(rng, kind, first if rng.random() < _AGAIN else _any(rng, kind))
+            for _ in range(self.shots + 1)
+        ]
+        name = f"{kind.name} {self.seed}/{index}"
+        return Episode(
+            query=views[0][0],
+            query_mask=views[0][1],
+            supports=np.stack([image for image, _ in views[1:]]),
+            support_masks=np.stack([mask for _, mask in views[1:]]),
+            class_id=class_id,
+            class_name=kind.name,
+            ignore=None,
+            query_name=f"{name}/query",
+            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
+            original_size=self.size,
+        )
+
+    def _class(self, rng: Random) -> int:
+        """Mostly cut-outs, where there are any: the outline of a superpixel is nobody's object."""
+        pieces = sum(kind.views[0][0] < self.backgrounds for kind in self.classes)
+        if pieces < len(self.classes) and rng.random() < _CUTOUTS:
+            return int(rng.integers(pieces, len(self.classes)))
+        return int(rng.integers(pieces))
+
+    def _photo(self, place: int) -> Photo:
+        return load_photo(*self.photos[place])
+
+    def _view(self, rng: Random, kind: _Class, view: View) -> tuple[Image, Mask]:
+        photo = self._photo(view[0])
+        best, mask = None, np.zeros(self.size, np.bool_)
+        for _ in range(_TRIES):
+            if not photo.cutout and (self.backgrounds == 1 or rng.random() < 0.35):
+                canvas, seen = in_place(rng, photo, photo.pieces[view[1]], self.size)
+                canvas, seen = self._paste_others(rng, canvas, seen, kind, view)
+            else:
+                canvas, seen = self._pasted(rng, kind, view)
+            if best is None or seen.sum() > mask.sum():
+                best, mask = canvas, seen
+            if mask.mean() >= _LEAST:
+                break
+        assert best is not None
+        if not mask.any():
+            raise InputError(
+                f"No view of a piece of {self.photos[view[0]][0]} could be drawn",
+                fix="leave the photograph out",
+            )
+        return camera(best, rng), mask
+
+    def _pasted(self, rng: Random, kind: _Class, view: View) -> tuple[Floats, Mask]:
+        """The piece in another photograph, among other pieces."""
+        if view[0] < self.backgrounds:
+            other = _another(rng, self.backgrounds, view[0])
+        else:
+            other = int(rng.integers(self.backgrounds))
+        canvas = crop(rng, self._photo(other).image, self.size)
+        mask = np.zeros(self.size, np.bool_)
+        canvas, mask = self._paste_others(rng, canvas, mask, kind, view)
+        photo = self._photo(view[0])
+        length = rng.uniform(0.3, 0.9) * min(self.size)
+        cutout = cut_out(rng, photo.image, photo.pieces[view[1]], length)
+        centre = tuple(float(v) for v in rng.uniform(0.2, 0.8, 2) * self.size)
+        covered = paste(canvas, cutout, (centre[0], centre[1]), 0.0)
+        if covered is not None:
+            mask[covered[0], covered[1]][covered[2]] = True
+        if rng.random() < 0.5:
+            canvas, mask = self._paste_others(rng, canvas, mask, kind, view, most=2)
+        return canvas, mask
+
+    def _paste_others(
+        self, rng: Random, canvas: Floats, mask: Mask, kind: _Class, view: View, most: int = 4
+    ) -> tuple[Floats, Mask]:
+        """Paste other pieces: of the target's photograph, which has its colours, and of others."""
+        own = self._photo(view[0])
+        akin, near = {place for place, _ in kind.views}, not own.cutout
+        for _ in range(int(rng.integers(0, most + 1))):
+            place = view[0] if near and rng.random() < 0.4 else int(rng.integers(len(self.photos)))
+            photo = self._photo(place)
+            piece = photo.pieces[int(rng.integers(len(photo.pieces)))]
+            if place in akin and photo.cutout:
+                continue  # it would show what is looked for, unmarked
+            if place == view[0] and (piece & own.pieces[view[1]]).sum() > 0.05 * piece.sum():
+                continue  # so would this
+            cutout = cut_out(rng, photo.image, piece, rng.uniform(0.15, 0.6) * min(self.size))
+            row, column = rng.uniform(0, 1, 2) * self.size
+            trial = canvas.copy()
+            covered = paste(trial, cutout, (float(row), float(column)), 0.0)
+            if covered is None:
+                continue
+            left = mask.copy()
+            left[covered[0], covered[1]][covered[2]] = False
+            if left.sum() >= 0.6 * mask.sum():
+                canvas, mask = trial, left
+        return canvas, mask
+
+
+def _any(rng: Random, kind: _Class) -> View:
+    return kind.views[int(rng.integers(len(kind.views)))]
+
+
+def _another(rng: Random, count: int, place: int) -> int:
+    return (place + int(rng.integers(1, count))) % count

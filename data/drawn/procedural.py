@@ -1,0 +1,221 @@
+"""Endless drawn episodes of classes that are pairs of a shape and a surface.
+
+Every picture shows the object among others that share its colours, its surface or its shape, but
+never both shape and surface, before a background that may have its colours too. Neither colour nor
+outline alone tells the object.
+
+Training, validation and test have disjoint pairs of shape family and pattern family: every family
+of either kind is seen in training, a pair that is judged never is, not even on a distractor.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hsnet_trt.data.drawn import shapes, textures
+from hsnet_trt.data.drawn.render import (
+    Cutout,
+    Material,
+    Thing,
+    background,
+    camera,
+    draw_light,
+    draw_thing,
+    paste,
+    window,
+)
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
+from hsnet_trt.data.episodes.sampling import Split
+from hsnet_trt.errors import InputError
+
+PAIRS = len(shapes.FAMILIES) * len(textures.FAMILIES)
+# How many classes (own proportions, pattern, colours) a pair has. Judging takes one of each.
+VARIANTS = {"train": 24, "val": 1, "test": 1}
+# How many patterns a family has in each part: enough, and few enough to keep them all drawn.
+_PATTERNS, _PALETTES = 40, 1000
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_ROTA: tuple[Split, ...] = ("test", "val", "train", "train", "train")
+_LEAST = 0.015  # of the picture that the object must cover
+_VISIBLE = 0.55  # of the object that others must leave visible
+
+Random = np.random.Generator
+
+
+def pair_split(shape: int, pattern: int) -> Split:
+    """Say which part a pair of families belongs to: three fifths train, one val, one test."""
+    kind: Split = _ROTA[(shape + 2 * pattern) % 5]
+    return kind
+
+
+@functools.cache
+def split_classes(split: Split) -> dict[int, str]:
+    """Return class id -> name, of every class of a part. Ids are unique over all parts."""
+    names = {}
+    for variant in range(VARIANTS[split]):
+        for pair in range(PAIRS):
+            shape, pattern = divmod(pair, len(textures.FAMILIES))
+            if pair_split(shape, pattern) == split:
+                name = f"{textures.NAMES[pattern]} {shapes.NAMES[shape]}"
+                names[variant * PAIRS + pair] = f"{name} {variant}" if variant else name
+    return names
+
+
+def procedural(
+    *,
+    split: Split = "test",
+    shots: int = 1,
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    count: int | None = None,
+) -> Episodes:
+    """Open the drawn episodes.
+
+    Args:
+        split: "train", "val" or "test": disjoint classes.
+        shots: supports per episode.
+        size: (height, width), drawn at that size.
+        seed: another seed is another stream of episodes of the same classes.
+        count: how many; None never ends. Each run of len(classes) episodes has every class once.
+
+    Raises:
+        InputError: the size or the number of shots makes no sense.
+    """
+    if shots < 1:
+        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+    if min(size) < 32:
+        raise InputError(
+            "The pictures are too small to draw in", expected="32 x 32 or more", found=size
+        )
+    classes = split_classes(split)
+    return Episodes(f"procedural {split}", classes, _Draw(split, shots, size, seed), count)
+
+
+@functools.lru_cache(maxsize=8192)
+def make_class(class_id: int) -> Thing:
+    """Return the object of a class; always the same one."""
+    shape, pattern = divmod(class_id % PAIRS, len(textures.FAMILIES))
+    rng = np.random.default_rng([class_id, 31])
+    first_key = 1000 * (1 + _SPLITS.index(pair_split(shape, pattern)))
+    families = [pattern, *rng.integers(0, len(textures.FAMILIES), 2)]
+    first, second, third = (
+        Material(
+            int(family),
+            first_key + int(rng.integers(_PATTERNS)),
+            textures.palette(first_key * 100 + int(rng.integers(_PALETTES))),
+            float(rng.uniform(0.55, 1.1)),
+        )
+        for family in families
+    )
+    return Thing(
+        parts=shapes.build(shape, class_id),
+        materials=(first, second, third),
+        bulge=float(rng.uniform(0.1, 1.0)),
+        gloss=float(rng.choice([0, 0, rng.uniform(0.2, 0.8)])),
+        ink=float(rng.choice([0, 0, rng.uniform(0.2, 0.7)])),
+    )
+
+
+@dataclass(frozen=True)
+class _Draw:
+    split: Split
+    shots: int
+    size: tuple[int, int]
+    seed: int
+
+    def __call__(self, index: int) -> Episode:
+        ids = list(split_classes(self.split))
+        rounds, place = divmod(index, len(ids))
+        start = _SPLITS.index(self.split)
+        order = np.random.default_rng([self.seed, rounds, start, 41]).permutation(len(ids))
+        class_id = ids[int(order[place])]
+        rng = np.random.default_rng([self.seed, index, start, 43])
+        views = [self._view(rng, class_id) for _ in range(self.shots + 1)]
+        name = f"procedural/{self.split}/{self.seed}/{index}"
+        return Episode(
+            query=views[0][0],
+            query_mask=views[0][1],
+            supports=np.stack([image for image, _ in views[1:]]),
+            support_masks=np.stack([mask for _, mask in views[1:]]),
+            class_id=class_id,
+            class_name=split_classes(self.split)[class_id],
+            ignore=None,
+            query_name=f"{name}/query",
+            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
+            original_size=self.size,
+        )
+
+    def _view(self, rng: Random, class_id: int) -> tuple[Image, Mask]:
+        target = make_class(class_id)
+        others = [_distractor(rng, class_id, self.split) for _ in range(int(rng.integers(2, 6)))]
+        while True:
+            image, mask = draw_scene(rng, target, others, self.size, _SPLITS.index(self.split))
+            if mask.mean() >= _LEAST:
+                return image, mask
+
+
+def _distractor(rng: Random, class_id: int, split: Split) -> Thing:
+    """Another object; often with the target's colours, its surface, or its shape; never it."""
+    ids = list(split_classes(split))
+    other_id = class_id
+    while other_id % PAIRS == class_id % PAIRS:
+        other_id = ids[int(rng.integers(len(ids)))]
+    target, other = make_class(class_id), make_class(other_id)
+    kind = rng.choice(["colours", "surface", "shape", "other"], p=[0.35, 0.15, 0.25, 0.25])
+    shape, pattern = divmod(class_id % PAIRS, len(textures.FAMILIES))
+    other_shape, other_pattern = divmod(other_id % PAIRS, len(textures.FAMILIES))
+    if kind == "colours" or (kind == "surface" and pair_split(other_shape, pattern) != split):
+        a, b, c = (
+            replace(own, palette=its.palette)
+            for own, its in zip(other.materials, target.materials, strict=True)
+        )
+        return replace(other, materials=(a, b, c))
+    if kind == "surface" and other_shape != shape:
+        return replace(other, materials=target.materials)
+    if kind == "shape" and other_pattern != pattern and pair_split(shape, other_pattern) == split:
+        return replace(other, parts=target.parts)
+    return other
+
+
+def draw_scene(
+    rng: Random, target: Thing, others: list[Thing], size: tuple[int, int], bank: int
+) -> tuple[Image, Mask]:
+    """Draw a picture: (uint8 [H, W, 3], bool [H, W] where the target is visible)."""
+    hidden = target.materials[0].palette if rng.random() < 0.4 else None
+    canvas = background(rng, size, bank, hidden)
+    light = draw_light(rng)
+    queue: list[tuple[Thing, bool]] = [(thing, False) for thing in others]
+    for _ in range(2 if rng.random() < 0.2 else 1):
+        queue.insert(int(rng.integers(0, len(queue) + 1)), (target, True))
+    shadow = float(rng.choice([0.0, rng.uniform(0.2, 0.6)]))
+    mask = np.zeros(size, np.bool_)
+    for thing, wanted in queue:
+        low, high = (0.35, 0.95) if wanted else (0.2, 0.7)
+        length = rng.uniform(low, high) * min(size)
+        cutout = draw_thing(thing, max(length, 12.0), light, rng)
+        centre = _place(rng, cutout, mask, wanted)
+        if centre is None:
+            continue
+        covered = paste(canvas, cutout, centre, shadow)
+        if covered is not None:
+            rows, columns, where = covered
+            mask[rows, columns][where] = wanted
+    return camera(canvas, rng), mask
+
+
+def _place(rng: Random, cutout: Cutout, mask: Mask, wanted: bool) -> tuple[float, float] | None:
+    """Find a centre that leaves enough of the target visible; None where a few tries found none."""
+    low, high = (0.2, 0.8) if wanted else (0.0, 1.0)
+    before = int(mask.sum())
+    for _ in range(4):
+        row, column = rng.uniform(low, high, 2) * mask.shape
+        place = window(mask.shape, cutout.alpha.shape, (row, column))
+        if place is None:
+            continue
+        rows, columns, cut = place
+        lost = int((mask[rows, columns] & (cutout.alpha[cut] > 0.5)).sum())
+        if wanted or lost <= (1 - _VISIBLE) * before:
+            return float(row), float(column)
+    return None

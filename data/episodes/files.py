@@ -1,0 +1,120 @@
+"""Images and masks from files, and their resizing as the paper's evaluation does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+
+from hsnet_trt.data.episodes.episode import Image, Mask
+from hsnet_trt.errors import InputError
+
+IGNORE = 255  # the value of boundary pixels in an index mask
+
+
+def read_image(path: Path) -> Image:
+    """Read an image file as RGB uint8 [H, W, 3]. Raises InputError naming the file."""
+    return np.asarray(_open(path, "image", "RGB"), np.uint8)
+
+
+def read_alpha(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Read how opaque a picture is, uint8 [H, W]; None where it all is. Raises InputError."""
+    picture = _open(path, "image")
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if "A" not in picture.getbands():
+        return None
+    alpha = np.asarray(picture.getchannel("A"))
+    return alpha if alpha.min() < 128 else None
+
+
+def read_index_mask(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a mask whose pixels are class numbers: a palette or a grey 8-bit PNG, uint8 [H, W]."""
+    picture = _open(path, "mask")
+    if picture.mode not in {"P", "L"}:
+        raise InputError(
+            f"The mask {path} does not hold class numbers",
+            expected="an 8-bit palette or grey PNG (mode P or L)",
+            found=f"mode {picture.mode}",
+            fix="save the class numbers, not their colours",
+        )
+    return np.asarray(picture)
+
+
+def read_grey_mask(path: Path) -> Mask:
+    """Read a black-and-white mask, bool [H, W]: the object is where it is at least 128 (FSS)."""
+    return np.asarray(_open(path, "mask", "L")) >= 128
+
+
+def read_any_mask(path: Path) -> tuple[Mask, Mask | None]:
+    """Read a mask that a person drew: (object, ignored or None), bool [H, W] each.
+
+    A palette PNG marks the object by any index but 0, and 255 is ignored; in any other the object
+    is where the mask reaches half of its own maximum, so 0/1 and 0/255 both work.
+    """
+    picture = _open(path, "mask")
+    if picture.mode == "P":
+        index = np.asarray(picture)
+        ignored = index == IGNORE
+        return (index > 0) & ~ignored, ignored if ignored.any() else None
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture).astype(np.float32)
+    else:
+        values = np.asarray(picture.convert("L")).astype(np.float32)
+    top = float(values.max())
+    return values >= max(top / 2, 1e-6), None
+
+
+def check_same_size(image: Image, mask: npt.NDArray[np.generic], mask_path: Path) -> None:
+    """Raise InputError naming the mask where it is not as large as its image."""
+    if image.shape[:2] != mask.shape:
+        raise InputError(
+            f"The mask {mask_path} is not as large as its image",
+            expected=f"{image.shape[0]} x {image.shape[1]} (height x width)",
+            found=f"{mask.shape[0]} x {mask.shape[1]}",
+            fix="make the mask at the image's own size",
+        )
+
+
+def resize_image(image: Image, size: tuple[int, int]) -> Image:
+    """Resize uint8 [H, W, 3] to (height, width), PIL's bilinear (it averages when shrinking)."""
+    height, width = size
+    bilinear = PILImage.Resampling.BILINEAR
+    return np.asarray(PILImage.fromarray(image).resize((width, height), bilinear), np.uint8)
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize bool [H, W] to (height, width): pixel i comes from floor(i * n_in / n_out)."""
+    rows, columns = (_nearest(n, out) for n, out in zip(mask.shape, size, strict=True))
+    return np.asarray(mask[rows[:, None], columns[None, :]])
+
+
+def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.int64]:
+    # In float32, as torch.nn.functional.interpolate counts: 54 of the sizes below 1200 give
+    # another row than exact fractions when resized to 400, and figures must come out to the digit.
+    scale = np.float32(n_in) / np.float32(n_out)
+    index = np.floor(np.arange(n_out, dtype=np.float32) * scale).astype(np.int64)
+    return np.asarray(np.minimum(index, n_in - 1), np.int64)
+
+
+def _open(path: Path, what: str, mode: str | None = None) -> PILImage.Image:
+    try:
+        with PILImage.open(path) as picture:
+            picture.load()
+            loaded: PILImage.Image = picture.convert(mode) if mode else picture.copy()
+            return loaded
+    except FileNotFoundError:
+        raise InputError(
+            f"There is no {what} {path}",
+            expected="a file",
+            fix="put it there, or leave broken files out with --skip-bad",
+        ) from None
+    # PIL's decoders raise these for damaged data; SyntaxError is what its PNG reader raises.
+    except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+        raise InputError(
+            f"The {what} {path} cannot be read",
+            found=f"{type(error).__name__}: {error}",
+            fix="replace it, or leave broken files out with --skip-bad",
+        ) from error

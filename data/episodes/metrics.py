@@ -1,0 +1,161 @@
+"""mIoU and FB-IoU as the authors of HSNet count them, with a confidence interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.data.episodes.episode import Episode, Mask
+from hsnet_trt.errors import InputError
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure in percent with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Counts, Counts]:
+    """Count the pixels of one episode.
+
+    Args:
+        answer: bool [H, W].
+        truth: bool [H, W].
+        ignore: bool [H, W], pixels that count for nothing; None counts all.
+
+    Returns:
+        (intersection, union), int64 [2] each: background, foreground.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    for other in (truth, ignore):
+        if other is not None and other.shape != answer.shape:
+            raise InputError(
+                "An answer does not fit its episode", expected=other.shape, found=answer.shape
+            )
+    judged = np.ones(answer.shape, np.bool_) if ignore is None else ~ignore
+    both = int((answer & truth & judged).sum())
+    either = int(((answer | truth) & judged).sum())
+    total = int(judged.sum())
+    # Where neither is foreground, both are background; where not both are, one is background.
+    return np.array([total - either, both]), np.array([total - both, either])
+
+
+@dataclass
+class Score:
+    """Counts of episodes, and the figures that come of them.
+
+    Attributes:
+        classes: class id -> name, the classes that are judged.
+    """
+
+    classes: Mapping[int, str]
+    _class_ids: list[int] = field(default_factory=list)
+    _intersections: list[Counts] = field(default_factory=list)
+    _unions: list[Counts] = field(default_factory=list)
+
+    def add(self, episode: Episode, answer: Mask) -> float:
+        """Count one answer, bool and shaped as the episode's query_mask; return its own IoU, %."""
+        if episode.class_id not in self.classes:
+            raise InputError(
+                "An episode is of a class that is not judged",
+                expected=f"one of {sorted(self.classes)}",
+                found=episode.class_id,
+            )
+        intersection, union = overlap(answer, episode.query_mask, episode.ignore)
+        self._class_ids.append(episode.class_id)
+        self._intersections.append(intersection)
+        self._unions.append(union)
+        return 100 * float(intersection[1]) / max(int(union[1]), 1)
+
+    def __len__(self) -> int:
+        return len(self._class_ids)
+
+    def miou(self) -> float:
+        """Mean IoU, percent: counts are summed per class, then the classes' IoUs are averaged.
+
+        A class that no episode showed is left out (the published protocols show them all).
+        """
+        return _miou(*self._sums())
+
+    def fb_iou(self) -> float:
+        """Foreground-background IoU, percent: counts are summed over all, then the two averaged."""
+        return _fb_iou(*self._sums())
+
+    def per_class(self) -> dict[str, float]:
+        """Return class name -> IoU, percent, of every class that an episode showed."""
+        intersections, unions, shown = self._sums()
+        return {
+            name: 100 * float(intersections[row, 1]) / max(int(unions[row, 1]), 1)
+            for row, name in enumerate(self.classes.values())
+            if shown[row]
+        }
+
+    def miou_interval(self, *, confidence: float = 0.95, rounds: int = 1000) -> Interval:
+        """mIoU with its percentile bootstrap interval: episodes drawn anew, with replacement."""
+        return self._interval(_miou, confidence, rounds)
+
+    def fb_iou_interval(self, *, confidence: float = 0.95, rounds: int = 1000) -> Interval:
+        """FB-IoU with its percentile bootstrap interval."""
+        return self._interval(_fb_iou, confidence, rounds)
+
+    def _interval(
+        self, figure: Callable[[Counts, Counts, Counts], float], confidence: float, rounds: int
+    ) -> Interval:
+        rng = np.random.default_rng(0)
+        value, n = figure(*self._sums()), len(self)
+        # How often each episode was drawn, times its counts, is the sum over the drawn ones.
+        rows, counts = self._table()
+        drawn = []
+        for _ in range(rounds):
+            times = np.bincount(rng.integers(0, n, n), minlength=n)
+            drawn.append(figure(*_per_class(rows, counts, times, len(self.classes))))
+        tail = 50 * (1 - confidence)
+        low, high = np.percentile(drawn, [tail, 100 - tail])
+        return Interval(value, float(low), float(high))
+
+    def _sums(self) -> tuple[Counts, Counts, Counts]:
+        """(intersections [C, 2], unions [C, 2], episodes [C]), summed per class."""
+        rows, counts = self._table()
+        return _per_class(rows, counts, np.ones(len(self), np.int64), len(self.classes))
+
+    def _table(self) -> tuple[Counts, Counts]:
+        """(row of its class [N], intersections and unions [N, 4]) of every episode."""
+        if not len(self):
+            raise InputError("There is nothing to judge", expected="episodes", found="none")
+        row_of = {class_id: row for row, class_id in enumerate(self.classes)}
+        rows = np.array([row_of[class_id] for class_id in self._class_ids])
+        both = np.concatenate([np.stack(self._intersections), np.stack(self._unions)], axis=1)
+        return rows, both
+
+
+def _per_class(
+    rows: Counts, counts: Counts, times: Counts, classes: int
+) -> tuple[Counts, Counts, Counts]:
+    sums = np.zeros((classes, 4), np.int64)
+    np.add.at(sums, rows, counts * times[:, None])
+    shown = np.zeros(classes, np.int64)
+    np.add.at(shown, rows, times)
+    return sums[:, :2], sums[:, 2:], shown
+
+
+def _miou(intersections: Counts, unions: Counts, shown: Counts) -> float:
+    judged = shown > 0
+    per_class = intersections[judged, 1] / np.maximum(unions[judged, 1], 1)
+    return 100 * float(per_class.mean())
+
+
+def _fb_iou(intersections: Counts, unions: Counts, shown: Counts) -> float:
+    return 100 * float((intersections.sum(0) / np.maximum(unions.sum(0), 1)).mean())

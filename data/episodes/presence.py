@@ -1,0 +1,95 @@
+"""Which classes each mask on disk shows: for datasets that come without split files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from hsnet_trt.data.episodes.episode import Skipped
+from hsnet_trt.data.episodes.files import IGNORE, read_index_mask
+from hsnet_trt.errors import InputError
+
+# An object smaller than this says nothing at the resolution of the features (2048 pixels, as later
+# work on these datasets filters too).
+MINIMUM_PIXELS = 2 * 32 * 32
+
+
+def classes_shown(
+    masks: Sequence[Path], what: str, skipped: Skipped | None = None
+) -> dict[Path, list[int]]:
+    """Return mask path -> values (classes from 1) that cover at least MINIMUM_PIXELS there.
+
+    Reading tens of thousands of masks takes minutes, so there is a progress bar, and the answer is
+    kept in the user's cache folder until a mask's name, size or date changes.
+
+    Raises:
+        InputError: a mask is broken and `skipped` is None.
+    """
+    kept = _cache_file(masks, what)
+    shown = _read_cache(kept, masks)
+    if shown is not None:
+        return shown
+    shown, broken = {}, False
+    console = Console(stderr=True)
+    for path in track(
+        masks,
+        description=f"Reading the masks of {what}",
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ):
+        try:
+            counts = np.bincount(read_index_mask(path).ravel(), minlength=256)
+        except InputError as error:
+            if skipped is None:
+                raise
+            skipped.add(error)
+            broken = True
+            continue
+        found = np.flatnonzero(counts >= MINIMUM_PIXELS)
+        shown[path] = [int(value) for value in found if value not in {0, IGNORE}]
+    if not broken:
+        _write_cache(kept, shown)
+    return shown
+
+
+def cache_folder() -> Path:
+    """Return the folder for derived lists: XDG_CACHE_HOME or ~/.cache, then hsnet-trt."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet-trt"
+
+
+def _cache_file(masks: Iterable[Path], what: str) -> Path:
+    digest = hashlib.sha256(str(MINIMUM_PIXELS).encode())
+    for path in masks:
+        state = path.stat()
+        digest.update(f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}\n".encode())
+    return cache_folder() / f"classes-{what.lower()}-{digest.hexdigest()[:24]}.json"
+
+
+def _read_cache(kept: Path, masks: Sequence[Path]) -> dict[Path, list[int]] | None:
+    try:
+        values = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, list) or len(values) != len(masks):
+        return None
+    return dict(zip(masks, values, strict=True))
+
+
+def _write_cache(kept: Path, shown: dict[Path, list[int]]) -> None:
+    beside = kept.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(list(shown.values())), encoding="utf-8")
+        beside.replace(kept)
+    except OSError:
+        # A home that cannot be written costs the next run its time, nothing else.
+        beside.unlink(missing_ok=True)

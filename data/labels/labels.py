@@ -1,0 +1,143 @@
+"""Supports from the files of labelling tools: COCO's JSON and LabelMe's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from hsnet_trt.data.episodes.episode import Mask
+from hsnet_trt.errors import InputError
+
+MAX_PIXELS = 150_000_000  # what a file may claim an image to have
+# By label: images, and how to draw the mask of each.
+Found = dict[str, list[tuple[Path, Callable[[], Mask]]]]
+
+
+def read_labels(
+    files: Sequence[Path],
+    images: Path | None = None,
+    classes: Sequence[str] | None = None,
+    shots: int = 5,
+) -> dict[str, list[tuple[Path, Mask]]]:
+    """Read what labelling tools wrote, as supports: every label is a class.
+
+    Everything of one label in one image is one mask: instances, crowds and parts are joined.
+
+    Args:
+        files: COCO's JSON (polygons, run lengths), LabelMe's, or folders of LabelMe's.
+        images: the folder that images are looked for in; None looks beside each file. A file may
+            only name images in or below it.
+        classes: only these labels; None takes all.
+        shots: images a class, at most: of a COCO file those that show most of it, otherwise the
+            first ones.
+
+    Returns:
+        By label, in the order met: images, which are there, and their masks, bool [H,W].
+
+    Raises:
+        InputError: a file is not what it should be, an image is missing or outside its folder, or
+            a class is in none of the files.
+        HSNetError: COCO's polygons need pycocotools, which is not installed.
+    """
+    found: Found = {}
+    for path in files:
+        for file in _files_of(path):
+            for name, more in _read(file, images or file.parent).items():
+                found.setdefault(name, []).extend(more)
+    for name in classes or ():
+        if name not in found:
+            raise InputError(
+                f"no label is called {name}", expected=f"one of {', '.join(found) or 'none'}"
+            )
+    wanted = [name for name in found if classes is None or name in classes]
+    supports: dict[str, list[tuple[Path, Mask]]] = {}
+    for name in wanted:
+        chosen = found[name][:shots]
+        for image, _ in chosen:
+            if not image.is_file():
+                raise InputError(
+                    f"there is no image {image}, which the labels name",
+                    fix="give the folder of the images: --labels-images FOLDER",
+                )
+        supports[name] = [(image, draw()) for image, draw in chosen]
+    if not supports:
+        raise InputError(f"there are no labels in {', '.join(map(str, files))}")
+    return supports
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raises InputError naming the file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read", found=error.strerror) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON", found=error, fix="save it again") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} does not hold labels",
+            expected="COCO's annotations or LabelMe's shapes",
+            found=f"a JSON {type(content).__name__}",
+        )
+    return content
+
+
+def image_path(folder: Path, name: object, file: Path) -> Path:
+    """Return where an image is that a file of labels names: in or below the folder.
+
+    Raises:
+        InputError: it names none, or one elsewhere.
+    """
+    text = name if isinstance(name, str) else ""
+    windows, posix = PureWindowsPath(text), PurePosixPath(text)
+    # Either kind of path may have been written, wherever it is read.
+    outside = windows.anchor or posix.anchor or ".." in windows.parts or "\0" in text
+    if not text or outside:
+        raise InputError(
+            f"{file} names an image outside its folder",
+            expected=f"a path below {folder}, without ..",
+            found=repr(name),
+            fix="name it in the file as it is called there",
+        )
+    below = folder / posix
+    return below if below.exists() else folder / Path(*windows.parts)
+
+
+def check_size(height: object, width: object, file: Path) -> tuple[int, int]:
+    """Return the size of an image as a file claims it. Raises InputError."""
+    if (
+        isinstance(height, int)
+        and isinstance(width, int)
+        and min(height, width) > 0
+        and height * width <= MAX_PIXELS
+    ):
+        return height, width
+    raise InputError(
+        f"{file} gives an image a size that cannot be",
+        expected=f"height and width, at most {MAX_PIXELS // 1_000_000} million pixels",
+        found=f"{height!r} x {width!r}",
+    )
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise InputError(f"there are no labels in {path}", expected="files NAME.json")
+    return files
+
+
+def _read(path: Path, images: Path) -> Found:
+    from hsnet_trt.data.labels.coco import read_coco
+    from hsnet_trt.data.labels.labelme import from_content
+
+    content = read_json(path)
+    if "annotations" in content:
+        return read_coco(content, path, images)
+    labelme = from_content(content, path)
+    image = image_path(images, labelme.image, path)
+    return {name: [(image, partial(labelme.mask, name))] for name in labelme.labels}

@@ -1,0 +1,82 @@
+"""A person's own pictures: ROOT/CLASS/NAME.jpg with the mask NAME.png beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsnet_trt.data.episodes.episode import Episodes, Skipped
+from hsnet_trt.data.episodes.files import check_same_size, read_any_mask, read_image
+from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
+from hsnet_trt.errors import InputError
+
+IMAGES = {".jpg", ".jpeg", ".webp", ".bmp"}  # .png is the mask
+
+
+def folder(
+    root: Path,
+    *,
+    split: Split = "test",
+    shots: int = 1,
+    size: tuple[int, int] = (400, 400),
+    original_size: bool = False,
+    seed: int = 0,
+    skipped: Skipped | None = None,
+) -> Episodes:
+    """Open a folder of classes.
+
+    Args:
+        root: the folder; each folder in it is a class.
+        split: "test" and "val" take every picture once as the query, in lexicographic order, with
+            supports drawn after numpy.random.seed(0); "train" is endless. All use all classes.
+        shots: supports per episode.
+        size: (height, width) of images and masks.
+        original_size: leave the query's mask at its own size.
+        seed: of the endless stream.
+        skipped: where broken files are noted; None raises at the first.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}")
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    classes = dict(enumerate(names))
+    by_class = {
+        class_id: sorted(
+            f"{name}/{path.name}"
+            for path in (root / name).iterdir()
+            if path.suffix.lower() in IMAGES
+        )
+        for class_id, name in classes.items()
+    }
+    kept = enough_images(by_class, classes, shots, str(root), skipped)
+    queries = [(image, class_id) for class_id, images in kept.items() for image in images]
+    return listed_episodes(
+        f"{root.name} {split}",
+        Sampler(kept, queries, shots),
+        _Load(root),
+        {class_id: classes[class_id] for class_id in kept},
+        count=None if split == "train" else len(queries),
+        size=size,
+        original_size=original_size,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Load:
+    root: Path
+
+    def __call__(self, name: str, class_id: int) -> Loaded:
+        image = read_image(self.root / name)
+        path = (self.root / name).with_suffix(".png")
+        mask, ignored = read_any_mask(path)
+        check_same_size(image, mask, path)
+        if not mask.any():
+            raise InputError(
+                f"The mask {path} marks nothing",
+                expected="the object in white, or by an index above 0",
+                fix="draw the object, or leave the picture out with --skip-bad",
+            )
+        return image, mask, ignored

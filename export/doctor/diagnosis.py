@@ -1,0 +1,242 @@
+"""What this machine can do with HSNet-TRT, what is missing for the rest, and what mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import hsnet_trt
+from hsnet_trt.export.doctor.extras import EXTRAS, Extra
+from hsnet_trt.export.doctor.probes import (
+    LIBRARIES,
+    Library,
+    Tool,
+    find_tools,
+    probe_driver,
+    probe_libraries,
+)
+from hsnet_trt.export.engines.targets import RTX_CAPABILITIES
+from hsnet_trt.runtime.device import machine
+from hsnet_trt.runtime.device.machine import Driver
+
+_PIP = "python -m pip install"
+_JETPACK = "sudo apt install nvidia-jetpack (a virtual environment needs --system-site-packages)"
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Something this machine may be used for."""
+
+    name: str
+    works: bool
+    how: str  # what does it, or what is missing
+    fix: str | None = None  # the command or step that mends it
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that `hsnet-trt doctor` knows."""
+
+    version: str
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    memory_bytes: int | None
+    jetson: str | None
+    driver: Driver
+    libraries: tuple[Library, ...]
+    tools: tuple[Tool, ...]
+    abilities: tuple[Ability, ...]
+
+    def to_json(self) -> str:
+        """The diagnosis as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def diagnose() -> Diagnosis:
+    """Examine this machine. Never raises for what it finds; takes a few seconds."""
+    libraries = {library.name: library for library in probe_libraries(LIBRARIES)}
+    driver = probe_driver()
+    tools = find_tools()
+    jetson = machine.find_jetson()
+    return Diagnosis(
+        version=hsnet_trt.__version__,
+        python=f"{platform.python_version()} ({sys.executable})",
+        platform=machine.platform_tag(),
+        cpu=machine.find_cpu(),
+        cores=machine.usable_cores(),
+        memory_bytes=machine.host_memory(),
+        jetson=jetson,
+        driver=driver,
+        libraries=tuple(libraries.values()),
+        tools=tools,
+        abilities=judge(libraries, driver, tools, jetson),
+    )
+
+
+def judge(
+    libraries: dict[str, Library], driver: Driver, tools: Sequence[Tool], jetson: str | None
+) -> tuple[Ability, ...]:
+    """What the machine can do, from what was found; the order is the one people need them in."""
+    return (
+        _segment_cpu(libraries),
+        _segment_gpu(libraries, driver, jetson),
+        _export(libraries),
+        _build_rtx(libraries),
+        _build_here(libraries, driver, jetson),
+        _build_plugin(tools, jetson),
+        *(_use_extra(extra, libraries, jetson) for extra in EXTRAS),
+    )
+
+
+def _segment_cpu(libraries: dict[str, Library]) -> Ability:
+    name = "segment on the CPU"
+    lacking = _lacking(libraries, ("numpy", "PIL", "onnxruntime"))
+    if lacking:
+        return Ability(
+            name,
+            False,
+            lacking,
+            _install(libraries, {"numpy": "numpy", "PIL": "Pillow", "onnxruntime": "onnxruntime"}),
+        )
+    return Ability(name, True, f"ONNX Runtime {libraries['onnxruntime'].version}")
+
+
+def _segment_gpu(libraries: dict[str, Library], driver: Driver, jetson: str | None) -> Ability:
+    name = "segment on the GPU"
+    if not driver.gpus:
+        return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
+    flavour, fix = _flavour_for(libraries, driver, jetson)
+    if flavour is None:
+        return Ability(name, False, "no TensorRT that serves this GPU", fix)
+    lacking = _lacking(libraries, ("pycuda",))
+    if lacking:
+        return Ability(name, False, lacking, f"{_PIP} pycuda")
+    return Ability(name, True, f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}")
+
+
+def _export(libraries: dict[str, Library]) -> Ability:
+    name = "export a checkpoint"
+    packages = {
+        "torch": "torch",
+        "onnx": "onnx",
+        "onnxscript": "onnxscript",
+        "onnxruntime": "onnxruntime",
+    }
+    lacking = _lacking(libraries, tuple(packages))
+    if lacking:
+        return Ability(name, False, lacking, _install(libraries, packages))
+    return Ability(
+        name, True, f"torch {libraries['torch'].version}, onnx {libraries['onnx'].version}"
+    )
+
+
+def _build_rtx(libraries: dict[str, Library]) -> Ability:
+    name = "build engines for RTX cards (needs no GPU)"
+    lacking = _lacking(libraries, ("tensorrt_rtx",))
+    if not lacking:
+        return Ability(name, True, f"TensorRT for RTX {libraries['tensorrt_rtx'].version}")
+    if machine.platform_tag() not in ("linux-x86_64", "windows-x86_64"):
+        where = (
+            "do it on a Linux or Windows machine with an x86-64 processor, and copy the bundle here"
+        )
+        return Ability(
+            name, False, f"TensorRT for RTX is not made for {machine.platform_tag()}", where
+        )
+    return Ability(name, False, lacking, f"{_PIP} {_again(libraries['tensorrt_rtx'])}tensorrt-rtx")
+
+
+def _build_here(libraries: dict[str, Library], driver: Driver, jetson: str | None) -> Ability:
+    name = "build engines for this machine's GPU"
+    if not driver.gpus:
+        return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
+    flavour, fix = _flavour_for(libraries, driver, jetson)
+    gpu = driver.gpus[0]
+    card = f"{gpu.name} (compute capability {gpu.compute_capability})"
+    if flavour is None:
+        return Ability(name, False, f"no TensorRT that serves {card}", fix)
+    return Ability(name, True, f"{flavour} {libraries[flavour].version} for {card}: --target this")
+
+
+def _build_plugin(tools: Sequence[Tool], jetson: str | None) -> Ability:
+    name = "build the correlation plugin"
+    absent = [tool.name for tool in tools if tool.path is None]
+    if not absent:
+        return Ability(name, True, ", ".join(f"{tool.path}" for tool in tools))
+    fixes = {
+        "nvcc": "sudo apt install nvidia-cuda-toolkit (or NVIDIA's cuda-toolkit package)",
+        "c++": "sudo apt install g++",
+        "NvInfer.h": "sudo apt install libnvinfer-dev (NVIDIA's repository), or set TENSORRT_ROOT",
+    }
+    fix = "sudo apt install nvidia-jetpack" if jetson else "; ".join(fixes[tool] for tool in absent)
+    return Ability(name, False, f"missing: {', '.join(absent)}", fix)
+
+
+def _use_extra(extra: Extra, libraries: dict[str, Library], jetson: str | None) -> Ability:
+    names = tuple(extra.packages)
+    lacking = _lacking(libraries, names)
+    if not lacking:
+        versions = (f"{name.split('.')[0]} {libraries[name].version or ''}" for name in names)
+        return Ability(extra.enables, True, ", ".join(version.strip() for version in versions))
+    fixes = []
+    wanted = dict(extra.packages)
+    if jetson and "cv2" in wanted and libraries["cv2"].state != "works":
+        # Pip's has no GStreamer, which the cameras of a Jetson are read by.
+        fixes.append("JetPack's OpenCV: " + _JETPACK)
+        del wanted["cv2"]
+    if _lacking(libraries, tuple(wanted)):
+        fixes.append(_install(libraries, wanted))
+    return Ability(extra.enables, False, f"{lacking} (extra {extra.name})", "; ".join(fixes))
+
+
+def _flavour_for(
+    libraries: dict[str, Library], driver: Driver, jetson: str | None
+) -> tuple[str | None, str | None]:
+    """The TensorRT that serves the first GPU here; else what would bring one."""
+    if libraries["tensorrt"].state == "works":
+        return "tensorrt", None
+    served = driver.gpus[0].compute_capability in RTX_CAPABILITIES
+    if served and libraries["tensorrt_rtx"].state == "works":
+        return "tensorrt_rtx", None
+    if jetson:
+        return None, _JETPACK
+    name = "tensorrt_rtx" if served else "tensorrt"
+    return None, f"{_PIP} {_again(libraries[name])}{name.replace('_', '-')}"
+
+
+def _mend_driver(jetson: str | None) -> str:
+    if jetson:
+        return "sudo apt install nvidia-jetpack; in a container, start it with --runtime nvidia"
+    if machine.has_nvidia_card():
+        return "install NVIDIA's driver (Ubuntu: sudo ubuntu-drivers install) and reboot"
+    return (
+        "take the bundle to a machine with an NVIDIA GPU (in a container: start it with --gpus all)"
+    )
+
+
+def _lacking(libraries: dict[str, Library], names: Sequence[str]) -> str:
+    """What keeps these libraries from working, in words; empty if all work."""
+    states = [libraries[name] for name in names if libraries[name].state != "works"]
+    return "; ".join(
+        f"{lib.name} is not installed"
+        if lib.state == "missing"
+        else f"{lib.name} is broken: {lib.detail}"
+        for lib in states
+    )
+
+
+def _install(libraries: dict[str, Library], packages: dict[str, str]) -> str:
+    """The command that installs what does not work of `packages`, import name to package name."""
+    wanted = [name for name in packages if libraries[name].state != "works"]
+    broken = any(libraries[name].state == "broken" for name in wanted)
+    again = "--force-reinstall " if broken else ""
+    return f"{_PIP} {again}{' '.join(packages[name] for name in wanted)}"
+
+
+def _again(library: Library) -> str:
+    return "--force-reinstall " if library.state == "broken" else ""

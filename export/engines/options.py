@@ -1,0 +1,84 @@
+"""What the builder may be told, and which flavour of TensorRT has which option."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsnet_trt.errors import InputError
+from hsnet_trt.export.engines.flavours import TITLES
+from hsnet_trt.export.engines.targets import TENSORRT_RTX, Target
+
+PRECISIONS = ("fp32", "fp16", "int8")
+# The names users give and TensorRT's `HardwareCompatibilityLevel`.
+COMPATIBILITY = {
+    "ampere-plus": "AMPERE_PLUS",
+    "same-compute-capability": "SAME_COMPUTE_CAPABILITY",
+}
+
+
+@dataclass(frozen=True)
+class BuilderOptions:
+    """What the builder may be told; None and False leave TensorRT's own choice.
+
+    TensorRT's pages "The Timing Cache", "Version Compatibility" and "Hardware Compatibility"
+    describe the three options of those names; TensorRT for RTX has none of them.
+    """
+
+    workspace: int | None = None  # bytes a layer may use while it is tried and run
+    timing_cache: Path | None = None  # read where it exists, and written back
+    version_compatible: bool = False
+    hardware_compatible: str | None = None  # a key of COMPATIBILITY
+    level: int | None = None  # 0 (fast build) to 5 (fast engine)
+    tf32: bool = False  # lets FP32 products and convolutions round to TF32
+    verbose: bool = False
+
+    def arguments(self) -> list[str]:
+        """The same options on a command line, without `verbose`, which changes nothing."""
+        told = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            option = f"--{field.name.replace('_', '-')}"
+            if field.name == "verbose" or value is None or value is False:
+                continue
+            told += [option] if value is True else [option, str(value)]
+        return told
+
+
+def check_options(precision: str, options: BuilderOptions, flavour: str, target: Target) -> None:
+    """Refuse what no builder, or not the chosen flavour, can do.
+
+    Raises:
+        InputError: an option out of its range, or one that the flavour does not have.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(
+            "there is no such precision", expected=", ".join(PRECISIONS), found=repr(precision)
+        )
+    if options.level is not None and not 0 <= options.level <= 5:
+        raise InputError("the builder has no such level", expected="0 to 5", found=options.level)
+    if options.workspace is not None and options.workspace <= 0:
+        raise InputError("the workspace must be above zero", found=options.workspace)
+    if options.hardware_compatible not in (None, *COMPATIBILITY):
+        raise InputError(
+            "there is no such hardware compatibility",
+            expected=", ".join(COMPATIBILITY),
+            found=repr(options.hardware_compatible),
+        )
+    asked = {
+        "--timing-cache": (options.timing_cache, "leave it out: nothing is timed at build time"),
+        "--version-compatible": (
+            options.version_compatible,
+            "leave it out, and build again per version",
+        ),
+        "--hardware-compatible": (options.hardware_compatible, "use `--target portable` instead"),
+    }
+    for option, (given, fix) in asked.items():
+        if given and flavour == TENSORRT_RTX:
+            raise InputError(f"{TITLES[flavour]} has no {option}", fix=fix)
+    if options.hardware_compatible and target.jetson:
+        raise InputError(
+            "engines for a Jetson cannot be hardware-compatible",
+            fix="leave out --hardware-compatible",
+        )

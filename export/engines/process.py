@@ -1,0 +1,174 @@
+"""Run an engine job in a child process, and turn whatever ends it into one readable error."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hsnet_trt
+from hsnet_trt.errors import BuildError
+from hsnet_trt.export.engines.targets import TENSORRT_RTX
+from hsnet_trt.export.engines.worker import Job, to_json
+
+Event = dict[str, Any]
+
+_TAIL_LINES = 12
+_TURING = "check_turing_op_compatibility"
+
+
+def run_job(job: Job, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
+    """Run one job in a child process.
+
+    Args:
+        job: what to do; see `engine_worker.Job`.
+        on_event: called with each progress event ("phase", "step", "phase_end", "log").
+
+    Returns:
+        The worker's result.
+
+    Raises:
+        BuildError: TensorRT refused, or the child was ended by a signal, as when memory runs out.
+    """
+    kills = _kernel_kills()
+    with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
+        job_file = Path(folder, "job.json")
+        job_file.write_text(to_json(job), encoding="utf-8")
+        log_file = Path(folder, "log")
+        with log_file.open("wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "hsnet_trt.export.engines.worker", str(job_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_with_rtx_library(child_environment(), job.flavour, Path(folder)),
+            )
+            final = _listen(child, on_event)
+        tail = _tail(log_file)
+    if final is not None and final.get("event") == "done":
+        result: dict[str, Any] = final["result"]
+        return result
+    if final is not None:
+        raise _refused(job, str(final["problem"]), tail)
+    raise BuildError(
+        f"{job.flavour} ended the build: {_cause(child.returncode, _kernel_kills() > kills)}",
+        found=tail or "nothing in the builder's log",
+        fix="if memory ran out, build with smaller --queries / --supports or --workspace; "
+        "else try --level 1 or another version of TensorRT; --verbose shows where it stopped",
+    )
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a child that must find this package as the parent did."""
+    root = str(Path(next(iter(hsnet_trt.__path__))).resolve().parent)
+    inherited = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, inherited]))}
+
+
+def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -> dict[str, str]:
+    """Let the child's TensorRT for RTX find itself.
+
+    Its parser opens `libtensorrt_rtx.so` by that name when it meets a plugin, and aborts without
+    it; the Python package brings that library with a version in its name. The loader reads
+    LD_LIBRARY_PATH when a process starts.
+    """
+    spec = importlib.util.find_spec("tensorrt_rtx_libs") if flavour == TENSORRT_RTX else None
+    if spec is None or spec.origin is None:
+        return environment
+    libraries = sorted(Path(spec.origin).parent.glob("libtensorrt_rtx.so.*"))
+    if not libraries:
+        return environment
+    links = folder / "lib"
+    links.mkdir()
+    (links / "libtensorrt_rtx.so").symlink_to(libraries[-1])
+    paths = (str(links), environment.get("LD_LIBRARY_PATH"))
+    return {**environment, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
+
+
+def _listen(
+    child: subprocess.Popen[bytes], on_event: Callable[[Event], None] | None
+) -> Event | None:
+    """Pass events on until the child ends; returns its last word, None if it died without one."""
+    final: Event | None = None
+    assert child.stdout is not None
+    try:
+        for line in child.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:  # cut off in the middle: the child died
+                continue
+            if event["event"] in ("done", "failed"):
+                final = event
+            elif on_event is not None:
+                on_event(event)
+        child.wait()
+    finally:  # also when the user interrupts
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        child.stdout.close()
+    return final
+
+
+def _refused(job: Job, problem: str, tail: str) -> BuildError:
+    if _TURING in tail:
+        return BuildError(
+            f"{job.flavour} has no FP32 matrix product for Turing cards (compute capability 7.5)",
+            expected="a graph in fp16 for this target",
+            found=tail,
+            fix="export in fp16 too and build with `--precision fp16`, or build with the "
+            "full TensorRT (`--flavour tensorrt`) on a machine with that card",
+        )
+    if "OutOfMemory" in tail or "out of memory" in tail.lower():
+        return BuildError(
+            f"{job.flavour} ran out of memory",
+            found=tail,
+            fix="build with smaller --queries / --supports or --workspace, or free memory",
+        )
+    return BuildError(
+        f"{job.flavour} could not {job.task} it: {problem}",
+        found=tail or None,
+        fix="the log above names the layer; --verbose shows all of it",
+    )
+
+
+def _cause(code: int, killed_by_kernel: bool) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code} without an answer"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL":
+        if killed_by_kernel:
+            return (
+                "the system ran out of memory and killed it (SIGKILL by the out-of-memory killer)"
+            )
+        return "it was killed from outside (SIGKILL), most likely because memory ran out"
+    if name == "SIGABRT":
+        return "native code aborted (SIGABRT)"
+    return f"native code crashed ({name})"
+
+
+def _kernel_kills() -> int:
+    """How many processes the kernel has killed for memory so far; 0 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    return 0
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [line for line in lines if line.strip() and not line.startswith(("VERBOSE:", "INFO:"))]
+    return "\n".join((told or [line for line in lines if line.strip()])[-_TAIL_LINES:])

@@ -1,0 +1,232 @@
+"""Optimisation profiles: the range of each dynamic dimension, and whether it fits a machine.
+
+A profile's largest value decides how much memory the engine reserves, used or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from hsnet_trt.errors import BuildError, InputError
+from hsnet_trt.runtime.bundle import describe
+from hsnet_trt.runtime.bundle.manifest import GraphFile, ProfileRange
+
+# TensorRT indexes tensors with 32-bit integers; the builder accepts more, and the result is wrong.
+TENSOR_LIMIT = 2**31
+_LARGEST_BATCH = 4096  # where the search for the largest profile that fits stops
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A graph and the bytes of its weights, which an engine keeps on the device."""
+
+    graph: GraphFile
+    weight_bytes: int
+
+
+def parse_range(text: str, what: str) -> ProfileRange:
+    """Read `least:expected:most`, or one number for a fixed dimension.
+
+    Raises:
+        InputError: not of that form, or not 1 <= least <= expected <= most.
+    """
+    parts = text.split(":")
+    parts = parts * 3 if len(parts) == 1 else parts
+    if len(parts) == 3 and all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+        least, expected, most = (int(part) for part in parts)
+        if 1 <= least <= expected <= most:
+            return ProfileRange(least, expected, most)
+    raise InputError(
+        f"the range of {what} is not one",
+        expected="least:expected:most with 1 <= least <= expected <= most, as in 1:1:4",
+        found=repr(text),
+        fix=f"give --{what} three rising numbers, or one for a fixed number of {what}",
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a network's input size, `400` or `480x640` (height x width).
+
+    Raises:
+        InputError: not of that form.
+    """
+    parts = text.lower().split("x")
+    parts = parts * 2 if len(parts) == 1 else parts
+    if len(parts) == 2 and all(
+        part.isascii() and part.isdigit() and int(part) > 0 for part in parts
+    ):
+        return int(parts[0]), int(parts[1])
+    raise InputError(
+        "the size is not one", expected="400, or height x width as in 480x640", found=repr(text)
+    )
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory: `2GiB`, `512MiB`, `1.5G` or a number of bytes.
+
+    Raises:
+        InputError: not an amount of memory, or not above zero.
+    """
+    units = {
+        "": 0,
+        "b": 0,
+        "k": 10,
+        "kib": 10,
+        "m": 20,
+        "mib": 20,
+        "g": 30,
+        "gib": 30,
+        "t": 40,
+        "tib": 40,
+    }
+    stripped = text.strip().lower()
+    number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    shift = units.get(stripped[len(number) :].strip())
+    try:
+        amount = int(float(number) * 2 ** (0 if shift is None else shift))
+    except (ValueError, OverflowError):
+        amount = 0
+    if shift is None or amount <= 0:
+        raise InputError(
+            "the amount of memory is not one", expected="as in 2GiB or 512MiB", found=repr(text)
+        )
+    return amount
+
+
+def profile_of(
+    graph: GraphFile, queries: ProfileRange, supports: ProfileRange
+) -> dict[str, ProfileRange]:
+    """The profile of one graph: a range for each of its dynamic dimensions (N, B or S).
+
+    Images are encoded as many at once as there may be queries: supports are encoded once, in
+    chunks of any length, so `features` and `support` need no memory for all of them together.
+
+    Raises:
+        BuildError: the graph has a dynamic dimension of another name.
+    """
+    encoded = ProfileRange(1, queries.expected, queries.most)
+    matched = encoded if graph.variant.graph == "support" else supports
+    known = {"B": queries, "S": matched, "N": encoded}
+    named = {d for tensor in graph.inputs for d in tensor.shape if isinstance(d, str)}
+    if not named <= known.keys():
+        raise BuildError(
+            f"{describe(graph)} has a dynamic dimension that has no range",
+            expected=f"dimensions named {', '.join(sorted(known))}",
+            found=", ".join(sorted(named)),
+            fix="export the bundle again with this version",
+        )
+    return {name: known[name] for name in sorted(named)}
+
+
+def largest(profile: dict[str, ProfileRange]) -> tuple[int, int]:
+    """The largest queries and supports of a profile, as `Growth.at` takes them."""
+    queries = profile.get("B") or profile.get("N")
+    supports = profile.get("S")
+    return queries.most if queries else 1, supports.most if supports else 1
+
+
+def memory_at(graphs: Iterable[Weighed], queries: ProfileRange, supports: ProfileRange) -> int:
+    """Bytes the engines of one size take together: their activations' peaks and their weights."""
+    return sum(
+        g.graph.activation_bytes.at(*largest(profile_of(g.graph, queries, supports)))
+        + g.weight_bytes
+        for g in graphs
+    )
+
+
+def check_profiles(
+    graphs: Sequence[Weighed],
+    queries: ProfileRange,
+    supports: ProfileRange,
+    memory_bytes: int | None,
+    where: str,
+    scale: float = 1.0,
+) -> None:
+    """Refuse a profile that TensorRT would get wrong, or that the target cannot hold.
+
+    Args:
+        graphs: the graphs of one size that run together.
+        queries: the range of B.
+        supports: the range of S.
+        memory_bytes: what the target has; None if that is not known, and is not checked.
+        where: the target, for the message.
+        scale: how many times the estimate the memory really is, once a builder has told.
+
+    Raises:
+        BuildError: a tensor reaches 2^31 elements, or the memory does not suffice; the message
+            names the largest profiles that fit.
+    """
+
+    def oversized(q: ProfileRange, s: ProfileRange) -> GraphFile | None:
+        for g in graphs:
+            if g.graph.largest_tensor.at(*largest(profile_of(g.graph, q, s))) >= TENSOR_LIMIT:
+                return g.graph
+        return None
+
+    def fits(q: ProfileRange, s: ProfileRange) -> bool:
+        enough = memory_bytes is None or scale * memory_at(graphs, q, s) <= memory_bytes
+        return enough and oversized(q, s) is None
+
+    asked = f"{queries.most} queries x {supports.most} supports"
+    graph = oversized(queries, supports)
+    if graph is not None:
+        elements = graph.largest_tensor.at(*largest(profile_of(graph, queries, supports)))
+        raise BuildError(
+            f"the profile makes a tensor that TensorRT cannot index ({describe(graph)})",
+            expected=f"fewer than 2^31 elements ({TENSOR_LIMIT:,})",
+            found=f"{elements:,} elements at {asked}",
+            fix=_suggest(fits, queries, supports),
+        )
+    if memory_bytes is not None and not fits(queries, supports):
+        needed = int(scale * memory_at(graphs, queries, supports))
+        raise BuildError(
+            f"the profile does not fit {where}",
+            expected=f"at most {_gib(memory_bytes)}",
+            found=f"about {_gib(needed)} of activations and weights at {asked}",
+            fix=_suggest(fits, queries, supports),
+        )
+
+
+def _suggest(
+    fits: Callable[[ProfileRange, ProfileRange], bool],
+    queries: ProfileRange,
+    supports: ProfileRange,
+) -> str:
+    """The largest profiles that fit: fewer supports at these queries, and the other way round."""
+    choices = []
+    count = _most(lambda n: fits(queries, _capped(supports, n)), supports.most)
+    if count:
+        choices.append(f"--queries {_text(queries)} --supports {_text(_capped(supports, count))}")
+    count = _most(lambda n: fits(_capped(queries, n), supports), queries.most)
+    if count:
+        choices.append(f"--queries {_text(_capped(queries, count))} --supports {_text(supports)}")
+    if not choices:
+        one = ProfileRange(1, 1, 1)
+        if not fits(one, one):
+            return "not even one query and one support fit: export a smaller --size, or fp16"
+        count = _most(lambda n: fits(one, _capped(supports, n)), supports.most)
+        choices.append(f"--queries 1:1:1 --supports {_text(_capped(supports, count))}")
+    fitting = " or ".join(choices)
+    return f"the largest that fits is {fitting}; the runtime matches more supports in chunks"
+
+
+def _most(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest n in 1..limit that fits, 0 for none; `fits` is true up to some n, then false."""
+    low, high = 0, min(limit, _LARGEST_BATCH)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _capped(span: ProfileRange, most: int) -> ProfileRange:
+    return ProfileRange(min(span.least, most), min(span.expected, most), most)
+
+
+def _text(span: ProfileRange) -> str:
+    return f"{span.least}:{span.expected}:{span.most}"
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,294 @@
+"""The child process that drives TensorRT: native code may abort here and the caller lives on.
+
+    python -m hsnet_trt.export.engines.worker job.json
+
+What it has to say goes to its standard output, one JSON object a line: progress events, then
+`{"event": "done", "result": ...}` or `{"event": "failed", "problem": ...}`. TensorRT's log and
+whatever native code prints go to standard error. It imports neither torch nor onnx, and it trusts
+its job: whoever starts it has checked the hashes of the files named in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.errors import HSNetError
+from hsnet_trt.export.engines.layer_types import engine_types, wrong_types
+from hsnet_trt.export.engines.log import Emit, make_log, make_monitor
+from hsnet_trt.trt_plugins.loading import load_plugin
+
+CORRELATIONS = 3  # one for each level of the pyramid
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the child is to do.
+
+    `task` is "build" (a graph to an engine), "parse" (a graph's layers) or "examine" (an engine).
+    """
+
+    task: str
+    flavour: str  # the Python package: tensorrt | tensorrt_rtx
+    source: str  # path of the graph, or of the engine
+    output: str = ""  # path of the engine that "build" writes
+    shapes: dict[str, list[list[int]]] = field(default_factory=dict)  # input: least, expected, most
+    architectures: list[str] = field(default_factory=list)  # "SM89"; RTX only, empty for portable
+    workspace: int | None = None  # bytes
+    timing_cache: str | None = None
+    version_compatible: bool = False
+    hardware_compatible: str | None = None  # a member of HardwareCompatibilityLevel
+    level: int | None = None
+    tf32: bool = False
+    verbose: bool = False
+    precision: str = ""  # what the network must be of: fp32 | fp16; empty for whatever it is
+    plugin: str = ""  # path of the correlation plugin that is to run the correlations
+    bare: str = ""  # path of the graph without the op's function, see `_parse`
+
+
+class Problem(Exception):
+    """Something that TensorRT refused, in words for the user."""
+
+
+def run(job: Job, emit: Emit) -> dict[str, Any]:
+    """Do the job; returns a JSON-able result.
+
+    Raises:
+        Problem: TensorRT is missing, or refused the graph, an option or the build.
+    """
+    try:
+        trt = importlib.import_module(job.flavour)
+    except ImportError as error:
+        raise Problem(f"the package {job.flavour} cannot be imported: {error}") from error
+    log = make_log(trt, emit, job.verbose)
+    tasks = {"build": _build, "parse": _parse_only, "examine": _examine}
+    result = tasks[job.task](trt, job, log, emit)
+    return {"version": str(trt.__version__), **result}
+
+
+def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
+    builder = trt.Builder(log)
+    network, parser = _parse(trt, job, log, builder)
+    layers = _describe_network(network)
+    wrong = wrong_types(layers, job.precision)
+    if wrong:
+        raise Problem(
+            f"the graph was exported as {job.precision}, but it was parsed as something else: "
+            f"{wrong}"
+        )
+    config = _configure(trt, job, builder, network)
+    if hasattr(config, "progress_monitor"):
+        config.progress_monitor = make_monitor(trt, emit)
+    cache = _load_timing_cache(trt, job, config)
+    started = time.perf_counter()
+    plan = builder.build_serialized_network(network, config)
+    seconds = time.perf_counter() - started
+    del parser  # the network refers to the parser's weights until the build is over
+    if plan is None:
+        raise Problem("the builder refused the network")
+    with Path(job.output).open("wb") as stream:
+        stream.write(memoryview(plan))
+    if cache is not None and job.timing_cache:
+        _save_timing_cache(config, Path(job.timing_cache))
+    return {"seconds": seconds, "memory": dict(log.memory), **layers}
+
+
+def _parse_only(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
+    del emit
+    builder = trt.Builder(log)
+    network, parser = _parse(trt, job, log, builder)
+    layers = _describe_network(network)
+    del network, parser
+    return layers
+
+
+def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
+    """What a deserialised engine tells: its layers, memory and profiles. Needs a GPU."""
+    del emit
+    if job.plugin:
+        _load_plugin(trt, Path(job.plugin))
+    engine = trt.Runtime(log).deserialize_cuda_engine(Path(job.source).read_bytes())
+    if engine is None:
+        raise Problem("the engine cannot be deserialised here")
+    inspector = engine.create_engine_inspector()
+    information = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    # `device_memory_size` went in TensorRT 11, its `_v2` came in 10.1.
+    size = getattr(engine, "device_memory_size_v2", None)
+    told = json.loads(information) if information else None
+    return {
+        "layer_count": engine.num_layers,
+        "types": engine_types(told),
+        "device_memory": engine.device_memory_size if size is None else size,
+        "profiles": engine.num_optimization_profiles,
+        "information": told,
+    }
+
+
+def _parse(trt: Any, job: Job, log: Any, builder: Any) -> tuple[Any, Any]:
+    flags = 0
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    if typed is not None:  # bit 1 in TensorRT 10, bit 0 in 11 and RTX
+        flags = 1 << int(typed)
+    source = job.source
+    if job.plugin:
+        _load_plugin(trt, Path(job.plugin))
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, log)
+    if job.plugin:
+        # TensorRT prefers a function in the graph to a plugin of its name, unless it is told not to
+        # (10.15 and later, RTX); before, the graph must do without the function.
+        override = getattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE", None)
+        if override is None:
+            source = job.bare
+        else:
+            parser.set_flag(override)
+    if not parser.parse_from_file(source):
+        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise Problem(f"the parser refused the graph: {'; '.join(errors) or 'no reason given'}")
+    if job.plugin:
+        _check_plugins(network)
+    return network, parser
+
+
+def _load_plugin(trt: Any, path: Path) -> None:
+    try:
+        load_plugin(trt, path.name, path.read_bytes())
+    except HSNetError as error:
+        raise Problem(str(error)) from error
+
+
+def _check_plugins(network: Any) -> None:
+    kinds = [network.get_layer(index).type.name for index in range(network.num_layers)]
+    found = kinds.count("PLUGIN_V3")
+    if found != CORRELATIONS:
+        raise Problem(
+            f"{found} layers of the parsed network are plugins, {CORRELATIONS} were expected: the "
+            "graph is not one that was exported with --correlation plugin"
+        )
+
+
+def _configure(trt: Any, job: Job, builder: Any, network: Any) -> Any:
+    config = builder.create_builder_config()
+    if not job.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if hasattr(trt, "ProfilingVerbosity"):  # so that the engine's layers can be inspected
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if job.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
+    if job.level is not None:
+        config.builder_optimization_level = job.level
+    if job.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if job.hardware_compatible:
+        level = getattr(trt.HardwareCompatibilityLevel, job.hardware_compatible, None)
+        if level is None:
+            raise Problem(
+                f"TensorRT {trt.__version__} has no compatibility level {job.hardware_compatible}"
+            )
+        config.hardware_compatibility_level = level
+    if job.architectures:
+        config.num_compute_capabilities = len(job.architectures)
+        for index, name in enumerate(job.architectures):
+            capability = getattr(trt.ComputeCapability, name, None)
+            if capability is None or not config.set_compute_capability(capability, index):
+                raise Problem(f"{job.flavour} {trt.__version__} cannot build for {name}")
+    _add_profile(job, builder, network, config)
+    return config
+
+
+def _add_profile(job: Job, builder: Any, network: Any, config: Any) -> None:
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    names = {tensor.name for tensor in inputs}
+    if names != job.shapes.keys():
+        raise Problem(
+            f"the graph's inputs are {sorted(names)}, the bundle says {sorted(job.shapes)}"
+        )
+    profile = builder.create_optimization_profile()
+    for tensor in inputs:
+        least, expected, most = (tuple(shape) for shape in job.shapes[tensor.name])
+        told = tuple(tensor.shape)
+        if len(told) != len(most) or any(a not in (-1, b) for a, b in zip(told, most, strict=True)):
+            raise Problem(f"{tensor.name} is {told} in the graph, the bundle says up to {most}")
+        profile.set_shape(tensor.name, least, expected, most)
+    if config.add_optimization_profile(profile) < 0:
+        raise Problem("the optimisation profile was refused")
+
+
+def _describe_network(network: Any) -> dict[str, Any]:
+    """Layers of the parsed network by type and by the precision they give, and its I/O."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        precision = layer.get_output(0).dtype.name if layer.num_outputs else "NONE"
+        counts[layer.type.name, precision] += 1
+
+    def tensors(count: int, get: Callable[[int], Any]) -> list[dict[str, Any]]:
+        found = (get(index) for index in range(count))
+        return [{"name": t.name, "dtype": t.dtype.name, "shape": list(t.shape)} for t in found]
+
+    return {
+        "layers": [{"type": t, "precision": p, "count": n} for (t, p), n in sorted(counts.items())],
+        "inputs": tensors(network.num_inputs, network.get_input),
+        "outputs": tensors(network.num_outputs, network.get_output),
+    }
+
+
+def _load_timing_cache(trt: Any, job: Job, config: Any) -> Any:
+    if not job.timing_cache:
+        return None
+    if not hasattr(config, "create_timing_cache"):
+        raise Problem(f"{job.flavour} {trt.__version__} has no timing cache")
+    path = Path(job.timing_cache)
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise Problem(
+            f"the timing cache {path} was made by another TensorRT or for another GPU; remove it"
+        )
+    return cache
+
+
+def _save_timing_cache(config: Any, path: Path) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(memoryview(config.get_timing_cache().serialize()))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job of the file named on the command line; returns the exit code."""
+    # Native code writes to descriptor 1 as it likes: only this copy of it speaks to the caller.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+
+    def emit(event: dict[str, Any]) -> None:
+        channel.write(json.dumps(event) + "\n")
+
+    try:
+        job = Job(**json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
+        emit({"event": "done", "result": run(job, emit)})
+    except BrokenPipeError:  # the caller is gone
+        return 1
+    except (Problem, OSError, MemoryError) as error:
+        emit({"event": "failed", "problem": str(error) or type(error).__name__})
+        return 1
+    return 0
+
+
+def to_json(job: Job) -> str:
+    """The job as its child reads it."""
+    return json.dumps(dataclasses.asdict(job))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""Inputs and outputs of the PyTorch model that travel in the bundle, to verify it anywhere."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from hsnet_trt.export.graphs.graphs import QUERY, SUPPORT
+from hsnet_trt.export.graphs.parity import Reference
+
+_SAMPLES = 4096  # of each intermediate tensor; whole ones would weigh 100 MB
+
+
+def golden(reference: Reference) -> bytes:
+    """An `.npz` with two queries, two supports and what the model makes of them.
+
+    `queries` uint8 [2,H,W,3], `supports` uint8 [2,H,W,3], `masks` bool [2,H,W], `logits` float32
+    [2,2,2,h,w]; and of each of f2, f3, f4 (of the queries) and s2, s3, s4 some values `<name>`
+    float32 [n] at the flat positions `<name>_index` int64 [n].
+    """
+    probe = reference.probe
+    outputs = {name: array[:2] for name, array in reference.float32.items()}
+    arrays: dict[str, np.ndarray] = {
+        "queries": probe.queries[:2],
+        "supports": probe.supports[:2],
+        "masks": probe.masks[:2],
+        "logits": outputs["logits"][:, :2],
+    }
+    rng = np.random.RandomState(0)
+    for name in (*QUERY, *SUPPORT):
+        index = np.sort(rng.choice(outputs[name].size, _SAMPLES, replace=False)).astype(np.int64)
+        arrays[f"{name}_index"], arrays[name] = index, outputs[name].ravel()[index]
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()

@@ -1,0 +1,232 @@
+"""The three graphs of a bundle as ONNX: `features`, `support` and `match`, for one size."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import onnx
+import torch
+from polygraphy.backend.onnx import fold_constants
+from polygraphy.logger import G_LOGGER
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from hsnet_trt.errors import ExportError
+from hsnet_trt.export.graphs.lowering import Grid, interpolation, normalized
+from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
+from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
+from hsnet_trt.export.graphs.lowering_packed import write_packed_match
+from hsnet_trt.export.graphs.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
+
+OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
+IR_VERSION = 10  # the newest that they read
+LOWERINGS: dict[str, type[MatchConv2d] | type[MatchConv3d]] = {
+    "conv2d": MatchConv2d,
+    "conv3d": MatchConv3d,
+}
+FORMS = (*LOWERINGS, "packed")  # of the center-pivot convolutions in `match`
+CORRELATIONS = ("native", "plugin")
+LEVELS = (2, 3, 4)
+QUERY = tuple(f"f{level}" for level in LEVELS)
+SUPPORT = tuple(f"s{level}" for level in LEVELS)
+
+
+class Features(nn.Module):
+    """`HSNet.features` with the batch-norms folded into the convolutions before them."""
+
+    def __init__(self, model: HSNet) -> None:
+        super().__init__()
+        self.backbone = fold_batch_norms(copy.deepcopy(model.backbone).eval())
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [
+            torch.stack([layer.flatten(2) for layer in level], dim=1)
+            for level in self.backbone(image)
+        ]
+
+
+class Support(nn.Module):
+    """`HSNet.support` for one size: masking and normalising.
+
+    The mask is resized by products with constant matrices. Coordinates computed in float32 can
+    leave 1e-6 of the mask at a position that should be outside it, which normalising then blows up
+    to a whole feature; so every backend gets the same, exact zeros.
+    """
+
+    def __init__(self, model: HSNet, size: Grid) -> None:
+        super().__init__()
+        for level, grid in zip(LEVELS, model.grids(size), strict=True):
+            rows, columns = (interpolation(*pair) for pair in zip(size, grid, strict=True))
+            self.register_buffer(f"rows{level}", torch.from_numpy(rows).float())
+            self.register_buffer(f"columns{level}", torch.from_numpy(columns.T.copy()).float())
+
+    def forward(self, f2: Tensor, f3: Tensor, f4: Tensor, mask: Tensor) -> list[Tensor]:
+        encoded = []
+        for level, features in zip(LEVELS, (f2, f3, f4), strict=True):
+            rows, columns = self.get_buffer(f"rows{level}"), self.get_buffer(f"columns{level}")
+            small = torch.matmul(torch.matmul(rows, mask), columns)
+            encoded.append(normalized(features * small.flatten(1)[:, None, None, :]))
+        return encoded
+
+
+def export_features(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
+    """`image` [N,3,H,W], normalised -> `f2`, `f3`, `f4` [N,L,C,h*w]."""
+    image = torch.zeros(2, 3, *size)
+    return _export(Features(model), (image,), {"image": "N"}, QUERY, facts)
+
+
+def export_support(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
+    """`f2`, `f3`, `f4` [S,L,C,h*w] and `mask` [S,H,W] -> `s2`, `s3`, `s4`, shaped alike."""
+    inputs = (*_levels(model, size, 2), torch.zeros(2, *size))
+    return _export(
+        Support(model, size), inputs, dict.fromkeys((*QUERY, "mask"), "S"), SUPPORT, facts
+    )
+
+
+def export_match(
+    model: HSNet, size: Grid, lowering: str, facts: dict[str, str], correlation: str = "native"
+) -> onnx.ModelProto:
+    """`f2`..`f4` of B queries and `s2`..`s4` of S supports -> `logits` [B,S,2,2*h2,2*w2].
+
+    With `correlation="plugin"`, which is made of the `conv2d` lowering, the correlations are three
+    nodes `hsnet::HyperCorrelation`, and the model carries the op's function of native ops. The
+    lowering `packed` takes other supports: see `lowering_packed`.
+    """
+    if lowering == "packed":
+        return _export_packed(model, size, facts)
+    if correlation == "plugin":
+        return _export_plugin(model, size, facts)
+    inputs = (*_levels(model, size, 2), *_levels(model, size, 3))
+    batch = dict.fromkeys(QUERY, "B") | dict.fromkeys(SUPPORT, "S")
+    return _export(LOWERINGS[lowering](model, size), inputs, batch, ("logits",), facts)
+
+
+def _export_packed(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
+    graph = write_packed_match(model, size, OPSET, IR_VERSION)
+    onnx.helper.set_model_props(graph, facts)
+    _check(graph)
+    return graph
+
+
+def _export_plugin(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
+    module = AfterCorrelation(model, size)
+    inputs = [torch.zeros(shape) for shape in module.shapes(3)]
+    tail = _export(module, inputs, dict.fromkeys(NAMES, "P"), ("logits",), facts)
+    graph = put_correlations_before(tail, module, model.backbone.channels)
+    _check(graph, {"": OPSET, DOMAIN: VERSION})
+    return graph
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Fold every batch-norm into the convolution before it, in place; returns the module."""
+    previous: str | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and previous is not None:
+            conv = getattr(module, previous)
+            setattr(module, previous, fuse_conv_bn_eval(conv, child))
+            setattr(module, name, nn.Identity())
+        else:
+            fold_batch_norms(child)
+        previous = name if isinstance(child, nn.Conv2d) else None
+    return module
+
+
+def _levels(model: HSNet, size: Grid, batch: int) -> list[Tensor]:
+    """Placeholders of the right shapes. (Batches differ, so that B and S are not taken for one.)"""
+    backbone = model.backbone
+    return [
+        torch.zeros(batch, layers, channels, h * w)
+        for layers, channels, (h, w) in zip(
+            backbone.layers, backbone.channels, model.grids(size), strict=True
+        )
+    ]
+
+
+def _export(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    batch: dict[str, str],
+    outputs: Sequence[str],
+    facts: dict[str, str],
+) -> onnx.ModelProto:
+    """Export, fold, check. `batch` names each input and its dynamic first dimension."""
+    dims = {name: torch.export.Dim(name, min=1, max=1 << 16) for name in set(batch.values())}
+    with torch.no_grad(), _quiet(), G_LOGGER.verbosity(G_LOGGER.ERROR):
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(batch),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: dims[name]} for name in batch.values()),
+            verbose=False,
+        )
+        assert program is not None
+        graph = fold_constants(program.model_proto)
+    _strip(graph, batch)
+    onnx.helper.set_model_props(graph, facts)
+    _check(graph)
+    return graph
+
+
+def _strip(model: onnx.ModelProto, batch: dict[str, str]) -> None:
+    """Drop the exporter's traces (file names, stack traces) and name the batch dimensions."""
+    model.producer_name, model.producer_version = "hsnet-trt", ""
+    model.ir_version = IR_VERSION
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+        dims = value.type.tensor_type.shape.dim
+        if value.name in batch:
+            dims[0].dim_param = batch[value.name]
+    for value in model.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        kinds = sorted(set(batch.values()))  # ["B", "S"], ["N"] or ["S"]
+        for dim, kind in zip(dims, kinds, strict=False):
+            dim.dim_param = kind
+
+
+def _check(model: onnx.ModelProto, opsets: dict[str, int] | None = None) -> None:
+    """`opsets`: ONNX's own alone, or with the correlation op's, whose function must be there."""
+    opsets = opsets or {"": OPSET}
+    found = {entry.domain: entry.version for entry in model.opset_import}
+    functions = {function.domain for function in model.functions}
+    if found != opsets or model.ir_version > IR_VERSION or functions != opsets.keys() - {""}:
+        raise ExportError(
+            "the exporter wrote another form of ONNX than was asked for",
+            expected=f"opsets {opsets}, IR version {IR_VERSION} at most",
+            found=f"opsets {found}, IR {model.ir_version}, {len(model.functions)} functions",
+            fix="use a PyTorch release from setup.cfg's range",
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError("the exported graph is not valid ONNX", found=error) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own internals; what matters is checked on its result."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

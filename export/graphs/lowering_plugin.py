@@ -1,0 +1,145 @@
+"""`match` with its correlations left to `hsnet::HyperCorrelation`.
+
+PyTorch's exporter has no way to write an operator of ours with two outputs, so what follows the
+correlations is exported alone, and the op's nodes are put before it. They write both layouts that
+the first center-pivot layer of the `conv2d` lowering reads: nothing is permuted between the two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from hsnet_trt.errors import ExportError
+from hsnet_trt.export.graphs.lowering import Grid
+from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+
+# In the order of the module's arguments.
+NAMES = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
+
+
+class AfterCorrelation(nn.Module):
+    """`MatchConv2d` from the correlations on: `NAMES` -> logits [P,2,2*h2,2*w2].
+
+    `full` are [P, hq*wq, L, hs, ws] and `pruned` [P, hs'*ws', L, hq, wq]: what the op writes, with
+    the pairs apart. The first thing that is done to them joins the two dimensions again.
+    """
+
+    def __init__(self, model: HSNet, size: Grid) -> None:
+        super().__init__()
+        self.match = MatchConv2d(model, size)
+        blocks = (self.match.squeeze2, self.match.squeeze3, self.match.squeeze4)
+        self.sizes = [CorrelationSizes(*b.grid, *b.grid, b.first.stride) for b in blocks]
+        self.layers = model.backbone.layers
+
+    def forward(
+        self,
+        full2: Tensor,
+        pruned2: Tensor,
+        full3: Tensor,
+        pruned3: Tensor,
+        full4: Tensor,
+        pruned4: Tensor,
+    ) -> Tensor:
+        match = self.match
+        return match.mixed(
+            match.squeeze2.squeeze(full2.flatten(0, 1), pruned2.flatten(0, 1)),
+            match.squeeze3.squeeze(full3.flatten(0, 1), pruned3.flatten(0, 1)),
+            match.squeeze4.squeeze(full4.flatten(0, 1), pruned4.flatten(0, 1)),
+        )
+
+    def shapes(self, pairs: int) -> list[tuple[int, ...]]:
+        """The shapes of `NAMES`."""
+        found: list[tuple[int, ...]] = []
+        for of, layers in zip(self.sizes, self.layers, strict=True):
+            found.append((pairs, of.query_positions, layers, of.support_h, of.support_w))
+            found.append((pairs, of.pruned_h * of.pruned_w, layers, of.query_h, of.query_w))
+        return found
+
+
+def put_correlations_before(
+    tail: onnx.ModelProto, module: AfterCorrelation, channels: tuple[int, ...]
+) -> onnx.ModelProto:
+    """Make `match` of an exported `AfterCorrelation`: the op's three nodes, and its function.
+
+    Args:
+        tail: inputs `NAMES`, output `logits` [P,2,h,w].
+        module: what it was exported from.
+        channels: of the features of level 2, 3, 4.
+
+    Returns:
+        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,h*w] and `s2`, `s3`, `s4` [S,L,C,h*w], of
+        the tail's type, and the output `logits` [B,S,2,h,w].
+
+    Raises:
+        ExportError: the tail does not begin as it should, or is neither of float32 nor float16.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(tail)
+    graph = result.graph
+    kind = graph.input[0].type.tensor_type.elem_type
+    joined = _drop_joins(graph)
+    nodes, queries, supports = [], [], []
+    for level, (of, layers, depth) in enumerate(
+        zip(module.sizes, module.layers, channels, strict=True), start=2
+    ):
+        query, support = f"f{level}", f"s{level}"
+        queries.append(_value(query, kind, ["B", layers, depth, of.query_positions]))
+        supports.append(_value(support, kind, ["S", layers, depth, of.support_positions]))
+        full, pruned = joined[f"full{level}"], joined[f"pruned{level}"]
+        nodes.append(correlation_node(query, support, full, pruned, of, name=f"correlation{level}"))
+    old = graph.output[0]
+    plane = [dim.dim_value for dim in old.type.tensor_type.shape.dim][1:]
+    pairs_apart = [
+        helper.make_node("Shape", ["f2"], ["queries"], start=0, end=1),
+        helper.make_node("Shape", ["s2"], ["supports"], start=0, end=1),
+        helper.make_node("Concat", ["queries", "supports", "plane"], ["apart"], axis=0),
+        helper.make_node("Reshape", ["pairs", "apart"], ["logits"]),
+    ]
+    graph.initializer.append(numpy_helper.from_array(np.array(plane, np.int64), "plane"))
+    for node in graph.node:
+        node.output[:] = ["pairs" if name == old.name else name for name in node.output]
+    rest = list(graph.node)
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend([*nodes, *rest, *pairs_apart])
+    graph.input.extend([*queries, *supports])
+    graph.output.append(_value("logits", kind, ["B", "S", *plane]))
+    types = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
+    return add_function(result, types.get(kind, TensorProto.DataType.Name(kind).lower()))
+
+
+def _drop_joins(graph: onnx.GraphProto) -> dict[str, str]:
+    """Drop the reshapes that join the pairs to the positions; what each input is called after."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    joined = {}
+    for value in graph.input:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        readers = [node for node in graph.node if value.name in node.input]
+        to = [constants.get(node.input[1]) for node in readers if node.op_type == "Reshape"]
+        if len(readers) != 1 or len(to) != 1 or to[0] is None:
+            break
+        if numpy_helper.to_array(to[0]).tolist() != [-1, *shape[2:]]:
+            break
+        joined[value.name] = readers[0].output[0]
+        graph.node.remove(readers[0])
+    if tuple(joined) != NAMES:
+        raise ExportError(
+            "the exporter wrote something else around the correlations than was expected",
+            expected=f"one reshape of each of {', '.join(NAMES)}",
+            found=", ".join(joined) or "none",
+            fix="use a PyTorch release from setup.cfg's range",
+        )
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return joined
+
+
+def _value(name: str, kind: int, shape: list[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)

@@ -1,0 +1,94 @@
+"""An FP16 graph as a CPU can judge it: in FP32, rounded to FP16 after every FP16 operation.
+
+ONNX Runtime on a CPU runs FP16 graphs in FP32 and rounds at the seams it likes, so its answers
+never overflow and prove nothing. Here every operation of an FP16 graph computes in FP32, as tensor
+cores accumulate, and what it gives passes through FP16 and back by explicit Cast nodes, which ONNX
+Runtime keeps. Values beyond FP16 become infinite, small ones lose their digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+from hsnet_trt.errors import ExportError
+from hsnet_trt.export.precision.fp16 import MOVES, value_types
+from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, inline_function
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+# What they give of FP16 values is FP16 already.
+_EXACT = MOVES | {"Abs", "Max", "MaxPool", "Min", "Neg", "Relu"}
+
+
+def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The FP32 graph that computes what an FP16 graph would on a GPU.
+
+    Args:
+        model: what `fp16.to_fp16` made, or an INT8 graph whose rest is FP16. Of a graph for the
+            correlation plugin, the op's function of native ops is judged.
+
+    Returns:
+        a graph for ONNX Runtime, with inputs and outputs of the same names: float32, rounded.
+
+    Raises:
+        ExportError: the graph holds FP16 constants outside of its weights.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(inline_function(model) if correlation_nodes(model) else model)
+    graph = result.graph
+    types = value_types(shape_inference.infer_shapes(result, strict_mode=True).graph)
+    half = {name for name, kind in types.items() if kind == HALF}
+    rounded = {v.name: f"{v.name}__rounded" for v in graph.input if v.name in half}
+    nodes = [node for name, new in rounded.items() for node in _round(name, new)]
+    for node in graph.node:
+        node.input[:] = [rounded.get(name, name) for name in node.input]
+        nodes += _emulate(node, half)
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type == HALF:
+            value.type.tensor_type.elem_type = FLOAT
+    weights = [_widened(tensor) for tensor in graph.initializer]
+    del graph.initializer[:], graph.node[:], graph.value_info[:]
+    graph.initializer.extend(weights)
+    graph.node.extend(nodes)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _emulate(node: onnx.NodeProto, half: set[str]) -> Iterator[onnx.NodeProto]:
+    if not half.intersection(node.output):
+        if node.op_type == "Cast" and half.intersection(node.input):
+            to = helper.get_attribute_value(node.attribute[0])
+            if to == FLOAT:  # what is read is FP32 by now
+                yield helper.make_node("Identity", node.input, node.output)
+                return
+        yield node
+    elif node.op_type == "Cast":
+        yield from _round(node.input[0], node.output[0])
+    elif node.op_type in ("Constant", "ConstantOfShape"):
+        raise ExportError(
+            f"the FP16 graph makes a constant by a node {node.op_type}",
+            expected="constants as initialisers, as constant folding leaves them",
+            found=", ".join(node.output),
+        )
+    elif node.op_type in _EXACT:
+        yield node
+    else:
+        outputs = list(node.output)
+        node.output[:] = [f"{name}__exact" for name in outputs]
+        yield node
+        for name in outputs:
+            yield from _round(f"{name}__exact", name)
+
+
+def _round(name: str, new: str) -> Iterator[onnx.NodeProto]:
+    yield helper.make_node("Cast", [name], [f"{new}__half"], to=HALF)
+    yield helper.make_node("Cast", [f"{new}__half"], [new], to=FLOAT)
+
+
+def _widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    if tensor.data_type != HALF:
+        return tensor
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)

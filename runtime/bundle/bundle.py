@@ -1,0 +1,276 @@
+"""A bundle on disk: a folder whose manifest vouches for every file that is read from it.
+
+Hashes in the same folder prove that nothing was damaged or swapped by accident; they do not prove
+who made it. Whoever needs that passes the manifest's own SHA-256, had from a trusted place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from hsnet_trt.errors import BundleError
+from hsnet_trt.runtime.bundle.manifest import FileRecord, GraphFile, Manifest
+
+MANIFEST = "bundle.json"
+# Whatever lies in these must be vouched for.
+FOLDERS = ("graphs", "engines", "golden", "plugins", "calibration")
+_MANIFEST_LIMIT = 16 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Its files are read through `read`, which checks their hash."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, sha256: str | None = None) -> Bundle:
+        """Open a bundle and check that its files are there, all of them and no others.
+
+        Args:
+            path: the bundle's folder.
+            sha256: the SHA-256 that `bundle.json` must have (hex), to prove its origin.
+
+        Raises:
+            BundleError: no bundle, another format version, a missing, cut or extra file, or
+                another manifest than `sha256` names.
+        """
+        folder = Path(path)
+        try:
+            with (folder / MANIFEST).open("rb") as stream:
+                text = stream.read(_MANIFEST_LIMIT + 1)
+        except OSError as error:
+            raise BundleError(
+                f"there is no bundle at {folder}",
+                expected=f"a folder with a {MANIFEST}",
+                found=error.strerror,
+                fix="make one with `hsnet-trt export --checkpoint MODEL.pt --out BUNDLE`",
+            ) from error
+        if len(text) > _MANIFEST_LIMIT:
+            raise BundleError(
+                f"{MANIFEST} is too large", expected=f"{_MANIFEST_LIMIT} bytes at most"
+            )
+        found = hashlib.sha256(text).hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            raise BundleError(
+                "this is not the bundle that was asked for",
+                expected=f"{MANIFEST} with SHA-256 {sha256.lower()}",
+                found=found,
+                fix="copy the bundle again from where it was built",
+            )
+        bundle = cls(folder, Manifest.from_json(text.decode("utf-8", "replace")))
+        bundle._check_presence()
+        return bundle
+
+    def read(self, name: str) -> bytes:
+        """The content of one file, after its hash was found right.
+
+        Raises:
+            BundleError: the manifest does not know the file, or its content was altered.
+        """
+        record = self._record(name)
+        content = self._inside(name).read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != record.sha256:
+            raise BundleError(
+                f"{name} was altered after the bundle was made",
+                expected=f"SHA-256 {record.sha256}",
+                found=found,
+                fix="copy the bundle again, or build the engine again; do not run this one",
+            )
+        return content
+
+    def graph(
+        self,
+        graph: str,
+        size: tuple[int, int],
+        precision: str = "fp32",
+        *,
+        lowering: str | None = None,
+        correlation: str | None = None,
+    ) -> GraphFile:
+        """The exported graph of that form; where a choice is left open, the first exported.
+
+        Raises:
+            BundleError: no such graph was exported.
+        """
+        for entry in self.manifest.graphs:
+            v = entry.variant
+            if (v.graph, v.size, v.precision) == (graph, size, precision) and (
+                lowering in (None, v.lowering) and correlation in (None, v.correlation)
+            ):
+                return entry
+        wanted = [graph, f"{size[0]}x{size[1]}", precision, lowering or "", correlation or ""]
+        raise BundleError(
+            "the bundle does not hold the graph that is wanted",
+            expected=" ".join(filter(None, wanted)),
+            found="; ".join(describe(g) for g in self.manifest.graphs) or "no graphs",
+            fix="export it: `hsnet-trt export` writes sizes, precisions and forms as asked",
+        )
+
+    def size(self, wanted: int | tuple[int, int] | None) -> tuple[int, int]:
+        """One of the sizes (height, width): the one that is wanted, or the first.
+
+        Raises:
+            BundleError: the bundle was not exported at that size.
+        """
+        sizes = self.manifest.sizes
+        if not sizes:
+            raise BundleError("the bundle holds no network", fix="export it again")
+        if wanted is None:
+            return sizes[0]
+        size = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+        if size not in sizes:
+            raise BundleError(
+                "the bundle was not exported at that size",
+                expected=" or ".join(f"{h}x{w}" for h, w in sizes) + " (height x width)",
+                found="x".join(str(n) for n in size),
+                fix="export it at that size too: hsnet-trt export --size",
+            )
+        return size[0], size[1]
+
+    def check(self) -> None:
+        """Read and check every file that the manifest names.
+
+        Raises:
+            BundleError: at the first file that is not what it was.
+        """
+        for name in self.manifest.files:
+            self.read(name)
+
+    def _record(self, name: str) -> FileRecord:
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleError(
+                f"the manifest does not vouch for {name}",
+                expected=f"one of {sorted(self.manifest.files)}",
+                fix="build the bundle again instead of adding files to it",
+            )
+        return record
+
+    def _inside(self, name: str) -> Path:
+        plain = PurePosixPath(name)
+        if plain.is_absolute() or ".." in plain.parts or "\\" in name or ":" in name:
+            raise BundleError(f"the manifest names a file outside the bundle: {name!r}")
+        path = self.path / plain
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(
+                f"{name} is a link that leads out of the bundle",
+                fix="copy the bundle with its files, not with links",
+            )
+        return path
+
+    def _check_presence(self) -> None:
+        m = self.manifest
+        used = [g.file for g in m.graphs] + [e.file for e in m.engines] + [g.file for g in m.golden]
+        used += [g.bare for g in m.graphs if g.bare] + [e.plugin for e in m.engines if e.plugin]
+        for name in used:
+            self._record(name)
+        for name, record in self.manifest.files.items():
+            path = self._inside(name)
+            size = path.stat().st_size if path.is_file() else None
+            if size != record.bytes:
+                raise BundleError(
+                    f"{name} is {'missing from' if size is None else 'damaged in'} the bundle",
+                    expected=f"{record.bytes} bytes",
+                    found="no file" if size is None else f"{size} bytes",
+                    fix="copy the bundle again; all of the folder belongs together",
+                )
+        for folder in FOLDERS:
+            for path in (self.path / folder).rglob("*"):
+                name = path.relative_to(self.path).as_posix()
+                if not path.is_dir() and name not in self.manifest.files:
+                    raise BundleError(
+                        f"{name} lies in the bundle, but the manifest does not know it",
+                        expected="only files that bundle.json names, with their hashes",
+                        fix="remove it, or add engines with `hsnet-trt build-engine`",
+                    )
+
+
+class BundleWriter:
+    """The folder of a bundle that is being written; see `write_bundle`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: dict[str, FileRecord] = {}
+
+    def add(self, name: str, content: bytes | Path) -> str:
+        """Put a file into the bundle, from bytes or from another file; returns `name`."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copyfile(content, target)
+        else:
+            target.write_bytes(content)
+        return self.seal(name)
+
+    def seal(self, name: str) -> str:
+        """Record the hash of a file that was written straight into the folder; returns `name`."""
+        digest = hashlib.sha256()
+        with (self.path / name).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        self.files[name] = FileRecord(digest.hexdigest(), (self.path / name).stat().st_size)
+        return name
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest, with the hashes of all that was added."""
+        complete = dataclasses.replace(manifest, files=self.files)
+        (self.path / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
+    """Write a bundle beside its place and move it there at the end.
+
+    If the block fails, or never calls `finish`, nothing is left and an older bundle stays.
+
+    Raises:
+        BundleError: `path` is something other than a bundle or an empty folder.
+    """
+    target = Path(path).absolute()
+    if (
+        target.exists()
+        and not (target / MANIFEST).is_file()
+        and (not target.is_dir() or any(target.iterdir()))
+    ):
+        raise BundleError(
+            f"{target} is in the way",
+            expected="no such folder, an empty one, or a bundle that is to be replaced",
+            fix="choose another --out",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        scratch.chmod(0o755)
+        writer = BundleWriter(scratch)
+        yield writer
+        Bundle.open(scratch)
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            target.rename(old / "bundle")
+            try:
+                scratch.rename(target)
+            except OSError:
+                (old / "bundle").rename(target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def describe(entry: GraphFile) -> str:
+    """One graph in a few words: `match 400x400 fp32 conv2d native`."""
+    v = entry.variant
+    words = (v.graph, f"{v.size[0]}x{v.size[1]}", v.precision, v.lowering, v.correlation)
+    return " ".join(filter(None, words))

@@ -1,0 +1,61 @@
+"""Launch a fixed sequence of GPU work as one: capture a stream into a CUDA graph, replay it.
+
+pycuda has no graphs, so this goes through cuda-bindings whichever library holds the context; where
+that is not installed, work is simply launched again (CUDA driver API, "Graph Management").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.device.driver import has
+from hsnet_trt.runtime.device.driver_bindings import call_driver, load_bindings
+
+
+def open_graphs() -> CudaGraphs | None:
+    """The means to capture and replay, or None where cuda-bindings is not there."""
+    if not has("cuda.bindings"):
+        return None
+    try:
+        return CudaGraphs(load_bindings())
+    except BackendError:
+        return None
+
+
+class CudaGraphs:
+    """Captures and replays; the context must be current for every call."""
+
+    def __init__(self, bindings: Any) -> None:
+        """Use `open_graphs`."""
+        self._cuda = bindings
+
+    def capture(self, work: Callable[[], None], stream: Any) -> Any:
+        """Record what `work` puts into the stream, without running it.
+
+        Raises:
+            BackendError: something in it cannot be captured. The stream is usable again.
+        """
+        cuda, raw = self._cuda, self._cuda.CUstream(stream.handle)
+        # Thread-local: other threads may go on allocating while this one captures.
+        mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        call_driver(cuda, "cuStreamBeginCapture", raw, mode)
+        try:
+            work()
+        except BaseException:
+            cuda.cuStreamEndCapture(raw)  # its status is that of the failure under way
+            raise
+        graph = call_driver(cuda, "cuStreamEndCapture", raw)
+        try:
+            return call_driver(cuda, "cuGraphInstantiate", graph, 0)
+        finally:
+            cuda.cuGraphDestroy(graph)
+
+    def replay(self, graph: Any, stream: Any) -> None:
+        """Launch a captured graph in the stream's order."""
+        call_driver(self._cuda, "cuGraphLaunch", graph, self._cuda.CUstream(stream.handle))
+
+    def destroy(self, graph: Any) -> None:
+        """Give a captured graph back."""
+        call_driver(self._cuda, "cuGraphExecDestroy", graph)

@@ -1,0 +1,88 @@
+"""Whether an engine fits a machine, decided from the manifest before any native code is read.
+
+TensorRT engines run only with the TensorRT version, on the operating system and the GPU
+architecture that they were built for (TensorRT developer guide, "Engine compatibility").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hsnet_trt.runtime.bundle.manifest import EngineFile
+
+PORTABLE = "portable"
+# TensorRT for RTX, "CPU-Only AOT and TensorRT-RTX Engines": on Ampere and later, not on Turing.
+_PORTABLE_FROM = (8, 0)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What an engine would run on."""
+
+    flavour: str  # tensorrt | tensorrt_rtx
+    version: str
+    compute_capability: str  # "8.9"
+    platform: str  # "linux-x86_64"
+
+
+def misfit(engine: EngineFile, host: Host) -> str | None:
+    """Why the engine cannot run on the host, in words; None if it can."""
+    name = engine.variant.graph
+    if engine.flavour != host.flavour:
+        return f"its {name} engine is for {engine.flavour}, not {host.flavour}"
+    if not _runs_with(engine, host.version):
+        return (
+            f"its {name} engine is for {host.flavour} {engine.version}, "
+            f"and {host.version} is installed"
+        )
+    if engine.platform != host.platform:
+        return f"its {name} engine is for {engine.platform}, and this is {host.platform}"
+    if engine.variant.correlation == "plugin" and engine.plugin is None:
+        return f"its {name} engine needs the correlation plugin, and the bundle names none"
+    return _gpu_misfit(engine, host.compute_capability)
+
+
+def _gpu_misfit(engine: EngineFile, capability: str) -> str | None:
+    wanted = ", ".join(engine.compute_capabilities)
+    fits = capability in engine.compute_capabilities
+    if PORTABLE in engine.compute_capabilities:
+        wanted = f"{'.'.join(map(str, _PORTABLE_FROM))} and later"
+        fits = _numbers(capability) >= _PORTABLE_FROM
+    if fits:
+        return None
+    return (
+        f"its {engine.variant.graph} engine is for compute capability {wanted}, "
+        f"and this GPU has {capability}"
+    )
+
+
+def best_fit(engines: Iterable[EngineFile], host: Host) -> tuple[EngineFile | None, list[str]]:
+    """The engine to run among those of one graph, size and precision, and why others do not fit.
+
+    One built for this very compute capability is preferred to a portable one.
+    """
+    fitting, reasons = [], []
+    for engine in engines:
+        reason = misfit(engine, host)
+        if reason is None:
+            fitting.append(engine)
+        else:
+            reasons.append(reason)
+    fitting.sort(key=lambda engine: PORTABLE in engine.compute_capabilities)
+    return (fitting[0] if fitting else None), reasons
+
+
+def _runs_with(engine: EngineFile, version: str) -> bool:
+    """Whether the version reads the engine: TensorRT's page "Version Compatibility"."""
+    built, here = _numbers(engine.version), _numbers(version)
+    if engine.version_compatible:
+        return built[:1] == here[:1] and built <= here
+    return built == here
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major, minor, patch: packages of one release differ in whether they tell the build number."""
+    digits = (re.match(r"\d+", part) for part in version.split("+", maxsplit=1)[0].split(".")[:3])
+    return tuple(int(found[0]) if found else -1 for found in digits)

@@ -1,0 +1,185 @@
+"""One TensorRT engine: its tensors, its execution context, and launching it.
+
+TensorRT's Python API, "Performing inference": tensors are bound by address, the context's workspace
+is given from outside, and `execute_async_v3` puts the work into a stream.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.engines import kernel_cache
+from hsnet_trt.runtime.matching.graphs import INPUTS, OUTPUTS
+
+_log = logging.getLogger("hsnet_trt.tensorrt")
+REBUILD = "build engines for this machine: hsnet-trt build-engine BUNDLE --target this"
+
+
+class Engine:
+    """A deserialised engine with one execution context. Not thread-safe; its owner takes care.
+
+    Attributes:
+        name: features, support or match.
+        types: NumPy type of each tensor.
+        least: the least shape of each input.
+        most: the largest shape of each tensor.
+        workspace: bytes that a call needs beside its tensors.
+        shaped: counts the changes of shape, for whoever captured a graph.
+        replays_itself: TensorRT for RTX captures and replays CUDA graphs on its own.
+    """
+
+    def __init__(
+        self, name: str, file: str, engine: Any, trt: Any, logger: Any, cache: Path | None
+    ) -> None:
+        """Look at the engine and make its execution context.
+
+        Args:
+            name: which of the three it is.
+            file: its name in the bundle, for messages.
+            engine: the deserialised engine.
+            trt: the module it came from.
+            logger: whose `errors` hold what TensorRT said last.
+            cache: where TensorRT for RTX keeps the kernels it compiled; None for nowhere.
+
+        Raises:
+            BackendError: it is not an engine of this version, or no context can be made.
+        """
+        self.name = name
+        self._engine, self._trt, self._logger = engine, trt, logger
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        if set(names) != {*INPUTS[name], *OUTPUTS[name]}:
+            raise BackendError(
+                f"{file} is not an engine of this version",
+                expected=f"{', '.join(INPUTS[name])} -> {', '.join(OUTPUTS[name])}",
+                found=", ".join(names),
+                fix="build the engines again",
+            )
+        self.types = {n: np.dtype(trt.nptype(engine.get_tensor_dtype(n))) for n in names}
+        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in INPUTS[name]}
+        self.least = {n: tuple(shapes[0]) for n, shapes in profile.items()}
+        self.workspace = int(engine.device_memory_size_v2)
+        self.shaped = 0
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self._memory: tuple[int, int] | None = None
+        self._cache_file, self._cache = cache, None
+        self.replays_itself = False
+        self._execution = self._make_context()
+        self.most = {n: tuple(shapes[2]) for n, shapes in profile.items()}
+        self.shape(self.most)
+        self.most.update({n: self.output_shape(n) for n in OUTPUTS[name]})
+
+    def use_workspace(self, address: int, size: int) -> None:
+        """Give the context its workspace: at least `workspace` bytes, aligned to 256."""
+        self._memory = (address, size)
+        self._execution.set_device_memory(address, size)
+
+    def bind(self, name: str, address: int) -> None:
+        """Say where a tensor lies.
+
+        Raises:
+            BackendError: TensorRT refuses the address.
+        """
+        if self._addresses.get(name) != address:
+            if not self._execution.set_tensor_address(name, address):
+                raise self.failure(f"no memory could be bound to {name}")
+            self._addresses[name] = address
+
+    def shape(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Say the inputs' shapes; nothing happens where they are what they were.
+
+        Raises:
+            BackendError: a shape lies outside the profile.
+        """
+        changed = False
+        for name, shape in shapes.items():
+            if self._shapes.get(name) == tuple(shape):
+                continue
+            self._shapes.pop(name, None)
+            if not self._execution.set_input_shape(name, tuple(shape)):
+                raise self.failure(f"{name} {list(shape)} lies outside its profile")
+            self._shapes[name] = tuple(shape)
+            changed = True
+        if changed:
+            self.shaped += 1
+            unknown = self._execution.infer_shapes()
+            if unknown:
+                raise self.failure(f"the shapes of {', '.join(unknown)} are not known")
+
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """An output's shape, for the inputs' shapes as they are."""
+        return tuple(int(n) for n in self._execution.get_tensor_shape(name))
+
+    def launch(self, stream: int) -> None:
+        """Put the engine's work into a stream.
+
+        If TensorRT refuses, its context is made anew, once, and the work tried again.
+
+        Raises:
+            BackendError: it failed twice.
+        """
+        if self._execution.execute_async_v3(stream):
+            return
+        _log.warning("%s failed (%s); its context is made anew", self.name, self._said())
+        addresses, shapes = self._addresses, self._shapes
+        self._addresses, self._shapes = {}, {}
+        self._execution = None
+        self._execution = self._make_context()
+        if self._memory is not None:
+            self._execution.set_device_memory(*self._memory)
+        self.shape(shapes)
+        for name, address in addresses.items():
+            self.bind(name, address)
+        if not self._execution.execute_async_v3(stream):
+            raise self.failure("the launch failed, also with a new context")
+
+    def launch_for_capture(self, stream: int) -> None:
+        """`launch` without a second try, which a stream that is being captured does not allow."""
+        if not self._execution.execute_async_v3(stream):
+            raise self.failure("the launch failed")
+
+    def close(self) -> None:
+        """Keep what was compiled, and let go of the context and the engine."""
+        if self._cache is not None and self._cache_file is not None:
+            kernel_cache.keep(self._cache, self._cache_file)
+        self._cache = self._execution = self._engine = None
+
+    def failure(self, what: str) -> BackendError:
+        """An error with what TensorRT said last."""
+        return BackendError(
+            f"TensorRT failed in {self.name}: {what}", found=self._said(), fix=REBUILD
+        )
+
+    def _said(self) -> str | None:
+        return self._logger.errors[-1] if self._logger.errors else None
+
+    def _make_context(self) -> Any:
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        make: Callable[[], Any]
+        if hasattr(self._trt, "CudaGraphStrategy"):  # TensorRT for RTX
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(strategy)
+            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self.replays_itself = True
+            if self._cache_file is not None and self._cache is None:
+                self._cache = kernel_cache.open_cache(config, self._cache_file)
+            if self._cache is not None:
+                config.set_runtime_cache(self._cache)
+
+            def make() -> Any:
+                return self._engine.create_execution_context(config)
+        else:
+
+            def make() -> Any:
+                return self._engine.create_execution_context(strategy)
+
+        context = make()
+        if context is None:
+            raise self.failure("no execution context can be made")
+        return context

@@ -1,0 +1,366 @@
+"""The short way of a frame: pixels up, masks down, everything else stays on the GPU.
+
+Three streams: pixels go up in one, kernels and engines run in the second, masks come down in the
+third, so the next frame uploads and the previous one downloads while one is computed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs, open_graphs
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.memory import Block
+from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.engines.frame_lane import FrameAnswer, Lane, Ticket
+from hsnet_trt.runtime.engines.frame_slot import Slot
+from hsnet_trt.runtime.engines.frame_supports import GpuSupports
+from hsnet_trt.runtime.engines.frame_tables import Tables, make_tables
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, not_finite
+from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
+
+_log = logging.getLogger("hsnet_trt.tensorrt")
+_MOST_TABLES = 8  # sizes of photographs whose tables are kept
+
+
+class GpuFrames:
+    """Kernels, engines and supports on the GPU. Safe to use from several threads."""
+
+    def __init__(
+        self, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
+        preprocessing: Preprocessing, kernels: FrameKernels,
+    ) -> None:  # fmt: skip
+        """Use `GpuFrames.open`."""
+        self._cuda, self._engines, self._arena, self._lock = cuda, engines, arena, lock
+        self._kernels = kernels
+        self._compute, self._up, self._down = stream, cuda.stream(), cuda.stream()
+        self._scale, self._shift = normalisation(preprocessing)
+        self._policy = preprocessing.resize
+        self._network = engines["features"].most["image"][2:4]
+        self._decoder = engines["match"].most["logits"][3:5]
+        self._supports = GpuSupports(cuda, engines["match"], arena)
+        self._tables: OrderedDict[tuple[int, int], Block] = OrderedDict()
+        self._taps: dict[tuple[int, int], Tables] = {}
+        self._votes: Block | None = None
+        self._slots: list[Slot] = []
+        replaying = engines["features"].replays_itself
+        self._graphs: CudaGraphs | None = None if replaying else open_graphs()
+        self._captured: dict[str, tuple[object, Any]] = {}
+        self.mapped = False
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
+        preprocessing: Preprocessing, image: bytes | None,
+    ) -> GpuFrames | None:  # fmt: skip
+        """The short way, or None where it cannot be gone.
+
+        Args:
+            cuda: whose context is current.
+            engines: features, support and match.
+            arena: where their tensors lie.
+            stream: what the engines run in.
+            lock: held by whoever runs an engine.
+            preprocessing: the bundle's.
+            image: the compiled kernels, as `frame_kernels.find_kernels` finds them.
+
+        Raises:
+            BackendError: the kernels hold no code for this GPU.
+        """
+        if image is None:
+            return None
+        features, match = engines["features"], engines["match"]
+        if any(features.types[n] != match.types[n] for n in FEATURES):
+            _log.info("frames go through the CPU: features and match are of different types")
+            return None
+        kernels = FrameKernels(cuda, image)
+        frames = cls(cuda, engines, arena, stream, lock, preprocessing, kernels)
+        if cuda.facts.integrated and cuda.facts.maps_host_memory:
+            frames.mapped = frames._mapping_pays()
+        return frames
+
+    def open_lane(self, slots: int) -> Lane:
+        """So many frames under way at once."""
+        with self._cuda.current():
+            return Lane(self, slots)
+
+    def make_slot(self) -> Slot:
+        """Memory for a frame; the context must be current."""
+        slot = Slot(self._cuda, mapped=self.mapped)
+        with self._lock:
+            self._slots.append(slot)
+        return slot
+
+    def drop(self, slots: list[Slot]) -> None:
+        """Give slots back that nothing uses any more."""
+        with self._lock:
+            if self._closed:
+                return
+            with self._cuda.current():
+                for slot in slots:
+                    self._slots.remove(slot)
+                    slot.free()
+
+    def start(
+        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
+    ) -> Ticket:
+        """See `Lane.submit`."""
+        size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
+        with self._cuda.current():
+            clock = time.perf_counter()
+            # Which class wins where masks overlap is settled by their scores.
+            slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
+            # The one copy on the host. It closes up rows that lie apart; BGR stays as it lies.
+            swap = pixels.strides[2] < 0
+            stored = pixels[:, :, ::-1] if swap else pixels
+            np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), stored)
+            staged = 1000 * (time.perf_counter() - clock)
+            with self._lock:
+                if self._closed:
+                    raise BackendError("the segmenter was closed while a frame was under way")
+                try:
+                    self._supports.hold(supports, shots, self._compute)
+                    self._enqueue(slot, size, shots, swap=swap, scores=scores)
+                except BaseException:
+                    # Nothing of this frame may still run when its slot is used again.
+                    for stream in (self._up, self._compute, self._down):
+                        self._cuda.synchronise(stream)
+                    raise
+        return Ticket(slot, size, classes, scores, staged)
+
+    def await_done(self, ticket: Ticket) -> None:
+        """Wait until nothing of a frame is left on the GPU."""
+        with self._cuda.current():
+            if self._closed:
+                raise BackendError("the segmenter was closed while a frame was under way")
+            self._cuda.synchronise(ticket.slot.events["done"])
+
+    def finish(self, ticket: Ticket) -> FrameAnswer:
+        """See `Lane.collect`."""
+        slot, classes = ticket.slot, ticket.classes
+        self.await_done(ticket)
+        with self._cuda.current():
+            if slot.read_tally(classes)[classes]:
+                raise not_finite("on the GPU")
+            labels = slot.read("labels", np.uint8, ticket.size)
+            planes = (classes, *ticket.size)
+            masks = (
+                list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
+            )
+            scores = list(slot.read("scores", np.float32, planes)) if ticket.scores else []
+            timing = self._timing(ticket)
+        return FrameAnswer(labels, masks, scores, timing)
+
+    def close(self) -> None:
+        """Wait for all that is under way and give everything back; the context is current."""
+        if self._closed:
+            return
+        self._closed = True
+        for stream in (self._up, self._compute, self._down):
+            self._cuda.synchronise(stream)
+        for _, graph in self._captured.values():
+            if graph is not None and self._graphs is not None:
+                self._graphs.destroy(graph)
+        self._captured.clear()
+        for held in (*self._slots, *self._tables.values(), self._supports, self._votes):
+            if held is not None:
+                held.free()
+        self._slots.clear()
+        self._tables.clear()
+        self._kernels.close()
+        self._cuda.destroy(self._up)
+        self._cuda.destroy(self._down)
+        self._up = self._down = self._compute = None
+
+    def _enqueue(
+        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], *, swap: bool, scores: bool
+    ) -> None:
+        cuda, compute, event = self._cuda, self._compute, slot.events
+        placement = place(size, self._network, self._policy)
+        tables = self._tables_of(placement)
+        cuda.record(event["begun"], self._up)
+        slot.pixels.upload(3 * size[0] * size[1], self._up)
+        cuda.record(event["uploaded"], self._up)
+        cuda.wait(compute, event["uploaded"])
+        cuda.record(event["turn"], compute)
+        self._prepare(slot, placement, tables, swap=swap)
+        cuda.record(event["prepared"], compute)
+        self._run_features()
+        cuda.record(event["featured"], compute)
+        self._run_match()
+        cuda.record(event["matched"], compute)
+        self._vote_and_settle(slot, size, shots, tables)
+        cuda.record(event["settled"], compute)
+        cuda.wait(self._down, event["settled"])
+        slot.tally.download(0, 4 * (len(shots) + 1), self._down)
+        names = ("labels", "masks", "scores") if scores else ("labels", "masks")
+        slot.download(names, self._down)
+        cuda.record(event["done"], self._down)
+
+    def _prepare(
+        self, slot: Slot, placement: Placement, tables: Block, *, swap: bool = False
+    ) -> None:
+        engine = self._engines["features"]
+        taps = self._taps[placement.source]
+        (top, left), (height, width) = (placement.top, placement.left), placement.content
+        argument = PREPARE.pack(
+            slot.pixels.address, self._arena.at("image"),
+            *(tables.at(name) for name in ("columns", "column_taps", "rows", "row_taps")),
+            3 * placement.source[1], taps.column_taps.shape[1], taps.row_taps.shape[1],
+            *self._network, top, left, height, width, swap, *self._scale, *self._shift,
+        )  # fmt: skip
+        self._kernels.prepare(
+            engine.types["image"], self._network[1], self._network[0], argument, self._compute
+        )
+
+    def _run_features(self) -> None:
+        engine = self._engines["features"]
+        for name in engine.types:
+            engine.bind(name, self._arena.at(name))
+        engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
+        self._replay("features", engine.shaped, lambda launch: launch(engine))
+
+    def _run_match(self) -> None:
+        engine = self._engines["match"]
+        self._supports.shape()
+        self._replay(
+            "match",
+            (engine.shaped, self._supports.version),
+            self._supports.run_chunks,
+        )
+
+    def _replay(
+        self, key: str, version: object, work: Callable[[Callable[[Engine], None]], None]
+    ) -> None:
+        """Run work of engines: plainly the first time, then captured, then replayed.
+
+        TensorRT asks for one plain launch after a change of shape before it is captured.
+        """
+        handle = self._compute.handle
+        known, graph = self._captured.get(key, (None, None))
+        if self._graphs is not None and known == version:
+            try:
+                if graph is None:
+                    graph = self._graphs.capture(
+                        lambda: work(lambda engine: engine.launch_for_capture(handle)),
+                        self._compute,
+                    )
+                    self._captured[key] = (version, graph)
+                self._graphs.replay(graph, self._compute)
+            except BackendError as error:
+                _log.warning("CUDA graphs are not used: %s", error)
+                self._graphs = None
+            else:
+                return
+        elif self._graphs is not None:
+            if graph is not None:
+                self._cuda.synchronise(self._compute)
+                self._graphs.destroy(graph)
+            self._captured[key] = (version, None)
+        work(lambda engine: engine.launch(handle))
+
+    def _vote_and_settle(
+        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], tables: Block
+    ) -> None:
+        cuda, (height, width), classes = self._cuda, size, len(shots)
+        needed = 2 * classes * height * width
+        if self._votes is None or self._votes.bytes < needed:
+            cuda.synchronise(self._compute)
+            if self._votes is not None:
+                self._votes.free()
+                self._votes = None
+            self._votes = Block(cuda, {"votes": needed})
+        votes, scores = self._votes.at("votes"), slot.address("scores")
+        cuda.zero(slot.tally.address, 4 * (classes + 1), self._compute)
+        supports = self._supports
+        argument = VOTE.pack(
+            supports.logits, *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
+            supports.first, votes, scores, slot.tally.address, supports.chunk_elements,
+            supports.chunk, classes, *self._decoder, height, width,
+        )  # fmt: skip
+        dtype = self._engines["match"].types["logits"]
+        self._kernels.vote(dtype, width, height, argument, self._compute)
+        argument = SETTLE.pack(
+            votes, scores, slot.tally.address, slot.address("labels"), slot.address("masks"),
+            classes, height * width,
+        )  # fmt: skip
+        self._kernels.settle(height * width, argument, self._compute)
+
+    def _tables_of(self, placement: Placement) -> Block:
+        """The kernels' lookup tables for photographs of that size, on the GPU."""
+        block = self._tables.get(placement.source)
+        if block is not None:
+            self._tables.move_to_end(placement.source)
+            return block
+        if len(self._tables) >= _MOST_TABLES:
+            self._cuda.synchronise(self._compute)
+            oldest, block = self._tables.popitem(last=False)
+            del self._taps[oldest]
+            block.free()
+        tables = make_tables(placement, self._decoder)
+        arrays = {name: np.ascontiguousarray(array) for name, array in vars(tables).items()}
+        block = Block(self._cuda, {name: array.nbytes for name, array in arrays.items()})
+        for name, array in arrays.items():
+            self._cuda.upload(block.at(name), array, self._compute)
+        self._cuda.synchronise(self._compute)
+        self._tables[placement.source], self._taps[placement.source] = block, tables
+        return block
+
+    def _mapping_pays(self) -> bool:
+        """Whether kernels on mapped memory beat copies, measured on a frame of 1280 x 720."""
+        size, cuda = (720, 1280), self._cuda
+        best = {}
+        for mapped in (False, True):
+            slot = Slot(cuda, mapped=mapped)
+            slot.fit(size, 1, masks=False, scores=False)
+            placement = place(size, self._network, self._policy)
+            tables = self._tables_of(placement)
+            times = []
+            for _ in range(5):
+                cuda.record(slot.events["begun"], self._compute)
+                slot.pixels.upload(3 * size[0] * size[1], self._compute)
+                self._prepare(slot, placement, tables)
+                # In place of the mask: as many bytes as it has, written by the same kernel.
+                self._settle_nothing(slot, size)
+                slot.download(("labels",), self._compute)
+                cuda.record(slot.events["done"], self._compute)
+                cuda.synchronise(slot.events["done"])
+                times.append(cuda.elapsed_ms(slot.events["begun"], slot.events["done"]))
+            slot.free()
+            best[mapped] = min(times)
+        _log.info(
+            "a frame's pixels and mask: %.2f ms copied, %.2f ms mapped", best[False], best[True]
+        )
+        return best[True] < best[False]
+
+    def _settle_nothing(self, slot: Slot, size: tuple[int, int]) -> None:
+        count = size[0] * size[1]
+        if self._votes is None or self._votes.bytes < 2 * count:
+            self._votes = Block(self._cuda, {"votes": 2 * count})
+        self._cuda.zero(slot.tally.address, 8, self._compute)
+        argument = SETTLE.pack(
+            self._votes.at("votes"), 0, slot.tally.address, slot.address("labels"), 0, 1, count
+        )
+        self._kernels.settle(count, argument, self._compute)
+
+    def _timing(self, ticket: Ticket) -> dict[str, float]:
+        def ms(start: str, end: str) -> float:
+            return self._cuda.elapsed_ms(ticket.slot.events[start], ticket.slot.events[end])
+
+        return {
+            "preprocess": ticket.staged_ms + ms("begun", "uploaded") + ms("turn", "prepared"),
+            "features": ms("prepared", "featured"),
+            "match": ms("featured", "matched"),
+            "postprocess": ms("matched", "done"),
+        }

@@ -1,0 +1,118 @@
+"""The supports on the GPU, in chunks of equal size, with room for the logits of each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.memory import Block, aligned
+from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
+
+
+class GpuSupports:
+    """Holds the supports of the last call until others come; the owner's lock guards it.
+
+    All chunks have one shape, so the engine's shapes never change from frame to frame: the last
+    chunk is filled up with zeros, and what comes of those is not looked at.
+
+    Attributes:
+        version: counts the sets that were held.
+        chunk: how many shots a call of the engine matches.
+        chunk_elements: how far the logits of one chunk lie from the next's.
+    """
+
+    def __init__(self, cuda: Cuda, engine: Engine, arena: Block) -> None:
+        self._cuda, self._engine, self._arena = cuda, engine, arena
+        self._block: Block | None = None
+        self._held: tuple[Tensors, tuple[int, ...]] | None = None
+        self._chunks = 0
+        self.version = 0
+        self.chunk = 0
+        self.chunk_elements = 0
+
+    def hold(self, supports: Tensors, shots: Sequence[int], stream: Any) -> None:
+        """Bring supports to the GPU, unless it is those that are there.
+
+        Args:
+            supports: `s2`, `s3`, `s4`, each [S,L,C,h*w]; the same object as long as nothing
+                changed.
+            shots: how many shots each class has.
+            stream: where the engine runs.
+
+        Raises:
+            OutOfGpuMemory: they do not fit.
+        """
+        wanted = tuple(shots)
+        if self._held is not None and self._held[0] is supports and self._held[1] == wanted:
+            return
+        self._cuda.synchronise(stream)
+        self.free()
+        engine, count = self._engine, sum(wanted)
+        most = engine.most["s2"][0]
+        self._chunks = -(-count // most)
+        self.chunk = max(-(-count // self._chunks), engine.least["s2"][0])
+        self.shape()
+        itemsize = engine.types["logits"].itemsize
+        logits = aligned(int(np.prod(engine.output_shape("logits"))) * itemsize)
+        self.chunk_elements = logits // itemsize
+        sizes = {"first": 4 * (len(wanted) + 1), "logits": logits * self._chunks}
+        for name in SUPPORTS:
+            one = int(np.prod(engine.most[name][1:])) * engine.types[name].itemsize
+            sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
+        self._block = Block(self._cuda, sizes)
+        self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
+        sent = [np.cumsum([0, *wanted]).astype(np.int32)]
+        self._cuda.upload(self._block.at("first"), sent[0], stream)
+        for name in SUPPORTS:
+            array = np.ascontiguousarray(supports[name], dtype=engine.types[name])
+            for k in range(self._chunks):
+                part = array[k * self.chunk : (k + 1) * self.chunk]
+                if len(part):
+                    self._cuda.upload(self._block.at(f"{name}.{k}"), part, stream)
+            sent.append(array)
+        self._cuda.synchronise(stream)
+        self._held = (supports, wanted)
+        self.version += 1
+
+    @property
+    def first(self) -> int:
+        """The address of int32 [classes + 1]: the first shot of each class."""
+        assert self._block is not None
+        return self._block.at("first")
+
+    @property
+    def logits(self) -> int:
+        """The address of the first chunk's logits."""
+        assert self._block is not None
+        return self._block.at("logits")
+
+    def shape(self) -> None:
+        """The engine's shapes for one query and one chunk."""
+        engine = self._engine
+        shapes = {n: (max(1, engine.least[n][0]), *engine.most[n][1:]) for n in FEATURES}
+        shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in SUPPORTS})
+        engine.shape(shapes)
+
+    def run_chunks(self, launch: Callable[[Engine], None]) -> None:
+        """Launch the engine on the query's features in the arena, once a chunk."""
+        engine = self._engine
+        assert self._block is not None
+        for name in FEATURES:
+            engine.bind(name, self._arena.at(name))
+        size = self.chunk_elements * engine.types["logits"].itemsize
+        for k in range(self._chunks):
+            for name in SUPPORTS:
+                engine.bind(name, self._block.at(f"{name}.{k}"))
+            engine.bind("logits", self._block.at("logits") + k * size)
+            launch(engine)
+
+    def free(self) -> None:
+        """Give the memory back; nothing may still use it."""
+        self._held = None
+        if self._block is not None:
+            self._block.free()
+            self._block = None

@@ -1,0 +1,5 @@
+"""The three graphs, whatever runs them: supports encoded once, queries matched in chunks.
+
+In: prepared pictures and masks, a `Runner`. Out: encoded support sets, also as files, and logits.
+May import: `pictures`, `bundle`.
+"""

@@ -1,0 +1,138 @@
+"""From support images and masks to encoded supports."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.matching.graphs import SUPPORTS, Runner, Tensors, run_features, run_support
+from hsnet_trt.runtime.pictures.images import read_image
+from hsnet_trt.runtime.pictures.masks import read_mask
+from hsnet_trt.runtime.pictures.preprocess import network_input, network_mask
+
+
+def as_list(items: Any, what: str, one: int) -> list[Any]:
+    """What is given as one or as many, as a list.
+
+    Args:
+        items: a path, a PIL image, an array, or an iterable of them.
+        what: how an error names them.
+        one: an array of more dimensions than this holds several.
+
+    Raises:
+        InputError: none of these.
+    """
+    if isinstance(items, (str, os.PathLike, bytes, Image.Image)):
+        return [items]
+    if isinstance(items, np.ndarray) and items.ndim <= one:
+        return [items]
+    if isinstance(items, Iterable):
+        return list(items)
+    raise InputError(
+        f"{what} are neither one image nor a sequence",
+        expected="a path, a PIL image, an array, or a list of them",
+        found=type(items).__name__,
+    )
+
+
+def pair_up(name: str, images: Any, masks: Any) -> list[tuple[Any, Any]]:
+    """The K shots of a class, as pairs of image and mask.
+
+    Raises:
+        InputError: another number of masks than of images, or none at all.
+    """
+    shots = as_list(images, f"the images of {name!r}", one=3)
+    alone = len(shots) == 1 and not isinstance(masks, (list, tuple))
+    planes = as_list(masks, f"the masks of {name!r}", one=3 if alone else 2)
+    if len(shots) != len(planes) or not shots:
+        raise InputError(
+            f"the supports of {name!r} do not pair up",
+            expected="as many masks as images, at least one of each",
+            found=f"{len(shots)} images and {len(planes)} masks",
+            fix="give each image its mask, in the same order",
+        )
+    return list(zip(shots, planes, strict=True))
+
+
+def encode_shots(
+    runner: Runner,
+    name: str,
+    shots: list[tuple[Any, Any]],
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+) -> Tensors:
+    """Encode the K shots of a class, as many at once as the runner takes.
+
+    Returns:
+        `s2`, `s3`, `s4`, each [K,L,C,h*w].
+
+    Raises and warns as `encode_parts` does.
+    """
+    parts = list(encode_parts(runner, name, shots, size, preprocessing))
+    if len(parts) == 1:
+        return parts[0]
+    return {level: np.concatenate([part[level] for part in parts]) for level in SUPPORTS}
+
+
+def encode_parts(
+    runner: Runner,
+    name: str,
+    shots: list[tuple[Any, Any]],
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+    color: str = "rgb",
+) -> Iterator[Tensors]:
+    """Encode the K shots of a class, as many at once as the runner takes, and give them so.
+
+    Images that are arrays are of that order of channels.
+
+    Yields:
+        `s2`, `s3`, `s4`, each [k,L,C,h*w], until all K were there.
+
+    Raises:
+        InputError: an image or mask is not what it should be.
+        BackendError: the backend failed.
+
+    Warns:
+        HSNetWarning: a mask covers its whole image, or vanishes at a feature resolution.
+    """
+    most = min(runner.limits.images, runner.limits.shots)
+    for first in range(0, len(shots), most):
+        pixels, masks = [], []
+        for number, (image, mask) in enumerate(shots[first : first + most], first + 1):
+            pixels.append(read_image(image, f"the image of shot {number} of {name!r}", color))
+            shape = (pixels[-1].shape[0], pixels[-1].shape[1])
+            masks.append(read_mask(mask, shape, f"the mask of shot {number} of {name!r}"))
+        batch, placements = network_input(pixels, size, preprocessing)
+        fitted = np.stack([network_mask(m, p) for m, p in zip(masks, placements, strict=True)])
+        for number, plane in enumerate(fitted, first + 1):
+            if not plane.any():
+                raise InputError(
+                    f"the object of shot {number} of {name!r} is too small",
+                    expected=f"at least one pixel of it left at {size[0]} x {size[1]}",
+                    found="none, once the mask is resized",
+                    fix="crop the support image and its mask closer to the object",
+                )
+        encoded = run_support(runner, run_features(runner, batch), fitted)
+        for index in range(len(fitted)):
+            _warn_vanished(f"the mask of shot {first + index + 1} of {name!r}", encoded, index)
+        yield encoded
+
+
+def _warn_vanished(what: str, encoded: Tensors, index: int) -> None:
+    """Masked features that are zero everywhere: no position of that level lies on the object."""
+    levels = [level[1] for level in SUPPORTS if not encoded[level][index].any()]
+    if levels:
+        warnings.warn(
+            f"{what} is so small that it vanishes at feature level {', '.join(levels)}: "
+            "crop the support image closer to the object",
+            HSNetWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,168 @@
+"""The three graphs, whatever runs them: what goes in and out, and running them in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.bundle.manifest import PackedLevel
+from hsnet_trt.runtime.matching.packing import Shot, compress, expand, pack, views
+
+if TYPE_CHECKING:
+    from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+
+Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
+
+FEATURES = ("f2", "f3", "f4")
+SUPPORTS = ("s2", "s3", "s4")
+PACKED = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
+GRAPHS = ("features", "support", "match")
+INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
+OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one call of a graph may be given."""
+
+    images: int  # N of features
+    shots: int  # S of support
+    queries: int  # B of match
+    supports: int  # S of match
+
+
+class Runner(Protocol):
+    """What runs a bundle's graphs; safe to call from several threads."""
+
+    @property
+    def backend(self) -> str:
+        """onnxruntime, tensorrt or tensorrt_rtx."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16 or int8."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What it runs on, in words."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """How much one call may be given."""
+        ...
+
+    @property
+    def packing(self) -> Sequence[PackedLevel]:
+        """How `match` takes its supports packed, by level; empty if it takes them whole."""
+        ...
+
+    @property
+    def frames(self) -> GpuFrames | None:
+        """The short way of a frame on a GPU; None where the CPU prepares and draws."""
+        ...
+
+    def run(self, graph: str, inputs: Tensors) -> Tensors:
+        """Run `graph` once; inputs are cast to its float type, outputs have it."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; harmless when repeated."""
+        ...
+
+
+def run_features(runner: Runner, images: npt.NDArray[np.float32]) -> Tensors:
+    """Images [N,3,H,W] -> `f2`, `f3`, `f4`, each [N,L,C,h*w]."""
+    return _in_chunks(runner, "features", {"image": images}, runner.limits.images)
+
+
+def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32]) -> Tensors:
+    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,h*w]."""
+    return _in_chunks(runner, "support", {**features, "mask": masks}, runner.limits.shots)
+
+
+def match_calls(runner: Runner, classes: Iterable[list[Shot]]) -> list[Tensors]:
+    """The inputs of one call of `match` after the other, for the encoded shots of some classes.
+
+    Where these hold a shot as it is, the shot in its list becomes a view of them: nothing is held
+    twice, and while this runs no more than one call's share.
+    """
+    places = [(shots, index) for shots in classes for index in range(len(shots))]
+    step, calls = runner.limits.supports, []
+    for first in range(0, len(places), step):
+        mine = places[first : first + step]
+        part = [shots[index] for shots, index in mine]
+        if runner.packing:
+            calls.append(pack(part, runner.packing))
+            for (shots, index), view in zip(mine, views(calls[-1], part), strict=True):
+                shots[index] = view
+        else:
+            calls.append(expand(part))
+    return calls
+
+
+def run_match(
+    runner: Runner, features: Tensors, supports: Tensors | Sequence[Tensors]
+) -> npt.NDArray[np.float32]:
+    """Match every query with every support.
+
+    Args:
+        runner: what runs the graph.
+        features: `f2`, `f3`, `f4` of B queries.
+        supports: `s2`, `s3`, `s4` of S supports, more than the runner's limit in several calls; or
+            those calls, made once by `match_calls`.
+
+    Returns:
+        Logits float32 [B,S,2,h,w] at decoder resolution.
+
+    Raises:
+        BackendError: the logits are not finite.
+    """
+    calls = _calls(runner, supports) if isinstance(supports, dict) else supports
+    rows = []
+    for first in range(0, len(features["f2"]), runner.limits.queries):
+        query = {name: features[name][first : first + runner.limits.queries] for name in FEATURES}
+        row = [runner.run("match", {**query, **call})["logits"] for call in calls]
+        rows.append(row[0] if len(row) == 1 else np.concatenate(row, axis=1))
+    logits = (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(np.float32, copy=False)
+    if not np.isfinite(logits).all():
+        raise not_finite(f"at precision {runner.precision} on {runner.backend}")
+    return logits
+
+
+def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
+    if runner.packing:
+        return match_calls(runner, [compress(supports)])
+    step = runner.limits.supports
+    return [
+        {name: supports[name][first : first + step] for name in SUPPORTS}
+        for first in range(0, len(supports["s2"]), step)
+    ]
+
+
+def not_finite(where: str) -> BackendError:
+    """The error of logits that are infinite or NaN."""
+    return BackendError(
+        "the network's logits are not finite",
+        expected="finite numbers",
+        found=f"infinity or NaN, {where}",
+        fix="run `hsnet-trt verify` on the bundle, and use precision fp32 if fp16 overflows",
+    )
+
+
+def _in_chunks(runner: Runner, graph: str, inputs: Tensors, limit: int) -> Tensors:
+    count = len(next(iter(inputs.values())))
+    chunks = [
+        runner.run(graph, {name: array[first : first + limit] for name, array in inputs.items()})
+        for first in range(0, count, limit)
+    ]
+    if len(chunks) == 1:
+        return chunks[0]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in OUTPUTS[graph]}

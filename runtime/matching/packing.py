@@ -1,0 +1,142 @@
+"""Encoded supports as their columns under the mask; and packed for the `packed` form of `match`.
+
+Positions outside the mask are zero, and so is their correlation with every query. A support is
+therefore kept, saved and matched as what is left. A packed `match` reads, at each level, the
+columns under the masks; the windows of the first support convolution that touch one of them; and
+for each shot one window that touches none and stands for all the others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.runtime.bundle.manifest import PackedLevel
+
+LEVELS = ("s2", "s3", "s4")
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One level of one encoded support.
+
+    Attributes:
+        at: int64 [n], the positions under the mask, ascending.
+        values: [L,n,C] there; they are zero at all others.
+        positions: how many positions there are, h*w.
+    """
+
+    at: Indices
+    values: npt.NDArray[Any]
+    positions: int
+
+
+Shot: TypeAlias = "dict[str, Columns]"  # by s2, s3, s4
+
+
+def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
+    """`s2`, `s3`, `s4` [S,L,C,h*w] -> the columns of each shot that are not zero."""
+    shots: list[Shot] = []
+    for index in range(len(encoded["s2"])):
+        shot = {}
+        for level in LEVELS:
+            dense = encoded[level][index]
+            at = np.flatnonzero(dense.any(axis=(0, 1)))
+            columns = dense.transpose(0, 2, 1)
+            # A gather of everything would take twice as long as the transposition alone.
+            kept = columns if len(at) == dense.shape[2] else columns[:, at]
+            shot[level] = Columns(at, np.ascontiguousarray(kept), dense.shape[2])
+        shots.append(shot)
+    return shots
+
+
+def expand(shots: Sequence[Shot]) -> dict[str, npt.NDArray[Any]]:
+    """The shots as `s2`, `s3`, `s4` [S,L,C,h*w] again."""
+    encoded = {}
+    for level in LEVELS:
+        first = shots[0][level]
+        layers, _, channels = first.values.shape
+        shape = (len(shots), layers, channels, first.positions)
+        encoded[level] = np.zeros(shape, first.values.dtype)
+        for dense, shot in zip(encoded[level], shots, strict=True):
+            dense[:, :, shot[level].at] = shot[level].values.transpose(0, 2, 1)
+    return encoded
+
+
+def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.NDArray[Any]]:
+    """Shots as the packed `match` takes them.
+
+    Returns:
+        By level 2, 3, 4: `s` [L,R,C], the columns under the masks of all shots and last a column of
+        zeros; `w` int64 [T,k*k], the windows: at each of their positions, row by row, the number
+        of the column there; `p` int64 [S,h'*w'], the number of the window at each place.
+    """
+    packed: dict[str, npt.NDArray[Any]] = {}
+    for name, level in zip(LEVELS, levels, strict=True):
+        parts = [shot[name].values for shot in shots]
+        zero = np.zeros_like(parts[0], shape=(parts[0].shape[0], 1, parts[0].shape[2]))
+        packed[name] = np.concatenate([*parts, zero], axis=1)
+        windows, places = index_windows([shot[name].at for shot in shots], level)
+        packed[f"w{name[1]}"], packed[f"p{name[1]}"] = windows, places
+    return packed
+
+
+def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Shot]:
+    """The shots that were packed, as views of the packed columns."""
+    seen: list[Shot] = [{} for _ in shots]
+    for level in LEVELS:
+        first = 0
+        for shot, view in zip(shots, seen, strict=True):
+            columns = shot[level]
+            values = packed[level][:, first : first + len(columns.at)]
+            view[level] = Columns(columns.at, values, columns.positions)
+            first += len(columns.at)
+    return seen
+
+
+def index_windows(kept: Sequence[Indices], level: PackedLevel) -> tuple[Indices, Indices]:
+    """Number the columns that are kept and the windows that touch them.
+
+    Args:
+        kept: [n] for each shot, the positions under its mask.
+        level: the grid and the windows.
+
+    Returns:
+        `w` [T,k*k] and `p` [S,h'*w'], as `pack` returns them.
+    """
+    positions = level.grid[0] * level.grid[1]
+    zero = sum(len(at) for at in kept)
+    windows, places, columns, first = [], [], 0, 0
+    for at in kept:
+        numbers = np.full(positions + 1, zero, np.int64)  # the last: off the grid
+        numbers[at] = np.arange(columns, columns + len(at))
+        found = numbers[_windows(level)]  # [h'*w',k*k]
+        touched = (found != zero).any(axis=1)
+        mine = found[touched]
+        if not touched.all():
+            mine = np.concatenate([np.full_like(found[:1], zero), mine])
+        place = np.full(len(found), first, np.int64)
+        place[touched] = first + len(mine) - int(touched.sum()) + np.arange(int(touched.sum()))
+        windows.append(mine)
+        places.append(place)
+        columns, first = columns + len(at), first + len(mine)
+    return np.concatenate(windows), np.stack(places)
+
+
+@functools.lru_cache(maxsize=16)
+def _windows(level: PackedLevel) -> Indices:
+    """Which position of the grid lies where in each window, [h'*w',k*k]; h*w is off the grid."""
+    height, width = level.grid
+    reach = level.kernel // 2
+    padded = np.full((height + 2 * reach, width + 2 * reach), height * width, np.int64)
+    inside = padded[reach : reach + height, reach : reach + width]
+    inside[:] = np.arange(height * width).reshape(height, width)
+    views = np.lib.stride_tricks.sliding_window_view(padded, (level.kernel, level.kernel))
+    kept = views[:: level.stride, :: level.stride]
+    return np.ascontiguousarray(kept.reshape(-1, level.kernel * level.kernel))

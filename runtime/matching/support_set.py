@@ -1,0 +1,235 @@
+"""Encoded supports by class, and their file, tied to weights, size and preprocessing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import BundleError, InputError
+from hsnet_trt.runtime.bundle.manifest import Manifest
+from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
+from hsnet_trt.runtime.matching.packing import Columns, Shot, expand
+
+_FORMAT = "hsnet-trt supports"
+_VERSION = 1
+MOST_CLASSES = 255  # labels are uint8, 0 is background
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the encodings; those of one origin can be matched by it at any precision."""
+
+    backbone: str
+    weights_sha256: str
+    size: tuple[int, int]  # height, width of the network's input
+    resize: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    shapes: tuple[tuple[int, ...], ...]  # of s2, s3, s4: layers, channels, positions
+
+    @classmethod
+    def of(cls, manifest: Manifest, size: tuple[int, int]) -> Origin:
+        """The origin of what a bundle encodes at that size.
+
+        Raises:
+            BundleError: it does not describe the match graph of that size.
+        """
+        match = [
+            g for g in manifest.graphs if g.variant.graph == "match" and g.variant.size == size
+        ]
+        if not match:
+            raise BundleError(
+                f"the bundle describes no match graph of {size}", fix="export it again"
+            )
+        # A packed `match` takes supports of other shapes; the queries' are theirs at rest.
+        shapes = {spec.name.replace("f", "s"): spec.shape[1:] for spec in match[0].inputs[:3]}
+        return cls(
+            manifest.model.backbone,
+            manifest.model.weights_sha256,
+            size,
+            manifest.preprocessing.resize,
+            manifest.preprocessing.mean,
+            manifest.preprocessing.std,
+            tuple(tuple(int(n) for n in shapes[level]) for level in SUPPORTS),
+        )
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """Classes with their encoded shots; changing it makes a new one.
+
+    `classes` maps a name to its K shots, each of which holds only what lies under its mask.
+    """
+
+    classes: Mapping[str, list[Shot]] = dataclasses.field(default_factory=dict)
+
+    def with_class(self, name: str, shots: list[Shot]) -> SupportSet:
+        """The set with a class more, or with that class replaced in its place."""
+        return SupportSet({**self.classes, name: shots})
+
+    def without(self, name: str) -> SupportSet:
+        """The set with that class removed."""
+        return SupportSet({n: shots for n, shots in self.classes.items() if n != name})
+
+    @property
+    def shots(self) -> list[int]:
+        """How many shots each class has, in order."""
+        return [len(shots) for shots in self.classes.values()]
+
+    def __iter__(self) -> Iterator[Shot]:
+        """All shots, class after class."""
+        for shots in self.classes.values():
+            yield from shots
+
+    def stack(self) -> Tensors:
+        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,h*w], class after class."""
+        return expand(list(self))
+
+    def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
+        """Write the set as `.npz`; a file that is there already stays as it was if that fails.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        target = Path(path)
+        scratch: str | None = None
+        try:
+            handle, scratch = tempfile.mkstemp(
+                prefix=f".{target.name}.", dir=target.absolute().parent
+            )
+            with os.fdopen(handle, "wb") as stream:
+                self.write(stream, origin)
+            os.chmod(scratch, 0o644)
+            os.replace(scratch, target)
+        except OSError as error:
+            if scratch is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(scratch)
+            raise InputError(
+                f"the support set cannot be written to {target}",
+                found=error.strerror,
+                fix="choose a path in a folder that exists and can be written",
+            ) from error
+
+    def write(self, stream: IO[bytes], origin: Origin) -> None:
+        """Write the set's `.npz`: a header, and per shot and level the columns under the mask.
+
+        The columns outside of the mask are zero, so they are not written.
+        """
+        classes = [{"name": n, "shots": k} for n, k in zip(self.classes, self.shots, strict=True)]
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "origin": dataclasses.asdict(origin),
+            "classes": classes,
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header))}
+        for index, shots in enumerate(self.classes.values()):
+            for number, shot in enumerate(shots):
+                for level, columns in shot.items():
+                    name = f"{index}_{number}_{level}"
+                    arrays[f"{name}_columns"] = columns.at.astype(np.int32)
+                    arrays[name] = columns.values.transpose(0, 2, 1)
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | IO[bytes], origin: Origin) -> SupportSet:
+        """Read a set that a model of the same origin encoded, from its file or a stream of it.
+
+        Raises:
+            InputError: not such a file, damaged, or made by another model, at another size or with
+                another preprocessing.
+        """
+        path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "what was sent"
+        try:
+            with np.load(source, allow_pickle=False) as archive:
+                header = json.loads(str(archive["header"][()]))
+                _check_header(header, origin, path)
+                classes = {
+                    entry["name"]: _read_class(archive, index, entry["shots"], origin)
+                    for index, entry in enumerate(header["classes"])
+                }
+        except FileNotFoundError as error:
+            raise InputError(f"there is no support set at {path}", fix="save one first") from error
+        except (
+            OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile,
+            AttributeError, NotImplementedError, MemoryError,
+        ) as error:  # fmt: skip
+            raise InputError(
+                f"{path} is not a support set, or is damaged",
+                expected="a .npz that save_supports wrote",
+                found=error,
+                fix="save it again, or encode the supports again with set_support",
+            ) from error
+        return cls(classes)
+
+
+def _check_header(header: dict[str, Any], origin: Origin, path: str) -> None:
+    if header["format"] != _FORMAT:
+        raise ValueError(f"format {header['format']!r}")
+    if header["version"] != _VERSION:
+        raise InputError(
+            f"the support set {path} has another format version",
+            expected=_VERSION,
+            found=header["version"],
+            fix="upgrade hsnet-trt, or encode the supports again with set_support",
+        )
+    expected = json.loads(json.dumps(dataclasses.asdict(origin)))
+    differing = [key for key in expected if header["origin"].get(key) != expected[key]]
+    if differing:
+        raise InputError(
+            f"the support set {path} was encoded by another model or for another input",
+            expected=", ".join(f"{key} {expected[key]}" for key in differing),
+            found=", ".join(f"{key} {header['origin'].get(key)}" for key in differing),
+            fix="encode the supports again with set_support, or load the bundle that made them",
+        )
+    names = [entry["name"] for entry in header["classes"]]
+    if len(set(names)) != len(names) or len(names) > MOST_CLASSES or not all(map(_is_name, names)):
+        raise ValueError("its class names")
+
+
+def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> list[Shot]:
+    if type(shots) is not int or shots < 1:
+        raise ValueError(f"{shots} shots")
+    return [_read_shot(archive, f"{index}_{number}", origin) for number in range(shots)]
+
+
+def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
+    shot: Shot = {}
+    for level, (layers, channels, positions) in zip(SUPPORTS, origin.shapes, strict=True):
+        at, values = archive[f"{name}_{level}_columns"], archive[f"{name}_{level}"]
+        if values.shape != (layers, channels, len(at)) or values.dtype.kind != "f":
+            raise ValueError(f"{level} of {name} has shape {values.shape}, {values.dtype}")
+        ascending = at.ndim == 1 and at.dtype.kind == "i" and bool((np.diff(at) > 0).all())
+        inside = not len(at) or (at[0] >= 0 and at[-1] < positions)
+        if not (ascending and inside and np.isfinite(values).all()):
+            raise ValueError(f"{level} of {name} holds impossible values")
+        values = np.ascontiguousarray(values.transpose(0, 2, 1))
+        shot[level] = Columns(at.astype(np.int64), values, positions)
+    return shot
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip())
+
+
+def check_name(name: object) -> str:
+    """A class name: text that is not empty.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not _is_name(name):
+        raise InputError("a class needs a name", expected='text, as "mug"', found=repr(name))
+    return str(name)

@@ -1,0 +1,146 @@
+"""Support masks as people have them -> bool [H,W], True on the object."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.runtime.pictures.images import ImageSource, check_area, open_image, upright
+
+MaskSource: TypeAlias = ImageSource
+Mask: TypeAlias = "npt.NDArray[np.bool_]"
+
+_SPLIT = "choose one: masks=[label_map == label]"
+
+
+def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the support mask") -> Mask:
+    """Read a mask of the size of its image.
+
+    What is the object: True; 1 of 0 and 1; 255 of 0 and 255; the one value beside 0; grey levels
+    from 128 up (soft edges); floats from 0.5 up. A PNG may be grey, a palette of labels, or a
+    cut-out (its transparency is the mask).
+
+    Args:
+        source: a path, the content of an image file, a PIL image, or an array [H,W], [H,W,1] or
+            [1,H,W] of bool, integers, or floats in [0,1].
+        shape: height and width of the image that the mask belongs to.
+        what: how an error names the mask.
+
+    Returns:
+        bool [H,W].
+
+    Raises:
+        InputError: not such a mask, of another size than its image, empty, or of several labels.
+
+    Warns:
+        HSNetWarning: all of the image is the object.
+    """
+    if isinstance(source, (str, os.PathLike, bytes)):
+        with open_image(source, what) as image:
+            levels = _levels(image, what)
+    elif isinstance(source, Image.Image):
+        check_area(source.size, what)
+        levels = _levels(source, what)
+    else:
+        levels = _plane(np.asarray(source), what)
+    if levels.shape != tuple(shape):
+        raise InputError(
+            f"{what} is not of its image's size",
+            expected=f"{shape[0]} x {shape[1]} (height x width, after any EXIF rotation)",
+            found=f"{levels.shape[0]} x {levels.shape[1]}",
+            fix="give each mask at the size of its own image, in the same order as the images",
+        )
+    mask = _binary(levels, what)
+    if not mask.any():
+        raise InputError(
+            f"{what} is empty",
+            expected="at least one pixel of the object",
+            found="nothing but background",
+            fix="give a mask that is True (or 1, or 255) on the object",
+        )
+    if mask.all():
+        warnings.warn(
+            f"{what} covers its whole image: nothing tells the object from its background",
+            HSNetWarning,
+            stacklevel=3,
+        )
+    return mask
+
+
+def _levels(image: Image.Image, what: str) -> npt.NDArray[Any]:
+    """One plane of values: labels of a palette, grey levels, or a cut-out's transparency."""
+    lossy = image.format in ("JPEG", "MPO")  # then its values are no labels, whatever they are
+    image = upright(image)
+    if lossy:
+        return np.asarray(image.convert("L")) >= 128
+    if image.mode in ("P", "PA"):
+        palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+        indexes = np.asarray(image if image.mode == "P" else image.getchannel("P"))
+        used = palette[np.unique(indexes[indexes < len(palette)])]
+        # Two or more greys are a picture of a mask; colours are labels.
+        return np.asarray(image.convert("L")) if len(used) > 1 and _is_grey(used) else indexes
+    if image.mode in ("RGBA", "LA"):
+        alpha = np.asarray(image.getchannel("A"))
+        if alpha.min() != alpha.max():
+            return alpha
+        image = image.convert("RGB")
+    return _plane(np.asarray(image), what)
+
+
+def _plane(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
+    if array.ndim == 3 and array.shape[2] == 3 and _is_grey(array):
+        array = array[:, :, 0]
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array[0] if array.shape[0] == 1 else array[:, :, 0]
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{what} is not a mask",
+            expected="one plane [H,W] of bool, 0/1, 0/255, or floats in [0,1]",
+            found=f"{array.dtype} {list(array.shape)}",
+            fix=_SPLIT if array.ndim == 3 else "give one mask an image",
+        )
+    return array
+
+
+def _binary(levels: npt.NDArray[Any], what: str) -> Mask:
+    if levels.dtype == np.bool_:
+        return levels
+    least, most = levels.min(), levels.max()
+    if levels.dtype.kind == "f" and least >= 0 and most <= 1:
+        return np.asarray(levels >= 0.5)
+    whole = levels.dtype.kind != "f" or bool(
+        np.isfinite(levels).all() and (levels == np.rint(levels)).all()
+    )
+    if not whole or least < 0:
+        raise InputError(
+            f"{what} is not a mask",
+            expected="bool, 0/1, 0/255, or floats in [0,1]",
+            found=f"{levels.dtype} from {least:g} to {most:g}",
+            fix="threshold it: masks=[values > threshold]",
+        )
+    values = np.unique(levels)
+    values = values[values > 0]
+    if len(values) <= 1:
+        return np.asarray(levels > 0)
+    # Soft edges reach 255; label maps are small numbers, perhaps with 255 for "ignore".
+    labels = values[values < 255]
+    if most != 255 or labels.max() <= 32:
+        raise InputError(
+            f"{what} holds several labels",
+            expected="one object against background",
+            found="the values " + ", ".join(f"{v:g}" for v in values[:8]),
+            fix=_SPLIT,
+        )
+    return np.asarray(levels >= 128)
+
+
+def _is_grey(colours: npt.NDArray[Any]) -> bool:
+    return bool(
+        (colours[..., 0] == colours[..., 1]).all() and (colours[..., 0] == colours[..., 2]).all()
+    )

@@ -1,0 +1,273 @@
+"""What the page's users work with: pictures, shots and support sets, kept by unguessable ids.
+
+Nothing here has a name that a user chose, and nothing is on disk. There is no list of ids: whoever
+was not given one cannot use it, so browsers do not mix.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from hsnet_trt.data.labels.grabcut import mask_from_box, mask_from_scribble
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.matching.packing import Shot
+from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
+from hsnet_trt.runtime.pictures.images import Pixels, read_image
+from hsnet_trt.runtime.pictures.masks import Mask, read_mask
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.serving.app.network import Network, ReadySet, shot_bytes
+from hsnet_trt.serving.store.store import SupportStore
+from hsnet_trt.serving.store.uploads import check_picture
+
+WORKING_SIDE = 1024  # pixels; painting more finely than that is lost on the network
+_MEGABYTES = 10**6
+_SMALLER = "scale it down first"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Attributes:
+        upload_bytes: of one file.
+        pixels: of one photograph.
+        scored_pixels: of a query, times the classes it is segmented for.
+        shots: in one support set, all classes together.
+        store_bytes: pictures, shots and sets, each.
+        idle_seconds: what nobody used for so long is dropped.
+    """
+
+    upload_bytes: int = 32 * _MEGABYTES
+    pixels: int = 50_000_000
+    scored_pixels: int = 150_000_000
+    shots: int = 100
+    store_bytes: int = 1_000 * _MEGABYTES
+    idle_seconds: float = 3600.0
+
+
+class Desk:
+    """Pictures, shots and sets. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        network: Network,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.network, self.limits = network, limits or Limits()
+        most, idle = self.limits.store_bytes, self.limits.idle_seconds
+        enlarge = "try again later"
+        self._pictures = SupportStore[Pixels](most, idle, clock, "picture", enlarge)
+        self._shots = SupportStore[Shot](most, idle, clock, "encoded shot", enlarge)
+        self._sets = SupportStore[ReadySet](most, idle, clock, "support set", enlarge)
+        self._given: dict[str, Shot] = {}  # there from the start, for everybody
+
+    def give(self, classes: Mapping[str, Sequence[Shot]]) -> dict[str, list[str]]:
+        """Keep shots for as long as the server runs; returns their ids by class."""
+        ids: dict[str, list[str]] = {}
+        for name, shots in classes.items():
+            for shot in shots:
+                key = _new_id()
+                self._given[key] = shot
+                ids.setdefault(name, []).append(key)
+        return ids
+
+    def add_picture(self, content: bytes) -> tuple[str, Pixels]:
+        """Keep a support photograph, no larger than `WORKING_SIDE`; returns its id and pixels.
+
+        Raises:
+            InputError: not a photograph, or too large.
+            StoreFullError: there is no room.
+        """
+        pixels = shrink(self._read(content, "the photograph"), WORKING_SIDE)
+        key = _new_id()
+        with self._pictures.room(pixels.nbytes) as put:
+            put(key, pixels)
+        return key, pixels
+
+    def picture(self, key: str) -> Pixels:
+        """A photograph, uint8 [H,W,3].
+
+        Raises:
+            UnknownSetError: there is none of that id.
+        """
+        return self._pictures.get(key)
+
+    def forget(self, key: str) -> bool:
+        """Drop a picture, shot or set; returns whether it was there."""
+        stores = (self._pictures, self._shots, self._sets)
+        return any([store.forget(key) for store in stores])
+
+    def read_mask(self, key: str, content: bytes) -> Mask:
+        """A mask file of that picture's proportions, bool [H,W] at the picture's size.
+
+        Raises:
+            InputError: not a mask, empty, of several labels, or of other proportions.
+            UnknownSetError: there is no picture of that id.
+        """
+        height, width = self.picture(key).shape[:2]
+        what = "the mask"
+        check_picture(content, what, self.limits.pixels, _SMALLER)
+        # A mask of the photograph as it was before it was scaled down fits it, too.
+        sent = read_image(content, what).shape[:2]
+        larger = sent != (height, width) and _same_proportions(sent, (height, width))
+        mask = read_mask(content, sent if larger else (height, width), what)
+        if larger:
+            planes = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+            mask = np.asarray(planes)
+        return mask
+
+    def cut_box(self, key: str, box: tuple[int, int, int, int]) -> Mask:
+        """The object in a box (x, y, width, height), by GrabCut.
+
+        Raises:
+            InputError: the box does not do.
+            UnknownSetError: there is no picture of that id.
+        """
+        return mask_from_box(self.picture(key), box)
+
+    def cut_scribble(self, key: str, content: bytes) -> Mask:
+        """The object under a scribble, by GrabCut.
+
+        Args:
+            key: the picture.
+            content: a picture file of its size: red on the object, green on the background.
+
+        Raises:
+            InputError: not of its size, or no scribble on the object.
+            UnknownSetError: there is no picture of that id.
+        """
+        pixels = self.picture(key)
+        scribble = self._read(content, "the scribble")
+        if scribble.shape != pixels.shape:
+            raise InputError(
+                "the scribble is not of its picture's size",
+                expected=f"{pixels.shape[0]} x {pixels.shape[1]}",
+                found=f"{scribble.shape[0]} x {scribble.shape[1]}",
+            )
+        foreground, background = scribble[..., 0] >= 128, scribble[..., 1] >= 128
+        return mask_from_scribble(pixels, foreground, background & ~foreground)
+
+    def add_shot(self, key: str, content: bytes) -> tuple[str, list[str]]:
+        """Encode a picture with a mask; returns the shot's id, and warnings in words.
+
+        Raises:
+            InputError: the mask is empty, or not of its picture's size.
+            UnknownSetError: there is no picture of that id.
+            StoreFullError: there is no room.
+            BackendError: the backend failed.
+        """
+        pixels, mask = self.picture(key), self.read_mask(key, content)
+        return self._keep_shot(*self.network.encode(pixels, mask))
+
+    def compose(self, classes: Sequence[tuple[str, Sequence[str]]]) -> str:
+        """Make a support set of shots, by class in their order; returns its id.
+
+        Raises:
+            InputError: no class, a class without shots or name, one twice, or too many of them.
+            UnknownSetError: there is no shot of such an id.
+            StoreFullError: there is no room.
+        """
+        names = [check_name(name) for name, _ in classes]
+        count = sum(len(keys) for _, keys in classes)
+        if not names or len(set(names)) != len(names) or not all(keys for _, keys in classes):
+            raise InputError(
+                "these are no classes",
+                expected="one at least, each with another name and a shot",
+                found=", ".join(f"{name!r} with {len(keys)}" for name, keys in classes) or "none",
+            )
+        if len(names) > MOST_CLASSES or count > self.limits.shots:
+            raise InputError(
+                "there are too many classes or shots",
+                expected=f"at most {MOST_CLASSES} classes and {self.limits.shots} shots",
+                found=f"{len(names)} and {count}",
+            )
+        shots = {name: [self._shot(key) for key in keys] for name, keys in classes}
+        key = _new_id()
+        with self._sets.room(self.network.most_bytes(shots)) as put:
+            ready = self.network.arrange(shots)
+            put(key, ready, ready.bytes)
+        return key
+
+    def segment(self, key: str, content: bytes) -> Segmentation:
+        """Segment a photograph with a support set.
+
+        Raises:
+            InputError: not a photograph, or too large.
+            UnknownSetError: there is no set of that id.
+            BackendError: the backend failed.
+        """
+        ready = self._sets.get(key)
+        what, classes = "the photograph", max(1, len(ready.supports.classes))
+        pixels = self._read(content, what, self.limits.scored_pixels // classes)
+        return self.network.segment(pixels, ready)
+
+    def save(self, key: str) -> bytes:
+        """A support set as a `.npz` file's content.
+
+        Raises:
+            UnknownSetError: there is no set of that id.
+        """
+        return self.network.save(self._sets.get(key).supports)
+
+    def load(self, content: bytes) -> dict[str, list[str]]:
+        """Keep the shots of such a file; returns their ids by class.
+
+        Raises:
+            InputError: not such a file, or made by another model, size or preprocessing.
+            StoreFullError: there is no room.
+        """
+        classes = self.network.read_supports(content)
+        return {
+            name: [self._keep_shot(shot, [])[0] for shot in shots]
+            for name, shots in classes.items()
+        }
+
+    def preview(self, content: bytes) -> Pixels:
+        """A photograph that a browser cannot show, no larger than `WORKING_SIDE`.
+
+        Raises:
+            InputError: not a photograph, or too large.
+        """
+        return shrink(self._read(content, "the photograph"), WORKING_SIDE)
+
+    def _read(self, content: bytes, what: str, most: int | None = None) -> Pixels:
+        pixels = min(self.limits.pixels, most or self.limits.pixels)
+        check_picture(content, what, pixels, _SMALLER)
+        return read_image(content, what)
+
+    def _keep_shot(self, shot: Shot, notes: list[str]) -> tuple[str, list[str]]:
+        key = _new_id()
+        with self._shots.room(shot_bytes(shot)) as put:
+            put(key, shot)
+        return key, notes
+
+    def _shot(self, key: str) -> Shot:
+        given = self._given.get(key)
+        return self._shots.get(key) if given is None else given
+
+
+def shrink(pixels: Pixels, side: int) -> Pixels:
+    """The picture with its longer side `side` pixels at most."""
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def _same_proportions(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether scaling makes one of the other, to a pixel."""
+    scale = other[0] / one[0]
+    return abs(one[1] * scale - other[1]) <= max(1.0, scale)
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(16)

@@ -1,0 +1,258 @@
+"""Send pictures to a Triton server that `hsnet-trt export-triton` made, and get masks."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hsnet_trt.errors import BackendError, HSNetError, InputError
+from hsnet_trt.runtime.matching.encode import pair_up
+from hsnet_trt.runtime.matching.support_set import check_name
+from hsnet_trt.runtime.pictures.images import ImageSource, read_image
+from hsnet_trt.runtime.pictures.masks import MaskSource, read_mask
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
+from hsnet_trt.serving.store.uploads import FORMATS
+from hsnet_trt.serving.triton_server.protocol import LARGE, STEPS, set_id
+
+_ERRORS: dict[str, type[HSNetError]] = {
+    "StatusCode.NOT_FOUND": UnknownSetError,
+    "StatusCode.INVALID_ARGUMENT": InputError,
+}
+
+
+@dataclass(frozen=True)
+class Supports:
+    """A support set as the client holds it, so that it can be sent again.
+
+    Attributes:
+        key: its id, made from its content.
+        classes: its classes, in order.
+        notes: the server's warnings about its masks.
+    """
+
+    key: str
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    shots: tuple[tuple[str, bytes, bytes], ...] = field(repr=False, default=())
+
+
+class SegmentationClient:
+    """Talks to the model `hsnet` over gRPC. May be used from several threads at once.
+
+        with SegmentationClient("localhost:8001") as client:
+            mugs = client.register({"mug": [("mug.jpg", "mug_mask.png")]})
+            result = client.segment("kitchen.jpg", mugs)
+            result.masks["mug"]
+
+    A server that no longer knows a set (it was restarted, the set expired, another server of the
+    same name answers) gets it again, unseen, and the call goes on.
+    """
+
+    def __init__(
+        self,
+        url: str = "localhost:8001",
+        model: str = "hsnet",
+        *,
+        timeout: float = 60.0,
+        ssl: bool = False,
+        **options: Any,
+    ) -> None:
+        """Connect when the first call is made.
+
+        Args:
+            url: the server's host and gRPC port.
+            model: the name that `export-triton` gave it.
+            timeout: seconds that a call may take, waiting included.
+            ssl: whether to encrypt the connection.
+            options: more arguments of `tritonclient.grpc.InferenceServerClient`, certificates for
+                instance.
+
+        Raises:
+            ModuleNotFoundError: tritonclient is not installed: pip install 'hsnet-trt[triton]'.
+        """
+        import tritonclient.grpc
+
+        self._grpc = tritonclient.grpc
+        self._client = tritonclient.grpc.InferenceServerClient(url, ssl=ssl, **options)
+        self._model, self._timeout, self._url = model, timeout, url
+
+    def register(self, classes: Mapping[str, Iterable[tuple[ImageSource, MaskSource]]]) -> Supports:
+        """Send support images and masks; the server encodes them once.
+
+        Args:
+            classes: by class, its shots: an image and its mask, each as `FewShotSegmenter` takes
+                them. Files of photographs travel as they are, all else as PNG.
+
+        Raises:
+            InputError: an image or mask is not what it should be.
+            StoreFullError: the server has no room for another set.
+            BackendError: the server cannot be reached, or failed.
+        """
+        shots: list[tuple[str, bytes, bytes]] = []
+        for name, pairs in classes.items():
+            listed = list(pairs)
+            for image, mask in pair_up(check_name(name), *_columns(listed)):
+                shots.append((name, *_contents(name, image, mask)))
+        names = tuple(dict.fromkeys(name for name, _, _ in shots))
+        return self._send(Supports(set_id(shots), names, shots=tuple(shots)))
+
+    def segment(
+        self, image: ImageSource, supports: Supports, *, large: bool = True
+    ) -> Segmentation:
+        """Segment one picture.
+
+        Args:
+            image: what `FewShotSegmenter.segment` takes.
+            supports: what `register` returned.
+            large: whether masks and scores are wanted, which are far larger than labels.
+
+        Raises:
+            InputError: the picture cannot be read.
+            StoreFullError: the server had forgotten the set, and has no room for it.
+            BackendError: the server cannot be reached, or failed.
+        """
+        content = _picture(image)
+        wanted = ["labels", "classes", "milliseconds", *(LARGE if large else ())]
+        inputs: dict[str, list[bytes]] = {"set": [supports.key.encode()], "image": [content]}
+        try:
+            found = self._infer("segment", inputs, wanted)
+        except UnknownSetError:
+            if not supports.shots:
+                raise
+            self._send(supports)
+            found = self._infer("segment", inputs, wanted)
+        names = tuple(_decode(found["classes"]))
+        return Segmentation(
+            masks=dict(zip(names, found["masks"], strict=True)) if large else {},
+            scores=dict(zip(names, found["scores"], strict=True)) if large else {},
+            labels=found["labels"],
+            classes=names,
+            timing=dict(zip(STEPS, map(float, found["milliseconds"]), strict=True)),
+        )
+
+    def forget(self, supports: Supports) -> None:
+        """Free the set's memory on the server; harmless when repeated."""
+        self._infer("forget", {"set": [supports.key.encode()]}, ["status"])
+
+    def status(self) -> dict[str, Any]:
+        """What the server runs, and how full its store is."""
+        found = self._infer("status", {}, ["status"])
+        status: dict[str, Any] = json.loads(_decode(found["status"])[0])
+        return status
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> SegmentationClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _send(self, supports: Supports) -> Supports:
+        found = self._infer(
+            "register",
+            {
+                "class": [name.encode() for name, _, _ in supports.shots],
+                "image": [image for _, image, _ in supports.shots],
+                "mask": [mask for _, _, mask in supports.shots],
+            },
+            ["set", "notes"],
+        )
+        key, notes = _decode(found["set"])[0], tuple(_decode(found["notes"]))
+        return Supports(key, supports.classes, notes, supports.shots)
+
+    def _infer(
+        self, action: str, inputs: dict[str, list[bytes]], outputs: list[str]
+    ) -> dict[str, Any]:
+        tensors = []
+        for name, values in {"action": [action.encode()], **inputs}.items():
+            tensor = self._grpc.InferInput(name, [1, len(values)], "BYTES")
+            tensor.set_data_from_numpy(np.array([values], dtype=np.object_))
+            tensors.append(tensor)
+        requested = [self._grpc.InferRequestedOutput(name) for name in outputs]
+        try:
+            result = self._client.infer(
+                self._model, tensors, outputs=requested, client_timeout=self._timeout
+            )
+        except self._grpc.InferenceServerException as error:
+            raise self._error(error) from error
+        return {name: result.as_numpy(name)[0] for name in outputs}
+
+    def _error(self, error: Any) -> HSNetError:
+        """The server's error as it was raised there: summary, then expected, found, fix."""
+        status, message = str(error.status()), str(error.message())
+        summary, *rows = message.split("\n")
+        details = {}
+        for row in rows:
+            key, _, text = row.strip().partition(":")
+            if key in ("expected", "found", "fix"):
+                details[key] = text.strip()
+        if status == "StatusCode.UNAVAILABLE" and "store" in summary and details:
+            return StoreFullError(summary, **details)
+        if details:
+            return _ERRORS.get(status, BackendError)(summary, **details)
+        return BackendError(
+            f"the server at {self._url} gave no answer",
+            found=f"{status}: {message[:500]}",
+            fix="see that it runs, that it is ready, and its log",
+        )
+
+
+def _columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    return [image for image, _ in pairs], [mask for _, mask in pairs]
+
+
+def _contents(name: str, image: Any, mask: Any) -> tuple[bytes, bytes]:
+    content = _picture(image, f"the image of {name!r}")
+    if isinstance(mask, (str, os.PathLike)):
+        plain = _as_it_is(Path(mask))
+        if plain is not None:
+            return content, plain
+    pixels = read_image(image, f"the image of {name!r}")
+    plane = read_mask(mask, (pixels.shape[0], pixels.shape[1]), f"the mask of {name!r}")
+    return content, _png(Image.fromarray(plane.astype(np.uint8) * 255))
+
+
+def _picture(image: Any, what: str = "the query image") -> bytes:
+    if isinstance(image, (str, os.PathLike)):
+        plain = _as_it_is(Path(image))
+        if plain is not None:
+            return plain
+    return _png(Image.fromarray(read_image(image, what)))
+
+
+def _as_it_is(path: Path) -> bytes | None:
+    """The file's content if it is of a format that the server reads."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=FORMATS):
+            return content
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None  # the reader says what is wrong, or reads other formats
+
+
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _decode(values: Any) -> list[str]:
+    return [bytes(value).decode() for value in values]

@@ -1,0 +1,299 @@
+"""The Triton model `hsnet`: keeps support sets, takes pictures, gives masks.
+
+Triton loads it in a process of its own (Python backend); the networks are other models of the same
+server. See `triton_protocol` for what requests look like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.errors import BackendError, HSNetError, HSNetWarning, InputError
+from hsnet_trt.runtime.bundle import MANIFEST
+from hsnet_trt.runtime.bundle.manifest import Manifest, PackedLevel
+from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
+from hsnet_trt.runtime.pictures.images import Pixels, read_image
+from hsnet_trt.runtime.pictures.masks import read_mask
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import Floats, network_input, network_mask
+from hsnet_trt.serving.store.store import StoreFullError, SupportStore, UnknownSetError
+from hsnet_trt.serving.store.uploads import check_picture
+from hsnet_trt.serving.triton_server.networks import Networks, Shots
+from hsnet_trt.serving.triton_server.protocol import ACTIONS, INPUTS, LARGE, OUTPUTS, set_id
+
+_log = logging.getLogger("hsnet_trt")
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A registered support set."""
+
+    classes: tuple[str, ...]
+    shots: tuple[int, ...]  # of each class
+    encoded: Shots
+    notes: tuple[str, ...]
+
+
+class TritonPythonModel:
+    """What Triton's Python backend loads; it calls `initialize`, then `execute` again and again."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the configuration and the network's manifest.
+
+        Raises:
+            BackendError: this Triton cannot pass arrays of the NumPy that is installed.
+        """
+        self._pb = importlib.import_module("triton_python_backend_utils")
+        check_numpy(self._pb)
+        warnings.simplefilter("ignore", HSNetWarning)  # clients get them as notes
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        version = args["model_version"]
+        folder = Path(args["model_repository"], version)
+        self._manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        self._size = (int(parameters["height"]), int(parameters["width"]))
+        self._shot_bytes = int(parameters["bytes_per_shot"])
+        self._supports = int(parameters["supports"])
+        self._piece = min(int(parameters[key]) for key in ("images", "shots", "supports"))
+        self._most_pixels = int(float(parameters["most_megapixels"]) * 1e6)
+        types = json.loads(parameters["types"])
+        packing = [
+            PackedLevel((p["grid"][0], p["grid"][1]), p["kernel"], p["stride"])
+            for p in json.loads(parameters["packing"])
+        ]
+        self._networks = Networks(self._pb, args["model_name"], int(version), types, packing)
+        self._store: SupportStore[_Set] = SupportStore(
+            int(float(parameters["store_megabytes"]) * 1e6), float(parameters["idle_seconds"])
+        )
+
+    async def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer a batch of requests, all at once; each for itself, whatever the others are."""
+        return list(await asyncio.gather(*[self._answer(request) for request in requests]))
+
+    def finalize(self) -> None:
+        """Nothing to free: the store goes with the process."""
+
+    async def _answer(self, request: Any) -> Any:
+        pb = self._pb
+        codes = pb.TritonError
+        try:
+            outputs = await self._do(_Request(pb, request), set(request.requested_output_names()))
+        except UnknownSetError as error:
+            return self._refusal(error, codes.NOT_FOUND)
+        except StoreFullError as error:
+            return self._refusal(error, codes.UNAVAILABLE)
+        except InputError as error:
+            return self._refusal(error, codes.INVALID_ARG)
+        except HSNetError as error:
+            _log.warning("%s", error)
+            return self._refusal(error, codes.INTERNAL)
+        except Exception as error:  # noqa: BLE001  the server goes on for the others
+            _log.exception("a request failed")
+            return self._refusal(
+                BackendError("the server failed", found=f"{type(error).__name__}: {error}"),
+                codes.INTERNAL,
+            )
+        return pb.InferenceResponse([pb.Tensor(name, value) for name, value in outputs.items()])
+
+    def _refusal(self, error: HSNetError, code: Any) -> Any:
+        return self._pb.InferenceResponse([], self._pb.TritonError(str(error), code))
+
+    async def _do(self, request: _Request, wanted: set[str]) -> dict[str, Any]:
+        action = request.one("action")
+        if action == "segment":
+            outputs = await self._segment(request, wanted)
+        elif action == "register":
+            outputs = await self._register(request)
+        elif action == "forget":
+            gone = self._store.forget(request.one("set"))
+            outputs = {"status": _texts(["forgotten" if gone else "there was none"])}
+        elif action == "status":
+            outputs = {"status": _texts([json.dumps(self._status())])}
+        else:
+            raise InputError(
+                "there is no such action", expected=", ".join(ACTIONS), found=repr(action[:40])
+            )
+        return {name: value[None] for name, value in outputs.items() if name in wanted}
+
+    async def _register(self, request: _Request) -> dict[str, Any]:
+        classes = [check_name(name) for name in request.texts("class")]
+        images, masks = request.contents("image"), request.contents("mask")
+        if not len(classes) == len(images) == len(masks) or not classes:
+            raise InputError(
+                "the supports do not pair up",
+                expected="as many classes as images and masks, at least one of each",
+                found=f"{len(classes)} classes, {len(images)} images, {len(masks)} masks",
+            )
+        key = set_id(zip(classes, images, masks, strict=True))
+        names = list(dict.fromkeys(classes))
+        if len(names) > MOST_CLASSES:
+            raise InputError(
+                "there are too many classes", expected=f"at most {MOST_CLASSES}", found=len(names)
+            )
+        if key not in self._store:
+            with self._store.room(self._shot_bytes * len(classes)) as put:
+                # Class after class, as the votes are counted.
+                order = sorted(range(len(classes)), key=lambda i: names.index(classes[i]))
+                shots = [(classes[i], images[i], masks[i]) for i in order]
+                pieces, notes = [], []
+                for first in range(0, len(shots), self._piece):
+                    part = shots[first : first + self._piece]
+                    batch, planes, said = await asyncio.to_thread(self._prepare, part, first)
+                    pieces.append(await self._networks.encode(batch, planes))
+                    notes += said
+                counts = tuple(classes.count(name) for name in names)
+                arranged = await asyncio.to_thread(self._networks.arrange, pieces, self._supports)
+                put(key, _Set(tuple(names), counts, arranged, tuple(notes)), arranged.bytes)
+        kept = self._store.get(key)
+        return {"set": _texts([key]), "classes": _texts(names), "notes": _texts(kept.notes)}
+
+    async def _segment(self, request: _Request, wanted: set[str]) -> dict[str, Any]:
+        supports = self._store.get(request.one("set"))
+        images = request.contents("image")
+        if len(images) != 1:
+            raise InputError("segment takes one picture a request", found=f"{len(images)}")
+        clock = [time.perf_counter()]
+        batch, placement = await asyncio.to_thread(self._query, images[0])
+        clock.append(time.perf_counter())
+        features = await self._networks.features(batch)
+        clock.append(time.perf_counter())
+        logits = await self._networks.match(features, supports.encoded)
+        clock.append(time.perf_counter())
+        masks, scores, labels = await asyncio.to_thread(
+            segment_logits, logits, supports.shots, placement
+        )
+        clock.append(time.perf_counter())
+        large = {
+            "masks": lambda: np.stack(masks),
+            "scores": lambda: np.stack(scores),
+        }
+        return {
+            "labels": labels,
+            "classes": _texts(supports.classes),
+            "milliseconds": np.diff(clock).astype(np.float32) * np.float32(1000),
+            **{name: large[name]() for name in LARGE if name in wanted},
+        }
+
+    def _query(self, content: bytes) -> tuple[Floats, Any]:
+        pixels = self._picture(content, "the query image")
+        batch, placements = network_input([pixels], self._size, self._manifest.preprocessing)
+        return batch, placements[0]
+
+    def _prepare(
+        self, shots: list[tuple[str, bytes, bytes]], first: int
+    ) -> tuple[Floats, Floats, list[str]]:
+        pixels, masks, notes = [], [], []
+        for number, (name, image, mask) in enumerate(shots, first + 1):
+            what = f"shot {number}, of {name!r}"
+            pixels.append(self._picture(image, f"the image of {what}"))
+            self._check(mask, f"the mask of {what}")
+            shape = (pixels[-1].shape[0], pixels[-1].shape[1])
+            masks.append(read_mask(mask, shape, f"the mask of {what}"))
+            if masks[-1].all():
+                notes.append(f"the mask of {what} covers its whole image")
+        batch, placements = network_input(pixels, self._size, self._manifest.preprocessing)
+        planes = [network_mask(m, p) for m, p in zip(masks, placements, strict=True)]
+        for (name, _, _), plane in zip(shots, planes, strict=True):
+            if not plane.any():
+                raise InputError(
+                    f"the object of a shot of {name!r} is too small",
+                    expected=f"at least one pixel of it left at {self._size[0]}x{self._size[1]}",
+                    fix="crop the support image and its mask closer to the object",
+                )
+        return batch, np.stack(planes), notes
+
+    def _picture(self, content: bytes, what: str) -> Pixels:
+        self._check(content, what)
+        return read_image(content, what)
+
+    def _check(self, content: bytes, what: str) -> None:
+        fix = "scale it down first, or raise most_megapixels in config.pbtxt"
+        check_picture(content, what, self._most_pixels, fix)
+
+    def _status(self) -> dict[str, Any]:
+        model = self._manifest.model
+        return {
+            "backbone": model.backbone,
+            "trained": model.trained,
+            "weights_sha256": model.weights_sha256,
+            "size": self._size,
+            "sets": len(self._store),
+            "used_bytes": self._store.used_bytes,
+            "most_bytes": self._store.most_bytes,
+            "bytes_per_shot": self._shot_bytes,
+            "idle_seconds": self._store.idle_seconds,
+        }
+
+
+class _Request:
+    """A request's inputs, whatever a client put into them."""
+
+    def __init__(self, pb: Any, request: Any) -> None:
+        self._values: dict[str, list[bytes]] = {}
+        for name in INPUTS:
+            tensor = pb.get_input_tensor_by_name(request, name)
+            if tensor is None:
+                continue
+            array = tensor.as_numpy()
+            if array.ndim != 2 or array.shape[0] != 1:
+                raise InputError(
+                    "one request does one thing", expected="shape [1,n]", found=list(array.shape)
+                )
+            self._values[name] = [bytes(value) for value in array[0]]
+
+    def contents(self, name: str) -> list[bytes]:
+        """The files' contents of an input; none where it was not sent."""
+        return self._values.get(name, [])
+
+    def texts(self, name: str) -> list[str]:
+        """The texts of an input."""
+        try:
+            return [value.decode() for value in self.contents(name)]
+        except UnicodeDecodeError as error:
+            raise InputError(f"the input {name!r} is not text", expected="UTF-8") from error
+
+    def one(self, name: str) -> str:
+        """The one text of an input."""
+        found = self.texts(name)
+        if len(found) != 1:
+            raise InputError(f"the request needs one {name!r}", found=f"{len(found)}")
+        return found[0]
+
+
+def check_numpy(pb: Any) -> None:
+    """See that arrays survive the way through Triton's Python backend.
+
+    Raises:
+        BackendError: they do not; Python backends up to at least 24.10 were built for NumPy 1, and
+            pass arrays of NumPy 2 with wrong shapes.
+    """
+    array = np.arange(3, dtype=np.float32)
+    try:
+        back = np.asarray(pb.Tensor("probe", array).as_numpy())
+        right = back.shape == array.shape and bool((back == array).all())
+    except Exception:  # noqa: BLE001  whatever it is, arrays do not pass
+        right = False
+    if not right:
+        raise BackendError(
+            "this Triton's Python backend cannot pass arrays of the NumPy that is installed",
+            expected="an array comes back as it was",
+            found=f"NumPy {np.__version__}",
+            fix="install the older one for the server's Python: python -m pip install 'numpy<2'",
+        )
+
+
+def _texts(values: Any) -> Any:
+    return np.array([str(value).encode() for value in values], dtype=np.object_)
+
+
+assert set(LARGE) <= set(OUTPUTS)

@@ -1,0 +1,158 @@
+"""The three graphs as other models of the same Triton server, called from a Python backend."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.bundle.manifest import PackedLevel
+from hsnet_trt.runtime.matching.graphs import FEATURES, OUTPUTS, SUPPORTS, not_finite
+from hsnet_trt.runtime.matching.packing import compress, pack
+from hsnet_trt.runtime.pictures.preprocess import Floats
+
+_TYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
+_LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
+
+# What passes from one graph to another.
+_PASSED = (
+    ("features", "support", FEATURES),
+    ("features", "match", FEATURES),
+    ("support", "match", SUPPORTS),
+)
+
+# What a graph gave, by name, not looked into: Triton's tensors (on a GPU they never leave it), or
+# arrays.
+Held: TypeAlias = "dict[str, Any]"
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Encoded supports, each piece what one call of `match` takes."""
+
+    pieces: tuple[Held, ...]
+
+    @property
+    def bytes(self) -> int | None:
+        """How much they take; None where a GPU holds them."""
+        arrays = [value for piece in self.pieces for value in piece.values()]
+        if all(isinstance(array, np.ndarray) for array in arrays):
+            return sum(int(array.nbytes) for array in arrays)
+        return None
+
+
+class Networks:
+    """Calls `prefix_features`, `prefix_support` and `prefix_match`, all of one version."""
+
+    def __init__(
+        self,
+        pb: Any,
+        prefix: str,
+        version: int,
+        types: dict[str, dict[str, str]],
+        packing: Sequence[PackedLevel] = (),
+    ) -> None:
+        """Call nothing yet: the other models may still be loading.
+
+        Args:
+            pb: Triton's module ``triton_python_backend_utils``.
+            prefix: what the models' names begin with.
+            version: their version, so that graphs of two networks never mix.
+            types: by graph and tensor, float32, float16 or int64.
+            packing: how `match` takes its supports, if packed.
+        """
+        self._pb = pb
+        self._prefix = prefix
+        self._version = version
+        self._types = types
+        self._packing = packing
+        # Where one graph gives halves and the next takes floats, they pass through the CPU.
+        self._mixed = any(
+            types[of][level] != types[to][level] for of, to, levels in _PASSED for level in levels
+        )
+
+    async def features(self, images: Floats) -> Held:
+        """Images [N,3,H,W] -> `f2`, `f3`, `f4`."""
+        return await self._run("features", {"image": images}, on_cpu=self._mixed)
+
+    async def encode(self, images: Floats, masks: Floats) -> Held:
+        """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4`, to be kept."""
+        features = await self.features(images)
+        inputs = {**features, "mask": masks}
+        encoded = await self._run("support", inputs, on_cpu=self._mixed)
+        return {level: _keep(encoded[level]) for level in SUPPORTS}
+
+    def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
+        """Encoded supports, as `match` takes them in calls of `most` at most."""
+        if not self._packing:
+            return Shots(tuple(encoded))
+        shots = [shot for held in encoded for shot in compress(held)]
+        parts = [shots[first : first + most] for first in range(0, len(shots), most)]
+        return Shots(tuple(pack(part, self._packing) for part in parts))
+
+    async def match(self, features: Held, supports: Shots) -> Floats:
+        """One query's features against all shots -> logits float32 [S,2,h,w].
+
+        Raises:
+            BackendError: a model failed, or its logits are not finite.
+        """
+        parts: list[npt.NDArray[Any]] = []
+        for piece in supports.pieces:
+            inputs = {level: features[level] for level in FEATURES}
+            out = await self._run("match", {**inputs, **piece}, on_cpu=True)
+            parts.append(out["logits"].as_numpy()[0])
+        logits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise not_finite(f"in {self._prefix}_match")
+        return logits
+
+    async def _run(self, graph: str, inputs: Held, on_cpu: bool = False) -> Held:
+        name = f"{self._prefix}_{graph}"
+        options: dict[str, Any] = {}
+        if on_cpu:
+            options["preferred_memory"] = self._pb.PreferredMemory(
+                self._pb.TRITONSERVER_MEMORY_CPU, 0
+            )
+        request = self._pb.InferenceRequest(
+            model_name=name,
+            model_version=self._version,
+            requested_output_names=list(OUTPUTS[graph]),
+            inputs=[self._tensor(graph, key, value) for key, value in inputs.items()],
+            **options,
+        )
+        end = time.monotonic() + _LOADING_SECONDS
+        while (response := await request.async_exec()).has_error():
+            message = str(response.error().message())
+            if not _is_loading(message) or time.monotonic() > end:
+                raise BackendError(
+                    f"the model {name} failed", found=message, fix="see the server's log"
+                )
+            await asyncio.sleep(0.1)
+        return {tensor.name(): tensor for tensor in response.output_tensors()}
+
+    def _tensor(self, graph: str, name: str, value: Any) -> Any:
+        if self._mixed and not isinstance(value, np.ndarray):
+            value = value.as_numpy()
+        if isinstance(value, np.ndarray):
+            wanted = _TYPES[self._types[graph][name]]
+            return self._pb.Tensor(name, np.ascontiguousarray(value, dtype=wanted))
+        return value
+
+
+def _is_loading(message: str) -> bool:
+    """Whether a model is not there yet: a server loads all models of a new version side by side.
+
+    (24.10's `is_model_ready` brings the server down where a model asks while it is loaded itself.)
+    """
+    return "ready" in message or "unknown model" in message
+
+
+def _keep(tensor: Any) -> Any:
+    """What may be kept for long: Triton's CPU tensors lie in shared memory, which is scarce."""
+    return np.array(tensor.as_numpy()) if tensor.is_cpu() else tensor

@@ -1,0 +1,171 @@
+"""From bundles to a Triton model repository: three graphs, and the model that clients talk to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.errors import ExportError, InputError
+from hsnet_trt.runtime.bundle import MANIFEST, Bundle
+from hsnet_trt.serving.triton_server.config import LIBRARY, configs, fixed_part, to_text
+from hsnet_trt.serving.triton_server.files import Served, choose_platform, same_network
+
+_MODEL = '''"""Written by `hsnet-trt export-triton`; the code is in the package hsnet-trt."""
+
+from hsnet_trt.serving.{module} import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+
+# A file where Python would make a folder, so that it keeps no bytecode beside the model: that would
+# look to a server in poll mode as a change, and it would load the model anew, without its sets.
+_NO_BYTECODE = """A file of this name keeps Python from writing bytecode here, which a server in
+poll mode would take for a change.
+"""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What was written.
+
+    Attributes:
+        path: the model repository.
+        platform: what runs the graphs: tensorrt, onnxruntime or python.
+        version: the version that was written to each model, from 1.
+        models: their names; the last is the one clients talk to.
+        capabilities: the GPUs' compute capabilities; empty but for TensorRT.
+        tensorrt: the TensorRT version that the server must have; None but for TensorRT.
+        plugin: whether the server must load the correlation plugin's library.
+    """
+
+    path: Path
+    platform: str
+    version: int
+    models: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    tensorrt: str | None
+    plugin: bool
+
+    @property
+    def command(self) -> list[str]:
+        """The command that serves it."""
+        words = ["tritonserver", f"--model-repository={self.path}"]
+        if self.plugin:
+            library = self.path / f"{self.models[-1]}_match" / LIBRARY
+            words.append(f"--backend-config=tensorrt,plugins={library}")
+        return words
+
+
+def export_repository(
+    bundles: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    platforms: Sequence[str] = ("tensorrt", "onnxruntime"),
+    *,
+    size: int | tuple[int, int] | None = None,
+    precision: str | None = None,
+    prefix: str = "hsnet",
+) -> Repository:
+    """Write a model repository, or the next version into one.
+
+    Args:
+        bundles: bundles of one network; several bring engines for several GPUs.
+        out: the repository. Where it holds these models already, of the same shapes, they get
+            another version, and their configurations stay as they are.
+        platforms: what may run the graphs, the most wanted first: tensorrt (Triton's backend, with
+            the engines), onnxruntime (Triton's backend) or python (ONNX Runtime in a Python
+            backend, for servers that were built without the other two). The first is taken that
+            the bundles hold files for.
+        size: height and width of the network's input, or one number; None for the bundle's first.
+        precision: fp32, fp16 or int8; None for fp16, fp32, int8 on TensorRT and fp32 else.
+        prefix: the name of the model that clients talk to; the graphs' are `prefix_features` etc.
+
+    Raises:
+        InputError: bundles of different networks, or no such platform.
+        BundleError: a bundle is damaged or altered.
+        ExportError: nothing can be served so, or `out` holds something else. Nothing was written.
+    """
+    if not prefix.replace("_", "").replace("-", "").isalnum():
+        raise InputError("a model needs a plain name", expected="as hsnet", found=prefix)
+    opened = [Bundle.open(path) for path in bundles]
+    chosen = opened[0].size(size)
+    same_network(opened, chosen)
+    served = choose_platform(opened, chosen, precision, platforms)
+    texts = {name: to_text(config) for name, config in configs(prefix, chosen, served).items()}
+    target = Path(out).absolute()
+    version = _next_version(target, texts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    manifest = (opened[0].path / MANIFEST).read_bytes()
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        for name in texts:
+            folder = Path(scratch, name, str(version))
+            folder.mkdir(parents=True)
+            graph = name.removeprefix(f"{prefix}_") if name != prefix else None
+            _write_version(folder, graph, served, manifest)
+        _move(Path(scratch), target, texts, version, served)
+    return Repository(
+        target,
+        served.platform,
+        version,
+        tuple(texts),
+        tuple(sorted(served.capabilities["match"])),
+        served.versions[0] if served.versions else None,
+        served.plugin is not None,
+    )
+
+
+def _write_version(folder: Path, graph: str | None, served: Served, manifest: bytes) -> None:
+    if graph is None:
+        (folder / MANIFEST).write_bytes(manifest)
+        _write_code(folder, "triton_model")
+        return
+    for file, content in served.files[graph].items():
+        (folder / file).write_bytes(content)
+    if served.platform == "python":
+        _write_code(folder, "triton_graph")
+
+
+def _write_code(folder: Path, module: str) -> None:
+    (folder / "model.py").write_text(_MODEL.format(module=module))
+    (folder / "__pycache__").write_text(_NO_BYTECODE)
+
+
+def _move(scratch: Path, target: Path, texts: dict[str, str], version: int, served: Served) -> None:
+    """Put the versions in their places, that of the clients' model last."""
+    for name, text in texts.items():
+        model = target / name
+        model.mkdir(parents=True, exist_ok=True)
+        if not (model / "config.pbtxt").exists():
+            (model / "config.pbtxt").write_text(text)
+        if name.endswith("_match") and served.plugin is not None:
+            fresh = scratch / LIBRARY
+            fresh.write_bytes(served.plugin)
+            os.replace(fresh, model / LIBRARY)  # a running server keeps the one it has open
+        shutil.move(scratch / name / str(version), model / str(version))
+
+
+def _next_version(target: Path, texts: dict[str, Any]) -> int:
+    """1, or one more than what lies there, if that is of the same shapes."""
+    if target.exists() and not target.is_dir():
+        raise ExportError(f"{target} is a file", fix="choose another --out")
+    versions = [0]
+    for name, text in texts.items():
+        config = target / name / "config.pbtxt"
+        if not config.exists():
+            if (target / name).exists() and any((target / name).iterdir()):
+                raise ExportError(
+                    f"{target / name} is in the way", fix="remove it, or choose another --out"
+                )
+            continue
+        if fixed_part(config.read_text()) != fixed_part(text):
+            raise ExportError(
+                f"{target} serves a network of other shapes, platforms or files as {name!r}",
+                expected="the same inputs, outputs and file names, to add a version to it",
+                fix="choose another --out, or another --name to serve both side by side",
+            )
+        versions += [int(p.name) for p in (target / name).iterdir() if p.name.isdecimal()]
+    return max(versions) + 1

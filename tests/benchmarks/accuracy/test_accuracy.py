@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_sets import write_folder, write_voc
+from PIL import Image
+from typer.testing import CliRunner
+
+from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
+from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork, Trivial, prototype, trivial_answers
+from hsnet_trt.benchmarks.accuracy.emulated_bundle import emulated_bundle
+from hsnet_trt.benchmarks.accuracy.judging import judge
+from hsnet_trt.benchmarks.accuracy.report import markdown
+from hsnet_trt.cli.main import app
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
+from hsnet_trt.data.sources import Source
+from hsnet_trt.errors import InputError
+from hsnet_trt.model.checkpoint import save_checkpoint
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.runtime.bundle import Bundle
+
+SIZE = (64, 64)
+pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("blobs"))
+
+
+def drawn(count: int, *, ignored: bool) -> list[Episode]:
+    rng = np.random.default_rng(5)
+    blank = np.zeros((8, 8, 3), np.uint8)
+    return [
+        Episode(
+            query=blank, query_mask=rng.random((8, 8)) < 0.4, supports=blank[None],
+            support_masks=np.ones((1, 8, 8), np.bool_), class_id=i % 3, class_name=f"c{i % 3}",
+            ignore=rng.random((8, 8)) < 0.2 if ignored else None, query_name=str(i),
+            support_names=("s",), original_size=(8, 8),
+        )
+        for i in range(count)
+    ]  # fmt: skip
+
+
+class Fake:
+    """Answers its own mask for every episode."""
+
+    def __init__(self, name: str, seed: int, episodes: list[Episode]) -> None:
+        self.name, self.on = name, "nothing"
+        rng = np.random.default_rng(seed)
+        self.answers = {e.query_name: rng.random((8, 8)) < 0.5 for e in episodes}
+
+    def answer(self, episode: Episode) -> Mask:
+        return self.answers[episode.query_name]
+
+    def features(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        raise AssertionError("not wanted here")
+
+
+def slow_miou(episodes: list[Episode], answers: dict[str, Mask]) -> tuple[float, float]:
+    """mIoU and FB-IoU, pixel by pixel."""
+    counts = {c: [0, 0] for c in range(3)}
+    both = {0: [0, 0], 1: [0, 0]}
+    for episode in episodes:
+        for place in np.ndindex(episode.query_mask.shape):
+            if episode.ignore is not None and episode.ignore[place]:
+                continue
+            truth, found = int(episode.query_mask[place]), int(answers[episode.query_name][place])
+            counts[episode.class_id][0] += truth and found
+            counts[episode.class_id][1] += truth or found
+            for side in (0, 1):
+                both[side][0] += truth == side and found == side
+                both[side][1] += side in {truth, found}
+    return (
+        100 * sum(i / u for i, u in counts.values()) / 3,
+        100 * sum(i / u for i, u in both.values()) / 2,
+    )
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_figures_are_those_of_a_slow_count(ignored: bool) -> None:
+    made = drawn(7, ignored=ignored)
+    source = Episodes("drawn", {0: "c0", 1: "c1", 2: "c2"}, made.__getitem__, 7)
+    one, two = Fake("one", 1, made), Fake("two", 2, made)
+    foreground = Trivial("all foreground", lambda e: np.ones((8, 8), np.bool_))
+    seen: list[int] = []
+    accuracy = evaluate([one, two], [foreground], source, on_episode=lambda w, i, n: seen.append(i))
+    first, second, third = accuracy.rows
+    for row, fake in ((first, one), (second, two)):
+        miou, fb_iou = slow_miou(made, fake.answers)
+        assert row.miou.value == pytest.approx(miou) and row.fb_iou.value == pytest.approx(fb_iou)
+        assert row.miou.low < row.miou.value < row.miou.high
+    assert first.difference is None and first.changed is None and third.difference is None
+    assert second.difference == pytest.approx(second.miou.value - first.miou.value)
+    shares = []
+    for episode in made:
+        judged = np.ones((8, 8), bool) if episode.ignore is None else ~episode.ignore
+        differ = (one.answers[episode.query_name] != two.answers[episode.query_name]) & judged
+        shares.append((differ.sum(), judged.sum()))
+    changed = np.array(shares)
+    assert second.changed == pytest.approx(100 * changed[:, 0].sum() / changed[:, 1].sum())
+    assert accuracy.shown[0] == int(np.argmax(changed[:, 0] / changed[:, 1]))
+    assert len(accuracy.shown) == 6 and seen == list(range(8)) and accuracy.episodes == 7
+    assert accuracy.best_trivial is third
+    text = markdown(accuracy, "hsnet-trt evaluate")
+    assert f"| two | {second.miou} | {second.fb_iou} | {second.difference:+.2f} |" in text
+    assert f"| c1 | {first.per_class['c1']:.1f} | {second.per_class['c1']:.1f} |" in text
+
+
+def test_the_reference_answers_as_the_model_predicts(model: HSNet, blobs: Path) -> None:
+    episodes = Source(("folder",), root=blobs, size=(64, 96), shots=3).open("test")
+    network = TorchNetwork(model)
+    mean, std = (np.array(v, np.float32) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+    def tensor(images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(((images / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
+
+    for episode in episodes.take(3):
+        shown = tensor(episode.supports)[None]
+        masks = torch.from_numpy(episode.support_masks)[None]
+        expected = model.predict(tensor(episode.query[None]), shown, masks)[0].numpy() > 0.5
+        assert (network.answer(episode) == expected).mean() > 0.999
+
+
+def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
+    bundle: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    source = Source(("pascal",), root=write_voc(tmp_path / "voc"), shots=2, seed=0)
+    accuracy = judge(
+        bundle, source, tmp_path / "out", checkpoint=checkpoint, backend="onnxruntime",
+        original_size=True, count=6, command="hsnet-trt evaluate ...",
+    )  # fmt: skip
+    reference, engine = accuracy.rows[:2]
+    assert reference.name == "PyTorch fp32" and engine.name == "onnxruntime fp32"
+    assert engine.changed is not None and engine.changed < 0.5
+    assert abs(engine.miou.value - reference.miou.value) < 0.5
+    assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
+    kept = json.loads((tmp_path / "out/accuracy.json").read_text())
+    assert [row["name"] for row in kept["rows"]][2:] == [
+        "all foreground", "colour histogram",
+        "prototype, level 2", "prototype, level 3", "prototype, level 4",
+    ]  # fmt: skip
+    assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
+    assert set(kept["rows"][0]["per_class"]) <= {
+        "aeroplane", "bicycle", "bird", "boat", "bottle",
+    }  # fmt: skip
+    # Two supports, the truth, two answers.
+    assert Image.open(tmp_path / "out/accuracy.png").size == (5 * 192, 6 * 192)
+    assert "the queries' own size" in (tmp_path / "out/accuracy.md").read_text()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "accuracy.json", "accuracy.md", "accuracy.png",
+    ]  # fmt: skip
+
+
+def test_fp16_is_judged_as_it_rounds(bundle: Path, blobs: Path, tmp_path: Path) -> None:
+    """Emulated, and as ONNX Runtime computes it on a CPU: near FP32, and not the same."""
+    source = Source(("folder",), root=blobs, seed=0)
+    accuracy = judge(
+        bundle, source, tmp_path / "out", backend="onnxruntime", count=6,
+        precisions=["fp32", "fp16-emulated", "fp16"],
+    )  # fmt: skip
+    exact, rounded, native = accuracy.rows[:3]
+    assert [row.name for row in accuracy.rows[:3]] == [
+        "onnxruntime fp32", "fp16, emulated", "onnxruntime fp16",
+    ]  # fmt: skip
+    for row in (rounded, native):
+        assert row.changed is not None and row.changed < 1
+        assert abs(row.miou.value - exact.miou.value) < 1
+    with pytest.raises(InputError, match="no FP16 graphs"):
+        judge(bundle, source, tmp_path / "out", precisions=["fp32-emulated"])
+    opened = Bundle.open(bundle)
+    with emulated_bundle(opened) as path:
+        judged = Bundle.open(path)
+        kinds = {t.dtype for g in judged.manifest.graphs for t in (*g.inputs, *g.outputs)}
+        assert kinds == {"float32"}
+        held = path
+    assert not held.exists()
+
+
+def test_a_query_is_judged_at_its_own_size(model: HSNet, tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    source = Source(("pascal",), root=root, size=SIZE)
+    own, resized = (source.open("test", original_size=yes)[0] for yes in (True, False))
+    network = TorchNetwork(model)
+    assert network.answer(own).shape == (180, 240) and network.answer(resized).shape == SIZE
+
+
+def test_other_weights_are_not_compared(bundle: Path, blobs: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(HSNet("resnet18"), tmp_path / "other.pt")
+    source = Source(("folder",), root=blobs)
+    with pytest.raises(InputError, match="was not made from"):
+        judge(bundle, source, tmp_path / "out", checkpoint=tmp_path / "other.pt")
+    with pytest.raises(InputError, match="both checkpoints"):
+        judge(tmp_path / "other.pt", source, tmp_path / "out", checkpoint=tmp_path / "other.pt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prototype_finds_what_points_the_same_way(blobs: Path) -> None:
+    episode = next(Source(("folder",), root=blobs, size=SIZE, shots=2).open("test").take(1))
+    truth = np.zeros((8, 8), np.bool_)
+    truth[2:5, 3:8] = True
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(size=(2, 16))
+    cells = [truth, *(np.asarray(Image.fromarray(m).resize((8, 8), 0)) for m in
+                      episode.support_masks)]  # fmt: skip
+    last = np.stack([np.where(c.ravel(), inside[:, None], outside[:, None]) for c in cells])
+    features = {"f2": np.stack([rng.normal(size=last.shape), last], axis=1).astype(np.float32)}
+    answer = prototype(features, "f2", episode)
+    assert answer.shape == SIZE
+    centres = answer[4::8, 4::8]
+    np.testing.assert_array_equal(centres, truth)
+
+
+def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -> None:
+    episode = next(Source(("folder",), root=blobs, size=(64, 96)).open("test").take(1))
+    network = TorchNetwork(model)
+    taken: list[int] = []
+    features = network.features
+
+    def counted(images: np.ndarray) -> dict[str, np.ndarray]:
+        taken.append(len(images))
+        return features(images)
+
+    network.features = counted  # type: ignore[method-assign]
+    for trivial in trivial_answers(network):
+        answer = trivial.answer(episode)
+        assert answer.shape == (64, 96) and answer.dtype == np.bool_
+    assert taken == [2]
+
+
+def test_broken_files_are_listed_or_named(tmp_path: Path, checkpoint: Path) -> None:
+    root = write_folder(tmp_path / "set")
+    (root / "class1" / "2.png").unlink()
+    source = Source(("folder",), root=root)
+    with pytest.raises(InputError, match=r"class1/2\.png"):
+        judge(checkpoint, source, tmp_path / "out", size=SIZE)
+    accuracy = judge(checkpoint, source, tmp_path / "out", size=SIZE, skip_bad=True)
+    assert accuracy.episodes < 8 and len(accuracy.left_out) == 1
+    assert "1 left out" in (tmp_path / "out/accuracy.md").read_text()
+    for path in root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(InputError, match="No episode"):
+        evaluate(
+            [Fake("one", 1, [])], [], dataclasses.replace(source, size=SIZE).open("test"),
+            skip_bad=Skipped(),
+        )  # fmt: skip
+
+
+def test_the_command_writes_the_table(checkpoint: Path, blobs: Path, tmp_path: Path) -> None:
+    arguments = [
+        "evaluate", str(checkpoint), "--data", "folder", "--root", str(blobs), "--size", "64",
+        "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "PyTorch fp32" in result.output and "colour histogram" in result.output
+    kept = json.loads((tmp_path / "out/accuracy.json").read_text())
+    assert kept["episodes"] == 8 and kept["size"] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        (Source(()), "No source"),
+        (Source(("imagenet",)), "imagenet"),
+        (Source(("pascal",)), "folder to read from"),
+        (Source(("fss",), root=Path(".")), "class lists"),
+    ],
+)
+def test_sources_that_cannot_be_opened_say_why(source: Source, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        source.open("test")
+
+
+def test_a_mixture_takes_turns(blobs: Path) -> None:
+    twice = Source(("procedural", "folder", "procedural"), root=blobs, size=SIZE).open("train")
+    alone = Source(("procedural",), size=SIZE).open("train")
+    own = Source(("folder",), root=blobs, size=SIZE).open("train")
+    names = [twice[i].query_name for i in range(6)]
+    assert names == [
+        alone[0].query_name, own[0].query_name, alone[1].query_name,
+        alone[2].query_name, own[1].query_name, alone[3].query_name,
+    ]  # fmt: skip
+    assert twice.name == f"2 x procedural train + {blobs.name} train"
+    assert len(twice.classes) == len(alone.classes) + len(own.classes)
+    for i in range(6):
+        assert twice.classes[twice[i].class_id] == twice[i].class_name

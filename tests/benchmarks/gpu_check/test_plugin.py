@@ -1,0 +1,180 @@
+"""What runs on a GPU, run on an emulated one: the driver calls, the cases and their judging."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.emulated import compile_emulated, compiler
+
+from hsnet_trt.benchmarks.gpu_check import plugin_cases, plugin_timing
+from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner
+from hsnet_trt.errors import BackendError
+from hsnet_trt.trt_plugins import driver
+from hsnet_trt.trt_plugins.driver import CorrelationKernels
+from hsnet_trt.trt_plugins.plan import Plan
+from hsnet_trt.trt_plugins.reference import hyper_correlation
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler to emulate with")
+pytestmark = pytest.mark.xdist_group("emulated_kernels")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return compile_emulated("driver.cpp", 800, tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture
+def fatbin(tmp_path: Path) -> Path:
+    path = tmp_path / "kernels.fatbin"
+    path.write_bytes(b"kernels")
+    return path
+
+
+@pytest.fixture
+def emulated(library: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    driver.cuda_driver.cache_clear()
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: library)
+    yield library
+    driver.cuda_driver.cache_clear()
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_cases_pass_through_the_driver(emulated: Any, fatbin: Path, dtype: str) -> None:
+    loads = emulated.emulated_loads()
+    with DeviceRunner(fatbin) as device:
+        for case in plugin_cases.random_cases(dtype, 4, 9):
+            error, problem = plugin_cases.judge(case, device.run)
+            assert problem is None, (case.name, problem)
+            assert error < 1e-3
+    assert emulated.emulated_loads() == loads + 1, "loaded once for all calls"
+    assert emulated.emulated_allocations() == 0, "all memory was given back"
+
+
+@needs_compiler
+def test_a_call_outside_a_context_is_named(emulated: Any, fatbin: Path) -> None:
+    plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
+    with pytest.raises(BackendError, match="no CUDA context"):
+        CorrelationKernels(fatbin).launch(plan, plan.problem(0, 0, 0, 0, 0), 0)
+
+
+@needs_compiler
+def test_kernels_for_another_gpu_are_named(emulated: Any, fatbin: Path) -> None:
+    fatbin.write_bytes(b"for another GPU")
+    query = np.zeros((1, 1, 8, 4), np.float16)
+    with (
+        DeviceRunner(fatbin) as device,
+        pytest.raises(BackendError, match="no code of hsnet::HyperCorrelation for this GPU"),
+    ):
+        device.run(query, query, CorrelationSizes(2, 2, 2, 2, 1))
+    assert emulated.emulated_allocations() == 0
+
+
+@needs_compiler
+def test_a_refused_launch_is_named(emulated: Any, fatbin: Path) -> None:
+    plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
+    with (
+        DeviceRunner(fatbin),
+        pytest.raises(BackendError, match="launching hsnet_prepare_f16 failed") as caught,
+    ):
+        CorrelationKernels(fatbin).launch(plan, plan.problem(0, 0, 0, 0, 0), 12345)
+    assert "CUDA error 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_right_result_passes_every_adversarial_case(dtype: str) -> None:
+    def run(query: Any, support: Any, sizes: CorrelationSizes) -> tuple[Any, Any]:
+        full, pruned = hyper_correlation(query, support, sizes)
+        return full.astype(dtype), pruned.astype(dtype)
+
+    names = set()
+    for case in plugin_cases.adversarial_cases(dtype):
+        names.add(case.name)
+        assert plugin_cases.judge(case, run)[1] is None, case.name
+    assert len(names) == 8
+    assert plugin_cases.skipping_differs(dtype, run) is None
+
+
+def spoil(change: str) -> plugin_cases.Run:
+    def run(query: Any, support: Any, sizes: CorrelationSizes) -> tuple[Any, Any]:
+        full, pruned = hyper_correlation(query, support, sizes)
+        if change == "value":
+            pruned[-1, -1, -1, -1] += 0.01
+        elif change == "nan":
+            full[0, 0, 0, 0] = np.nan
+        elif change == "shape":
+            full = full[:-1]
+        return full, pruned
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [("value", "off by"), ("nan", "NaN"), ("shape", "shape"), ("none", None)]
+)
+def test_wrong_results_are_seen(change: str, said: str | None) -> None:
+    case = next(plugin_cases.random_cases("float16", 1, 9))
+    _, problem = plugin_cases.judge(case, spoil(change))
+    assert (problem is None) if said is None else (problem is not None and said in problem)
+
+
+def test_the_native_sequence_is_the_op() -> None:
+    torch = pytest.importorskip("torch")
+    for case in plugin_cases.random_cases("float32", 6, 9, seed=4):
+        tensors = (torch.from_numpy(case.query), torch.from_numpy(case.support))
+        outputs = plugin_timing.native(torch, *tensors, case.sizes)
+        expected = hyper_correlation(case.query, case.support, case.sizes)
+        for found, wanted in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(found.numpy().reshape(wanted.shape), wanted, atol=1e-6)
+
+
+def row(level: str, area: str, speedup: float, share: float) -> dict[str, Any]:
+    return {
+        "dtype": "float16",
+        "level": level,
+        "area": area,
+        "plugin_ms": 1.0,
+        "native_ms": speedup,
+        "speedup": speedup,
+        "flop_floor_ms": share,
+        "byte_floor_ms": 0.1,
+        "share_of_attainable": share,
+        "kernels_ms": {"prepare": 0.2, "correlate": 0.8, "(not used) other": 3.0},
+        "largest_error": 1e-4,
+    }
+
+
+def test_missed_speeds_are_said_with_the_kernel_that_took_longest() -> None:
+    rows = [row("level 2", "no mask", 1.2, 0.5), row("level 4", "20%", 1.6, 0.1)]
+    said = plugin_timing.targets({"rows": rows})
+    assert said[0].endswith(": reached")
+    assert said[1].endswith(": reached")
+    assert "NOT reached" in said[2]
+    assert "0.50, most of it in correlate" in said[2]
+    assert plugin_timing.targets({"rows": []})[0].endswith("not measured")
+    assert len(plugin_timing.table({"rows": rows}).splitlines()) == 4
+
+
+def test_without_a_gpu_the_check_says_so_and_is_no_failure(tmp_path: Path) -> None:
+    from hsnet_trt.runtime.device.machine import find_driver
+
+    if find_driver().gpus:
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "hsnet_trt.benchmarks.gpu_check.plugin"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OUT": str(tmp_path), "PYTHONPATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipped" in done.stdout
+    assert not list(tmp_path.iterdir())

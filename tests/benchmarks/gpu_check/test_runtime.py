@@ -1,0 +1,106 @@
+"""The GPU check of the runtime, on a GPU that is not there: its own code must be right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.fake_cuda import FakeCuda
+from helpers.fake_gpu import install
+from helpers.fake_pycuda import FakeDriver
+from helpers.fake_tensorrt import fake_tensorrt
+
+from hsnet_trt.benchmarks.gpu_check import runtime as gpu_check_runtime
+from hsnet_trt.benchmarks.gpu_check import runtime_on_device as checks
+from hsnet_trt.benchmarks.gpu_check.report import GpuReport
+from hsnet_trt.runtime.device.driver import Cuda, open_cuda
+from hsnet_trt.runtime.engines.frame_kernels import PREPARE
+
+
+@pytest.fixture(params=[True, False], ids=["pycuda", "cuda-bindings"])
+def opened(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Cuda, FakeDriver]:
+    driver = FakeDriver()
+    install(
+        monkeypatch, driver, fake_tensorrt(driver, "10.3.0"), pycuda=request.param, bindings=True
+    )
+    monkeypatch.setattr(checks, "FRAME", (90, 160))
+    return open_cuda(), driver
+
+
+def test_every_check_passes_on_a_gpu_without_faults(opened: tuple[Cuda, FakeDriver]) -> None:
+    cuda, driver = opened
+    assert checks.check_memory(cuda) == {"wrong": []}
+    kernels = checks.check_kernels(cuda, b"", rounds=6)
+    assert kernels["wrong"] == [] and kernels["largest_error"]["prepare_f16"] > 0
+    assert checks.show_overlap(cuda, b"", b"")["gap_between_frames_ms"] > 0
+    loop = checks.measure_loop(cuda, b"", b"", count=3)
+    assert {"slots_1", "slots_2", "slots_3"} <= set(loop)
+    assert checks.long_run(cuda, b"", b"", count=30)["device_growth"] == 0
+    cuda.close()
+    assert driver.settled()
+    assert "reached" in gpu_check_runtime.table({"loop": loop})
+
+
+def test_a_wrong_kernel_is_found(
+    opened: tuple[Cuda, FakeDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_prepare, true_settle = FakeCuda._prepare, FakeCuda._settle
+
+    def late(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
+        true_prepare(self, argument, dtype, covered)
+        at = int.from_bytes(argument[8:16], "little")
+        self.view(at, dtype, (3, *checks.NETWORK))[1] += 3 * checks.LEVEL
+
+    def loud(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
+        true_settle(self, argument, dtype, covered)
+        at = int.from_bytes(argument[32:40], "little")
+        self.view(at, "u1", (1,))[0] ^= 1
+
+    monkeypatch.setattr(FakeCuda, "_prepare", late)
+    monkeypatch.setattr(FakeCuda, "_settle", loud)
+    wrong = checks.check_kernels(opened[0], b"", rounds=2)["wrong"]
+    assert [text.split()[0] for text in wrong] == ["prepare", "masks", "prepare", "masks"]
+
+
+def test_a_kernel_that_takes_bgr_for_rgb_is_found(
+    opened: tuple[Cuda, FakeDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_prepare = FakeCuda._prepare
+
+    def deaf(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
+        told = list(PREPARE.unpack(argument))
+        told[15] = 0  # swap
+        true_prepare(self, PREPARE.pack(*told), dtype, covered)
+
+    monkeypatch.setattr(FakeCuda, "_prepare", deaf)
+    (wrong,) = checks.check_kernels(opened[0], b"", rounds=3)["wrong"]
+    assert wrong.startswith("prepare") and " BGR: " in wrong
+
+
+def test_figures_are_kept_when_a_check_breaks(tmp_path: Path) -> None:
+    report = GpuReport(tmp_path / "runtime.json", 420, gpu="none")
+    report.run("first", lambda: {"wrong": []})
+    report.run("second", lambda: {"wrong": [str(1 // 0)]})
+    assert report.failed
+    kept = json.loads((tmp_path / "runtime.json").read_text())
+    assert kept["first"] == {"wrong": []} and "ZeroDivision" in kept["second"]["wrong"][0]
+    assert isinstance(gpu_check_runtime.table(kept), str)
+
+
+def test_without_a_gpu_it_says_so() -> None:
+    from hsnet_trt.runtime.device.machine import find_driver
+
+    if find_driver().gpus:
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "hsnet_trt.benchmarks.gpu_check.runtime"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("gpu-check runtime: skipped, ")

@@ -1,0 +1,291 @@
+"""A tiny bundle whose graphs obey the contract of the real ones, in a few operations.
+
+Its features are block averages, and a query's foreground logit is its likeness to the support's
+masked mean colour: it segments by colour, so results can be judged by eye and by NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hsnet_trt.runtime.bundle import write_bundle
+from hsnet_trt.runtime.bundle.manifest import (
+    GoldenFile,
+    GraphFile,
+    Growth,
+    Manifest,
+    Model,
+    Preprocessing,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
+
+SIZE = (96, 128)  # height, width
+STRIDES = {"2": 8, "3": 16, "4": 32}
+LAYERS, CHANNELS = 2, 3
+
+
+def as_a_camera_gives_it(rgb: np.ndarray, padding: int = 0) -> np.ndarray:
+    """A view of BGR pixels, the rows so many bytes apart from each other."""
+    height, width = rgb.shape[:2]
+    memory = np.full((height, 3 * width + padding), 99, np.uint8)
+    view = memory[:, : 3 * width].reshape(height, width, 3)
+    view[...] = rgb[:, :, ::-1]
+    assert np.shares_memory(view, memory)
+    return view
+
+
+def positions(level: str, size: tuple[int, int] = SIZE) -> int:
+    stride = STRIDES[level]
+    return (size[0] // stride) * (size[1] // stride)
+
+
+def _constant(name: str, values: object, dtype: type = np.int64) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(values, dtype), name)
+
+
+def _value(name: str, shape: list[int | str], kind: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _shape(name: str, size: tuple[int, int], lead: str) -> list[int | str]:
+    if name == "image":
+        return [lead, 3, *size]
+    if name == "mask":
+        return [lead, *size]
+    return [lead, LAYERS, CHANNELS, positions(name[1], size)]
+
+
+def _features(size: tuple[int, int]) -> tuple[list, list]:
+    nodes, constants = [], []
+    for level, stride in STRIDES.items():
+        constants.append(_constant(f"as{level}", [0, 1, 3, positions(level, size)]))
+        nodes += [
+            helper.make_node(
+                "AveragePool",
+                ["image"],
+                [f"p{level}"],
+                kernel_shape=[stride] * 2,
+                strides=[stride] * 2,
+            ),
+            helper.make_node("Reshape", [f"p{level}", f"as{level}"], [f"r{level}"]),
+            helper.make_node("Neg", [f"r{level}"], [f"n{level}"]),
+            helper.make_node("Concat", [f"r{level}", f"n{level}"], [f"f{level}"], axis=1),
+        ]
+    return nodes, constants
+
+
+def _support(size: tuple[int, int]) -> tuple[list, list]:
+    constants = [_constant("plane", [0, 1, *size])]
+    nodes = [helper.make_node("Reshape", ["mask", "plane"], ["m"])]
+    for level, stride in STRIDES.items():
+        sizes = [size[0] // stride, size[1] // stride]
+        constants += [
+            _constant(f"to{level}", [0, 1, 1, positions(level, size)]),
+            _constant(
+                f"sizes{level}", [1.0, 1.0, sizes[0] / size[0], sizes[1] / size[1]], np.float32
+            ),
+        ]
+        nodes += [
+            helper.make_node(
+                "Resize",
+                ["m", "", f"sizes{level}"],
+                [f"m{level}"],
+                mode="linear",
+                coordinate_transformation_mode="align_corners",
+            ),
+            helper.make_node("Reshape", [f"m{level}", f"to{level}"], [f"w{level}"]),
+            helper.make_node("Mul", [f"f{level}", f"w{level}"], [f"s{level}"]),
+        ]
+    return nodes, constants
+
+
+def _match(size: tuple[int, int]) -> tuple[list, list]:
+    """logit 0 = 0; logit 1 = 1 - |colour - mean support colour|, at level 2's resolution."""
+    height, width = size[0] // STRIDES["2"], size[1] // STRIDES["2"]
+    constants = [
+        _constant("first", [0]),
+        _constant("second", [1]),
+        _constant("axis1", [1]),
+        _constant("axis3", [3]),
+        _constant("axis0", [0]),
+        _constant("channels", [2]),
+        _constant("one", 1.0, np.float32),
+        _constant("tiny", 1e-4, np.float32),
+        _constant("grid", [0, 0, 1, height, width]),
+        _constant("zero", 0.0, np.float32),
+    ]
+    nodes = [
+        helper.make_node("Slice", ["f2", "first", "second", "axis1"], ["q"]),  # [B,1,3,P]
+        helper.make_node("Slice", ["s2", "first", "second", "axis1"], ["s"]),  # [S,1,3,P]
+        helper.make_node("ReduceSum", ["s", "axis3"], ["sum"], keepdims=1),
+        helper.make_node("Abs", ["s"], ["abs"]),
+        helper.make_node("Sign", ["abs"], ["there"]),
+        helper.make_node("ReduceMax", ["there", "channels"], ["on"], keepdims=1),
+        helper.make_node("ReduceSum", ["on", "axis3"], ["count0"], keepdims=1),
+        helper.make_node("Add", ["count0", "tiny"], ["count"]),
+        helper.make_node("Div", ["sum", "count"], ["mean4"]),  # [S,1,3,1]
+        helper.make_node("Squeeze", ["mean4", "axis1"], ["mean3"]),
+        helper.make_node("Unsqueeze", ["mean3", "axis0"], ["mean"]),  # [1,S,3,1]
+        helper.make_node("Sub", ["q", "mean"], ["d"]),  # [B,S,3,P]
+        helper.make_node("Abs", ["d"], ["da"]),
+        helper.make_node("ReduceMax", ["da", "channels"], ["far"], keepdims=1),  # [B,S,1,P]
+        helper.make_node("Sub", ["one", "far"], ["near"]),
+        helper.make_node("Reshape", ["near", "grid"], ["l1"]),
+        helper.make_node("Mul", ["l1", "zero"], ["l0"]),
+        helper.make_node("Concat", ["l0", "l1"], ["logits0"], axis=2),
+        # Touch the other levels so that they are inputs of the graph.
+        *[
+            node
+            for name in ("f3", "f4", "s3", "s4")
+            for node in (
+                helper.make_node("ReduceSum", [name], [f"t{name}"], keepdims=0),
+                helper.make_node("Mul", [f"t{name}", "zero"], [f"z{name}"]),
+            )
+        ],
+        helper.make_node("Sum", ["zf3", "zf4", "zs3", "zs4"], ["z"]),
+        helper.make_node("Add", ["logits0", "z"], ["logits"]),
+    ]
+    return nodes, constants
+
+
+FORMS = {
+    "features": (_features, ["image"], ["f2", "f3", "f4"]),
+    "support": (_support, ["f2", "f3", "f4", "mask"], ["s2", "s3", "s4"]),
+    "match": (_match, ["f2", "f3", "f4", "s2", "s3", "s4"], ["logits"]),
+}
+
+
+def lead_of(graph: str, name: str) -> str:
+    return {"features": "N", "support": "S", "match": "S" if name[0] == "s" else "B"}[graph]
+
+
+def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
+    build, inputs, outputs = FORMS[graph]
+    nodes, constants = build(size)
+    shapes = {n: _shape(n, size, lead_of(graph, n)) for n in [*inputs, *outputs] if n != "logits"}
+    shapes["logits"] = ["B", "S", 2, size[0] // 8, size[1] // 8]
+    kind = TensorProto.FLOAT
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            graph,
+            [_value(n, shapes[n], kind) for n in inputs],
+            [_value(n, shapes[n], kind) for n in outputs],
+            constants,
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    growth = Growth(per_pair=100_000_000) if graph == "match" else Growth(per_query=100_000_000)
+    entry = GraphFile(
+        variant=Variant(graph, size, "fp32", "conv2d", "native"),
+        file=f"graphs/{graph}_{size[0]}x{size[1]}.onnx",
+        opset=18,
+        inputs=tuple(TensorSpec(n, "float32", tuple(shapes[n])) for n in inputs),
+        outputs=tuple(TensorSpec(n, "float32", tuple(shapes[n])) for n in outputs),
+        largest_tensor=Growth(per_pair=1000),
+        activation_bytes=growth,
+    )
+    return model.SerializeToString(), entry
+
+
+def reference(
+    queries: np.ndarray, supports: np.ndarray, masks: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the three graphs compute, in PyTorch."""
+    import torch
+    from torch.nn import functional
+
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+    def features(images: np.ndarray) -> dict[str, torch.Tensor]:
+        x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+        pooled = {k: functional.avg_pool2d(x, s).flatten(2) for k, s in STRIDES.items()}
+        return {f"f{k}": torch.stack([p, -p], 1) for k, p in pooled.items()}
+
+    query, shown = features(queries), features(supports)
+    out = dict(query)
+    plane = torch.from_numpy(masks).float()[:, None]
+    for level, stride in STRIDES.items():
+        grid = (plane.shape[2] // stride, plane.shape[3] // stride)
+        weight = functional.interpolate(plane, grid, mode="bilinear", align_corners=True)
+        out[f"s{level}"] = shown[f"f{level}"] * weight.flatten(2)[:, None]
+    support = out["s2"][:, 0]
+    count = (support.abs() > 0).any(1, keepdim=True).sum(2, keepdim=True) + 1e-4
+    colour = support.sum(2, keepdim=True) / count  # [S,3,1]
+    far = (out["f2"][:, :1] - colour[None]).abs().amax(2)  # [B,S,P]
+    near = (1 - far).reshape(*far.shape[:2], queries.shape[1] // 8, queries.shape[2] // 8)
+    out["logits"] = torch.stack([torch.zeros_like(near), near], 2)
+    return {name: tensor.numpy() for name, tensor in out.items()}
+
+
+def make_golden(size: tuple[int, int]) -> bytes:
+    rng = np.random.default_rng(5)
+    queries = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    supports = rng.integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    masks = np.zeros((3, *size), bool)
+    masks[:, 10:50, 20:60] = True
+    truth = reference(queries, supports, masks)
+    arrays = {"queries": queries, "supports": supports, "masks": masks, "logits": truth["logits"]}
+    for name in ("f2", "f3", "f4", "s2", "s3", "s4"):
+        index = np.sort(rng.choice(truth[name].size, 40, replace=False))
+        arrays[name + "_index"], arrays[name] = index, truth[name].reshape(-1)[index]
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def make_bundle(
+    path: Path,
+    *,
+    sizes: tuple[tuple[int, int], ...] = (SIZE,),
+    resize: str = "stretch",
+    weights: str = "ab" * 32,
+    replace: dict[str, object] | None = None,
+    extra: dict[str, bytes] | None = None,
+) -> Path:
+    """Write the tiny bundle; `replace` changes fields of its manifest, `extra` adds files."""
+    with write_bundle(path) as writer:
+        graphs, golden = [], []
+        for size in sizes:
+            for graph in FORMS:
+                content, entry = make_graph(graph, size)
+                writer.add(entry.file, content)
+                graphs.append(entry)
+            file = f"golden/{size[0]}x{size[1]}.npz"
+            writer.add(file, make_golden(size))
+            golden.append(GoldenFile(size, file, {"fp32": Tolerance(1e-3, 1e-3, 1e-3)}))
+        for name, content in (extra or {}).items():
+            writer.add(name, content)
+        manifest = Manifest(
+            model=Model("resnet50", weights, True, (LAYERS,) * 3, (CHANNELS,) * 3),
+            preprocessing=Preprocessing(resize=resize),
+            sizes=sizes,
+            graphs=tuple(graphs),
+            golden=tuple(golden),
+        )
+        writer.finish(dataclasses.replace(manifest, **(replace or {})))
+    return path
+
+
+RED, GREEN, GREY = (220, 30, 30), (30, 200, 40), (128, 128, 128)
+
+
+def scene(
+    size: tuple[int, int], boxes: list[tuple[tuple[int, int, int], tuple[slice, slice]]]
+) -> np.ndarray:
+    """A grey picture with coloured boxes."""
+    picture = np.full((*size, 3), GREY, np.uint8)
+    for colour, place in boxes:
+        picture[place] = colour
+    return picture

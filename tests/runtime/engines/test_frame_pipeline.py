@@ -1,0 +1,338 @@
+"""Frames on a GPU that is not there: what comes out, what is allocated, in which order."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.fake_cuda import FakeCuda
+from helpers.fake_engines import VERSION, engine_bundle, engines
+from helpers.fake_gpu import install
+from helpers.fake_pycuda import FakeDriver
+from helpers.fake_tensorrt import fake_tensorrt
+from helpers.tiny_bundle import GREEN, RED, SIZE, as_a_camera_gives_it, scene
+
+from hsnet_trt import FewShotSegmenter
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.engines.frame_kernels import PREPARE
+from hsnet_trt.runtime.engines.runner import TensorRTRunner
+
+Shot = tuple[np.ndarray, np.ndarray]
+LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
+
+
+@pytest.fixture
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "frames.fatbin").write_bytes(b"code")
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
+
+
+def load(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    profile: tuple[int, int, int] = (1, 1, 4),
+    integrated: bool = False,
+    **libraries: bool,
+) -> tuple[FewShotSegmenter, FakeDriver, Any]:
+    driver = FakeDriver()
+    driver.integrated = integrated
+    bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
+    made = engines(profile[2])
+    bundle = engine_bundle(path, made)
+    return FewShotSegmenter(bundle, TensorRTRunner(bundle, made), SIZE, ""), driver, bindings
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    """Photographs of several sizes with a red and a green box."""
+    sizes = [(128, 192), (97, 141), (201, 90), (64, 64)]
+    found = []
+    for i in range(count):
+        h, w = sizes[i % 4]
+        boxes = [
+            (RED, (slice(h // 8, h // 2), slice(3 + i, w // 2))),
+            (GREEN, (slice(h // 2, h - 5), slice(w // 3, w - i))),
+        ]
+        found.append(scene((h, w), boxes))
+    return found
+
+
+def equal(one: Any, other: Any) -> None:
+    """Within what one grey level of the resize makes."""
+    assert one.classes == other.classes
+    for name in one.classes:
+        if one.scores:
+            np.testing.assert_allclose(one.scores[name], other.scores[name], atol=2 * LEVEL)
+        assert (one.masks[name] != other.masks[name]).mean() < 0.01
+        assert one.masks[name].dtype == bool
+    assert (one.labels != other.labels).mean() < 0.01 and one.labels.dtype == np.uint8
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    ("libraries", "profile"),
+    [
+        ({"pycuda": True}, (1, 1, 4)),
+        ({"pycuda": True, "bindings": True}, (1, 1, 4)),
+        ({"pycuda": False, "bindings": True}, (1, 1, 4)),
+        ({"pycuda": True, "bindings": True}, (3, 3, 3)),
+    ],
+    ids=["pycuda", "pycuda with graphs", "cuda-bindings", "a profile from three"],
+)
+def test_frames_on_the_gpu_give_what_the_cpu_gives(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    red_shot: Shot,
+    green_shot: Shot,
+    libraries: dict[str, bool],
+    profile: tuple[int, int, int],
+) -> None:
+    """One class; then two with six shots in two chunks; by every call; each size in turn."""
+    here, driver, bindings = load(tmp_path / "b", monkeypatch, profile=profile, **libraries)
+    library = "pycuda" if libraries["pycuda"] else "cuda-bindings"
+    assert library in here.device
+    queries = pictures(6)
+    with here, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+        for segmenter in (here, there):
+            segmenter.set_support("green", *green_shot)
+        for query in queries[:3]:
+            equal(here.segment(query), there.segment(query))
+        for segmenter in (here, there):
+            segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
+        expected = [there.segment(query) for query in queries]
+        assert expected[0].masks["red"].any() and expected[0].masks["green"].any()
+        for found in (
+            [here.segment(query) for query in queries],
+            here.segment_batch(queries),
+            [frame.result for frame in here.stream(queries, slots=3, scores=True)],
+        ):
+            for one, other in zip(found, expected, strict=True):
+                equal(one, other)
+                assert set(one.timing) == set(other.timing)
+                assert all(ms >= 0 for ms in one.timing.values())
+        with ThreadPoolExecutor(4) as pool:
+            for one, other in zip(pool.map(here.segment, queries), expected, strict=True):
+                equal(one, other)
+        assert (bindings is not None and bindings.replays > 6) == ("bindings" in libraries)
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("integrated", [False, True])
+def test_a_cameras_frames_are_taken_as_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, integrated: bool
+) -> None:
+    """BGR, whose rows lie apart: the kernel turns it round, and the masks are RGB's to the bit."""
+    prepared: list[tuple[int, int]] = []
+    true_prepare = FakeCuda._prepare
+
+    def noted(self: FakeCuda, argument: bytes, *rest: Any) -> None:
+        _, _, _, _, _, _, pitch, *_, swap = PREPARE.unpack(argument)[:16]
+        prepared.append((pitch, swap))
+        true_prepare(self, argument, *rest)
+
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, integrated=integrated)
+    queries = pictures(4)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        expected = [segmenter.segment(query) for query in queries]
+        assert expected[0].masks["red"].any()
+        monkeypatch.setattr(FakeCuda, "_prepare", noted)
+        for padding in (0, 13):
+            given = [as_a_camera_gives_it(query, padding) for query in queries]
+            streamed = list(segmenter.stream(given, scores=True, color="bgr"))
+            for frame, source in zip(streamed, given, strict=True):
+                assert frame.image is not None and np.shares_memory(frame.image, source)
+            for found in (
+                [segmenter.segment(picture, color="bgr") for picture in given],
+                segmenter.segment_batch(given, color="bgr"),
+                [frame.result for frame in streamed],
+            ):
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(one.labels, other.labels)
+                    np.testing.assert_array_equal(one.scores["red"], other.scores["red"])
+        assert len(prepared) == 24 and {swap for _, swap in prepared} == {1}
+        assert {pitch for pitch, _ in prepared} == {3 * query.shape[1] for query in queries}
+        wrong = segmenter.segment(as_a_camera_gives_it(queries[0]))
+        assert prepared[-1][1] == 0
+        assert (wrong.labels != expected[0].labels).any()
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+def test_no_allocation_and_no_shape_after_the_first_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, green_shot: Shot
+) -> None:
+    """Nor does anything cross the bus but pixels, the tally and the labels."""
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, bindings=True)
+    query = pictures(1)[0]
+    with segmenter:
+        segmenter.set_support("red", [red_shot[0]] * 6, [red_shot[1]] * 6)
+        stream = segmenter.stream([query] * 14, slots=2)
+        for _ in range(4):
+            next(stream)
+        contexts = [e.contexts[0] for e in sys.modules["tensorrt"].engines]
+        before = driver.allocations, [c.reshaped for c in contexts], len(driver.copies)
+        taken = 0
+        for frame in stream:
+            taken += 1
+            assert frame.result is not None and frame.result.scores == {}
+        assert taken == 10
+        assert driver.allocations == before[0]
+        assert [c.reshaped for c in contexts] == before[1]
+        copies = driver.copies[before[2] :]
+        # Of each frame, pixels up; tally and labels down. One or two were under way already.
+        ups = copies.count("in")
+        assert ups in (9, 10) and copies.count("out") == 2 * ups
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("pays", [True, False])
+def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, pays: bool
+) -> None:
+    times = {False: 2.0 if pays else 1.0, True: 1.5}
+    asked = []
+
+    def elapsed(self: FakeCuda, start: object, end: object) -> float:
+        mapped = len(asked) >= 5
+        asked.append(mapped)
+        return times[mapped]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeCuda, "elapsed", elapsed)
+        segmenter, driver, _ = load(tmp_path / "b", monkeypatch, integrated=True)
+    assert len(asked) == 10
+    with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+        frames = segmenter._runner.frames
+        assert frames is not None and frames.mapped == pays
+        for one in (segmenter, there):
+            one.set_support("red", *red_shot)
+        before = len(driver.copies)
+        for query in pictures(3):
+            equal(segmenter.segment(query), there.segment(query))
+        # What is left to copy: tables and supports once, and the tally.
+        assert len(driver.copies) - before >= 6
+        mapped = [f.result for f in segmenter.stream([query] * 3)]
+        copies = driver.copies[-3 * (1 if pays else 3) :]
+        assert len(mapped) == 3 and copies.count("in") == (0 if pays else 3)
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+def test_logits_that_are_not_finite_are_an_error_of_that_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        session = sys.modules["tensorrt"].engines[2].session
+        true_run = session.run
+        calls: list[int] = []
+
+        class Spoiled:
+            get_outputs = session.get_outputs
+
+            def run(self, outputs: Any, feed: Any) -> Any:
+                calls.append(1)
+                answer = true_run(outputs, feed)
+                if len(calls) == 2:
+                    answer[0][:] = np.inf
+                return answer
+
+        sys.modules["tensorrt"].engines[2].session = Spoiled()
+        found = list(segmenter.stream(pictures(4)))
+        assert [f.error is None for f in found] == [True, False, True, True]
+        assert "not finite" in str(found[1].error)
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_graph_that_cannot_be_captured_is_done_without(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    red_shot: Shot,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    segmenter, driver, bindings = load(tmp_path / "b", monkeypatch, bindings=True)
+    bindings.cuStreamEndCapture = _refusing(driver, bindings)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        results = [segmenter.segment(pictures(1)[0]) for _ in range(4)]
+        assert "CUDA graphs are not used" in caplog.text and not bindings.replays
+        for result in results[1:]:
+            np.testing.assert_array_equal(result.labels, results[0].labels)
+    assert driver.settled()
+
+
+def _refusing(driver: FakeDriver, bindings: Any) -> Any:
+    def end(raw: Any) -> tuple[Any, None]:
+        driver.end_capture(driver.find_stream(int(raw)))
+        return bindings.CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, None
+
+    return end
+
+
+@pytest.mark.usefixtures("kernels")
+def test_closing_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    """During a stream, with frames under way; then by losing a stream; then by an exception."""
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    segmenter.set_support("red", *red_shot)
+    stream = segmenter.stream(pictures(8), slots=3)
+    next(stream)
+    segmenter.close()
+    with pytest.raises(BackendError, match="closed during a stream"):
+        next(stream)
+    assert driver.settled()
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    segmenter.set_support("red", *red_shot)
+    for frame in segmenter.stream(pictures(8)):
+        assert frame.result is not None
+        break
+    with pytest.raises(ZeroDivisionError), segmenter:
+        for frame in segmenter.stream(pictures(8)):
+            assert frame.index / 0
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("kernels")
+def test_memory_that_runs_out_for_a_frame_fails_that_frame_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    small = pictures(1)[0]
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        segmenter.segment(small)
+        driver.memory_left = 100_000
+        with pytest.raises(BackendError, match="memory does not suffice"):
+            segmenter.segment(np.zeros((600, 600, 3), np.uint8))
+        driver.memory_left = 10**9
+        for size in (600, 128):
+            assert segmenter.segment(np.zeros((size, size, 3), np.uint8)).labels.shape[0] == size
+    assert driver.settled()
+
+
+def test_without_compiled_kernels_the_cpu_prepares_and_draws(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    red_shot: Shot,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "none")
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    assert "runtime.frame_kernels" in caplog.text
+    with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+        for one in (segmenter, there):
+            one.set_support("red", *red_shot)
+        for frame, query in zip(segmenter.stream(pictures(3)), pictures(3), strict=True):
+            equal(frame.result, there.segment(query))
+    assert driver.settled()

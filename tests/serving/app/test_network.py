@@ -1,0 +1,66 @@
+"""One network for many sets, on a GPU that is not there too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.fake_engines import VERSION, engine_bundle, engines
+from helpers.fake_gpu import install
+from helpers.fake_pycuda import FakeDriver
+from helpers.fake_tensorrt import fake_tensorrt
+from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+
+from hsnet_trt import FewShotSegmenter
+from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.serving.app.network import Network, shot_bytes
+
+LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
+PICTURE = scene(SIZE, [(RED, LEFT), (GREEN, RIGHT)])
+
+
+def mask_of(place: tuple[slice, slice]) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[place] = True
+    return mask
+
+
+def test_on_a_gpu(tmp_path, monkeypatch):
+    (tmp_path / "frames.fatbin").write_bytes(b"code")
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
+    driver = FakeDriver()
+    install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), pycuda=True)
+    bundle = engine_bundle(tmp_path / "gpu", engines(4))
+    network = Network(bundle, TensorRTRunner(bundle, engines(4)), SIZE, "")
+    assert network.runner.frames is not None
+    shots = [network.encode(PICTURE, mask_of(place))[0] for place in (LEFT, RIGHT)]
+    sets = [network.arrange({"one": [shot], "other": [shot]}) for shot in shots]
+    sets.append(network.arrange({"red": [shots[0]] * 3, "green": [shots[1]]}))
+    assert all(ready.bytes <= network.most_bytes(ready.supports.classes) for ready in sets)
+    found = [network.segment(PICTURE, ready).labels for ready in (*sets, *sets)]  # turn by turn
+    with FewShotSegmenter.load(make_bundle(tmp_path / "cpu"), "onnxruntime") as segmenter:
+        for index, classes in enumerate(
+            ({"one": [LEFT], "other": [LEFT]}, {"one": [RIGHT], "other": [RIGHT]},
+             {"red": [LEFT] * 3, "green": [RIGHT]})
+        ):  # fmt: skip
+            segmenter.clear()
+            for name, places in classes.items():
+                masks = [mask_of(place) for place in places]
+                segmenter.set_support(name, [PICTURE] * len(masks), masks)
+            expected = segmenter.segment(PICTURE).labels
+            assert expected.any()
+            for labels in (found[index], found[index + 3]):
+                assert (labels != expected).mean() < 0.01
+    network.close()
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_what_a_set_takes_on_a_cpu(tmp_path, shots):
+    network = Network.load(make_bundle(tmp_path / "bundle"), "onnxruntime")
+    shot, notes = network.encode(PICTURE, mask_of(LEFT))
+    assert not notes and shot_bytes(shot) <= network.shot_bytes * 2  # indices beside the values
+    classes = {"red": [shot] * shots}
+    ready = network.arrange(classes)
+    assert 0 < ready.bytes <= network.most_bytes(classes)
+    assert classes["red"] == [shot] * shots  # still the caller's own
+    network.close()

@@ -1,0 +1,349 @@
+"""What the page asks the server, and what it refuses; on a bundle that segments by colour."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+from PIL import Image
+
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.segmenter import FewShotSegmenter
+from hsnet_trt.serving.app.desk import Desk, Limits, shrink
+from hsnet_trt.serving.app.network import Network
+from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
+
+pytest.importorskip("starlette", reason="the extra `app` is not installed")
+from starlette.testclient import TestClient
+
+from hsnet_trt.serving.app import server as app_server
+from hsnet_trt.serving.app.server import PAGE, make_application
+
+LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
+SUPPORT, QUERY = (
+    scene(SIZE, [(RED, LEFT), (GREEN, RIGHT)]),
+    scene(SIZE, [(GREEN, LEFT), (RED, RIGHT)]),
+)
+
+
+def file_of(array: np.ndarray, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind)
+    return stream.getvalue()
+
+
+def mask_of(place: tuple[slice, slice]) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[place] = True
+    return mask
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("page") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def network(bundle):
+    network = Network.load(bundle, "onnxruntime")
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def desk(network):
+    return Desk(network, Limits(upload_bytes=200_000, pixels=500_000, shots=3))
+
+
+@pytest.fixture
+def client(desk):
+    return TestClient(make_application(desk))
+
+
+def shot(client: TestClient, place: tuple[slice, slice]) -> str:
+    picture = client.post("/api/pictures", content=file_of(SUPPORT)).json()["picture"]
+    return client.post(f"/api/pictures/{picture}/shots", content=file_of(mask_of(place))).json()[
+        "shot"
+    ]
+
+
+def compose(client: TestClient, **classes: list[str]) -> str:
+    sent = {"classes": [{"name": name, "shots": keys} for name, keys in classes.items()]}
+    answer = client.post("/api/sets", json=sent)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["set"]
+
+
+def labels(answer: dict) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode(answer["labels"])))
+    assert image.mode == "P"
+    return np.asarray(image)
+
+
+def refusal(answer) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["summary"]
+
+
+def test_a_set_segments_as_the_library_does(client, bundle):
+    key = compose(client, red=[shot(client, LEFT)], green=[shot(client, RIGHT)])
+    answer = client.post(f"/api/sets/{key}/segment", content=file_of(QUERY)).json()
+    with FewShotSegmenter.load(bundle) as segmenter:
+        segmenter.set_support("red", SUPPORT, mask_of(LEFT))
+        segmenter.set_support("green", SUPPORT, mask_of(RIGHT))
+        direct = segmenter.segment(QUERY)
+    assert (labels(answer) == direct.labels).all() and {1, 2} <= set(np.unique(direct.labels))
+    assert [one["name"] for one in answer["classes"]] == ["red", "green"]
+    for index, one in enumerate(answer["classes"], 1):
+        assert one["share"] == pytest.approx((direct.labels == index).mean())
+    assert list(answer["timing"]) == ["preprocess", "features", "match", "postprocess"]
+
+
+def test_a_set_goes_to_a_file_and_comes_back(client, bundle, tmp_path):
+    key = compose(client, red=[shot(client, LEFT), shot(client, LEFT)], green=[shot(client, RIGHT)])
+    kept = tmp_path / "supports.npz"
+    kept.write_bytes(client.get(f"/api/sets/{key}/supports.npz").content)
+    with FewShotSegmenter.load(bundle) as segmenter:
+        segmenter.load_supports(kept)
+        assert segmenter.classes == ("red", "green")
+        direct = segmenter.segment(QUERY).labels
+    classes = client.post("/api/supports", content=kept.read_bytes()).json()["classes"]
+    assert [(one["name"], len(one["shots"])) for one in classes] == [("red", 2), ("green", 1)]
+    again = compose(client, **{one["name"]: one["shots"] for one in classes})
+    answer = client.post(f"/api/sets/{again}/segment", content=file_of(QUERY)).json()
+    assert (labels(answer) == direct).all()
+
+
+def test_many_at_once_each_with_its_own_set(desk, bundle):
+    picture, _ = desk.add_picture(file_of(SUPPORT))
+    sets, expected = [], []
+    with FewShotSegmenter.load(bundle) as segmenter:
+        for place in (LEFT, RIGHT):
+            key, _ = desk.add_shot(picture, file_of(mask_of(place)))
+            sets.append(desk.compose([("thing", [key])]))
+            segmenter.set_support("thing", SUPPORT, mask_of(place))
+            expected.append(segmenter.segment(QUERY).labels)
+    assert (expected[0] != expected[1]).any()
+    with ThreadPoolExecutor(8) as pool:
+        turns = [index % 2 for index in range(80)]
+        found = pool.map(lambda turn: desk.segment(sets[turn], file_of(QUERY)).labels, turns)
+        assert all((one == expected[turn]).all() for turn, one in zip(turns, found, strict=True))
+
+
+def test_given_shots_stay(network, bundle):
+    clock = [0.0]
+    desk = Desk(network, Limits(idle_seconds=10), lambda: clock[0])
+    encoded, _ = network.encode(SUPPORT, mask_of(LEFT))
+    ids = desk.give({"red": [encoded]})
+    clock[0] = 1e6
+    assert not desk.forget(ids["red"][0])
+    client = TestClient(make_application(desk, ids))
+    assert client.get("/api/about").json()["classes"] == [{"name": "red", "shots": ids["red"]}]
+    assert compose(client, red=ids["red"])
+
+
+def test_idle_things_go_and_a_full_store_refuses(network):
+    clock = [0.0]
+    content = file_of(SUPPORT)
+    desk = Desk(network, Limits(store_bytes=2 * SUPPORT.nbytes, idle_seconds=10), lambda: clock[0])
+    kept = [desk.add_picture(content)[0] for _ in range(2)]
+    with pytest.raises(StoreFullError, match="store of pictures is full"):
+        desk.add_picture(content)
+    assert desk.forget(kept[0])
+    desk.add_picture(content)
+    clock[0] = 11
+    with pytest.raises(UnknownSetError, match="no picture"):
+        desk.picture(kept[1])
+
+
+def test_notes_and_masks_that_do_not_do(client):
+    picture = client.post("/api/pictures", content=file_of(SUPPORT)).json()["picture"]
+
+    def send(mask: np.ndarray):
+        return client.post(f"/api/pictures/{picture}/shots", content=file_of(mask))
+
+    assert send(np.ones(SIZE, bool)).json()["notes"][0].startswith("the mask covers")
+    small = np.zeros(SIZE, bool)
+    small[40:48, 40:48] = True
+    assert "vanishes at feature level" in send(small).json()["notes"][0]
+    assert refusal(send(np.zeros(SIZE, bool))) == (400, "the mask is empty")
+    assert refusal(send(np.ones((96, 96), bool)))[0] == 400
+    several = np.zeros(SIZE, np.uint8)
+    several[:9], several[9:19] = 1, 2
+    assert refusal(send(several)) == (400, "the mask holds several labels")
+
+
+def test_large_photographs_are_scaled_down_with_their_masks(client):
+    large = np.asarray(Image.fromarray(SUPPORT).resize((840, 630)))
+    assert shrink(large, 1024) is large and shrink(large, 512).shape == (384, 512, 3)
+    assert shrink(np.zeros((5000, 3, 3), np.uint8), 1024).shape == (1024, 1, 3)
+    wide = np.zeros((40, 2048, 3), np.uint8)
+    sent = client.post("/api/pictures", content=file_of(wide)).json()
+    assert (sent["width"], sent["height"]) == (1024, 20)
+    mask = np.zeros((40, 2048), bool)
+    mask[10:30, 500:1500] = True
+    answer = client.post(f"/api/pictures/{sent['picture']}/mask", content=file_of(mask))
+    found = np.asarray(Image.open(io.BytesIO(answer.content)).convert("1"))
+    expected = np.zeros((20, 1024), bool)
+    expected[5:15, 250:750] = True
+    assert (found == expected).all()
+
+
+def test_cutting_out(client):
+    picture = client.post("/api/pictures", content=file_of(SUPPORT)).json()["picture"]
+    answer = client.post(f"/api/pictures/{picture}/cut?box=4,12,52,66")
+    found = np.asarray(Image.open(io.BytesIO(answer.content)).convert("1"))
+    assert (found == mask_of(LEFT)).mean() > 0.98
+    scribble = np.zeros((*SIZE, 3), np.uint8)
+    scribble[30:60, 80:100, 0] = 255
+    scribble[30:60, 20:40, 1] = scribble[85:90, :, 1] = 255
+    answer = client.post(f"/api/pictures/{picture}/cut", content=file_of(scribble))
+    found = np.asarray(Image.open(io.BytesIO(answer.content)).convert("1"))
+    assert (found == mask_of(RIGHT)).mean() > 0.98
+    for box in ("1,2,3", "a,b,c,d", "0,0,9999,9999", "-4,0,8,8", "5,5,0,0"):
+        assert client.post(f"/api/pictures/{picture}/cut?box={box}").status_code == 400
+    assert (
+        client.post(f"/api/pictures/{picture}/cut", content=file_of(scribble[:50])).status_code
+        == 400
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["pictures/x/shots", "pictures/x/mask", "pictures/x/cut", "sets/x/segment"]
+)
+def test_ids_that_were_never_given(client, path):
+    answer = client.post(f"/api/{path}", content=file_of(mask_of(LEFT)))
+    assert refusal(answer)[0] == 404
+
+
+def test_sets_that_do_not_do(client):
+    key = shot(client, LEFT)
+    quoted = f'"{key}"'.encode()
+    for body, status in (
+        (b"", 400), (b"{", 400), (b"[]", 400), (b"[" * 100_000, 400), (b'{"classes": 3}', 400),
+        (b'{"classes": []}', 400), (b'{"classes": [{"name": "a", "shots": []}]}', 400),
+        (b'{"classes": [{"name": " ", "shots": [%s]}]}' % quoted, 400),
+        (b'{"classes": [{"name": 7, "shots": [%s]}]}' % quoted, 400),
+        (b'{"classes": [{"name": "a", "shots": [7]}]}', 400),
+        (b'{"classes": [{"name": "a", "shots": ["never"]}]}', 404),
+        (b'{"classes": [{"name": "a", "shots": [%s]}]}' % b",".join([quoted] * 4), 400),
+    ):  # fmt: skip
+        assert client.post("/api/sets", content=body).status_code == status, body[:60]
+    twice = {"classes": [{"name": "a", "shots": [key]}] * 2}
+    assert refusal(client.post("/api/sets", json=twice)) == (400, "these are no classes")
+
+
+def test_uploads_are_bounded(client):
+    status, _ = refusal(client.post("/api/pictures", content=bytes(200_001)))
+    assert status == 413
+
+    def chunks():  # no Content-Length tells
+        yield from (bytes(50_000) for _ in range(5))
+
+    assert refusal(client.post("/api/pictures", content=chunks()))[0] == 413
+    many = file_of(np.zeros((800, 700, 3), np.uint8))  # small as a file, large as a picture
+    assert len(many) < 200_000
+    assert refusal(client.post("/api/pictures", content=many)) == (
+        400,
+        "the photograph is too large",
+    )
+
+
+@pytest.mark.parametrize("kind", ["GIF", "EPS", "PDF"])
+def test_formats_that_are_not_decoded(client, kind):
+    assert refusal(client.post("/api/pictures", content=file_of(SUPPORT, kind)))[0] == 400
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_formats_that_are(client, kind):
+    answer = client.post("/api/preview", content=file_of(SUPPORT, kind))
+    shown = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert np.abs(shown - SUPPORT).mean() < 6
+
+
+def test_files_that_are_no_support_sets(client, network, bundle, tmp_path):
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.npy", bytes(50_000_000))
+    pickled = io.BytesIO()
+    np.savez(pickled, header=np.array({"a": 1}, dtype=object))
+    with FewShotSegmenter.load(make_bundle(tmp_path / "other", weights="cd" * 32)) as other:
+        other.set_support("red", SUPPORT, mask_of(LEFT))
+        other.save_supports(tmp_path / "other.npz")
+    foreign = (tmp_path / "other.npz").read_bytes()
+    assert len(bomb.getvalue()) < 200_000
+    for content in (
+        b"",
+        b"PK\3\4 and so on",
+        bomb.getvalue(),
+        pickled.getvalue(),
+        foreign,
+        foreign[:-99],
+    ):
+        assert client.post("/api/supports", content=content).status_code == 400
+    with pytest.raises(InputError, match="encoded by another model"):
+        network.read_supports(foreign)
+    with pytest.raises(InputError, match="bytes that unpack to 50000000"):
+        network.read_supports(bomb.getvalue())
+
+
+def test_the_server_goes_on_when_it_fails(client, desk, monkeypatch):
+    def broken(content: bytes) -> None:
+        raise RuntimeError("of /a/secret/path")
+
+    monkeypatch.setattr(desk, "add_picture", broken)
+    answer = client.post("/api/pictures", content=b"x")
+    assert refusal(answer) == (500, "the server failed") and "secret" not in answer.text
+
+
+def test_a_body_that_does_not_arrive(desk, monkeypatch):
+    monkeypatch.setattr(app_server, "_BODY_SECONDS", 0.05)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/pictures",
+        "headers": [],
+        "query_string": b"",
+    }
+    asyncio.run(make_application(desk)(scope, receive, send))
+    assert sent[0]["status"] == 400 and b"did not arrive" in sent[1]["body"]
+
+
+def test_too_much_at_once_is_refused(client, monkeypatch):
+    monkeypatch.setattr(app_server, "_UNDER_WAY", 0)
+    assert refusal(client.post("/api/pictures", content=b"x")) == (503, "the server is busy")
+    assert client.get("/api/about").status_code == 200
+
+
+def test_the_colours_of_all_classes_differ(client):
+    colours = client.get("/api/about").json()["colours"]
+    assert len({*colours, "#000000"}) == 256
+
+
+def test_the_page_asks_nobody_else(client):
+    """No file of the page names another host, and its policy would not let it ask one."""
+    names = {path.name for path in PAGE.iterdir()}
+    assert {"index.html", "page.css", "main.js"} <= names
+    for name in names:
+        text = (PAGE / name).read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text and "https://" not in text, name
+        served = client.get("/" if name == "index.html" else f"/{name}")
+        assert served.content == (PAGE / name).read_bytes()
+        if name.endswith(".js"):
+            assert "javascript" in served.headers["content-type"]
+    html = (PAGE / "index.html").read_text()
+    assert "style=" not in html and "onclick=" not in html  # the policy would block them

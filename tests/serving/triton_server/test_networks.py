@@ -1,0 +1,161 @@
+"""The networks as other models of a server, against a server that is made up: a GPU's tensors."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.matching.graphs import FEATURES, OUTPUTS, SUPPORTS
+from hsnet_trt.serving.triton_server import networks as triton_networks
+from hsnet_trt.serving.triton_server.model import check_numpy
+from hsnet_trt.serving.triton_server.networks import Networks, Shots
+
+FLOATS = {
+    "features": dict.fromkeys(("image", *FEATURES), "float32"),
+    "support": dict.fromkeys((*FEATURES, "mask", *SUPPORTS), "float32"),
+    "match": dict.fromkeys((*FEATURES, *SUPPORTS, "logits"), "float32"),
+}
+HALVES = {graph: dict.fromkeys(names, "float16") for graph, names in FLOATS.items()}
+HALF_FEATURES = {**FLOATS, "features": {**HALVES["features"], "image": "float32"}}
+
+
+class Tensor:
+    """Triton's: on a GPU its content cannot be had as an array."""
+
+    def __init__(self, name: str, array: np.ndarray, cpu: bool = True) -> None:
+        self._name, self.array, self._cpu = name, array, cpu
+
+    def name(self) -> str:
+        return self._name
+
+    def is_cpu(self) -> bool:
+        return self._cpu
+
+    def as_numpy(self) -> np.ndarray:
+        assert self._cpu, "the content of a GPU's tensor was asked for"
+        return self.array
+
+
+class Response:
+    def __init__(self, tensors: list[Tensor], failure: str | None = None) -> None:
+        self._tensors, self._failure = tensors, failure
+
+    def has_error(self) -> bool:
+        return self._failure is not None
+
+    def error(self) -> Response:
+        return self
+
+    def message(self) -> str:
+        return self._failure or ""
+
+    def output_tensors(self) -> list[Tensor]:
+        return self._tensors
+
+
+class Server:
+    """What of `triton_python_backend_utils` is used; its models answer with ones."""
+
+    TRITONSERVER_MEMORY_CPU = 0
+    Tensor = Tensor
+
+    def __init__(self, types: dict, on_gpu: bool, logit: float = 1.0) -> None:
+        self.types, self.on_gpu, self.logit = types, on_gpu, logit
+        self.calls: list[tuple[str, int, dict[str, Tensor]]] = []
+        self.failure: str | None = None
+        self.loading = 0  # so many calls find the model not loaded yet
+
+    def PreferredMemory(self, memory: int, device: int) -> str:
+        assert (memory, device) == (self.TRITONSERVER_MEMORY_CPU, 0)
+        return "cpu"
+
+    def InferenceRequest(
+        self, model_name, model_version, requested_output_names, inputs, preferred_memory=None
+    ):
+        server, graph = self, model_name.rpartition("_")[2]
+        given = {tensor.name(): tensor for tensor in inputs}
+        for name, tensor in given.items():
+            assert tensor.array.dtype == self.types[graph][name], f"{graph}: {name}"
+        self.calls.append((model_name, model_version, given))
+        count = len(given["image" if graph == "features" else "f2"].array)
+        assert requested_output_names == list(OUTPUTS[graph])
+
+        class Request:
+            async def async_exec(self) -> Response:
+                await asyncio.sleep(0)
+                if server.loading:
+                    server.loading -= 1
+                    return Response([], f"Model '{model_name}' is not ready.")
+                if server.failure:
+                    return Response([], server.failure)
+                shape = (count, 1, 2, 3)
+                if graph == "match":
+                    shape = (count, len(given["s2"].array), 2, 2, 2)
+                value = server.logit if graph == "match" else 1.0
+                cpu = preferred_memory == "cpu" or not server.on_gpu
+                return Response(
+                    [
+                        Tensor(name, np.full(shape, value, server.types[graph][name]), cpu)
+                        for name in requested_output_names
+                    ]
+                )
+
+        return Request()
+
+
+async def run(networks: Networks) -> np.ndarray:
+    images, masks = np.zeros((3, 3, 8, 8), np.float32), np.ones((3, 8, 8), np.float32)
+    pieces = (await networks.encode(images, masks), await networks.encode(images[:2], masks[:2]))
+    features = await networks.features(images[:1])
+    return await networks.match(features, Shots(pieces))
+
+
+@pytest.mark.parametrize("types", [FLOATS, HALVES, HALF_FEATURES])
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_types_fit_and_a_gpus_tensors_stay_there(types, on_gpu):
+    server = Server(types, on_gpu)
+    logits = asyncio.run(run(Networks(server, "hsnet", 7, types)))
+    assert logits.shape == (5, 2, 2, 2) and logits.dtype == np.float32
+    assert {(name, version) for name, version, _ in server.calls} == {
+        (f"hsnet_{graph}", 7) for graph in FLOATS
+    }
+    matched = [given for name, _, given in server.calls if name == "hsnet_match"]
+    stays = on_gpu and types is not HALF_FEATURES
+    assert [given["s2"].is_cpu() for given in matched] == [not stays] * 2
+
+
+def test_a_models_failure_and_impossible_logits():
+    server = Server(FLOATS, False, logit=np.inf)
+    networks = Networks(server, "hsnet", 1, FLOATS)
+    with pytest.raises(BackendError, match="not finite"):
+        asyncio.run(run(networks))
+    server.failure = "out of memory"
+    with pytest.raises(BackendError, match="hsnet_features failed") as caught:
+        asyncio.run(run(networks))
+    assert "out of memory" in str(caught.value)
+
+
+def test_a_model_that_is_still_being_loaded(monkeypatch):
+    server = Server(FLOATS, False)
+    server.loading = 2
+    assert asyncio.run(run(Networks(server, "hsnet", 1, FLOATS))).shape == (5, 2, 2, 2)
+    monkeypatch.setattr(triton_networks, "_LOADING_SECONDS", 0.3)
+    server.loading = 100
+    with pytest.raises(BackendError, match="failed") as caught:
+        asyncio.run(run(Networks(server, "hsnet", 1, FLOATS)))
+    assert "not ready" in str(caught.value)
+
+
+def test_a_backend_that_cannot_pass_arrays_is_told_from_one_that_can():
+    class Scalar(Tensor):
+        def as_numpy(self) -> np.ndarray:
+            return self.array[0]  # what 24.10 makes of an array of NumPy 2
+
+    check_numpy(Server(FLOATS, False))
+    broken = Server(FLOATS, False)
+    broken.Tensor = Scalar
+    with pytest.raises(BackendError, match="cannot pass arrays"):
+        check_numpy(broken)

@@ -1,3 +1,0 @@
-"""Tests of this folder share their inputs: its modules are found by name."""
-
-from __future__ import annotations
