@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from hsnet_trt.calibration.episodes import encode, logits_of
 from hsnet_trt.calibration.histogram import Histogram
-from hsnet_trt.calibration.network import MemoryRunner, encode, logits_of
+from hsnet_trt.calibration.network import MemoryRunner
 from hsnet_trt.calibration.placement import Placement, place
 from hsnet_trt.calibration.table import CalibrationTable, TensorRange
 from hsnet_trt.data.episodes.episode import Episode, Episodes

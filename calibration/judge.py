@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 
 from hsnet_trt.calibration.collect import Subject
-from hsnet_trt.calibration.network import Encoded, MemoryRunner, encode, logits_of, voted
+from hsnet_trt.calibration.episodes import Encoded, encode, logits_of, voted
+from hsnet_trt.calibration.network import MemoryRunner
 from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.quantize import quantize
 from hsnet_trt.calibration.table import CalibrationTable

@@ -44,9 +44,9 @@ def app(
     from rich.console import Console
 
     from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.runtime.network import Network
     from hsnet_trt.serving.app.app import serve
-    from hsnet_trt.serving.app.desk import Limits
-    from hsnet_trt.serving.app.network import Network
+    from hsnet_trt.serving.app.workspace import Limits
 
     console = Console(stderr=True, highlight=False)
     network = Network.load(bundle, backend, parse_size(size) if size else None, sha256, precision)

@@ -12,16 +12,15 @@ from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, InputError
-from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.matching.encode import as_list, encode_parts, pair_up
+from hsnet_trt.runtime.matching.encode import as_list
 from hsnet_trt.runtime.matching.graphs import Runner
-from hsnet_trt.runtime.matching.packing import Shot, compress
-from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, Origin, SupportSet, check_name
+from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, SupportSet, check_name
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import ImageSource, check_color
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.result import Segmentation
-from hsnet_trt.runtime.pipeline import CpuPath, GpuPath, Path
+from hsnet_trt.runtime.pipeline import ArrangedSupports
 from hsnet_trt.runtime.stream import FrameStream
 
 _log = logging.getLogger("hsnet_trt")
@@ -42,19 +41,9 @@ class FewShotSegmenter:
 
     def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
         """Use `FewShotSegmenter.load`."""
-        self._bundle = bundle
-        self._runner = runner
-        self._size = size
-        self._reason = reason
-        self._preprocessing = bundle.manifest.preprocessing
-        self._origin = Origin.of(bundle.manifest, size)
+        self._network = Network(bundle, runner, size, reason)
         self._supports = SupportSet()
-        self._arranged: Any = None  # the supports, ready to be matched
-        self._path: Path = (
-            CpuPath(runner, size, self._preprocessing)
-            if runner.frames is None
-            else GpuPath(runner.frames)
-        )
+        self._arranged: ArrangedSupports | None = None  # the supports, ready to be matched
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
         self._idle = threading.Condition()  # guards all that follows, and the supports
         self._active = 0
@@ -78,8 +67,8 @@ class FewShotSegmenter:
                 everywhere.
             size: the network's input, height and width in pixels, or one number for a square; None
                 for the bundle's first.
-            sha256: the SHA-256 that `bundle.json` must have, had from a trusted place: proves who
-                made the bundle.
+            sha256: the SHA-256 that `bundle.json` must have, obtained from a trusted place: proves
+                who made the bundle.
             precision: "fp32", "fp16" or "int8"; None for the first that the bundle holds of fp16,
                 fp32, int8 on a GPU, and of fp32, fp16, int8 on a CPU.
 
@@ -88,52 +77,50 @@ class FewShotSegmenter:
             BackendError: the backend cannot run here.
             InputError: no such backend or precision.
         """
-        bundle = Bundle.open(path, sha256=sha256)
-        chosen = bundle.size(size)
-        runner, reason = open_runner(bundle, chosen, backend, precision)
-        if not bundle.manifest.model.trained:
+        network = Network.load(path, backend, size, sha256, precision)
+        if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
-        return cls(bundle, runner, chosen, reason)
+        return cls(network.bundle, network.runner, network.size, network.reason)
 
     @property
     def backend(self) -> str:
         """What runs the network: tensorrt, tensorrt_rtx or onnxruntime."""
-        return self._runner.backend
+        return self._network.runner.backend
 
     @property
     def backbone(self) -> str:
         """The network's backbone: vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0."""
-        return self._bundle.manifest.model.backbone
+        return self._network.bundle.manifest.model.backbone
 
     @property
     def trained(self) -> bool:
         """False where the weights are random, so that the masks mean nothing."""
-        return self._bundle.manifest.model.trained
+        return self._network.bundle.manifest.model.trained
 
     @property
     def backend_reason(self) -> str:
         """In words, why it is that backend."""
-        return self._reason
+        return self._network.reason
 
     @property
     def device(self) -> str:
         """What the backend runs on, in words."""
-        return self._runner.device
+        return self._network.runner.device
 
     @property
     def precision(self) -> str:
         """The network's precision: fp32, fp16 or int8."""
-        return self._runner.precision
+        return self._network.runner.precision
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the network's input, in pixels."""
-        return self._size
+        return self._network.size
 
     @property
     def resize(self) -> str:
         """How photographs are brought to that size: "stretch" or "letterbox"."""
-        return self._preprocessing.resize
+        return self._network.preprocessing.resize
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -174,12 +161,7 @@ class FewShotSegmenter:
         """
         with self._use("set_support"):
             name = check_name(name)
-            shots = pair_up(name, images, masks)
-            encoded: list[Shot] = []
-            for part in encode_parts(
-                self._runner, name, shots, self._size, self._preprocessing, color
-            ):
-                encoded += compress(part)
+            encoded = self._network.encode(name, images, masks, color)
             with self._idle:
                 self._replace(self._supports.with_class(name, encoded))
 
@@ -278,13 +260,13 @@ class FewShotSegmenter:
                 "there is no such way to drop", expected='None or "oldest"', found=drop
             )
         if not 1 <= slots <= 8:
-            raise InputError("so many slots make no sense", expected="1 to 8", found=slots)
+            raise InputError("slots must be 1 to 8", expected="1 to 8", found=slots)
         check_color(color)
         with self._use("stream"):
             self._snapshot("stream")
             stream = FrameStream(
                 frames,
-                self._path.another(slots),
+                self._network.pipeline.with_slots(slots),
                 self._use,
                 self._snapshot,
                 slots=slots,
@@ -306,8 +288,8 @@ class FewShotSegmenter:
             InputError: no support was set, or the file cannot be written.
         """
         with self._use("save_supports"):
-            supports = self._snapshot("save_supports")[0]
-            supports.save(path, self._origin)
+            supports = self._snapshot("save_supports").supports
+            supports.save(path, self._network.origin)
 
     def load_supports(self, path: str | os.PathLike[str]) -> None:
         """Add the classes of a file that `save_supports` wrote, replacing those of the same name.
@@ -317,7 +299,7 @@ class FewShotSegmenter:
                 another preprocessing; then nothing changes.
         """
         with self._use("load_supports"):
-            loaded = SupportSet.load(path, self._origin)
+            loaded = SupportSet.load(path, self._network.origin)
             with self._idle:
                 self._replace(SupportSet({**self._supports.classes, **loaded.classes}))
 
@@ -331,7 +313,7 @@ class FewShotSegmenter:
         with self._idle:
             self._idle.wait_for(lambda: self._active == 0)
             self._supports, self._arranged = SupportSet(), None
-            self._runner.close()
+            self._network.close()
 
     def __enter__(self) -> FewShotSegmenter:
         return self
@@ -345,8 +327,8 @@ class FewShotSegmenter:
         self.close()
 
     def __repr__(self) -> str:
-        height, width = self._size
-        model = self._bundle.manifest.model.backbone
+        height, width = self._network.size
+        model = self._network.bundle.manifest.model.backbone
         return (
             f"FewShotSegmenter({model} {height}x{width} {self.precision} on {self.backend}, "
             f"classes {list(self.classes)})"
@@ -377,7 +359,7 @@ class FewShotSegmenter:
             )
         self._supports, self._arranged = supports, None
 
-    def _snapshot(self, call: str) -> tuple[SupportSet, Any]:
+    def _snapshot(self, call: str) -> ArrangedSupports:
         with self._idle:
             if not self._supports.classes:
                 raise InputError(
@@ -386,11 +368,10 @@ class FewShotSegmenter:
                     fix="call set_support(name, images, masks) or load_supports(path) first",
                 )
             if self._arranged is None:
-                self._arranged = self._path.arrange(self._supports)
-            return self._supports, self._arranged
+                self._arranged = self._network.pipeline.arrange(self._supports)
+            return self._arranged
 
     def _segment_all(self, call: str, images: list[Any], color: str) -> list[Segmentation]:
         check_color(color)
         with self._use(call):
-            supports, arranged = self._snapshot(call)
-            return self._path.segment_all(images, supports, arranged, color)
+            return self._network.pipeline.segment_all(images, self._snapshot(call), color)

@@ -12,10 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, HSNetError
-from hsnet_trt.runtime.matching.support_set import SupportSet
-from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.result import StreamedFrame
-from hsnet_trt.runtime.pipeline import Path
+from hsnet_trt.runtime.pipeline import ArrangedSupports, FramePipeline, Pending, ReadFrame
 
 
 class FrameStream:
@@ -24,9 +22,9 @@ class FrameStream:
     def __init__(
         self,
         frames: Iterable[Any],
-        path: Path,
+        pipeline: FramePipeline,
         use: Callable[[str], AbstractContextManager[None]],
-        snapshot: Callable[[str], tuple[SupportSet, Any]],
+        snapshot: Callable[[str], ArrangedSupports],
         *,
         slots: int,
         drop: bool,
@@ -34,11 +32,12 @@ class FrameStream:
         color: str,
     ) -> None:
         """Use `FewShotSegmenter.stream`."""
-        self._path, self._use, self._snapshot, self._scores = path, use, snapshot, scores
-        read = partial(path.read, color=color)
+        self._pipeline, self._use, self._snapshot = pipeline, use, snapshot
+        self._scores = scores
+        read = partial(pipeline.read, color=color)
         self._reader = _Reader(frames, read, 1 if drop else slots, drop=drop)
-        self._under_way: deque[tuple[StreamedFrame, Any]] = deque()
-        self._end = weakref.finalize(self, _end, self._reader, path, self._under_way)
+        self._under_way: deque[tuple[StreamedFrame, Pending | None]] = deque()
+        self._end = weakref.finalize(self, _end, self._reader, pipeline, self._under_way)
         self._reader.start()
 
     def __iter__(self) -> Iterator[StreamedFrame]:
@@ -55,7 +54,7 @@ class FrameStream:
             if self._reader.closed_by_segmenter:
                 raise self._closed()
             raise StopIteration
-        while len(self._under_way) < self._path.slots:
+        while len(self._under_way) < self._pipeline.slots:
             # With a frame under way, its result is not kept back for one that is not there yet.
             item = self._reader.take(wait=not self._under_way)
             if item is None:
@@ -92,32 +91,29 @@ class FrameStream:
     ) -> None:
         self.close()
 
-    def _start(self, frame: StreamedFrame, prepared: Any) -> tuple[StreamedFrame, Any]:
-        if frame.error is None:
-            assert frame.image is not None
-            try:
-                with self._use("stream"):
-                    supports, arranged = self._snapshot("stream")
-                    ticket = self._path.start(
-                        frame.image, prepared, supports, arranged, self._scores
-                    )
-                return frame, ticket
-            except HSNetError as error:
-                return _failed(frame, error), None
-        return frame, None
+    def _start(
+        self, frame: StreamedFrame, read: ReadFrame | None
+    ) -> tuple[StreamedFrame, Pending | None]:
+        if read is None:
+            return frame, None
+        try:
+            with self._use("stream"):
+                return frame, read.start(self._snapshot("stream"), scores=self._scores)
+        except HSNetError as error:
+            return _failed(frame, error), None
 
-    def _finish(self, frame: StreamedFrame, ticket: Any) -> StreamedFrame:
+    def _finish(self, frame: StreamedFrame, pending: Pending | None) -> StreamedFrame:
         if self._reader.closed_by_segmenter:
-            if ticket is not None:
-                self._under_way.appendleft((frame, ticket))
+            if pending is not None:
+                self._under_way.appendleft((frame, pending))
             self._end()
             raise self._closed()
         dropped = self._reader.dropped
-        if frame.error is not None:
+        if pending is None:
             return StreamedFrame(frame.index, frame.image, None, frame.error, dropped)
         try:
             with self._use("stream"):
-                result = self._path.finish(ticket)
+                result = pending.result()
         except HSNetError as error:
             return StreamedFrame(frame.index, frame.image, None, error, dropped)
         return StreamedFrame(frame.index, frame.image, result, None, dropped)
@@ -136,14 +132,14 @@ class _Reader:
     def __init__(
         self,
         frames: Iterable[Any],
-        read: Callable[[Any, str], tuple[Pixels, Any]],
+        read: Callable[[Any, str], ReadFrame],
         limit: int,
         *,
         drop: bool,
     ) -> None:
         self._frames, self._decode, self._limit, self._drop = frames, read, limit, drop
         self._changed = threading.Condition()
-        self._ready: deque[tuple[StreamedFrame, Any]] = deque()
+        self._ready: deque[tuple[StreamedFrame, ReadFrame | None]] = deque()
         self._stopped = self._ended = False
         self.closed_by_segmenter = False
         self.failure: BaseException | None = None
@@ -153,7 +149,7 @@ class _Reader:
         # Daemon: a camera that never answers must not keep the process from ending.
         threading.Thread(target=self._read, name="hsnet-trt frames", daemon=True).start()
 
-    def take(self, *, wait: bool) -> tuple[StreamedFrame, Any] | None:
+    def take(self, *, wait: bool) -> tuple[StreamedFrame, ReadFrame | None] | None:
         """The next frame; None at the end, or if none is there and `wait` is false."""
         with self._changed:
             if wait:
@@ -173,14 +169,15 @@ class _Reader:
     def _read(self) -> None:
         try:
             for index, source in enumerate(self._frames):
+                read: ReadFrame | None = None
                 try:
-                    pixels, prepared = self._decode(source, f"frame {index}")
-                    item = StreamedFrame(index, pixels, None, None), prepared
+                    read = self._decode(source, f"frame {index}")
+                    frame = StreamedFrame(index, read.pixels, None, None)
                 except HSNetError as error:
-                    item = StreamedFrame(index, None, None, error), None
-                if not self._put(item):
+                    frame = StreamedFrame(index, None, None, error)
+                if not self._put((frame, read)):
                     break
-        except BaseException as error:  # noqa: BLE001  (told where frames are taken)
+        except BaseException as error:  # noqa: BLE001  (raised where frames are taken)
             self.failure = error
         finally:
             # A generator's own clean-up (a camera's release) runs here, not when it is collected.
@@ -192,7 +189,7 @@ class _Reader:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _put(self, item: tuple[StreamedFrame, Any]) -> bool:
+    def _put(self, item: tuple[StreamedFrame, ReadFrame | None]) -> bool:
         with self._changed:
             if self._drop:
                 while len(self._ready) >= self._limit:
@@ -207,16 +204,20 @@ class _Reader:
             return True
 
 
-def _end(reader: _Reader, path: Path, under_way: deque[tuple[StreamedFrame, Any]]) -> None:
+def _end(
+    reader: _Reader,
+    pipeline: FramePipeline,
+    under_way: deque[tuple[StreamedFrame, Pending | None]],
+) -> None:
     """Ends a stream, also one that nobody holds any more, also when the interpreter ends."""
     reader.stop()
     while under_way:
-        _, ticket = under_way.popleft()
-        if ticket is not None:
+        _, pending = under_way.popleft()
+        if pending is not None:
             with suppress(HSNetError):
-                path.abandon(ticket)
+                pending.abandon()
     with suppress(HSNetError):
-        path.close()
+        pipeline.close()
 
 
 def _failed(frame: StreamedFrame, error: HSNetError) -> StreamedFrame:

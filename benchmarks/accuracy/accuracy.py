@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hsnet_trt.benchmarks.accuracy.answers import Network, Trivial, timed
+from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork, Trivial, timed
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.metrics import Interval, Score
 from hsnet_trt.errors import InputError
@@ -102,7 +102,7 @@ class _Tally:
 
 
 def evaluate(
-    networks: Sequence[Network],
+    networks: Sequence[JudgedNetwork],
     trivial: Sequence[Trivial],
     episodes: Episodes,
     *,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
+from hsnet_trt.calibration.episodes import encode, logits_of, voted
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
-from hsnet_trt.errors import HSNetWarning
-from hsnet_trt.runtime.backends import open_runner
-from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.matching.encode import encode_shots
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, run_features, run_match
-from hsnet_trt.runtime.pictures.postprocess import segment_logits
-from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, run_features
+from hsnet_trt.runtime.network import Network
+from hsnet_trt.runtime.pictures.preprocess import network_input
 
 if TYPE_CHECKING:
     from hsnet_trt.model.hsnet import HSNet
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
-class Network(Protocol):
+class JudgedNetwork(Protocol):
     """A network that answers episodes at its size."""
 
     name: str
@@ -108,35 +104,24 @@ class BundleNetwork:
             BundleError: no bundle, a damaged one, or one without that size or precision.
             BackendError: the backend cannot run here.
         """
-        bundle = Bundle.open(path)
-        self.size = bundle.size(size)
-        self.weights_sha256 = bundle.manifest.model.weights_sha256
-        self._preprocessing = bundle.manifest.preprocessing
-        self._runner, _ = open_runner(bundle, self.size, backend, precision)
-        self.name = f"{self._runner.backend} {self._runner.precision}"
-        self.on = self._runner.device
+        self._network = network = Network.load(path, backend, size, precision=precision)
+        self.size = network.size
+        self.weights_sha256 = network.bundle.manifest.model.weights_sha256
+        self.name = f"{network.runner.backend} {network.runner.precision}"
+        self.on = network.runner.device
 
     def answer(self, episode: Episode) -> Mask:
-        shots = list(zip(episode.supports, episode.support_masks, strict=True))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HSNetWarning)  # small objects are part of a protocol
-            supports = encode_shots(
-                self._runner, episode.class_name, shots, self.size, self._preprocessing
-            )
-        logits = run_match(self._runner, self.features(episode.query[None]), supports)[0]
-        # As if the photograph had been resized by the runtime, which the reader has done alike.
-        judged = _size_of(episode.query_mask)
-        placement = Placement(judged, self.size, 0, 0, self.size)
-        masks, _, _ = segment_logits(logits, [episode.shots], placement)
-        return masks[0]
+        network = self._network
+        encoded = encode(network.runner, episode, self.size, network.preprocessing)
+        return voted(logits_of(network.runner, encoded), episode, self.size)
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
-        batch, _ = network_input(list(images), self.size, self._preprocessing)
-        return run_features(self._runner, batch)
+        batch, _ = network_input(list(images), self.size, self._network.preprocessing)
+        return run_features(self._network.runner, batch)
 
     def close(self) -> None:
         """Free the network."""
-        self._runner.close()
+        self._network.close()
 
 
 def prototype(features: Tensors, level: str, episode: Episode) -> Mask:
@@ -177,7 +162,7 @@ class Trivial:
     answer: Callable[[Episode], Mask]
 
 
-def trivial_answers(network: Network) -> list[Trivial]:
+def trivial_answers(network: JudgedNetwork) -> list[Trivial]:
     """All trivial answers; the prototypes use the backbone of `network`."""
     kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, for three levels
 

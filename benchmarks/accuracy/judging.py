@@ -11,7 +11,7 @@ from hsnet_trt import __version__
 from hsnet_trt.benchmarks.accuracy.accuracy import Accuracy, OnEpisode, evaluate
 from hsnet_trt.benchmarks.accuracy.answers import (
     BundleNetwork,
-    Network,
+    JudgedNetwork,
     TorchNetwork,
     trivial_answers,
 )
@@ -75,7 +75,7 @@ def judge(
             )
         weights = model
     with contextlib.ExitStack() as opened:
-        networks: list[Network] = []
+        networks: list[JudgedNetwork] = []
         hashed: str | None = None
         if not model.is_file():
             bundle = Bundle.open(model)

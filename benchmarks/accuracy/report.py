@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from hsnet_trt.benchmarks.accuracy.accuracy import Accuracy, Row
-from hsnet_trt.benchmarks.accuracy.answers import Network
+from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork
 from hsnet_trt.data.episodes.episode import Episodes
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.data.sheet import ANSWER, TRUTH, outlined
@@ -22,7 +22,7 @@ _CELL = 192  # pixels a side on the sheet
 
 def write_report(
     accuracy: Accuracy,
-    networks: Sequence[Network],
+    networks: Sequence[JudgedNetwork],
     episodes: Episodes,
     out: Path,
     facts: dict[str, Any],
@@ -88,7 +88,9 @@ def _line(row: Row) -> str:
     )
 
 
-def sheet(accuracy: Accuracy, networks: Sequence[Network], episodes: Episodes) -> PILImage.Image:
+def sheet(
+    accuracy: Accuracy, networks: Sequence[JudgedNetwork], episodes: Episodes
+) -> PILImage.Image:
     """Draw the episodes that are to be shown: supports, truth, and each network's answer."""
     rows = []
     for number in accuracy.shown:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.device.driver import Cuda, OutOfGpuMemory
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
 from hsnet_trt.runtime.engines.frame_lane import Lane
@@ -272,12 +273,12 @@ class StandInFrames:
         start = time.perf_counter()
         for index in range(count):
             if len(under_way) == self.slots:
-                self.lane.collect(under_way.pop(0))
+                under_way.pop(0).collect()
             under_way.append(self.lane.submit(pixels, self.supports, [1], scores=False))
             if each is not None:
                 each(index)
         while under_way:
-            self.lane.collect(under_way.pop(0))
+            under_way.pop(0).collect()
         return time.perf_counter() - start
 
     def engines_alone(self, count: int) -> float:
@@ -317,12 +318,13 @@ def show_overlap(cuda: Cuda, image: bytes, spin: bytes) -> dict[str, Any]:
             standing.lane.submit(pixels, standing.supports, [1], scores=False) for _ in range(2)
         )
         with cuda.current():
-            for ticket in (first, second):
-                cuda.synchronise(ticket.slot.events["done"])
-            lead = cuda.elapsed_ms(second.slot.events["uploaded"], first.slot.events["matched"])
-            gap = cuda.elapsed_ms(first.slot.events["settled"], second.slot.events["turn"])
-        standing.lane.collect(first)
-        standing.lane.collect(second)
+            one, other = (frame.launched.slot.events for frame in (first, second))
+            for events in (one, other):
+                cuda.synchronise(events["done"])
+            lead = cuda.elapsed_ms(other["uploaded"], one["matched"])
+            gap = cuda.elapsed_ms(one["settled"], other["turn"])
+        first.collect()
+        second.collect()
     wrong = [] if lead > 0 else ["the second frame waited for the first"]
     return {"up_before_the_engines_end_ms": lead, "gap_between_frames_ms": gap, "wrong": wrong}
 

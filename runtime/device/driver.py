@@ -8,42 +8,13 @@ needs the context to be current: `with cuda.current(): ...`.
 from __future__ import annotations
 
 import importlib.util
-import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
-
-Bytes = npt.NDArray[np.uint8]
-
-OUT_OF_MEMORY_FIX = "build engines of smaller profiles: build-engine --queries --supports"
-
-
-class OutOfGpuMemory(BackendError):
-    """The GPU has less memory free than was asked for."""
-
-
-@dataclass(frozen=True)
-class GpuFacts:
-    """The GPU that a `Cuda` runs on."""
-
-    name: str
-    compute_capability: str  # "8.7"
-    integrated: bool  # shares its memory with the CPU, as on a Jetson
-    maps_host_memory: bool  # kernels may read and write page-locked host memory
-
-
-@dataclass(frozen=True)
-class HostMemory:
-    """Page-locked host memory: uint8 [size], and its address for kernels where it is mapped."""
-
-    array: Bytes
-    device_address: int | None
-    owner: Any  # what frees it
+from hsnet_trt.runtime.device.driver_types import GpuFacts, HostMemory
 
 
 class Cuda(Protocol):
@@ -174,25 +145,3 @@ def has(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent is missing; it has no spec
         return False
-
-
-class ForkGuard:
-    """Refuses CUDA in a process that was forked after it was set up: the driver cannot follow."""
-
-    def __init__(self) -> None:
-        self._process = os.getpid()
-
-    @property
-    def forked(self) -> bool:
-        """Whether this is another process than the one that set up CUDA."""
-        return os.getpid() != self._process
-
-    def check(self) -> None:
-        """Raise BackendError in a forked process."""
-        if self.forked:
-            raise BackendError(
-                "this segmenter was loaded before the process was forked",
-                expected=f"a call from process {self._process}",
-                found=f"process {os.getpid()}, which cannot use the GPU of its parent",
-                fix="load it in the child, or start children with multiprocessing's 'spawn'",
-            )

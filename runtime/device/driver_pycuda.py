@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.device.driver import (
+from hsnet_trt.runtime.device.driver_types import (
     OUT_OF_MEMORY_FIX,
     ForkGuard,
     GpuFacts,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsnet_trt.runtime.bundle.manifest import GraphFile
-from hsnet_trt.runtime.device.driver import Cuda, OutOfGpuMemory
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 
 ALIGNMENT = 256  # what TensorRT asks of every address
 

@@ -5,32 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+from typing import Protocol
 
 from hsnet_trt.runtime.engines.frame_slot import Slot
-from hsnet_trt.runtime.matching.graphs import Tensors
+from hsnet_trt.runtime.matching.graphs import FrameAnswer, Tensors
 from hsnet_trt.runtime.pictures.images import Pixels
 
-if TYPE_CHECKING:
-    from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
-
 
 @dataclass(frozen=True)
-class FrameAnswer:
-    """Of one frame [H,W]: labels uint8, and by class masks bool and scores float32."""
+class Launched:
+    """A frame whose work is enqueued on the GPU.
 
-    labels: npt.NDArray[np.uint8]
-    masks: list[npt.NDArray[np.bool_]]
-    scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
-    timing: dict[str, float]  # milliseconds
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A frame under way; hand it to `Lane.collect` once."""
+    Attributes:
+        slot: its memory.
+        size: height and width of the photograph.
+        classes: how many classes it is segmented for.
+        scores: whether score maps are wanted.
+        staged_ms: milliseconds of its copy into page-locked memory.
+    """
 
     slot: Slot
     size: tuple[int, int]
@@ -39,18 +31,70 @@ class Ticket:
     staged_ms: float
 
 
+class FrameWork(Protocol):
+    """What a lane needs of the GPU's frames (`frame_pipeline.GpuFrames`)."""
+
+    def make_slot(self) -> Slot:
+        """Memory for a frame."""
+        ...
+
+    def drop(self, slots: list[Slot]) -> None:
+        """Free slots that nothing uses any more."""
+        ...
+
+    def start(
+        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
+    ) -> Launched:
+        """Enqueue a frame's work."""
+        ...
+
+    def await_done(self, frame: Launched) -> None:
+        """Wait until nothing of a frame is left on the GPU."""
+        ...
+
+    def finish(self, frame: Launched) -> FrameAnswer:
+        """Wait for a frame and read its answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class SlotFrame:
+    """A frame in its slot, which it gives back to its lane; see `graphs.SubmittedFrame`."""
+
+    lane: Lane
+    launched: Launched
+
+    def collect(self) -> FrameAnswer:
+        """Wait for the frame's answer.
+
+        Raises:
+            BackendError: CUDA failed, or the logits are not finite.
+        """
+        try:
+            return self.lane.frames.finish(self.launched)
+        finally:
+            self.lane.give_back(self.launched.slot)
+
+    def abandon(self) -> None:
+        """Wait for the frame and forget it."""
+        try:
+            self.lane.frames.await_done(self.launched)
+        finally:
+            self.lane.give_back(self.launched.slot)
+
+
 class Lane:
     """Slots for frames that follow each other. Several lanes share the GPU without harm."""
 
-    def __init__(self, frames: GpuFrames, slots: int) -> None:
+    def __init__(self, frames: FrameWork, slots: int) -> None:
         """Use `GpuFrames.open_lane`."""
-        self._frames = frames
+        self.frames = frames
         self._free = [frames.make_slot() for _ in range(slots)]
         self._changed = threading.Condition()
 
     def submit(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
-    ) -> Ticket:
+    ) -> SlotFrame:
         """Send a frame on its way; waits only for a free slot.
 
         Args:
@@ -67,36 +111,20 @@ class Lane:
             self._changed.wait_for(lambda: self._free)
             slot = self._free.pop()
         try:
-            return self._frames.start(slot, pixels, supports, shots, scores=scores)
+            launched = self.frames.start(slot, pixels, supports, shots, scores=scores)
         except BaseException:
-            self._give_back(slot)
+            self.give_back(slot)
             raise
-
-    def collect(self, ticket: Ticket) -> FrameAnswer:
-        """Wait for a frame and take its answer.
-
-        Raises:
-            BackendError: CUDA failed, or the logits are not finite.
-        """
-        try:
-            return self._frames.finish(ticket)
-        finally:
-            self._give_back(ticket.slot)
-
-    def abandon(self, ticket: Ticket) -> None:
-        """Wait for a frame and forget it."""
-        try:
-            self._frames.await_done(ticket)
-        finally:
-            self._give_back(ticket.slot)
+        return SlotFrame(self, launched)
 
     def close(self) -> None:
         """Give the free slots back; those under way go when the frames are closed."""
         with self._changed:
             slots, self._free = self._free, []
-        self._frames.drop(slots)
+        self.frames.drop(slots)
 
-    def _give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: Slot) -> None:
+        """The slot is free for the next frame."""
         with self._changed:
             self._free.append(slot)
             self._changed.notify()

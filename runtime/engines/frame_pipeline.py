@@ -21,11 +21,11 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.engines.engine import Engine
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
-from hsnet_trt.runtime.engines.frame_lane import FrameAnswer, Lane, Ticket
+from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports
 from hsnet_trt.runtime.engines.frame_tables import Tables, make_tables
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, not_finite
+from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
 
@@ -114,7 +114,7 @@ class GpuFrames:
 
     def start(
         self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
-    ) -> Ticket:
+    ) -> Launched:
         """See `Lane.submit`."""
         size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
         with self._cuda.current():
@@ -137,29 +137,29 @@ class GpuFrames:
                     for stream in (self._up, self._compute, self._down):
                         self._cuda.synchronise(stream)
                     raise
-        return Ticket(slot, size, classes, scores, staged)
+        return Launched(slot, size, classes, scores, staged)
 
-    def await_done(self, ticket: Ticket) -> None:
+    def await_done(self, frame: Launched) -> None:
         """Wait until nothing of a frame is left on the GPU."""
         with self._cuda.current():
             if self._closed:
                 raise BackendError("the segmenter was closed while a frame was under way")
-            self._cuda.synchronise(ticket.slot.events["done"])
+            self._cuda.synchronise(frame.slot.events["done"])
 
-    def finish(self, ticket: Ticket) -> FrameAnswer:
-        """See `Lane.collect`."""
-        slot, classes = ticket.slot, ticket.classes
-        self.await_done(ticket)
+    def finish(self, frame: Launched) -> FrameAnswer:
+        """See `SlotFrame.collect`."""
+        slot, classes = frame.slot, frame.classes
+        self.await_done(frame)
         with self._cuda.current():
             if slot.read_tally(classes)[classes]:
                 raise not_finite("on the GPU")
-            labels = slot.read("labels", np.uint8, ticket.size)
-            planes = (classes, *ticket.size)
+            labels = slot.read("labels", np.uint8, frame.size)
+            planes = (classes, *frame.size)
             masks = (
                 list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
             )
-            scores = list(slot.read("scores", np.float32, planes)) if ticket.scores else []
-            timing = self._timing(ticket)
+            scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+            timing = self._timing(frame)
         return FrameAnswer(labels, masks, scores, timing)
 
     def close(self) -> None:
@@ -354,12 +354,12 @@ class GpuFrames:
         )
         self._kernels.settle(count, argument, self._compute)
 
-    def _timing(self, ticket: Ticket) -> dict[str, float]:
+    def _timing(self, frame: Launched) -> dict[str, float]:
         def ms(start: str, end: str) -> float:
-            return self._cuda.elapsed_ms(ticket.slot.events[start], ticket.slot.events[end])
+            return self._cuda.elapsed_ms(frame.slot.events[start], frame.slot.events[end])
 
         return {
-            "preprocess": ticket.staged_ms + ms("begun", "uploaded") + ms("turn", "prepared"),
+            "preprocess": frame.staged_ms + ms("begun", "uploaded") + ms("turn", "prepared"),
             "features": ms("prepared", "featured"),
             "match": ms("featured", "matched"),
             "postprocess": ms("matched", "done"),

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hsnet_trt.runtime.device.driver import Bytes, Cuda, HostMemory
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.driver_types import Bytes, HostMemory
 from hsnet_trt.runtime.device.memory import aligned
 
 EVENTS = ("begun", "uploaded", "turn", "prepared", "featured", "matched", "settled", "done")

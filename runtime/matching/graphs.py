@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,7 @@ import numpy.typing as npt
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
 from hsnet_trt.runtime.matching.packing import Shot, compress, expand, pack, views
-
-if TYPE_CHECKING:
-    from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.pictures.images import Pixels
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
@@ -34,6 +32,58 @@ class Limits:
     shots: int  # S of support
     queries: int  # B of match
     supports: int  # S of match
+
+
+@dataclass(frozen=True)
+class FrameAnswer:
+    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32."""
+
+    labels: npt.NDArray[np.uint8]
+    masks: list[npt.NDArray[np.bool_]]
+    scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
+    timing: dict[str, float]  # milliseconds
+
+
+class SubmittedFrame(Protocol):
+    """A frame on the GPU; it is collected or abandoned, once."""
+
+    def collect(self) -> FrameAnswer:
+        """Wait for its answer. Raises BackendError: CUDA failed, or the logits are not finite."""
+        ...
+
+    def abandon(self) -> None:
+        """Wait until the GPU is done with it, and forget it."""
+        ...
+
+
+class FrameLane(Protocol):
+    """Frames that follow each other on the GPU, a fixed number of them at a time."""
+
+    def submit(
+        self, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
+    ) -> SubmittedFrame:
+        """Send a frame to the GPU; waits only for room.
+
+        Args:
+            pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
+            supports: `s2`, `s3`, `s4` [S,L,C,h*w] of all shots, class after class; the same object
+                as long as nothing changed.
+            shots: how many shots each class has.
+            scores: whether score maps are wanted.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the lane's memory; harmless when repeated."""
+        ...
+
+
+class GpuPipeline(Protocol):
+    """A runner that takes pixels and gives masks, with nothing in between on the CPU."""
+
+    def open_lane(self, slots: int) -> FrameLane:
+        """A lane for `slots` frames at a time; lanes share the GPU without harm."""
+        ...
 
 
 class Runner(Protocol):
@@ -65,8 +115,8 @@ class Runner(Protocol):
         ...
 
     @property
-    def frames(self) -> GpuFrames | None:
-        """The short way of a frame on a GPU; None where the CPU prepares and draws."""
+    def frames(self) -> GpuPipeline | None:
+        """Whole frames on the GPU; None where the CPU resizes photographs and draws masks."""
         ...
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:

@@ -6,19 +6,40 @@ A class is one object: HSNet tells what belongs to a class, not one instance fro
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import HSNetError, InputError
 
-if TYPE_CHECKING:
-    from hsnet_trt.runtime.pictures.result import Segmentation
+
+class FoundMasks(Protocol):
+    """The part of a `Segmentation` that is read here."""
+
+    @property
+    def masks(self) -> Mapping[str, npt.NDArray[np.bool_]]:
+        """By class, bool [H,W]."""
+        ...
+
+    @property
+    def scores(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """By class, float32 [H,W] in [0,1]; empty where they were not asked for."""
+        ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """uint8 [H,W]."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order they were set."""
+        ...
 
 
-def detections(result: Segmentation) -> list[dict[str, Any]]:
+def detections(result: FoundMasks) -> list[dict[str, Any]]:
     """Every class that was found, in the classes' order.
 
     Returns:
@@ -55,7 +76,7 @@ def encode_mask(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode()}
 
 
-def coco_results(result: Segmentation, image_id: int) -> list[dict[str, Any]]:
+def coco_results(result: FoundMasks, image_id: int) -> list[dict[str, Any]]:
     """The classes that were found, as rows of a COCO results file.
 
     Args:
@@ -133,7 +154,7 @@ def coco_dataset(
     }
 
 
-def supervision_detections(result: Segmentation) -> Any:
+def supervision_detections(result: FoundMasks) -> Any:
     """The classes that were found, as `supervision.Detections`.
 
     Returns:

@@ -13,10 +13,11 @@ from pathlib import Path
 import uvicorn
 
 from hsnet_trt.errors import HSNetWarning, InputError
-from hsnet_trt.serving.app.desk import Desk, Limits
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.serving.app.guard import Guard
-from hsnet_trt.serving.app.network import Network
 from hsnet_trt.serving.app.server import make_application
+from hsnet_trt.serving.app.supports import read_supports
+from hsnet_trt.serving.app.workspace import Limits, Workspace
 
 
 def serve(
@@ -44,13 +45,13 @@ def serve(
     Raises:
         InputError: the address cannot be used, or the supports cannot be read.
     """
-    desk = Desk(network, limits)
-    given = {} if supports is None else desk.give(network.read_supports(_read(supports)))
+    workspace = Workspace(network, limits)
+    given = {} if supports is None else workspace.give(read_supports(network, _read(supports)))
     warnings.simplefilter("ignore", HSNetWarning)  # the page shows them as notes
     listening = bind(host, port)
     token = None if is_loopback(listening) else secrets.token_urlsafe(16)
     names = frozenset({host.lower(), socket.gethostname().lower()})
-    application = Guard(make_application(desk, given), names, token)
+    application = Guard(make_application(workspace, given), names, token)
     server = uvicorn.Server(
         uvicorn.Config(
             application,

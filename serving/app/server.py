@@ -23,7 +23,6 @@ from starlette.routing import Route
 import hsnet_trt
 from hsnet_trt.errors import BackendError, HSNetError, InputError
 from hsnet_trt.runtime.pictures.overlay import class_colour
-from hsnet_trt.serving.app.desk import Desk
 from hsnet_trt.serving.app.messages import (
     BusyError,
     TooLargeError,
@@ -36,6 +35,7 @@ from hsnet_trt.serving.app.messages import (
     refusal,
     segmented,
 )
+from hsnet_trt.serving.app.workspace import Workspace
 
 _log = logging.getLogger("hsnet_trt")
 PAGE = Path(__file__).parent / "page"
@@ -47,14 +47,16 @@ _Handler = Callable[[Request], Awaitable[Response]]
 _Result = TypeVar("_Result")
 
 
-def make_application(desk: Desk, given: Mapping[str, list[str]] | None = None) -> Starlette:
+def make_application(
+    workspace: Workspace, given: Mapping[str, list[str]] | None = None
+) -> Starlette:
     """The server's application, to be put behind a `Guard`.
 
     Args:
-        desk: what it works on.
+        workspace: what it works on.
         given: the ids of shots that are there from the start, by class.
     """
-    server = _Server(desk, dict(given or {}))
+    server = _Server(workspace, dict(given or {}))
     api: dict[str, tuple[str, _Handler]] = {
         "about": ("GET", server.about),
         "pictures": ("POST", server.add_picture),
@@ -89,8 +91,8 @@ def _serve(content: bytes, kind: str) -> _Handler:
 
 
 class _Server:
-    def __init__(self, desk: Desk, given: dict[str, list[str]]) -> None:
-        self._desk, self._given = desk, given
+    def __init__(self, workspace: Workspace, given: dict[str, list[str]]) -> None:
+        self._workspace, self._given = workspace, given
         self._under_way = 0
         self._workers: anyio.CapacityLimiter | None = None
 
@@ -121,7 +123,7 @@ class _Server:
         return answer
 
     async def about(self, request: Request) -> Response:
-        network, limits = self._desk.network, self._desk.limits
+        network, limits = self._workspace.network, self._workspace.limits
         model = network.bundle.manifest.model
         return JSONResponse(
             {
@@ -141,52 +143,52 @@ class _Server:
         )
 
     async def add_picture(self, request: Request) -> Response:
-        key, pixels = await self._work(self._desk.add_picture, await self._body(request))
+        key, pixels = await self._work(self._workspace.add_picture, await self._body(request))
         return JSONResponse({"picture": key, "width": pixels.shape[1], "height": pixels.shape[0]})
 
     async def show_picture(self, request: Request) -> Response:
-        return await self._work(photograph, self._desk.picture(_key(request)))
+        return await self._work(photograph, self._workspace.picture(_key(request)))
 
     async def read_mask(self, request: Request) -> Response:
         body = await self._body(request)
-        return mask_picture(await self._work(self._desk.read_mask, _key(request), body))
+        return mask_picture(await self._work(self._workspace.read_mask, _key(request), body))
 
     async def cut(self, request: Request) -> Response:
         box = request.query_params.get("box")
         body = await self._body(request)
         if box is None:
-            return mask_picture(await self._work(self._desk.cut_scribble, _key(request), body))
-        return mask_picture(await self._work(self._desk.cut_box, _key(request), read_box(box)))
+            return mask_picture(await self._work(self._workspace.cut_scribble, _key(request), body))
+        return mask_picture(await self._work(self._workspace.cut_box, _key(request), read_box(box)))
 
     async def add_shot(self, request: Request) -> Response:
         body = await self._body(request)
-        key, notes = await self._work(self._desk.add_shot, _key(request), body)
+        key, notes = await self._work(self._workspace.add_shot, _key(request), body)
         return JSONResponse({"shot": key, "notes": notes})
 
     async def compose(self, request: Request) -> Response:
         classes = read_classes(await self._body(request))
-        return JSONResponse({"set": await self._work(self._desk.compose, classes)})
+        return JSONResponse({"set": await self._work(self._workspace.compose, classes)})
 
     async def segment(self, request: Request) -> Response:
         body = await self._body(request)
         key = _key(request)
-        return await self._work(lambda: segmented(self._desk.segment(key, body)))
+        return await self._work(lambda: segmented(self._workspace.segment(key, body)))
 
     async def save(self, request: Request) -> Response:
-        content = await self._work(self._desk.save, _key(request))
+        content = await self._work(self._workspace.save, _key(request))
         headers = {"content-disposition": 'attachment; filename="supports.npz"'}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def load(self, request: Request) -> Response:
         body = await self._body(request)
-        return JSONResponse({"classes": named(await self._work(self._desk.load, body))})
+        return JSONResponse({"classes": named(await self._work(self._workspace.load, body))})
 
     async def preview(self, request: Request) -> Response:
         body = await self._body(request)
-        return await self._work(lambda: photograph(self._desk.preview(body)))
+        return await self._work(lambda: photograph(self._workspace.preview(body)))
 
     async def forget(self, request: Request) -> Response:
-        return JSONResponse({"forgotten": self._desk.forget(_key(request))})
+        return JSONResponse({"forgotten": self._workspace.forget(_key(request))})
 
     async def _work(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run what takes a while in another thread, few at a time."""
@@ -199,7 +201,7 @@ class _Server:
 
     async def _body(self, request: Request) -> bytes:
         """All that was sent, unless it is too much."""
-        most = self._desk.limits.upload_bytes
+        most = self._workspace.limits.upload_bytes
         declared = request.headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(int(declared), most)

@@ -14,9 +14,9 @@ from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
 
 from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
-from hsnet_trt.serving.app.desk import Desk, Limits, shrink
-from hsnet_trt.serving.app.network import Network
+from hsnet_trt.serving.app.workspace import Limits, Workspace, shrink
 from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 
 from hsnet_trt.serving.app import server as app_server
 from hsnet_trt.serving.app.server import PAGE, make_application
+from hsnet_trt.serving.app.supports import encode_shot, read_supports
 
 LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
 SUPPORT, QUERY = (
@@ -57,13 +58,13 @@ def network(bundle):
 
 
 @pytest.fixture
-def desk(network):
-    return Desk(network, Limits(upload_bytes=200_000, pixels=500_000, shots=3))
+def workspace(network):
+    return Workspace(network, Limits(upload_bytes=200_000, pixels=500_000, shots=3))
 
 
 @pytest.fixture
-def client(desk):
-    return TestClient(make_application(desk))
+def client(workspace):
+    return TestClient(make_application(workspace))
 
 
 def shot(client: TestClient, place: tuple[slice, slice]) -> str:
@@ -119,30 +120,30 @@ def test_a_set_goes_to_a_file_and_comes_back(client, bundle, tmp_path):
     assert (labels(answer) == direct).all()
 
 
-def test_many_at_once_each_with_its_own_set(desk, bundle):
-    picture, _ = desk.add_picture(file_of(SUPPORT))
+def test_many_at_once_each_with_its_own_set(workspace, bundle):
+    picture, _ = workspace.add_picture(file_of(SUPPORT))
     sets, expected = [], []
     with FewShotSegmenter.load(bundle) as segmenter:
         for place in (LEFT, RIGHT):
-            key, _ = desk.add_shot(picture, file_of(mask_of(place)))
-            sets.append(desk.compose([("thing", [key])]))
+            key, _ = workspace.add_shot(picture, file_of(mask_of(place)))
+            sets.append(workspace.compose([("thing", [key])]))
             segmenter.set_support("thing", SUPPORT, mask_of(place))
             expected.append(segmenter.segment(QUERY).labels)
     assert (expected[0] != expected[1]).any()
     with ThreadPoolExecutor(8) as pool:
         turns = [index % 2 for index in range(80)]
-        found = pool.map(lambda turn: desk.segment(sets[turn], file_of(QUERY)).labels, turns)
+        found = pool.map(lambda turn: workspace.segment(sets[turn], file_of(QUERY)).labels, turns)
         assert all((one == expected[turn]).all() for turn, one in zip(turns, found, strict=True))
 
 
 def test_given_shots_stay(network, bundle):
     clock = [0.0]
-    desk = Desk(network, Limits(idle_seconds=10), lambda: clock[0])
-    encoded, _ = network.encode(SUPPORT, mask_of(LEFT))
-    ids = desk.give({"red": [encoded]})
+    workspace = Workspace(network, Limits(idle_seconds=10), lambda: clock[0])
+    encoded, _ = encode_shot(network, SUPPORT, mask_of(LEFT))
+    ids = workspace.give({"red": [encoded]})
     clock[0] = 1e6
-    assert not desk.forget(ids["red"][0])
-    client = TestClient(make_application(desk, ids))
+    assert not workspace.forget(ids["red"][0])
+    client = TestClient(make_application(workspace, ids))
     assert client.get("/api/about").json()["classes"] == [{"name": "red", "shots": ids["red"]}]
     assert compose(client, red=ids["red"])
 
@@ -150,15 +151,16 @@ def test_given_shots_stay(network, bundle):
 def test_idle_things_go_and_a_full_store_refuses(network):
     clock = [0.0]
     content = file_of(SUPPORT)
-    desk = Desk(network, Limits(store_bytes=2 * SUPPORT.nbytes, idle_seconds=10), lambda: clock[0])
-    kept = [desk.add_picture(content)[0] for _ in range(2)]
+    limits = Limits(store_bytes=2 * SUPPORT.nbytes, idle_seconds=10)
+    workspace = Workspace(network, limits, lambda: clock[0])
+    kept = [workspace.add_picture(content)[0] for _ in range(2)]
     with pytest.raises(StoreFullError, match="store of pictures is full"):
-        desk.add_picture(content)
-    assert desk.forget(kept[0])
-    desk.add_picture(content)
+        workspace.add_picture(content)
+    assert workspace.forget(kept[0])
+    workspace.add_picture(content)
     clock[0] = 11
     with pytest.raises(UnknownSetError, match="no picture"):
-        desk.picture(kept[1])
+        workspace.picture(kept[1])
 
 
 def test_notes_and_masks_that_do_not_do(client):
@@ -288,21 +290,21 @@ def test_files_that_are_no_support_sets(client, network, bundle, tmp_path):
     ):
         assert client.post("/api/supports", content=content).status_code == 400
     with pytest.raises(InputError, match="encoded by another model"):
-        network.read_supports(foreign)
+        read_supports(network, foreign)
     with pytest.raises(InputError, match="bytes that unpack to 50000000"):
-        network.read_supports(bomb.getvalue())
+        read_supports(network, bomb.getvalue())
 
 
-def test_the_server_goes_on_when_it_fails(client, desk, monkeypatch):
+def test_the_server_goes_on_when_it_fails(client, workspace, monkeypatch):
     def broken(content: bytes) -> None:
         raise RuntimeError("of /a/secret/path")
 
-    monkeypatch.setattr(desk, "add_picture", broken)
+    monkeypatch.setattr(workspace, "add_picture", broken)
     answer = client.post("/api/pictures", content=b"x")
     assert refusal(answer) == (500, "the server failed") and "secret" not in answer.text
 
 
-def test_a_body_that_does_not_arrive(desk, monkeypatch):
+def test_a_body_that_does_not_arrive(workspace, monkeypatch):
     monkeypatch.setattr(app_server, "_BODY_SECONDS", 0.05)
     sent = []
 
@@ -319,7 +321,7 @@ def test_a_body_that_does_not_arrive(desk, monkeypatch):
         "headers": [],
         "query_string": b"",
     }
-    asyncio.run(make_application(desk)(scope, receive, send))
+    asyncio.run(make_application(workspace)(scope, receive, send))
     assert sent[0]["status"] == 400 and b"did not arrive" in sent[1]["body"]
 
 

@@ -13,7 +13,8 @@ from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
-from hsnet_trt.serving.app.network import Network, shot_bytes
+from hsnet_trt.runtime.network import Network
+from hsnet_trt.serving.app.supports import arrange, encode_shot, most_bytes, shot_bytes
 
 LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
 PICTURE = scene(SIZE, [(RED, LEFT), (GREEN, RIGHT)])
@@ -33,11 +34,12 @@ def test_on_a_gpu(tmp_path, monkeypatch):
     bundle = engine_bundle(tmp_path / "gpu", engines(4))
     network = Network(bundle, TensorRTRunner(bundle, engines(4)), SIZE, "")
     assert network.runner.frames is not None
-    shots = [network.encode(PICTURE, mask_of(place))[0] for place in (LEFT, RIGHT)]
-    sets = [network.arrange({"one": [shot], "other": [shot]}) for shot in shots]
-    sets.append(network.arrange({"red": [shots[0]] * 3, "green": [shots[1]]}))
-    assert all(ready.bytes <= network.most_bytes(ready.supports.classes) for ready in sets)
-    found = [network.segment(PICTURE, ready).labels for ready in (*sets, *sets)]  # turn by turn
+    shots = [encode_shot(network, PICTURE, mask_of(place))[0] for place in (LEFT, RIGHT)]
+    sets = [arrange(network, {"one": [shot], "other": [shot]}) for shot in shots]
+    sets.append(arrange(network, {"red": [shots[0]] * 3, "green": [shots[1]]}))
+    assert all(ready.nbytes <= most_bytes(network, ready.supports.classes) for ready in sets)
+    turns = [network.pipeline.segment_all([PICTURE], ready)[0] for ready in (*sets, *sets)]
+    found = [result.labels for result in turns]
     with FewShotSegmenter.load(make_bundle(tmp_path / "cpu"), "onnxruntime") as segmenter:
         for index, classes in enumerate(
             ({"one": [LEFT], "other": [LEFT]}, {"one": [RIGHT], "other": [RIGHT]},
@@ -57,10 +59,10 @@ def test_on_a_gpu(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shots", [1, 5])
 def test_what_a_set_takes_on_a_cpu(tmp_path, shots):
     network = Network.load(make_bundle(tmp_path / "bundle"), "onnxruntime")
-    shot, notes = network.encode(PICTURE, mask_of(LEFT))
+    shot, notes = encode_shot(network, PICTURE, mask_of(LEFT))
     assert not notes and shot_bytes(shot) <= network.shot_bytes * 2  # indices beside the values
     classes = {"red": [shot] * shots}
-    ready = network.arrange(classes)
-    assert 0 < ready.bytes <= network.most_bytes(classes)
+    ready = arrange(network, classes)
+    assert 0 < ready.nbytes <= most_bytes(network, classes)
     assert classes["red"] == [shot] * shots  # still the caller's own
     network.close()

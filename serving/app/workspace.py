@@ -6,6 +6,7 @@ was not given one cannot use it, so browsers do not mix.
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,18 @@ from hsnet_trt.data.labels.grabcut import mask_from_box, mask_from_scribble
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.matching.packing import Shot
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import Mask, read_mask
 from hsnet_trt.runtime.pictures.result import Segmentation
-from hsnet_trt.serving.app.network import Network, ReadySet, shot_bytes
+from hsnet_trt.runtime.pipeline import ArrangedSupports
+from hsnet_trt.serving.app.supports import (
+    arrange,
+    encode_shot,
+    most_bytes,
+    read_supports,
+    shot_bytes,
+)
 from hsnet_trt.serving.store.store import SupportStore
 from hsnet_trt.serving.store.uploads import check_picture
 
@@ -51,7 +60,7 @@ class Limits:
     idle_seconds: float = 3600.0
 
 
-class Desk:
+class Workspace:
     """Pictures, shots and sets. Safe to use from several threads."""
 
     def __init__(
@@ -65,7 +74,7 @@ class Desk:
         enlarge = "try again later"
         self._pictures = SupportStore[Pixels](most, idle, clock, "picture", enlarge)
         self._shots = SupportStore[Shot](most, idle, clock, "encoded shot", enlarge)
-        self._sets = SupportStore[ReadySet](most, idle, clock, "support set", enlarge)
+        self._sets = SupportStore[ArrangedSupports](most, idle, clock, "support set", enlarge)
         self._given: dict[str, Shot] = {}  # there from the start, for everybody
 
     def give(self, classes: Mapping[str, Sequence[Shot]]) -> dict[str, list[str]]:
@@ -164,7 +173,7 @@ class Desk:
             BackendError: the backend failed.
         """
         pixels, mask = self.picture(key), self.read_mask(key, content)
-        return self._keep_shot(*self.network.encode(pixels, mask))
+        return self._keep_shot(*encode_shot(self.network, pixels, mask))
 
     def compose(self, classes: Sequence[tuple[str, Sequence[str]]]) -> str:
         """Make a support set of shots, by class in their order; returns its id.
@@ -190,9 +199,9 @@ class Desk:
             )
         shots = {name: [self._shot(key) for key in keys] for name, keys in classes}
         key = _new_id()
-        with self._sets.room(self.network.most_bytes(shots)) as put:
-            ready = self.network.arrange(shots)
-            put(key, ready, ready.bytes)
+        with self._sets.room(most_bytes(self.network, shots)) as put:
+            ready = arrange(self.network, shots)
+            put(key, ready, ready.nbytes)
         return key
 
     def segment(self, key: str, content: bytes) -> Segmentation:
@@ -206,7 +215,7 @@ class Desk:
         ready = self._sets.get(key)
         what, classes = "the photograph", max(1, len(ready.supports.classes))
         pixels = self._read(content, what, self.limits.scored_pixels // classes)
-        return self.network.segment(pixels, ready)
+        return self.network.pipeline.segment_all([pixels], ready)[0]
 
     def save(self, key: str) -> bytes:
         """A support set as a `.npz` file's content.
@@ -214,7 +223,9 @@ class Desk:
         Raises:
             UnknownSetError: there is no set of that id.
         """
-        return self.network.save(self._sets.get(key).supports)
+        stream = io.BytesIO()
+        self._sets.get(key).supports.write(stream, self.network.origin)
+        return stream.getvalue()
 
     def load(self, content: bytes) -> dict[str, list[str]]:
         """Keep the shots of such a file; returns their ids by class.
@@ -223,7 +234,7 @@ class Desk:
             InputError: not such a file, or made by another model, size or preprocessing.
             StoreFullError: there is no room.
         """
-        classes = self.network.read_supports(content)
+        classes = read_supports(self.network, content)
         return {
             name: [self._keep_shot(shot, [])[0] for shot in shots]
             for name, shots in classes.items()

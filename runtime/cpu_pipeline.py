@@ -1,0 +1,142 @@
+"""Frames that Pillow and NumPy resize and draw, around any runner."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.matching.graphs import Runner, match_calls, run_features, run_match
+from hsnet_trt.runtime.matching.support_set import SupportSet
+from hsnet_trt.runtime.pictures.images import Pixels, view_image
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pipeline import ArrangedSupports
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images as the network takes them.
+
+    Attributes:
+        batch: float32 [N,3,H,W], normalised.
+        placements: where each photograph is in its input.
+        milliseconds: what preparing all of them took.
+    """
+
+    batch: npt.NDArray[np.float32]
+    placements: list[Placement]
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class CpuFrame:
+    """A decoded frame, resized and normalised; see `pipeline.ReadFrame`."""
+
+    pipeline: CpuFramePipeline
+    pixels: Pixels
+    prepared: Prepared
+
+    def start(self, supports: ArrangedSupports, *, scores: bool) -> CpuPending:
+        """Nothing runs yet: there is no second device that could work meanwhile."""
+        return CpuPending(self, supports, scores)
+
+
+@dataclass(frozen=True)
+class CpuPending:
+    """A frame whose turn has come; see `pipeline.Pending`."""
+
+    frame: CpuFrame
+    supports: ArrangedSupports
+    scores: bool
+
+    def result(self) -> Segmentation:
+        """Run the network and draw the masks."""
+        frame = self.frame
+        return frame.pipeline.infer(frame.prepared, self.supports, scores=self.scores)[0]
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
+
+class CpuFramePipeline:
+    """See `pipeline.FramePipeline`. Threads take turns at the runner."""
+
+    slots = 1
+
+    def __init__(self, runner: Runner, size: tuple[int, int], preprocessing: Preprocessing) -> None:
+        self._runner, self._size, self._preprocessing = runner, size, preprocessing
+
+    def arrange(self, supports: SupportSet) -> ArrangedSupports:
+        """As many supports to a call as the runner takes; packed ones share memory with it."""
+        return ArrangedSupports(supports, match_calls(self._runner, supports.classes.values()))
+
+    def with_slots(self, slots: int) -> CpuFramePipeline:
+        """This one: it holds nothing of a frame."""
+        return self
+
+    def segment_all(
+        self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
+    ) -> list[Segmentation]:
+        """Segment queries, as many at once as the runner takes."""
+        most = min(self._runner.limits.images, self._runner.limits.queries)
+        results: list[Segmentation] = []
+        for first in range(0, len(images), most):
+            part = images[first : first + most]
+            pixels = [view_image(image, "the query image", color) for image in part]
+            results += self.infer(self._prepare(pixels), supports)
+        return results
+
+    def read(self, source: Any, what: str, color: str) -> CpuFrame:
+        """Decode, resize and normalise."""
+        pixels = view_image(source, what, color)
+        return CpuFrame(self, pixels, self._prepare([pixels]))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def infer(
+        self, prepared: Prepared, supports: ArrangedSupports, *, scores: bool = True
+    ) -> list[Segmentation]:
+        """Run the network on prepared images, and draw the masks of each.
+
+        Raises:
+            BackendError: the backend failed, or the logits are not finite.
+        """
+        batch, classes = prepared.batch, supports.supports
+        clock = [time.perf_counter()]
+        features = run_features(self._runner, batch)
+        clock.append(time.perf_counter())
+        logits = run_match(self._runner, features, supports.calls)
+        clock.append(time.perf_counter())
+        shares = [1000 * (b - a) / len(batch) for a, b in itertools.pairwise(clock)]
+        shares.insert(0, prepared.milliseconds / len(batch))
+        names = tuple(classes.classes)
+        results = []
+        for planes, placement in zip(logits, prepared.placements, strict=True):
+            start = time.perf_counter()
+            masks, maps, labels = segment_logits(planes, classes.shots, placement)
+            timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
+            timing["postprocess"] = 1000 * (time.perf_counter() - start)
+            results.append(
+                Segmentation(
+                    masks=dict(zip(names, masks, strict=True)),
+                    scores=dict(zip(names, maps, strict=True)) if scores else {},
+                    labels=labels,
+                    classes=names,
+                    timing=timing,
+                )
+            )
+        return results
+
+    def _prepare(self, pixels: list[Pixels]) -> Prepared:
+        start = time.perf_counter()
+        batch, placements = network_input(pixels, self._size, self._preprocessing)
+        return Prepared(batch, placements, 1000 * (time.perf_counter() - start))

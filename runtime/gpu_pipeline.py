@@ -1,0 +1,97 @@
+"""Frames that stay on the GPU from pixels to masks, where the runner can do that."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hsnet_trt.runtime.matching.graphs import FrameLane, GpuPipeline, SubmittedFrame
+from hsnet_trt.runtime.matching.support_set import SupportSet
+from hsnet_trt.runtime.pictures.images import Pixels, view_image
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pipeline import ArrangedSupports
+
+
+@dataclass(frozen=True)
+class GpuFrame:
+    """A decoded frame; the rest is the GPU's, BGR and padded rows included."""
+
+    lane: FrameLane
+    pixels: Pixels
+
+    def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
+        """Send the frame to the GPU; waits for a free slot."""
+        (stack,), shots = supports.calls, supports.supports.shots
+        frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
+        return GpuPending(frame, tuple(supports.supports.classes))
+
+
+@dataclass(frozen=True)
+class GpuPending:
+    """A frame on the GPU; see `pipeline.Pending`."""
+
+    frame: SubmittedFrame
+    names: tuple[str, ...]
+
+    def result(self) -> Segmentation:
+        """Wait for the frame and take its masks."""
+        answer = self.frame.collect()
+        return Segmentation(
+            masks=dict(zip(self.names, answer.masks, strict=True)),
+            scores=dict(zip(self.names, answer.scores, strict=True)) if answer.scores else {},
+            labels=answer.labels,
+            classes=self.names,
+            timing=answer.timing,
+        )
+
+    def abandon(self) -> None:
+        """Wait until the GPU is done with the frame."""
+        self.frame.abandon()
+
+
+class GpuFramePipeline:
+    """See `pipeline.FramePipeline`."""
+
+    def __init__(self, frames: GpuPipeline, slots: int = 2) -> None:
+        self.slots = slots
+        self._frames = frames
+        self._lane = frames.open_lane(slots)
+
+    def arrange(self, supports: SupportSet) -> ArrangedSupports:
+        """All shots whole, one after the other, in one array a level."""
+        return ArrangedSupports(supports, [supports.stack()])
+
+    def with_slots(self, slots: int) -> GpuFramePipeline:
+        """The same with slots of its own."""
+        return GpuFramePipeline(self._frames, slots)
+
+    def segment_all(
+        self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
+    ) -> list[Segmentation]:
+        """Segment queries, the next one under way while the one before comes back."""
+        what = "the query image"
+        if len(images) == 1:
+            return [self.read(images[0], what, color).start(supports, scores=True).result()]
+        own, results, under_way = self.with_slots(2), [], deque[GpuPending]()
+        try:
+            for image in images:
+                if len(under_way) == own.slots:
+                    results.append(under_way.popleft().result())
+                under_way.append(own.read(image, what, color).start(supports, scores=True))
+            while under_way:
+                results.append(under_way.popleft().result())
+            return results
+        finally:
+            for pending in under_way:
+                pending.abandon()
+            own.close()
+
+    def read(self, source: Any, what: str, color: str) -> GpuFrame:
+        """Decode."""
+        return GpuFrame(self._lane, view_image(source, what, color))
+
+    def close(self) -> None:
+        """Give the slots back."""
+        self._lane.close()
