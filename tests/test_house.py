@@ -140,9 +140,11 @@ def test_wheel(tmp_path):
         for path in (tmp_path / "site" / "hsnet_trt").rglob("*.py")
     }
     for name, folder in STAGES.items():
-        for path in folder.glob("*.py"):
-            assert (name, path.name) in listed
-    assert (tmp_path / "site" / "hsnet_trt" / "serving" / "page" / "main.js").is_file()
+        for path in folder.rglob("*.py"):
+            assert (name, *path.relative_to(folder).parts) in listed
+    site = tmp_path / "site" / "hsnet_trt"
+    assert (site / "serving" / "app" / "page" / "main.js").is_file()
+    assert (site / "runtime" / "engines" / "kernels" / "frames.cu").is_file()
     code = (
         "import hsnet_trt, hsnet_trt.model as m, hsnet_trt.cli.demo as d, pathlib;"
         "from hsnet_trt import FewShotSegmenter;"

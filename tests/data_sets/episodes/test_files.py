@@ -118,11 +118,13 @@ def test_sheet_shows_supports_query_and_answer() -> None:
 def test_reading_data_needs_neither_torch_nor_opencv() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['cv2'] = sys.modules['skimage'] = None; "
-        "from hsnet_trt.data import pascal, coco, fss, folder, metrics, trivial, sheet"
+        "from hsnet_trt.data.sets import pascal, coco, fss, folder; "
+        "from hsnet_trt.data.episodes import metrics, trivial; from hsnet_trt.data import sheet"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     code = (
-        "import sys; from hsnet_trt.data import procedural, photo_cut, metrics, trivial, sheet; "
+        "import sys; from hsnet_trt.data.drawn import procedural, photo_cut; "
+        "from hsnet_trt.data.episodes import metrics, trivial; from hsnet_trt.data import sheet; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

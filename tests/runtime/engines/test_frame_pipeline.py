@@ -329,7 +329,7 @@ def test_without_compiled_kernels_the_cpu_prepares_and_draws(
 ) -> None:
     monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "none")
     segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
-    assert "runtime.frame_kernels" in caplog.text
+    assert "engines.frame_kernels" in caplog.text
     with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
         for one in (segmenter, there):
             one.set_support("red", *red_shot)

@@ -33,7 +33,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_and_five_shots_are_the_authors(exported: Path) -> None:
-    with np.load(DATA) as data:
+    with np.load(REFERENCE) as data:
         query, images, masks = data["query"], data["support_images"][0], data["support_masks"][0]
         voted, logits = data["mask_kshot"][0], data["logits_1shot"]
     runner, _ = open_runner(Bundle.open(exported), SIZE, "onnxruntime")

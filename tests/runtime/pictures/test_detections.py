@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.places import ROOT
 from helpers.results import result
 
 from hsnet_trt.errors import InputError
@@ -37,15 +38,17 @@ def test_without_scores_or_libraries() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "sys.modules['pycocotools'] = sys.modules['supervision'] = None\n"
-        "from test_detections import result\n"
+        "from helpers.results import result\n"
         "from hsnet_trt.errors import HSNetError\n"
         "for call in (result().to_coco, result().to_supervision):\n"
         "    try: call()\n"
         "    except HSNetError as error: print(error.fix)"
     )
-    folder = str(__file__).rpartition("/")[0]
     done = subprocess.run(
-        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(ROOT / "tests")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "hsnet-trt[labels]" in done.stdout and "hsnet-trt[supervision]" in done.stdout
     with pytest.raises(InputError, match="no scores"):
