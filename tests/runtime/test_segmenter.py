@@ -154,7 +154,7 @@ def test_batches_chunks_and_singles_agree(
     segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
 ) -> None:
     """Seven shots of two classes go through `match` in chunks of three pairs: 100 MB a pair."""
-    assert segmenter._runner.limits.supports == 3
+    assert segmenter._network.runner.limits.supports == 3
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (90 + 7 * i, 130, 3), dtype=np.uint8) for i in range(6)]
     masks = []
@@ -366,14 +366,14 @@ def test_close_waits_for_calls_under_way(bundle: Path, red_shot: Shot) -> None:
     segmenter = FewShotSegmenter.load(bundle)
     segmenter.set_support("red", *red_shot)
     inside, go = threading.Event(), threading.Event()
-    run = segmenter._runner.run
+    run = segmenter._network.runner.run
 
     def slow(graph: str, inputs: dict) -> dict:
         inside.set()
         assert go.wait(20)
         return run(graph, inputs)
 
-    segmenter._runner.run = slow  # type: ignore[method-assign]
+    segmenter._network.runner.run = slow  # type: ignore[method-assign]
     with ThreadPoolExecutor(2) as pool:
         result = pool.submit(segmenter.segment, QUERY)
         assert inside.wait(20)

@@ -210,7 +210,7 @@ def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
         segmenter, driver, _ = load(tmp_path / "b", monkeypatch, integrated=True)
     assert len(asked) == 10
     with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
-        frames = segmenter._runner.frames
+        frames = segmenter._network.runner.frames
         assert frames is not None and frames.mapped == pays
         for one in (segmenter, there):
             one.set_support("red", *red_shot)
