@@ -277,7 +277,7 @@ def test_a_network_that_fails_everywhere_ends_the_sweep(bundle, supports, tmp_pa
     plan = begin(out, str(tmp_path / "images" / "below"), PLAN, 2)
     content = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*.*")}
     worker = SweepWorker(content, supports.read_bytes(), out, plan.images, {"size": (96, 128)})
-    runner = worker._segmenter._runner
+    runner = worker._segmenter._network.runner
 
     def fails(graph: str, inputs: dict) -> dict:
         raise BackendError("out of memory")
