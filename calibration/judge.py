@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.network import Encoded, MemoryRunner, encode, logits_of, voted
 from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.quantize import quantize
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.metrics import Score

@@ -7,13 +7,11 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hsnet_trt.calibration.histogram import METHODS
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.errors import InputError
-
-if TYPE_CHECKING:
-    from hsnet_trt.calibration.collect import Subject
 
 FORMAT = 1
 _LIMIT = 64 << 20  # bytes of a file that is read

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hsnet_trt.calibration.collect import Subject, collect, some_object
+from hsnet_trt.calibration.collect import collect, some_object
 from hsnet_trt.calibration.judge import Judge
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable, check_method
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError

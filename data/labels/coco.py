@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.data.episodes.episode import Mask
-from hsnet_trt.data.labels.labels import Found, check_size, image_path
+from hsnet_trt.data.labels.label_files import Found, check_size, image_path
 from hsnet_trt.errors import HSNetError, InputError
 
 _FAR = 1e6  # no corner of a polygon is farther off: its outline is traced pixel by pixel

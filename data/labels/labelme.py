@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hsnet_trt.data.episodes.episode import Mask
-from hsnet_trt.data.labels.labels import check_size, read_json
+from hsnet_trt.data.labels.label_files import check_size, read_json
 from hsnet_trt.errors import InputError
 
 _POINTS = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # a polygon: 3 or more

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import onnx
 
 from hsnet_trt.calibration.budget import Attempt, Chosen, fit_budget
-from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.judge import Cost
 from hsnet_trt.calibration.modelopt import check_modelopt, quantize_with_modelopt
 from hsnet_trt.calibration.network import MemoryRunner
 from hsnet_trt.calibration.quantize import quantize
 from hsnet_trt.calibration.sensitivity import rank
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.calibration.workbench import EPISODES, Workbench
 from hsnet_trt.errors import InputError
