@@ -17,7 +17,7 @@ import numpy.typing as npt
 METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
 PERCENTILE = 99.99  # of the values that are not zero
-LEVELS = 128  # magnitudes of a signed INT8
+MAGNITUDES = 128  # of a signed INT8, 0 to 127
 _SAMPLED = 1 << 19  # values a call that are counted; the extremes are those of all values
 
 Counts = npt.NDArray[np.int64]
@@ -87,12 +87,12 @@ def entropy_bins(counts: Counts) -> int:
     """
     used = int(np.flatnonzero(counts)[-1]) + 1
     best, least = used, math.inf
-    for kept in range(LEVELS, used + 1):
+    for kept in range(MAGNITUDES, used + 1):
         inside = counts[:kept].astype(np.float64)
-        level = np.arange(kept) * LEVELS // kept
+        level = np.arange(kept) * MAGNITUDES // kept
         filled = inside > 0
-        sums = np.bincount(level, inside, LEVELS)
-        members = np.maximum(np.bincount(level, filled, LEVELS), 1)
+        sums = np.bincount(level, inside, MAGNITUDES)
+        members = np.maximum(np.bincount(level, filled, MAGNITUDES), 1)
         q = np.where(filled, (sums / members)[level], 0.0)
         p = inside
         p[-1] += counts[kept:].sum()

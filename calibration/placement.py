@@ -54,7 +54,7 @@ class Layer:
 
 
 @dataclass
-class Placement:
+class QDQPlacement:
     """The layers of one graph that can be INT8, and what stays float of the same types."""
 
     graph: str
@@ -71,7 +71,7 @@ class Placement:
         return list(dict.fromkeys(sources))
 
 
-def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> Placement:
+def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> QDQPlacement:
     """Find the layers of `graph` (features or match).
 
     Args:
@@ -102,8 +102,8 @@ class _Finder:
         self.products = self._products()
         self.same = dict(self._same())
 
-    def found(self) -> Placement:
-        placement = Placement(self.name)
+    def found(self) -> QDQPlacement:
+        placement = QDQPlacement(self.name)
         skips = dict(self._skips())
         for node in self.graph.node:
             if node.op_type == "Conv" and node.input[1] in self.sizes:

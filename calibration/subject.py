@@ -6,7 +6,7 @@ import hashlib
 
 import onnx
 
-from hsnet_trt.calibration.placement import Placement, place
+from hsnet_trt.calibration.placement import QDQPlacement, place
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import GraphFile
 from hsnet_trt.runtime.matching.graphs import GRAPHS, INPUTS
@@ -34,7 +34,7 @@ class Subject:
             content = bundle.read(self.files[name].file)
             self.graphs[name] = onnx.load_model_from_string(content)
             self.hashes[name] = hashlib.sha256(content).hexdigest()
-        self.placements: dict[str, Placement] = {
+        self.placements: dict[str, QDQPlacement] = {
             name: place(name, self.graphs[name], results=self.for_cpu) for name in QUANTIZED
         }
 

@@ -19,7 +19,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Everything random in a run is drawn from its seed and a number of step or episode, so the step
@@ -35,7 +35,7 @@ class Progress:
 
 
 def save_run(
-    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, now: Progress, settings: Settings
+    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, now: RunProgress, settings: Settings
 ) -> None:
     """Write OUT/last.pt; `load_checkpoint` reads its weights too."""
     state = {
@@ -51,7 +51,7 @@ def save_run(
 
 def load_run(
     out: Path, model: HSNet, optimizer: torch.optim.Optimizer, settings: Settings
-) -> Progress:
+) -> RunProgress:
     """Put the state of OUT/last.pt into the network and the optimizer.
 
     Raises:
@@ -65,7 +65,7 @@ def load_run(
         settings.check_same(facts["settings"])
         model.load_state_dict(state["state_dict"])
         optimizer.load_state_dict(state["optimizer"])
-        return Progress(**facts["progress"])
+        return RunProgress(**facts["progress"])
     except (InputError, FileNotFoundError):
         raise
     except (

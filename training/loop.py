@@ -18,7 +18,7 @@ from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.training.augmentation import augment
 from hsnet_trt.training.batches import Batch, learning_batches, normalise
-from hsnet_trt.training.keeping import BEST, Progress, check_folder, load_run, save_run
+from hsnet_trt.training.keeping import BEST, RunProgress, check_folder, load_run, save_run
 from hsnet_trt.training.objective import Objective
 from hsnet_trt.training.recycling import Pool
 from hsnet_trt.training.reporting import Bar, Journal, open_bar
@@ -78,7 +78,7 @@ def train(
     )
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, settings.learning_rate)
-    now = load_run(out, model, optimizer, settings) if resume else Progress()
+    now = load_run(out, model, optimizer, settings) if resume else RunProgress()
     skipped = Skipped()
     leave_out = skipped if settings.skip_bad else None
     validation = Validation(
@@ -148,7 +148,7 @@ class _Run:
     model: HSNet
     objective: Objective
     optimizer: torch.optim.Optimizer
-    now: Progress
+    now: RunProgress
     validation: Validation
     bar: Bar
     journal: Journal

@@ -20,7 +20,11 @@ from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, norma
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 from hsnet_trt.export.graphs.lowering_packed import write_packed_match
-from hsnet_trt.export.graphs.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
+from hsnet_trt.export.graphs.lowering_plugin import (
+    CORRELATION_INPUTS,
+    AfterCorrelation,
+    put_correlations_before,
+)
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.runtime.backends import PACKED
 from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS
@@ -117,7 +121,7 @@ def _export_packed(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.Mode
 def _export_plugin(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
     module = AfterCorrelation(model, size)
     inputs = [torch.zeros(shape) for shape in module.shapes(3)]
-    tail = _export(module, inputs, dict.fromkeys(NAMES, "P"), ("logits",), facts)
+    tail = _export(module, inputs, dict.fromkeys(CORRELATION_INPUTS, "P"), ("logits",), facts)
     graph = put_correlations_before(tail, module, model.backbone.channels)
     _check(graph, {"": OPSET, DOMAIN: VERSION})
     return graph

@@ -21,11 +21,11 @@ from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 # In the order of the module's arguments.
-NAMES = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
+CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
 
 
 class AfterCorrelation(nn.Module):
-    """`MatchConv2d` from the correlations on: `NAMES` -> logits [P,2,2*h2,2*w2].
+    """`MatchConv2d` from the correlations on: `CORRELATION_INPUTS` -> logits [P,2,2*h2,2*w2].
 
     `full` are [P,Q,L,hs,ws] and `pruned` [P,M',L,hq,wq]: what the op writes, with the pairs as a
     dimension of their own, which `forward` first flattens again.
@@ -56,7 +56,7 @@ class AfterCorrelation(nn.Module):
         )
 
     def shapes(self, pairs: int) -> list[tuple[int, ...]]:
-        """The shapes of `NAMES`."""
+        """The shapes of `CORRELATION_INPUTS`."""
         found: list[tuple[int, ...]] = []
         for of, layers in zip(self.sizes, self.layers, strict=True):
             found.append((pairs, of.query_positions, layers, of.support_h, of.support_w))
@@ -70,7 +70,7 @@ def put_correlations_before(
     """Make `match` of an exported `AfterCorrelation`: the op's three nodes, and its function.
 
     Args:
-        tail: inputs `NAMES`, output `logits` [P,2,2*h2,2*w2].
+        tail: inputs `CORRELATION_INPUTS`, output `logits` [P,2,2*h2,2*w2].
         module: what it was exported from.
         channels: of the features of level 2, 3, 4.
 
@@ -129,10 +129,10 @@ def _drop_joins(graph: onnx.GraphProto) -> dict[str, str]:
             break
         joined[value.name] = readers[0].output[0]
         graph.node.remove(readers[0])
-    if tuple(joined) != NAMES:
+    if tuple(joined) != CORRELATION_INPUTS:
         raise ExportError(
             "the exporter wrote something else around the correlations than was expected",
-            expected=f"one reshape of each of {', '.join(NAMES)}",
+            expected=f"one reshape of each of {', '.join(CORRELATION_INPUTS)}",
             found=", ".join(joined) or "none",
             fix="use a PyTorch release from setup.cfg's range",
         )
