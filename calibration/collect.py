@@ -1,4 +1,4 @@
-"""Episodes through the graphs, as they are used, and the ranges of the tensors that need one."""
+"""Run episodes through the graphs and collect the ranges of the tensors that need one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hsnet_trt.calibration.table import CalibrationTable, TensorRange
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
 
-LEAST = 8  # episodes; with fewer, a range says more of the pictures than of the network
+LEAST = 8  # episodes; with fewer, a range depends on the pictures more than on the network
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, steps done, st
 def some_object(
     episodes: Episodes, count: int, *, start: int = 0, progress: Progress = lambda *_: None
 ) -> Iterator[Episode]:
-    """Yield the first `count` episodes from `start` on whose masks all show something.
+    """Yield `count` episodes from `start` on, leaving out those with an empty support mask.
 
     Raises:
         InputError: there are too few; none at all where every mask is empty.
@@ -69,14 +69,14 @@ def collect(
 ) -> CalibrationTable:
     """Run episodes through `features`, `support` and `match`, and note the range of each tensor.
 
-    Memory does not grow with `count`: of each tensor a histogram is kept.
+    Memory does not grow with `count`: only a histogram of each tensor is kept.
 
     Args:
         subject: the graphs.
         episodes: of the subject's size.
         count: how many, at least `LEAST`.
-        method: the one that the table is to be used with; it holds the thresholds of all.
-        made_by: kept in the table.
+        method: the one that the table is to be used with; it holds the thresholds of all methods.
+        made_by: the command, kept in the table.
         progress: called before each episode.
 
     Raises:

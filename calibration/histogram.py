@@ -1,9 +1,9 @@
 """The spread of one tensor over any number of samples, in a few kilobytes.
 
-|x| is counted in bins whose width is a power of two. Where a value lies beyond the last bin, the
-width doubles and neighbouring bins are added, so no sample is kept and the order of the samples
-does not matter. Exact zeros are counted apart: they are exact in INT8 whatever the scale, and after
-a ReLU or under a mask they would outweigh everything else.
+|x| is counted in bins whose width is a power of two. If a value is beyond the last bin, the width
+doubles and neighbouring bins are added, so no sample is kept and the order of the samples does not
+matter. Exact zeros are left out: they are exact in INT8 at any scale, and after a ReLU or outside a
+mask they would outweigh everything else.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Histogram:
 def entropy_bins(counts: Counts) -> int:
     """How many bins to keep so that 128 levels lose least information (TensorRT's calibrator).
 
-    The distribution P is `counts` cut after i bins, what lies beyond added to the last; Q is the
+    The distribution P is `counts` cut after i bins, the rest added to the last one; Q is the
     same i bins merged into 128 levels and spread again over the bins that are not empty. The i with
     the least Kullback-Leibler divergence of Q from P is returned. (S. Migacz, "8-bit Inference with
     TensorRT", GTC 2017.)
@@ -98,7 +98,7 @@ def entropy_bins(counts: Counts) -> int:
         p[-1] += counts[kept:].sum()
         if q.sum() == 0:
             continue
-        p, q = p / p.sum(), np.maximum(q / q.sum(), 1e-9)  # a bin of P that Q lacks is dear
+        p, q = p / p.sum(), np.maximum(q / q.sum(), 1e-9)  # a bin of P that Q lacks costs much
         there = p > 0
         divergence = float(np.sum(p[there] * np.log(p[there] / q[there])))
         if divergence < least:

@@ -90,7 +90,7 @@ class Judge:
         return len(self._episodes)
 
     def cost(self, layers: Sequence[Layer], step: Step = lambda number: None) -> Cost:
-        """What it costs that `layers` are INT8 and the rest is FP32."""
+        """The cost if `layers` are INT8 and the rest is FP32."""
         graphs = {
             name: quantize(
                 self.subject.graphs[name],
@@ -105,7 +105,7 @@ class Judge:
     def measure(
         self, graphs: Mapping[str, onnx.ModelProto], step: Step = lambda number: None
     ) -> Cost:
-        """What it costs to run these graphs, the others in FP32."""
+        """The cost of these graphs in place of the FP32 ones of the same names."""
         runner = self._fp32.having(graphs)
         score, signal, noise, changed, judged = Score(self._classes), 0.0, 0.0, 0, 0
         for number, episode in enumerate(self._episodes):

@@ -19,9 +19,9 @@ def read_labels(
     classes: Sequence[str] | None = None,
     shots: int = 5,
 ) -> dict[str, list[tuple[Path, Mask]]]:
-    """Read what labelling tools wrote, as supports: every label is a class.
+    """Read the files of labelling tools as supports: every label is a class.
 
-    Everything of one label in one image is one mask: instances, crowds and parts are joined.
+    All shapes of one label in one image make one mask: instances, crowds and parts are joined.
 
     Args:
         files: COCO's JSON (polygons, run lengths), LabelMe's, or folders of LabelMe's.
