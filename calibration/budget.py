@@ -15,7 +15,7 @@ _MOST_FLOAT = 0.5  # of the layers; with more of them float, FP16 is the better 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One evaluation on the way: how many layers stayed float, the dearest first, at what cost."""
+    """One evaluation of the search: how many sensitive layers stayed float, and the cost."""
 
     kept: int
     cost: Cost
@@ -23,12 +23,12 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """What the search came to.
+    """The result of the search.
 
     Attributes:
         layers: those that are INT8.
-        kept: names of those that are not, the dearest first.
-        cost: of that choice; None where nothing was judged.
+        kept: names of those that are not, the most sensitive first.
+        cost: of that choice; None if nothing was judged.
         path: every evaluation, in order.
     """
 
@@ -51,7 +51,7 @@ def fit_budget(
     Args:
         judge: the episodes that decide.
         budget: points of mIoU that may be lost; None takes everything as INT8, whatever it costs.
-        ranking: gives names of layers, the most sensitive first; it is called where needed only.
+        ranking: gives names of layers, the most sensitive first; called only if needed.
         on_attempt: called with each evaluation.
 
     Raises:

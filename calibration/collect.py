@@ -1,79 +1,30 @@
-"""Episodes through the graphs, as they are used, and the ranges of the tensors that need one."""
+"""Run episodes through the graphs and collect the ranges of the tensors that need one."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from hsnet_trt.calibration.episodes import encode, logits_of
 from hsnet_trt.calibration.histogram import Histogram
 from hsnet_trt.calibration.network import MemoryRunner
-from hsnet_trt.calibration.placement import Placement, place
+from hsnet_trt.calibration.subject import QUANTIZED, Subject
 from hsnet_trt.calibration.table import CalibrationTable, TensorRange
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import GraphFile
-from hsnet_trt.runtime.matching.graphs import GRAPHS, INPUTS
 
-LEAST = 8  # episodes; with fewer, a range says more of the pictures than of the network
-QUANTIZED = ("features", "match")  # support has neither weights nor products
+LEAST = 8  # episodes; with fewer, a range depends on the pictures more than on the network
 
-Grid = tuple[int, int]
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
-
-
-class Subject:
-    """The FP32 graphs of one size of a bundle, with the layers that can be INT8."""
-
-    def __init__(self, bundle: Bundle, size: Grid, lowering: str | None = None) -> None:
-        """Read them. The `packed` lowering is for CPUs, and so are then its INT8 graphs.
-
-        Raises:
-            BundleError: the bundle has no FP32 graphs of native ops at that size and lowering.
-        """
-        self.bundle, self.size = bundle, size
-        self.files: dict[str, GraphFile] = {}
-        self.graphs: dict[str, onnx.ModelProto] = {}
-        self.hashes: dict[str, str] = {}
-        for name in GRAPHS:
-            self.files[name] = _graph(bundle, name, size, lowering)
-            content = bundle.read(self.files[name].file)
-            self.graphs[name] = onnx.load_model_from_string(content)
-            self.hashes[name] = hashlib.sha256(content).hexdigest()
-        self.placements: dict[str, Placement] = {
-            name: place(name, self.graphs[name], results=self.for_cpu) for name in QUANTIZED
-        }
-
-    @property
-    def for_cpu(self) -> bool:
-        """Whether ONNX Runtime's integer kernels are to run it, and not TensorRT."""
-        return bool(self.files["match"].packing)
-
-
-def _graph(bundle: Bundle, name: str, size: Grid, lowering: str | None) -> GraphFile:
-    """The FP32 graph of that name; of `match`, the first of native ops on supports as encoded."""
-    if name != "match":
-        return bundle.graph(name, size, "fp32", lowering="")
-    plain = [
-        entry.variant.lowering
-        for entry in bundle.manifest.graphs
-        if {tensor.name for tensor in entry.inputs} == set(INPUTS["match"])
-        and (entry.variant.size, entry.variant.correlation) == (size, "native")
-    ]
-    lowering = lowering or next(iter(plain), None)
-    return bundle.graph(name, size, "fp32", lowering=lowering, correlation="native")
 
 
 def some_object(
     episodes: Episodes, count: int, *, start: int = 0, progress: Progress = lambda *_: None
 ) -> Iterator[Episode]:
-    """Yield the first `count` episodes from `start` on whose masks all show something.
+    """Yield `count` episodes from `start` on, leaving out those with an empty support mask.
 
     Raises:
         InputError: there are too few; none at all where every mask is empty.
@@ -119,14 +70,14 @@ def collect(
 ) -> CalibrationTable:
     """Run episodes through `features`, `support` and `match`, and note the range of each tensor.
 
-    Memory does not grow with `count`: of each tensor a histogram is kept.
+    Memory does not grow with `count`: only a histogram of each tensor is kept.
 
     Args:
         subject: the graphs.
         episodes: of the subject's size.
         count: how many, at least `LEAST`.
-        method: the one that the table is to be used with; it holds the thresholds of all.
-        made_by: kept in the table.
+        method: the one that the table is to be used with; it holds the thresholds of all methods.
+        made_by: the command, kept in the table.
         progress: called before each episode.
 
     Raises:

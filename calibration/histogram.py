@@ -1,9 +1,9 @@
 """The spread of one tensor over any number of samples, in a few kilobytes.
 
-|x| is counted in bins whose width is a power of two. Where a value lies beyond the last bin, the
-width doubles and neighbouring bins are added, so no sample is kept and the order of the samples
-does not matter. Exact zeros are counted apart: they are exact in INT8 whatever the scale, and after
-a ReLU or under a mask they would outweigh everything else.
+|x| is counted in bins whose width is a power of two. If a value is beyond the last bin, the width
+doubles and neighbouring bins are added, so no sample is kept and the order of the samples does not
+matter. Exact zeros are left out: they are exact in INT8 at any scale, and after a ReLU or outside a
+mask they would outweigh everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
 PERCENTILE = 99.99  # of the values that are not zero
-LEVELS = 128  # magnitudes of a signed INT8
+MAGNITUDES = 128  # of a signed INT8, 0 to 127
 _SAMPLED = 1 << 19  # values a call that are counted; the extremes are those of all values
 
 Counts = npt.NDArray[np.int64]
@@ -80,25 +80,25 @@ class Histogram:
 def entropy_bins(counts: Counts) -> int:
     """How many bins to keep so that 128 levels lose least information (TensorRT's calibrator).
 
-    The distribution P is `counts` cut after i bins, what lies beyond added to the last; Q is the
+    The distribution P is `counts` cut after i bins, the rest added to the last one; Q is the
     same i bins merged into 128 levels and spread again over the bins that are not empty. The i with
     the least Kullback-Leibler divergence of Q from P is returned. (S. Migacz, "8-bit Inference with
     TensorRT", GTC 2017.)
     """
     used = int(np.flatnonzero(counts)[-1]) + 1
     best, least = used, math.inf
-    for kept in range(LEVELS, used + 1):
+    for kept in range(MAGNITUDES, used + 1):
         inside = counts[:kept].astype(np.float64)
-        level = np.arange(kept) * LEVELS // kept
+        level = np.arange(kept) * MAGNITUDES // kept
         filled = inside > 0
-        sums = np.bincount(level, inside, LEVELS)
-        members = np.maximum(np.bincount(level, filled, LEVELS), 1)
+        sums = np.bincount(level, inside, MAGNITUDES)
+        members = np.maximum(np.bincount(level, filled, MAGNITUDES), 1)
         q = np.where(filled, (sums / members)[level], 0.0)
         p = inside
         p[-1] += counts[kept:].sum()
         if q.sum() == 0:
             continue
-        p, q = p / p.sum(), np.maximum(q / q.sum(), 1e-9)  # a bin of P that Q lacks is dear
+        p, q = p / p.sum(), np.maximum(q / q.sum(), 1e-9)  # a bin of P that Q lacks costs much
         there = p > 0
         divergence = float(np.sum(p[there] * np.log(p[there] / q[there])))
         if divergence < least:

@@ -1,9 +1,9 @@
 """Products of two activations in integers, for ONNX Runtime on a CPU.
 
-Q/DQ pairs will not do: ONNX Runtime turns the types of both sides into UINT8 where it finds pairs,
-and multiplies those at half the rate of UINT8 by INT8. Here the product is written as a
-`QLinearMatMul` of these: supports in UINT8 around 128, queries in INT8, the result, which is never
-negative, in UINT8 from 0, so that it is its own ReLU. What only moves the result moves its bytes;
+Q/DQ pairs do not suffice: ONNX Runtime turns both operands into UINT8 if it finds pairs, and
+multiplies those at half the rate of UINT8 by INT8. Here the product is written as a `QLinearMatMul`
+with supports in UINT8 around 128, queries in INT8, and the result, which is never negative, in
+UINT8 from 0, which makes a ReLU unnecessary. Operations that only move the result move its bytes;
 it is made float again where arithmetic needs it.
 
 The queries' scale leaves one bit unused: processors without VNNI add two products in 16 bits.
@@ -30,7 +30,7 @@ def in_integers(
     Args:
         model: with the Q/DQ pairs of its convolutions.
         layers: of `placement.place`, MatMuls of a support with a query, each followed by a ReLU.
-        thresholds: for each source tensor, the largest |x| that is told apart.
+        thresholds: for each source tensor, the largest |x| that is not clipped.
     """
     for layer in layers:
         for name, result in zip(layer.nodes, layer.results, strict=True):

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.episodes import Encoded, encode, logits_of, voted
 from hsnet_trt.calibration.network import MemoryRunner
 from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.quantize import quantize
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.metrics import Score
@@ -91,7 +91,7 @@ class Judge:
         return len(self._episodes)
 
     def cost(self, layers: Sequence[Layer], step: Step = lambda number: None) -> Cost:
-        """What it costs that `layers` are INT8 and the rest is FP32."""
+        """The cost if `layers` are INT8 and the rest is FP32."""
         graphs = {
             name: quantize(
                 self.subject.graphs[name],
@@ -106,7 +106,7 @@ class Judge:
     def measure(
         self, graphs: Mapping[str, onnx.ModelProto], step: Step = lambda number: None
     ) -> Cost:
-        """What it costs to run these graphs, the others in FP32."""
+        """The cost of these graphs in place of the FP32 ones of the same names."""
         runner = self._fp32.having(graphs)
         score, signal, noise, changed, judged = Score(self._classes), 0.0, 0.0, 0, 0
         for number, episode in enumerate(self._episodes):

@@ -41,7 +41,7 @@ def quantize_with_modelopt(
     """As `quantize.quantize`, by Model Optimizer.
 
     Raises:
-        InputError: it is not installed, or put its pairs elsewhere than it was told to.
+        InputError: it is not installed, or its Q/DQ pairs are not the ones asked for.
     """
     check_modelopt()
     quantizer = importlib.import_module("modelopt.onnx.quantization")
@@ -70,7 +70,7 @@ def quantize_with_modelopt(
 
 
 def _check(quantized: onnx.ModelProto, steps: Mapping[str, float]) -> None:
-    """Do the pairs stand where they should, with the scales that they should have?"""
+    """Are the pairs where they should be, with the right scales?"""
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
     found = {
         node.input[0]: float(constants[node.input[1]])
@@ -84,7 +84,7 @@ def _check(quantized: onnx.ModelProto, steps: Mapping[str, float]) -> None:
     ]
     if wrong:
         raise InputError(
-            "Model Optimizer put its Q/DQ pairs elsewhere than it was told to",
+            "Model Optimizer did not put its Q/DQ pairs where it was asked to",
             expected=f"{len(steps)} pairs with the ranges of the calibration",
             found=f"{len(found)} pairs; others at {', '.join(sorted(wrong)[:5])}",
             fix="leave out --quantizer modelopt, or use nvidia-modelopt 0.47",

@@ -18,18 +18,25 @@ from dataclasses import dataclass, field
 
 import onnx
 
-# They move values or pass them on; the range of what goes in is the range of what comes out.
+# They move values or pass them on; the range of their output is that of their input.
 MOVING = {
-    "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Transpose",
     "Unsqueeze",
-}  # fmt: skip
+}
 _LAST = MOVING | {"Cast"}
 _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What becomes INT8 together.
+    """The nodes that become INT8 together.
 
     Attributes:
         name: of its weights, as the checkpoint names them, or "correlation2".
@@ -37,10 +44,10 @@ class Layer:
         graph: features or match.
         op: Conv or MatMul.
         nodes: names of the ONNX nodes.
-        pairs: (tensor to put a Q/DQ pair on, tensor whose range it has).
+        pairs: (tensor that gets a Q/DQ pair, tensor whose range the pair uses).
         weights: elements of its weights.
-        results: tensors that a CPU's integer kernel gives in INT8 too: the result, after the ReLU
-            if one follows.
+        results: outputs that a CPU's integer kernel gives in INT8 too, after the ReLU if one
+            follows.
     """
 
     name: str
@@ -54,8 +61,8 @@ class Layer:
 
 
 @dataclass
-class Placement:
-    """The layers of one graph that can be INT8, and what stays float of the same types."""
+class QDQPlacement:
+    """The layers of one graph that can be INT8, and the layers that stay float."""
 
     graph: str
     layers: list[Layer] = field(default_factory=list)
@@ -71,14 +78,14 @@ class Placement:
         return list(dict.fromkeys(sources))
 
 
-def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> Placement:
+def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> QDQPlacement:
     """Find the layers of `graph` (features or match).
 
     Args:
         graph: its name.
         model: its FP32 form.
-        results: for a CPU, which wants the ranges of results too. Products other than correlations
-            (the means of a packed `match` are such) stay float there.
+        results: for a CPU, which needs the ranges of results too. Products other than correlations
+            (such as the means of a packed `match`) stay float there.
     """
     placement = _Finder(graph, model).found()
     if results:
@@ -102,8 +109,8 @@ class _Finder:
         self.products = self._products()
         self.same = dict(self._same())
 
-    def found(self) -> Placement:
-        placement = Placement(self.name)
+    def found(self) -> QDQPlacement:
+        placement = QDQPlacement(self.name)
         skips = dict(self._skips())
         for node in self.graph.node:
             if node.op_type == "Conv" and node.input[1] in self.sizes:
@@ -119,10 +126,15 @@ class _Finder:
             results = (self._rectified(node.output[0]) for node in nodes if level.isdigit())
             placement.layers.append(
                 Layer(
-                    f"correlation{level}", "correlation", self.name, "MatMul", names, _once(pairs),
+                    f"correlation{level}",
+                    "correlation",
+                    self.name,
+                    "MatMul",
+                    names,
+                    _once(pairs),
                     results=tuple(results),
                 )
-            )  # fmt: skip
+            )
         return placement
 
     def _convolution(self, node: onnx.NodeProto, skips: dict[str, str]) -> Layer:
@@ -131,9 +143,15 @@ class _Finder:
         if node.name in skips:
             pairs.append(self._pair(skips[node.name]))
         return Layer(
-            name, _block(name), self.name, "Conv", (node.name,), _once(pairs),
-            self.sizes[node.input[1]], self._results(node.output[0]),
-        )  # fmt: skip
+            name,
+            _block(name),
+            self.name,
+            "Conv",
+            (node.name,),
+            _once(pairs),
+            self.sizes[node.input[1]],
+            self._results(node.output[0]),
+        )
 
     def _skips(self) -> Iterator[tuple[str, str]]:
         """For each residual Add: the convolution to fuse it with, and its skip input."""
@@ -141,14 +159,14 @@ class _Finder:
         for node in self.graph.node:
             if node.op_type != "Add" or not all(tensor in depths for tensor in node.input):
                 continue
-            # The longer way from where the two part is the main branch; its last node is fused.
+            # The longer path from where the branches part is the main one; its last node is fused.
             first, second = node.input
             main, skip = (first, second) if depths[first] >= depths[second] else (second, first)
             if main in self.makers and self.makers[main].op_type == "Conv":
                 yield self.makers[main].name, skip
 
     def _depths(self) -> dict[str, int]:
-        """Nodes on the longest way from the input to each tensor that a backbone's ops lead to."""
+        """Nodes on the longest path from the input to each tensor that a backbone's ops make."""
         known = {value.name: 0 for value in self.graph.input}
         for node in self.graph.node:
             inputs = [tensor for tensor in node.input if tensor and tensor not in self.sizes]
@@ -161,7 +179,7 @@ class _Finder:
         return tensor, self.same.get(source, source)
 
     def _way(self, tensor: str) -> list[str]:
-        """A tensor and those that it was moved out of, back to what was computed."""
+        """A tensor and those it was moved from, back to the one that was computed."""
         way = [tensor]
         while way[-1] in self.makers and self.makers[way[-1]].op_type in MOVING:
             way.append(self.makers[way[-1]].input[0])
@@ -178,7 +196,7 @@ class _Finder:
     def _same(self) -> Iterator[tuple[str, str]]:
         """Correlations of one level have one range, that of the product which is not pruned.
 
-        What is pruned is a part of it, and at small sizes a single position, often zero throughout.
+        The pruned one is a part of it, and at small sizes a single position, often all zero.
         """
         for nodes in self.products.values():
             results = [self._rectified(node.output[0]) for node in nodes]
@@ -205,7 +223,7 @@ class _Finder:
         return any(tensor in self.sizes for tensor in node.input)
 
     def _is_last(self, node: onnx.NodeProto) -> bool:
-        """Does nothing but movement lie between the node and the logits?"""
+        """Are there only operations that move values between the node and the logits?"""
         if self.name != "match":
             return False
         tensor = node.output[0]

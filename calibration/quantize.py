@@ -1,12 +1,12 @@
-"""An FP32 graph with explicit Q/DQ pairs, in the form that all of NVIDIA's parsers take.
+"""Quantise an FP32 graph with explicit Q/DQ pairs, in the form that all NVIDIA's parsers accept.
 
 ONNX Runtime's quantiser does it, with our ranges and our placement: INT8 weights per output channel
 and activations per tensor, both symmetric with zero point 0, FP32 scales, biases left alone.
 
-For ONNX Runtime on a CPU the form is another one. Its integer convolution takes biases in INT32 and
-gives INT8, so the results carry pairs too; activations are UINT8, and those that are never negative
-have zero point 0, so that the ReLU goes into the convolution. Without either it would run a float
-convolution between two conversions. Products of two activations are written in integers outright
+ONNX Runtime on a CPU needs another form. Its integer convolution takes biases in INT32 and gives
+INT8, so the results have pairs too; activations are UINT8, and those that are never negative have
+zero point 0, so that the ReLU is fused into the convolution. Without both it would run a float
+convolution between two conversions. Products of two activations are written as integer operators
 (`integer_products`).
 """
 
@@ -48,8 +48,7 @@ def quantize(
         model: the FP32 graph.
         layers: of `placement.place`, all of them or some.
         thresholds: for each source tensor, the |x| that 127 stands for.
-        unsigned: the form for CPUs is wanted, and these sources are never negative; None for
-            TensorRT's.
+        unsigned: for the CPU's form, the sources that are never negative; None for TensorRT's form.
 
     Returns:
         The same inputs and outputs; the same bytes for the same arguments.
@@ -114,7 +113,7 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _restore(result: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    """Take back what the quantiser changes beside the nodes."""
+    """Restore the fields beside the nodes that the quantiser changes."""
     result.ir_version = model.ir_version
     result.producer_name, result.producer_version = model.producer_name, model.producer_version
     del result.metadata_props[:]

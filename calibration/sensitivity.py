@@ -1,4 +1,4 @@
-"""Which layers can bear INT8: each alone, each block alone, the dearest first."""
+"""How sensitive the network is to INT8: each layer alone, each block alone, the worst first."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rank(
     blocks: bool = True,
     progress: Progress = lambda what, done, total: None,
 ) -> Sensitivity:
-    """Quantise one layer after the other, alone, and see what comes of it.
+    """Quantise one layer after the other, each alone, and measure the loss.
 
     mIoU on a few dozen episodes moves by chance; the logits' signal to noise does not, so it ranks.
 
@@ -125,7 +125,7 @@ def markdown(sensitivity: Sensitivity) -> str:
 
 
 def plot(sensitivity: Sensitivity, path: str | os.PathLike[str]) -> None:
-    """Draw a bar for each block and for the dearest layers: the lower its SQNR, the dearer."""
+    """Draw a bar for each block and for the most sensitive layers: a low SQNR is a large loss."""
     from matplotlib.figure import Figure
 
     shown = [("blocks", sensitivity.blocks), ("the dearest layers", sensitivity.layers[:30])]

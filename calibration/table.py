@@ -1,4 +1,4 @@
-"""The calibration file: ranges of activations, readable, re-usable, tied to what they are of."""
+"""The calibration file: activation ranges as readable JSON, tied to the graphs they belong to."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hsnet_trt.calibration.histogram import METHODS
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.errors import InputError
-
-if TYPE_CHECKING:
-    from hsnet_trt.calibration.collect import Subject
 
 FORMAT = 1
 _LIMIT = 64 << 20  # bytes of a file that is read
@@ -21,11 +19,11 @@ _LIMIT = 64 << 20  # bytes of a file that is read
 
 @dataclasses.dataclass(frozen=True)
 class TensorRange:
-    """What was seen of a tensor.
+    """What was observed of a tensor.
 
     Attributes:
         low, high: extremes.
-        values: how many numbers were seen.
+        values: how many values were observed.
         thresholds: by method, the |x| that 127 stands for.
     """
 
@@ -43,9 +41,9 @@ class CalibrationTable:
         weights_sha256, backbone: of the model.
         size: (height, width) of the network's input.
         lowering: of `match`; another one has other tensors.
-        graphs: SHA-256 of the FP32 graphs that the tensors are of.
+        graphs: SHA-256 of the FP32 graphs that the tensors belong to.
         method: minmax, percentile or entropy: which threshold is used.
-        data, episodes: what was shown, and how much of it.
+        data, episodes: the source of the episodes, and how many were used.
         made_by: the command.
         ranges: graph -> tensor -> range.
     """
@@ -79,13 +77,15 @@ class CalibrationTable:
         return dataclasses.replace(self, method=method)
 
     def to_json(self) -> str:
-        """As JSON text: what it is of first, then a line for each tensor."""
+        """As JSON text: the facts about the model first, then a line for each tensor."""
         head = {name: getattr(self, name) for name in _HEAD}
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
         graphs = []
         for graph, ranges in self.ranges.items():
-            rows = [f"   {json.dumps(t)}: {json.dumps(dataclasses.asdict(r))}"
-                    for t, r in ranges.items()]  # fmt: skip
+            rows = [
+                f"   {json.dumps(t)}: {json.dumps(dataclasses.asdict(r))}"
+                for t, r in ranges.items()
+            ]
             graphs.append(f"  {json.dumps(graph)}: {{\n" + ",\n".join(rows) + "\n  }")
         lines.append(' "ranges": {\n' + ",\n".join(graphs) + "\n }")
         return f'{{\n "calibration_format": {FORMAT},\n' + ",\n".join(lines) + "\n}\n"
@@ -115,7 +115,7 @@ class CalibrationTable:
             ) from error
 
     def check(self, subject: Subject) -> None:
-        """Is this of the graphs that are to be quantised?
+        """Refuse ranges of other graphs than those of `subject`.
 
         Raises:
             InputError: it is of other weights, another size, lowering or export.

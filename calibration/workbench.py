@@ -1,4 +1,4 @@
-"""One size of a bundle, its ranges and its episodes: what calibrating and ranking share."""
+"""One size of a bundle, its ranges and its episodes: shared by calibrating and ranking."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hsnet_trt.calibration.collect import Subject, collect, some_object
+from hsnet_trt.calibration.collect import collect, some_object
 from hsnet_trt.calibration.judge import Judge
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable, check_method
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
@@ -54,7 +55,7 @@ class Workbench:
 
     @property
     def source(self) -> Source:
-        """Where episodes come from. Raises InputError where nobody said."""
+        """Where episodes come from. Raises InputError if none was given."""
         if self._source is None:
             raise InputError(
                 "no source of episodes is named",
@@ -71,9 +72,13 @@ class Workbench:
         if ranges is None:
             episodes = self.source.open("train")
             self.table = collect(
-                self.subject, episodes, count,
-                method=method or METHOD, made_by=made_by, progress=self.progress,
-            )  # fmt: skip
+                self.subject,
+                episodes,
+                count,
+                method=method or METHOD,
+                made_by=made_by,
+                progress=self.progress,
+            )
             return self.table
         table = CalibrationTable.read(ranges)
         table.check(self.subject)
@@ -81,13 +86,16 @@ class Workbench:
         return self.table
 
     def judge(self, count: int) -> tuple[Judge, str]:
-        """`count` validation episodes answered in FP32, and what they are of."""
+        """A judge on `count` validation episodes, answered in FP32, and their source."""
         assert self.table is not None
         episodes = self.source.open("val")
         count = count if episodes.count is None else min(count, episodes.count)
         taken = some_object(episodes, count)
         judge = Judge(
-            self.subject, self.table, taken, dict(episodes.classes),
+            self.subject,
+            self.table,
+            taken,
+            dict(episodes.classes),
             lambda number: self.progress(f"FP32 on {episodes.name}", number, count),
-        )  # fmt: skip
+        )
         return judge, episodes.name

@@ -19,7 +19,7 @@ _APART = 1_000_000  # between the class ids of two sources; above those of any
 
 @dataclass(frozen=True)
 class Source:
-    """What to take episodes from.
+    """Where to take episodes from.
 
     Attributes:
         names: one or more of `SOURCES`; of several, episodes come from each in turn.
@@ -84,14 +84,26 @@ class Source:
 
         if name in _FOLDED:
             return (pascal if name == "pascal" else coco)(
-                self.root, fold=self.fold, split=split, shots=self.shots, size=self.size,
-                original_size=original_size, splits=self.splits, seed=self.seed, skipped=skipped,
-            )  # fmt: skip
+                self.root,
+                fold=self.fold,
+                split=split,
+                shots=self.shots,
+                size=self.size,
+                original_size=original_size,
+                splits=self.splits,
+                seed=self.seed,
+                skipped=skipped,
+            )
         if name == "folder":
             return folder(
-                self.root, split=split, shots=self.shots, size=self.size,
-                original_size=original_size, seed=self.seed, skipped=skipped,
-            )  # fmt: skip
+                self.root,
+                split=split,
+                shots=self.shots,
+                size=self.size,
+                original_size=original_size,
+                seed=self.seed,
+                skipped=skipped,
+            )
         if self.splits is None:
             raise InputError(
                 "FSS-1000 needs its published class lists",
@@ -99,9 +111,15 @@ class Source:
                 fix="give their folder with --splits",
             )
         return fss(
-            self.root, splits=self.splits, split=split, shots=self.shots, size=self.size,
-            original_size=original_size, seed=self.seed, skipped=skipped,
-        )  # fmt: skip
+            self.root,
+            splits=self.splits,
+            split=split,
+            shots=self.shots,
+            size=self.size,
+            original_size=original_size,
+            seed=self.seed,
+            skipped=skipped,
+        )
 
 
 def mix(sources: Sequence[Episodes]) -> Episodes:

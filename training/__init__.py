@@ -2,13 +2,13 @@
 
 | module | what it is |
 |---|---|
-| `settings` | `Settings`: all that decides what is learned |
+| `settings` | `Settings`: the data, the network and the recipe |
 | `batches` | episodes as batches of tensors, drawn by worker processes |
 | `recycling` | drawn episodes kept on the device and used several times |
 | `augmentation` | flips, warps and other colours, on tensors |
 | `objective` | the loss of a batch |
 | `validation` | mIoU of a network on episodes |
-| `keeping` | the state of a run on disk, and going on from it |
+| `keeping` | the state of a run on disk, and resuming from it |
 | `reporting` | progress, TensorBoard and the log |
 | `loop` | `train`: all of it |
 

@@ -17,7 +17,7 @@ _SATURATION = 0.4
 
 
 def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Change every picture by itself; beyond its edge it goes on mirrored, as its mask does.
+    """Augment each picture on its own, with its mask; beyond the edges both are mirrored.
 
     Args:
         images: uint8 [N,3,H,W].
@@ -49,9 +49,12 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
     pictures = images.float()
     warped = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     seen = F.grid_sample(
-        masks.unsqueeze(1).float(), grid, mode="nearest", padding_mode="reflection",
+        masks.unsqueeze(1).float(),
+        grid,
+        mode="nearest",
+        padding_mode="reflection",
         align_corners=False,
-    ).squeeze(1)  # fmt: skip
+    ).squeeze(1)
     lost = seen.mean((1, 2)) < _LEAST
     pictures = torch.where(lost[:, None, None, None], pictures, warped)
     marked = torch.where(lost[:, None, None], masks, seen > 0.5)

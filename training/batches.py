@@ -74,8 +74,8 @@ def learning_batches(
 ) -> Iterator[tuple[Batch, list[InputError]]]:
     """Yield batches `first`, `first + 1`, ..., `count` of them, each with what was left out of it.
 
-    Batch i holds the episodes i * batch and on, however many workers there are and wherever it
-    begins; so a run that goes on sees what it would have seen.
+    Batch i holds the episodes from i * batch on, whatever the number of workers and the first
+    batch; so a resumed run sees the same episodes as one that was not interrupted.
 
     Args:
         episodes: endless.
@@ -91,7 +91,7 @@ def learning_batches(
     """
     if workers:
         # A worker is a fork of this process, and would wait for ever for OpenCV's threads, which
-        # it does not inherit: there must be none. One would do in a worker anyway.
+        # it does not inherit: there must be none before the fork.
         _use_one_thread()
     loader: DataLoader[Any] = DataLoader(
         _Numbered(episodes, skip_bad),
@@ -115,13 +115,13 @@ class _Numbered(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Episode | None, list[dict[str, Any]]]:
         broken: list[dict[str, Any]] = []
-        # In place of a broken one comes an episode far ahead, which is the same in every run.
+        # A broken episode is replaced by one far ahead, which is the same in every run.
         for ahead in range(_MOST_BROKEN):
             try:
                 return self.episodes[index + ahead * 10_000_019], broken
             except InputError as error:
-                broken.append({"summary": error.summary, "expected": error.expected,
-                               "found": error.found, "fix": error.fix})  # fmt: skip
+                facts = ("summary", "expected", "found", "fix")
+                broken.append({name: getattr(error, name) for name in facts})
                 if not self.skip_bad:
                     break
         return None, broken
@@ -130,13 +130,14 @@ class _Numbered(Dataset[Any]):
 def _collate(
     drawn: list[tuple[Episode | None, list[dict[str, Any]]]],
 ) -> tuple[Batch, list[InputError]] | InputError:
-    # Errors travel as plain facts: DataLoader would rebuild an exception by its text alone.
+    # Errors are passed as plain data: DataLoader would rebuild an exception from its text alone.
     errors = [
-        InputError(facts["summary"], expected=facts["expected"], found=facts["found"],
-                   fix=facts["fix"])
+        InputError(
+            facts["summary"], expected=facts["expected"], found=facts["found"], fix=facts["fix"]
+        )
         for _, broken in drawn
         for facts in broken
-    ]  # fmt: skip
+    ]
     episodes = [episode for episode, _ in drawn if episode is not None]
     if len(episodes) < len(drawn):
         return errors[-1]

@@ -1,4 +1,4 @@
-"""The state of a run on disk: written so that a kill at any moment leaves a whole one."""
+"""The state of a run on disk, replaced atomically: a kill at any moment leaves a whole one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Everything random in a run is drawn from its seed and a number of step or episode, so the step
@@ -30,12 +30,12 @@ class Progress:
     best_miou: float = -1.0  # percent; -1 before the first validation
     best_step: int = 0
     miou: float = -1.0  # of the last validation
-    learned: int = 0  # episodes, those that were used again counted again
-    seconds: float = 0.0  # spent, over all sittings
+    learned: int = 0  # episodes, counted each time they are used
+    seconds: float = 0.0  # spent, over all resumed parts
 
 
 def save_run(
-    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, now: Progress, settings: Settings
+    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, now: RunProgress, settings: Settings
 ) -> None:
     """Write OUT/last.pt; `load_checkpoint` reads its weights too."""
     state = {
@@ -51,12 +51,12 @@ def save_run(
 
 def load_run(
     out: Path, model: HSNet, optimizer: torch.optim.Optimizer, settings: Settings
-) -> Progress:
+) -> RunProgress:
     """Put the state of OUT/last.pt into the network and the optimizer.
 
     Raises:
-        InputError: it is of other settings.
-        CheckpointError: it is damaged, or no file of a run.
+        InputError: the run had other settings.
+        CheckpointError: the file is damaged, or not that of a run.
     """
     path = out / LAST
     try:
@@ -65,23 +65,29 @@ def load_run(
         settings.check_same(facts["settings"])
         model.load_state_dict(state["state_dict"])
         optimizer.load_state_dict(state["optimizer"])
-        return Progress(**facts["progress"])
+        return RunProgress(**facts["progress"])
     except (InputError, FileNotFoundError):
         raise
     except (
-        OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
-        pickle.UnpicklingError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         raise CheckpointError(
-            f"{path} cannot be gone on from",
+            f"training cannot resume from {path}",
             expected="what `hsnet-trt train` wrote there",
             found=f"{type(error).__name__}: {str(error)[:200]}",
-            fix="start anew in another folder",
+            fix="start a new run in another folder",
         ) from error
 
 
 def check_folder(out: Path, resume: bool) -> None:
-    """Refuse to write over a run, or to go on with none.
+    """Refuse to overwrite a run, or to resume one that is not there.
 
     Raises:
         InputError: either.
@@ -90,10 +96,12 @@ def check_folder(out: Path, resume: bool) -> None:
     if there and not resume:
         raise InputError(
             f"{out} holds a run already",
-            fix="go on with it: --resume; or choose another folder: --out",
+            fix="resume it: --resume; or choose another folder: --out",
         )
     if resume and not there:
         raise InputError(
-            f"There is no run in {out} to go on with", expected=str(out / LAST), found="none",
+            f"There is no run in {out} to resume",
+            expected=str(out / LAST),
+            found="none",
             fix="leave --resume out",
-        )  # fmt: skip
+        )

@@ -18,7 +18,7 @@ from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.training.augmentation import augment
 from hsnet_trt.training.batches import Batch, learning_batches, normalise
-from hsnet_trt.training.keeping import BEST, Progress, check_folder, load_run, save_run
+from hsnet_trt.training.keeping import BEST, RunProgress, check_folder, load_run, save_run
 from hsnet_trt.training.objective import Objective
 from hsnet_trt.training.recycling import Pool
 from hsnet_trt.training.reporting import Bar, Journal, open_bar
@@ -28,13 +28,13 @@ from hsnet_trt.training.validation import Validation, answer_batch
 SHEET = "episodes.png"
 _SAVE_SECONDS = 120.0  # between two states on disk, validations aside
 _LOOK_EVERY = 20  # steps between two looks at the loss; each makes a GPU wait
-_WARM_BATCHES = 4  # that a pool is filled with before the first step
-_RISE = 0.05  # of the steps, in which the cosine schedule rises
+_WARM_BATCHES = 4  # put into a pool before the first step
+_RISE = 0.05  # share of the steps in which the cosine schedule rises
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run came to: the best network's file, its mIoU on validation, and its step."""
+    """The result of a run: the best network's file, its mIoU on validation, and its step."""
 
     checkpoint: Path
     miou: float
@@ -54,16 +54,16 @@ def train(
 ) -> Trained:
     """Learn, and keep the network that does best on validation in OUT/best.pt.
 
-    OUT also gets last.pt (the state to go on from), log.jsonl, TensorBoard's files and
-    episodes.png. A run that was killed and goes on ends with the same weights as one that was not,
+    OUT also gets last.pt (the state to resume from), log.jsonl, TensorBoard's files and
+    episodes.png. A run that was killed and resumed ends with the same weights as one that was not,
     on the same machine with the same device.
 
     Args:
         settings: what to learn from, and how.
         out: the run's folder.
-        resume: go on with the run that is there.
+        resume: continue the run in `out`.
         bar: shows the progress; by default a bar or lines on stderr.
-        command: what was typed, to be kept beside the weights.
+        command: the command line, kept beside the weights.
 
     Raises:
         InputError: settings that make no sense, a folder that holds a run already, broken data.
@@ -78,13 +78,14 @@ def train(
     )
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, settings.learning_rate)
-    now = load_run(out, model, optimizer, settings) if resume else Progress()
+    now = load_run(out, model, optimizer, settings) if resume else RunProgress()
     skipped = Skipped()
     leave_out = skipped if settings.skip_bad else None
     validation = Validation(
         settings.validation_source.open("val", skipped=leave_out),
-        settings.validation_episodes, leave_out,
-    )  # fmt: skip
+        settings.validation_episodes,
+        leave_out,
+    )
     batches = _batches(settings, now.step, device, skipped)
     out.mkdir(parents=True, exist_ok=True)
     bar = bar or open_bar()
@@ -114,7 +115,7 @@ def first_model(settings: Settings) -> HSNet:
     """
     if not (settings.train_backbone or settings.backbone_weights or settings.start_from):
         raise InputError(
-            "A frozen backbone of random weights tells nothing apart",
+            "A frozen backbone with random weights gives features that mean nothing",
             fix="give its weights with --backbone-weights, or learn them with --train-backbone",
         )
     if settings.start_from is not None:
@@ -148,7 +149,7 @@ class _Run:
     model: HSNet
     objective: Objective
     optimizer: torch.optim.Optimizer
-    now: Progress
+    now: RunProgress
     validation: Validation
     bar: Bar
     journal: Journal
@@ -207,7 +208,7 @@ class _Run:
             raise HSNetError(
                 f"The loss is {loss} after {self.now.step} steps",
                 expected="a finite number",
-                fix="lower --learning-rate, and go on from the last state with --resume",
+                fix="lower --learning-rate, and resume from the last state with --resume",
             )
 
     def _miou(self) -> str:
@@ -224,10 +225,14 @@ class _Run:
             now.best_miou, now.best_step = now.miou, now.step
             self.model.trained = True
             save_checkpoint(
-                self.model, self.out / BEST,
-                validation_miou=now.miou, validated_on=self.validation.name, step=now.step,
-                settings=self.settings.facts(), command=self.command,
-            )  # fmt: skip
+                self.model,
+                self.out / BEST,
+                validation_miou=now.miou,
+                validated_on=self.validation.name,
+                step=now.step,
+                settings=self.settings.facts(),
+                command=self.command,
+            )
         self.bar.note(
             f"step {now.step}: mIoU {now.miou:.2f} on {self.validation.name}"
             f"{', the best so far' if better else f' (best {now.best_miou:.2f})'}"
@@ -249,9 +254,14 @@ def _batches(
         put_in_again = pool.refill(step + ahead) if step else ahead
         first = step + ahead - put_in_again
     drawn = learning_batches(
-        episodes, first=first, count=put_in_again + settings.steps - step, batch=fresh,
-        workers=settings.workers, skip_bad=settings.skip_bad, pin=device.type == "cuda",
-    )  # fmt: skip
+        episodes,
+        first=first,
+        count=put_in_again + settings.steps - step,
+        batch=fresh,
+        workers=settings.workers,
+        skip_bad=settings.skip_bad,
+        pin=device.type == "cuda",
+    )
     for number, (batch, broken) in enumerate(drawn):
         for error in broken:
             skipped.add(error)
@@ -273,7 +283,7 @@ def _views(batch: Batch, settings: Settings, step: int) -> tuple[torch.Tensor, t
 
 
 def _random(seed: int, step: int, use: int, device: torch.device) -> torch.Generator:
-    """Random numbers that depend on the step alone, so that no state of them need be kept."""
+    """Random numbers that depend on the step alone, so that no generator state is saved."""
     generator = torch.Generator(device=device)
     generator.manual_seed((seed * 1_000_003 + step) * 4 + use)
     return generator

@@ -16,8 +16,8 @@ _MOST = 65_536  # episodes
 class Pool:
     """A ring of the last episodes drawn, from which batches are drawn at random.
 
-    What it holds at a step depends on the number of the step alone, so a run that goes on can
-    fill it again (`refill`) and learns the same.
+    Its content at a step depends on the number of the step alone, so a resumed run can fill it
+    again (`refill`) and learns the same.
     """
 
     def __init__(self, size: tuple[int, int], fresh: int, device: torch.device) -> None:
@@ -31,7 +31,7 @@ class Pool:
         self._masks = torch.empty(2, rows, *size, dtype=torch.bool, device=device)
 
     def refill(self, put: int) -> int:
-        """Go on where `put` batches had been put in: how many of the last ones to put in again."""
+        """Resume after `put` batches: how many of the last ones must be put in again."""
         again = min(put, self._batches)
         self._put = put - again
         return again

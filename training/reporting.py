@@ -1,4 +1,4 @@
-"""What a run tells while it learns: progress for people, scalars for TensorBoard, and a log."""
+"""Reports of a training run: a progress bar, scalars for TensorBoard, and a log."""
 
 from __future__ import annotations
 
@@ -63,9 +63,12 @@ class RichBar:
         )
 
         self._bar = Progress(
-            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-            TimeRemainingColumn(), console=Console(stderr=True),
-        )  # fmt: skip
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
         self._task = self._bar.add_task("")
         self._bar.start()
 
@@ -93,7 +96,7 @@ class Journal:
     """The figures of a run: OUT/log.jsonl, and TensorBoard's files where it is installed."""
 
     def __init__(self, out: Path, step: int) -> None:
-        """Go on after `step`: what an interrupted run wrote beyond it is taken out."""
+        """Continue after `step`: lines that an interrupted run wrote beyond it are removed."""
         self._path = out / LOG
         kept = []
         if self._path.is_file():

@@ -1,4 +1,4 @@
-"""All that decides what is learned."""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Literal
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 
-# What may differ when a run goes on: it changes how fast, not what is learned.
+# What may differ when a run is resumed: it changes the speed, not what is learned.
 _FREE = {"workers", "device", "compile", "root", "splits"}
-_VALIDATION_SEED = 20_000  # apart from what is drawn for learning
+_VALIDATION_SEED = 20_000  # another stream than the one learned from
 
 
 @dataclass(frozen=True)
@@ -74,35 +74,47 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "reuse", "validate_every", "validation_episodes"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} makes no sense", expected="1 or more",
-                                 found=getattr(self, name))  # fmt: skip
+                raise InputError(
+                    f"{name} makes no sense", expected="1 or more", found=getattr(self, name)
+                )
         if self.batch % self.reuse:
             raise InputError(
-                "The batch cannot be shared out", found=f"batch {self.batch}, reuse {self.reuse}",
+                "The batch cannot be shared out",
+                found=f"batch {self.batch}, reuse {self.reuse}",
                 expected="a batch that is a multiple of reuse",
-            )  # fmt: skip
+            )
         if self.train_backbone and self.batch < 2:
             raise InputError(
-                "A backbone is not learned from one episode at a time", expected="a batch of 2",
-                found=self.batch, fix="raise --batch: batch statistics need several pictures",
-            )  # fmt: skip
+                "A backbone is not learned from one episode at a time",
+                expected="a batch of 2",
+                found=self.batch,
+                fix="raise --batch: batch statistics need several pictures",
+            )
         for name, choices in (
             ("schedule", ("constant", "cosine")),
             ("precision", ("fp32", "bf16")),
         ):
             if getattr(self, name) not in choices:
-                raise InputError(f"There is no such {name}", expected=" or ".join(choices),
-                                 found=getattr(self, name))  # fmt: skip
+                raise InputError(
+                    f"There is no such {name}",
+                    expected=" or ".join(choices),
+                    found=getattr(self, name),
+                )
         if self.learning_rate <= 0:
-            raise InputError("The learning rate makes no sense", expected="above 0",
-                             found=self.learning_rate)  # fmt: skip
+            raise InputError(
+                "The learning rate makes no sense", expected="above 0", found=self.learning_rate
+            )
 
     def source(self, seed: int | None = None) -> Source:
         """Where its episodes come from; `seed` for another stream than the one learned from."""
         return Source(
-            self.data, root=self.root, fold=self.fold, splits=self.splits, size=self.size,
+            self.data,
+            root=self.root,
+            fold=self.fold,
+            splits=self.splits,
+            size=self.size,
             seed=self.seed if seed is None else seed,
-        )  # fmt: skip
+        )
 
     @property
     def validation_source(self) -> Source:
@@ -118,7 +130,7 @@ class Settings:
         return plain
 
     def check_same(self, others: dict[str, Any]) -> None:
-        """Refuse to go on from a run of other settings.
+        """Refuse to resume a run with other settings.
 
         Raises:
             InputError: naming what differs.
@@ -131,7 +143,7 @@ class Settings:
         ]
         if differing:
             raise InputError(
-                "The run that is to go on had other settings",
+                "The run to resume had other settings",
                 expected="the same settings",
                 found="; ".join(differing),
                 fix="repeat its command with --resume, or choose another --out",
@@ -145,10 +157,10 @@ def speed_settings(
     compile: bool | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Choose what makes a run fast here, where it is not said: `Settings` by name.
+    """Choose what makes a run fast on this machine, if not given: `Settings` by name.
 
-    On a GPU, bf16 and torch.compile; a process that draws for every core, 16 at most, but on a
-    CPU, which learns slower than it draws, only one.
+    On a GPU: bf16, torch.compile, and a drawing process for every core, 16 at most. On a CPU, which
+    learns slower than it draws: one drawing process.
     """
     import torch
 

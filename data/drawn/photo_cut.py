@@ -113,7 +113,7 @@ def _is_cutout(path: Path, mask: Path | None) -> bool:
     try:
         return read_alpha(path) is not None
     except InputError:
-        return False  # it is named when it is drawn
+        return False  # drawing it raises the error
 
 
 def _part(
@@ -161,7 +161,7 @@ class _Draw:
         )
 
     def _class(self, rng: Random) -> int:
-        """Mostly cut-outs, where there are any: the outline of a superpixel is nobody's object."""
+        """Mostly cut-outs, if there are any: a superpixel is rarely a real object."""
         pieces = sum(kind.views[0][0] < self.backgrounds for kind in self.classes)
         if pieces < len(self.classes) and rng.random() < _CUTOUTS:
             return int(rng.integers(pieces, len(self.classes)))
@@ -222,7 +222,7 @@ class _Draw:
             photo = self._photo(place)
             piece = photo.pieces[int(rng.integers(len(photo.pieces)))]
             if place in akin and photo.cutout:
-                continue  # it would show what is looked for, unmarked
+                continue  # it would show the target without a mask
             if place == view[0] and (piece & own.pieces[view[1]]).sum() > 0.05 * piece.sum():
                 continue  # so would this
             cutout = cut_out(rng, photo.image, piece, rng.uniform(0.15, 0.6) * min(self.size))

@@ -2,7 +2,7 @@
 
 Every picture shows the object among others that share its colours, its surface or its shape, but
 never both shape and surface, before a background that may have its colours too. Neither colour nor
-outline alone tells the object.
+outline alone identifies the object.
 
 Training, validation and test have disjoint pairs of shape family and pattern family: every family
 of either kind is seen in training, a pair that is judged never is, not even on a distractor.
@@ -45,7 +45,7 @@ Random = np.random.Generator
 
 
 def pair_split(shape: int, pattern: int) -> Split:
-    """Say which part a pair of families belongs to: three fifths train, one val, one test."""
+    """Return the part that a pair of families belongs to: three fifths train, one val, one test."""
     kind: Split = _ROTA[(shape + 2 * pattern) % 5]
     return kind
 

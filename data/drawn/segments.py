@@ -59,7 +59,7 @@ def _shrink(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _cut_up(image: Image) -> list[Mask]:
-    """Choose PIECES pieces: those of one colour, and unions of neighbours that make richer ones."""
+    """Choose PIECES pieces: superpixels of one colour, and unions of neighbouring ones."""
     rng = np.random.default_rng([image.shape[0], image.shape[1], int(image[::7, ::7].sum())])
     area = image.shape[0] * image.shape[1]
     one_colour = felzenszwalb(image, scale=250, sigma=0.8, min_size=int(area * 0.01))
@@ -72,7 +72,7 @@ def _cut_up(image: Image) -> list[Mask]:
     fitting = [mask for mask in candidates if _SMALLEST <= mask.mean() <= _LARGEST]
     # Something with a body, rather than a web of threads.
     fitting = [mask for mask in fitting if _fill(mask) > 0.35] or fitting
-    # What is nearly flat (sky, a wall) can be told from nothing but its colour.
+    # A nearly flat piece (sky, a wall) has nothing but its colour to be recognised by.
     rich = [mask for mask in fitting if float(image[mask].std(axis=0).mean()) > 12]
     pool = rich or fitting or [compact == 0]
     return [pool[int(rng.integers(len(pool)))] for _ in range(PIECES)]
@@ -86,7 +86,7 @@ def _largest_part(mask: Mask) -> Mask:
 
 
 def _fill(mask: Mask) -> float:
-    """Say how much of its box a piece fills, 0..1."""
+    """Return the share of its bounding box that a piece fills, 0..1."""
     box = int(np.ptp(np.flatnonzero(mask.any(0))) + 1) * int(
         np.ptp(np.flatnonzero(mask.any(1))) + 1
     )

@@ -1,7 +1,7 @@
 """Surface patterns as fields of one value per pixel, and palettes that colour them.
 
-A field says where a pattern is light or dark; a palette says in which colours. Keeping them apart
-lets two objects share colours but not the pattern, or the pattern but not the colours.
+A field holds where a pattern is light or dark, a palette in which colours. Keeping them apart lets
+two objects share colours but not the pattern, or the pattern but not the colours.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def draw_palette(rng: Random) -> Palette:
     hues = (hue + rng.uniform(-spread, spread, count)) % 1
     saturation = np.clip(rng.uniform(0, 0.9) + rng.normal(0, 0.15, count), 0, 1)
     light = rng.uniform(0.1, 0.95, count)
-    if np.ptp(light) < 0.3:  # a pattern that nobody can see is none
+    if np.ptp(light) < 0.3:  # or the pattern would be invisible
         light[0] = light[0] - 0.4 if light[0] > 0.5 else light[0] + 0.4
     hsv = np.stack([hues * 360, saturation, light], axis=-1).astype(np.float32)
     colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] * 255

@@ -60,7 +60,7 @@ def in_place(rng: Random, photo: Photo, mask: Mask, size: tuple[int, int]) -> tu
     """Show a piece in its own photograph, a tilted part of it; and where the piece is there."""
     box = _box_of(mask)
     long = max(box[2] - box[0], box[3] - box[1])
-    # Not so far off that most of the view lies beyond the photograph's edge.
+    # Not so small that most of the view is outside the photograph.
     fills = max(n / whole for n, whole in zip(size, mask.shape, strict=True))
     length = rng.uniform(0.35, 0.9) * min(size)
     length = float(min(max(length, 0.8 * fills * long), 0.95 * min(size)))

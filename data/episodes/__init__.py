@@ -1,4 +1,4 @@
-"""What an episode is: query, supports and masks; how it is sampled, and how an answer is judged.
+"""Episodes: query, supports and masks; how they are sampled, and how an answer is judged.
 
 In: pictures and masks. Out: `Episode`, `Episodes`, mIoU and FB-IoU. May import: no other room.
 """

@@ -1,4 +1,4 @@
-"""An episode (a query, its supports, their masks) and the one way to go through episodes."""
+"""An episode (a query, its supports, their masks), and a numbered sequence of episodes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Episode:
 
 @dataclass
 class Skipped:
-    """What was left out because it is broken: count it with len(), list it with files."""
+    """Broken files and classes that were left out: len() counts them, `files` lists them."""
 
     errors: list[InputError] = field(default_factory=list)
 
@@ -70,10 +70,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes by number: `episodes[i]` is always the same one, whatever was asked before.
+    """Episodes by number: `episodes[i]` is always the same one, whatever was read before.
 
-    That makes them shuffle, resume and spread over worker processes without agreement between
-    them; a torch DataLoader takes one as a map-style dataset.
+    They can therefore be shuffled, resumed and read by several worker processes without any shared
+    state; a torch DataLoader takes one as a map-style dataset.
 
     Attributes:
         name: the dataset and its part, for reports.
@@ -89,7 +89,7 @@ class Episodes:
 
     def __len__(self) -> int:
         if self.count is None:
-            raise TypeError(f"{self.name} never ends: take(n) says how many are wanted")
+            raise TypeError(f"{self.name} never ends: use take(n)")
         return self.count
 
     def __getitem__(self, index: int) -> Episode:

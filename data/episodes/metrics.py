@@ -32,7 +32,7 @@ def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Coun
     Args:
         answer: bool [H, W].
         truth: bool [H, W].
-        ignore: bool [H, W], pixels that count for nothing; None counts all.
+        ignore: bool [H, W], pixels that are not counted; None counts all.
 
     Returns:
         (intersection, union), int64 [2] each: background, foreground.
@@ -55,7 +55,7 @@ def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Coun
 
 @dataclass
 class Score:
-    """Counts of episodes, and the figures that come of them.
+    """Pixel counts of episodes, and the figures computed from them.
 
     Attributes:
         classes: class id -> name, the classes that are judged.

@@ -17,8 +17,8 @@ from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.episodes.files import IGNORE, read_index_mask
 from hsnet_trt.errors import InputError
 
-# An object smaller than this says nothing at the resolution of the features (2048 pixels, as later
-# work on these datasets filters too).
+# A smaller object vanishes at the resolution of the features (2048 pixels, as later work on these
+# datasets filters too).
 MINIMUM_PIXELS = 2 * 32 * 32
 
 

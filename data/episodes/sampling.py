@@ -1,4 +1,4 @@
-"""Which images make an episode: the authors' sampling for judging, an endless one for learning."""
+"""Which images make an episode: the authors' sampling to evaluate, an endless one to train."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def listed_episodes(
     original_size: bool,
     seed: int,
 ) -> Episodes:
-    """Put a dataset's lists and its reading together; `count` None is the endless learning kind."""
+    """Combine a dataset's lists with its reader; `count` None makes an endless training stream."""
     planned = None if count is None else sampler.plan(count)
     reader = Reader(sampler, planned, load, classes, size, original_size, seed)
     return Episodes(name, classes, reader, count)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.data.episodes.episode import Mask
-from hsnet_trt.data.labels.labels import Found, check_size, image_path
+from hsnet_trt.data.labels.label_files import Found, check_size, image_path
 from hsnet_trt.errors import HSNetError, InputError
 
-_FAR = 1e6  # no corner of a polygon is farther off: its outline is traced pixel by pixel
+_FAR = 1e6  # limit of a polygon's coordinates: its outline is traced pixel by pixel
 
 
 def read_coco(content: dict[str, Any], path: Path, images: Path) -> Found:
-    """Understand what was in a COCO annotation file.
+    """Find the masks in a COCO annotation file.
 
     Args:
         content: the file's object.
@@ -37,7 +37,7 @@ def read_coco(content: dict[str, Any], path: Path, images: Path) -> Found:
         shown: dict[tuple[str, Any], list[dict[str, Any]]] = {}
         for annotation in content["annotations"]:
             entry = entries[annotation["image_id"]]
-            if annotation.get("segmentation"):  # some have but a box or key points
+            if annotation.get("segmentation"):  # some have only a box or key points
                 key = (names[annotation["category_id"]], entry["id"])
                 shown.setdefault(key, []).append(annotation)
         areas = {key: sum(float(one.get("area") or 0) for one in shown[key]) for key in shown}
@@ -84,11 +84,11 @@ def _decode(segmentation: Any, size: tuple[int, int]) -> Mask:
 
 
 def _uncompressed(counts: str) -> list[int]:
-    """Run lengths of COCO's text: pycocotools would leave what short ones say nothing of unset.
+    """Decode run lengths in COCO's text form. (pycocotools leaves memory unset if they are short.)
 
-    A number is written in groups of 5 bits, the lowest first, each a character from "0" on; 32
-    says that more follow, and the last group's 16 is the sign. From the fourth on, each is the
-    difference to the one before the last.
+    A number is written in groups of 5 bits, the lowest first, each a character from "0" on; the bit
+    of 32 means that more follow, and the bit of 16 in the last group is the sign. From the fourth
+    number on, each is the difference to the last but one.
     """
     lengths: list[int] = []
     number = shift = 0

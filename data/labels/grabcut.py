@@ -39,20 +39,20 @@ def mask_from_box(image: Image, box: Box) -> Mask:
     """
     height, width = _check_image(image)
     x, y, w, h = (int(value) for value in box)
-    said = f"{x},{y},{w},{h} in a picture of {width} x {height} (width x height)"
+    found = f"{x},{y},{w},{h} in a picture of {width} x {height} (width x height)"
     if w < 1 or h < 1:
-        raise InputError("the box is empty", expected="x,y,width,height", found=said)
+        raise InputError("the box is empty", expected="x,y,width,height", found=found)
     if x < 0 or y < 0 or x + w > width or y + h > height:
         raise InputError(
             "the box is not inside the picture",
             expected="x,y,width,height in pixels, from the picture's top left corner",
-            found=said,
+            found=found,
         )
     if (w, h) == (width, height):
         raise InputError(
-            "the box is the whole picture: nothing tells the object from its background",
+            "the box is the whole picture: nothing distinguishes the object from its background",
             expected="a box with some background outside it",
-            found=said,
+            found=found,
             fix="draw it closer to the object, or scribble on the object",
         )
     inside = np.zeros((height, width), np.bool_)
@@ -62,9 +62,9 @@ def mask_from_box(image: Image, box: Box) -> Mask:
     small = _Small.of(image[part])
     labels = np.where(small.shrink(~inside[part]), cv2.GC_BGD, cv2.GC_PR_FGD).astype(np.uint8)
     cut = _cut(small.image, labels, _no_models(), _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    found = np.zeros_like(inside)
-    found[part] = small.grow(cut) & inside[part]
-    return _not_empty(found, said)
+    mask = np.zeros_like(inside)
+    mask[part] = small.grow(cut) & inside[part]
+    return _not_empty(mask, found)
 
 
 def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None = None) -> Mask:
@@ -103,9 +103,9 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
         )
     if (on | beside).all():
         raise InputError(
-            "the scribble says of every pixel what it is: there is nothing left to find",
+            "the scribble marks every pixel: there is nothing left to find",
             expected="strokes on the object, strokes beside it, and the rest unmarked",
-            fix="leave the rest unmarked; or give it as the mask that it is",
+            fix="leave the rest unmarked; or give it as a mask",
         )
     cv2 = _opencv()
     small = _Small.of(image)
@@ -114,7 +114,7 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
     off &= ~on
     # One stroke beside the object shows one part of its background, the picture's edge most others.
     learnt = (off | _frame(off.shape)) & ~on
-    # What the strokes show is learnt first, without the pixels nobody has marked: with them as
+    # The colours are learnt from the strokes first, without the unmarked pixels: with those as
     # background from the start, GrabCut loses most of an object that the strokes hardly cover.
     strip = np.concatenate([small.image[on], small.image[learnt]])[None]
     known = np.repeat([cv2.GC_FGD, cv2.GC_BGD], [on.sum(), learnt.sum()])[None].astype(np.uint8)
@@ -149,7 +149,7 @@ def _frame(shape: tuple[int, ...]) -> Mask:
 
 
 def _around(start: int, length: int, whole: int) -> slice:
-    """The box and a margin, along one side: far background says little about the near one."""
+    """The box and a margin, along one axis: distant background tells little about the near one."""
     margin = max(8, round(_MARGIN * length))
     return slice(max(0, start - margin), min(whole, start + length + margin))
 
@@ -197,7 +197,7 @@ def _cut(small: Image, labels: Labels, models: Models, rounds: int, mode: int) -
         cv2.grabCut(small, labels, None, *models, rounds, mode)
     except cv2.error as error:
         raise InputError(
-            "the object cannot be told from its background",
+            "the object cannot be distinguished from its background",
             expected="some pixels of either",
             found=str(error).strip(),
             fix="mark more of it",
@@ -205,11 +205,11 @@ def _cut(small: Image, labels: Labels, models: Models, rounds: int, mode: int) -
     return np.asarray(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)))
 
 
-def _not_empty(mask: Mask, said: str) -> Mask:
+def _not_empty(mask: Mask, found: str) -> Mask:
     if not mask.any():
         raise InputError(
             "no object was found: nothing there differs from the background in colour",
-            found=said,
+            found=found,
             fix="scribble on the object and beside it, or give a mask",
         )
     return mask

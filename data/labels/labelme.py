@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hsnet_trt.data.episodes.episode import Mask
-from hsnet_trt.data.labels.labels import check_size, read_json
+from hsnet_trt.data.labels.label_files import check_size, read_json
 from hsnet_trt.errors import InputError
 
 _POINTS = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # a polygon: 3 or more
@@ -26,7 +26,7 @@ class LabelMe:
 
     Attributes:
         path: the file.
-        image: what it calls its image; anything.
+        image: the image's name, unchecked.
         size: (height, width) of it.
         shapes: as they are in the file.
     """
@@ -46,7 +46,7 @@ class LabelMe:
 
         Args:
             label: the label.
-            alone: take the only label there is, whatever it is called.
+            alone: if there is only one label, take it, whatever its name.
 
         Raises:
             InputError: no shape has that label, or one of them has no area or is broken.
@@ -80,7 +80,7 @@ def read_labelme(path: Path) -> LabelMe:
 
 
 def from_content(content: dict[str, Any], path: Path) -> LabelMe:
-    """Understand what was in a file of LabelMe. Raises InputError naming it."""
+    """Check the content of a file of LabelMe. Raises InputError naming it."""
     shapes = content.get("shapes")
     right = isinstance(shapes, list) and all(
         isinstance(shape, dict) and isinstance(shape.get("label"), str) for shape in shapes

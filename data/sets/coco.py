@@ -15,11 +15,10 @@ from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import check_same_size, read_image, read_index_mask
 from hsnet_trt.data.episodes.presence import classes_shown
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
+from hsnet_trt.data.sets.layout import FOLD_EPISODES, FOLDS, check_fold, dataset_folder
 from hsnet_trt.data.sets.splits import find_split, read_coco_split
 from hsnet_trt.errors import InputError
 
-FOLDS = 4
-JUDGED = 1000
 _NAMES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
     "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
@@ -68,13 +67,8 @@ def coco(
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    if fold not in range(FOLDS):
-        raise InputError("COCO-20i has no such fold", expected="0 to 3", found=fold)
-    base = root / "COCO2014"
-    if not base.is_dir():
-        raise InputError(
-            f"There is no folder {base}", fix="point at the folder that holds COCO2014/"
-        )
+    check_fold("COCO-20i", fold)
+    base = dataset_folder(root, "COCO2014")
     class_ids = fold_classes(fold, split)
     if splits is not None:
         part = f"{'trn' if split == 'train' else 'val'}/fold{fold}.pkl"
@@ -89,7 +83,7 @@ def coco(
         Sampler(kept, None, shots),
         _Load(base),
         classes,
-        count=None if split == "train" else JUDGED,
+        count=None if split == "train" else FOLD_EPISODES,
         size=size,
         original_size=original_size,
         seed=seed,

@@ -8,6 +8,7 @@ from pathlib import Path
 from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import check_same_size, read_any_mask, read_image
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
+from hsnet_trt.data.sets.layout import each_image_once, images_by_class
 from hsnet_trt.errors import InputError
 
 IMAGES = {".jpg", ".jpeg", ".webp", ".bmp"}  # .png is the mask
@@ -42,16 +43,9 @@ def folder(
         raise InputError(f"There is no folder {root}")
     names = sorted(path.name for path in root.iterdir() if path.is_dir())
     classes = dict(enumerate(names))
-    by_class = {
-        class_id: sorted(
-            f"{name}/{path.name}"
-            for path in (root / name).iterdir()
-            if path.suffix.lower() in IMAGES
-        )
-        for class_id, name in classes.items()
-    }
+    by_class = images_by_class(root, classes, lambda path: path.suffix.lower() in IMAGES)
     kept = enough_images(by_class, classes, shots, str(root), skipped)
-    queries = [(image, class_id) for class_id, images in kept.items() for image in images]
+    queries = each_image_once(kept)
     return listed_episodes(
         f"{root.name} {split}",
         Sampler(kept, queries, shots),

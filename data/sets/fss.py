@@ -9,8 +9,8 @@ from pathlib import Path
 from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import check_same_size, read_grey_mask, read_image
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
+from hsnet_trt.data.sets.layout import dataset_folder, each_image_once, images_by_class
 from hsnet_trt.data.sets.splits import find_split, read_lines
-from hsnet_trt.errors import InputError
 
 # The authors number classes over their three lists: 520 to learn, 240 to validate, 240 to judge.
 FIRST_CLASS = {"train": 0, "val": 520, "test": 760}
@@ -46,19 +46,12 @@ def fss(
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    base = root / "FSS-1000"
-    if not base.is_dir():
-        raise InputError(
-            f"There is no folder {base}", fix="point at the folder that holds FSS-1000/"
-        )
+    base = dataset_folder(root, "FSS-1000")
     names = sorted(read_lines(find_split(splits, "fss", FILES[split])))
     classes = {FIRST_CLASS[split] + place: name for place, name in enumerate(names)}
-    by_class = {
-        class_id: sorted(f"{name}/{path.name}" for path in (base / name).glob("*.jpg"))
-        for class_id, name in classes.items()
-    }
+    by_class = images_by_class(base, classes, lambda path: path.suffix == ".jpg")
     kept = enough_images(by_class, classes, shots, str(base), skipped)
-    queries = [(image, class_id) for class_id, images in kept.items() for image in images]
+    queries = each_image_once(kept)
     return listed_episodes(
         f"FSS-1000 {split}",
         Sampler(kept, queries, shots, _the_ten),

@@ -17,11 +17,10 @@ from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import IGNORE, check_same_size, read_image, read_index_mask
 from hsnet_trt.data.episodes.presence import classes_shown
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
+from hsnet_trt.data.sets.layout import FOLD_EPISODES, FOLDS, check_fold, dataset_folder
 from hsnet_trt.data.sets.splits import find_split, read_lines, read_pascal_split
 from hsnet_trt.errors import HSNetWarning, InputError
 
-FOLDS = 4
-JUDGED = 1000
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow "
     "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
@@ -65,13 +64,8 @@ def pascal(
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    if fold not in range(FOLDS):
-        raise InputError("PASCAL-5i has no such fold", expected="0 to 3", found=fold)
-    base = root / "VOC2012"
-    if not base.is_dir():
-        raise InputError(
-            f"There is no folder {base}", fix="point at the folder that holds VOC2012/"
-        )
+    check_fold("PASCAL-5i", fold)
+    base = dataset_folder(root, "VOC2012")
     class_ids = fold_classes(fold, split)
     if splits is not None:
         pairs = _from_files(splits, fold, split)
@@ -89,7 +83,7 @@ def pascal(
         Sampler(kept, queries, shots),
         _Load(base),
         classes,
-        count=None if split == "train" else JUDGED,
+        count=None if split == "train" else FOLD_EPISODES,
         size=size,
         original_size=original_size,
         seed=seed,

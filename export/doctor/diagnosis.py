@@ -1,4 +1,4 @@
-"""What this machine can do with HSNet-TRT, what is missing for the rest, and what mends it."""
+"""What this machine can do with HSNet-TRT, what is missing for the rest, and how to fix it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Ability:
 
     name: str
     works: bool
-    how: str  # what does it, or what is missing
-    fix: str | None = None  # the command or step that mends it
+    how: str  # the library that does it, or what is missing
+    fix: str | None = None  # the command or step that fixes it
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _use_extra(extra: Extra, libraries: dict[str, Library], jetson: str | None) 
 def _flavour_for(
     libraries: dict[str, Library], driver: Driver, jetson: str | None
 ) -> tuple[str | None, str | None]:
-    """The TensorRT that serves the first GPU here; else what would bring one."""
+    """The TensorRT that serves the first GPU here; else how to install one."""
     if libraries["tensorrt"].state == "works":
         return "tensorrt", None
     served = driver.gpus[0].compute_capability in RTX_CAPABILITIES

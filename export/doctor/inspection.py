@@ -1,6 +1,6 @@
 """What a bundle holds: graphs, their parsed networks, engines, profiles, sizes and hashes.
 
-Works anywhere: what needs TensorRT, onnx or a GPU is left out with a word on why. (Not called
+Works anywhere: what needs TensorRT, onnx or a GPU is left out, with the reason. (Not called
 `inspect`: run from this folder, it would hide Python's own module of that name.)
 """
 
@@ -29,7 +29,7 @@ Report = dict[str, Any]
 
 
 def inspect_bundle(path: str | os.PathLike[str]) -> Report:
-    """All that can be told of a bundle here, as JSON-able data.
+    """Everything that this machine can find out about a bundle, as JSON-able data.
 
     Keys: `path`, `manifest` (as in bundle.json), `graphs` and `engines`. A graph has `network`
     ("by": who parsed it, "layers": [{"type", "precision", "count"}]) or `network_missing`, why not.
@@ -79,7 +79,7 @@ def _graph(bundle: Bundle, graph: GraphFile) -> Report:
 
 
 def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
-    """Which layers of a graph are INT8, and why the others are not, as it was written down."""
+    """Which layers of a graph are INT8, and why the others are not, as the bundle records it."""
     if graph.variant.precision != "int8":
         return {}
     of_match = [

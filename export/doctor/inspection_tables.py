@@ -101,7 +101,7 @@ def _engines(report: Report, manifest: Report) -> Table:
                 for name, r in engine["profile"].items()
             ),
             _mib(found["bytes"]),
-            "not told" if reported is None else f"{_mib(reported)} MiB",
+            "not reported" if reported is None else f"{_mib(reported)} MiB",
             f"{engine['build_seconds']:.1f}",
         )
     return table

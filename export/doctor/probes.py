@@ -1,7 +1,7 @@
 """What is installed here: libraries, the driver and the plugin's tools, each tried on its own.
 
 Every library is imported in a child process: one that is broken, down to aborting when imported,
-is reported and does not take the report down.
+is reported and does not stop the report.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
 _TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
 
-# Import name and an expression with more to tell, evaluated after `import NAME as m`.
+# Import name and an expression that gives details, evaluated after `import NAME as m`.
 LIBRARIES = {
     "numpy": "None",
     "PIL": "None",
@@ -61,7 +61,7 @@ class Library:
     name: str
     state: str
     version: str | None = None
-    detail: str | None = None  # more to tell, or why it is broken
+    detail: str | None = None  # details, or why it is broken
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def _read_probe(name: str, child: subprocess.Popen[str]) -> Library:
     output, errors = _finish(child)
     if child.returncode == 0:
         try:
-            told = json.loads(output.splitlines()[-1])
-            return Library(name, "works", told["version"], told["detail"])
+            facts = json.loads(output.splitlines()[-1])
+            return Library(name, "works", facts["version"], facts["detail"])
         except (ValueError, IndexError, KeyError, TypeError):
             return Library(name, "broken", detail="its import ended the process without an answer")
     lines = [line for line in errors.splitlines() if line.strip()]
@@ -130,9 +130,9 @@ def probe_driver() -> Driver:
     child = _start([sys.executable, "-m", "hsnet_trt.runtime.device.machine"])
     output, errors = _finish(child)
     try:
-        told: dict[str, Any] = json.loads(output.splitlines()[-1])
-        gpus = tuple(Gpu(**gpu) for gpu in told["gpus"])
-        return Driver(told["cuda_version"], gpus, told["problem"])
+        facts: dict[str, Any] = json.loads(output.splitlines()[-1])
+        gpus = tuple(Gpu(**gpu) for gpu in facts["gpus"])
+        return Driver(facts["cuda_version"], gpus, facts["problem"])
     except (ValueError, IndexError, KeyError, TypeError):
         last = errors.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
         return Driver(None, (), f"the NVIDIA driver is broken: {last[0]}")

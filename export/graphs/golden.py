@@ -1,4 +1,4 @@
-"""Inputs and outputs of the PyTorch model that travel in the bundle, to verify it anywhere."""
+"""Inputs and outputs of the PyTorch model, kept in the bundle to verify it anywhere."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import io
 
 import numpy as np
 
-from hsnet_trt.export.graphs.graphs import QUERY, SUPPORT
 from hsnet_trt.export.graphs.parity import Reference
+from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS
 
 _SAMPLES = 4096  # of each intermediate tensor; whole ones would weigh 100 MB
 
 
 def golden(reference: Reference) -> bytes:
-    """An `.npz` with two queries, two supports and what the model makes of them.
+    """An `.npz` with two queries, two supports and the model's outputs for them.
 
     `queries` uint8 [2,H,W,3], `supports` uint8 [2,H,W,3], `masks` bool [2,H,W], `logits` float32
     [2,2,2,h,w]; and of each of f2, f3, f4 (of the queries) and s2, s3, s4 some values `<name>`
@@ -28,7 +28,7 @@ def golden(reference: Reference) -> bytes:
         "logits": outputs["logits"][:, :2],
     }
     rng = np.random.RandomState(0)
-    for name in (*QUERY, *SUPPORT):
+    for name in (*FEATURES, *SUPPORTS):
         index = np.sort(rng.choice(outputs[name].size, _SAMPLES, replace=False)).astype(np.int64)
         arrays[f"{name}_index"], arrays[name] = index, outputs[name].ravel()[index]
     stream = io.BytesIO()

@@ -16,12 +16,18 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import Grid, interpolation, normalized
+from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, normalized
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 from hsnet_trt.export.graphs.lowering_packed import write_packed_match
-from hsnet_trt.export.graphs.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
+from hsnet_trt.export.graphs.lowering_plugin import (
+    CORRELATION_INPUTS,
+    AfterCorrelation,
+    put_correlations_before,
+)
 from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.runtime.backends import PACKED
+from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS
 from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
 
 OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
@@ -30,11 +36,8 @@ LOWERINGS: dict[str, type[MatchConv2d] | type[MatchConv3d]] = {
     "conv2d": MatchConv2d,
     "conv3d": MatchConv3d,
 }
-FORMS = (*LOWERINGS, "packed")  # of the center-pivot convolutions in `match`
+FORMS = (*LOWERINGS, PACKED)  # of the center-pivot convolutions in `match`
 CORRELATIONS = ("native", "plugin")
-LEVELS = (2, 3, 4)
-QUERY = tuple(f"f{level}" for level in LEVELS)
-SUPPORT = tuple(f"s{level}" for level in LEVELS)
 
 
 class Features(nn.Module):
@@ -45,6 +48,7 @@ class Features(nn.Module):
         self.backbone = fold_batch_norms(copy.deepcopy(model.backbone).eval())
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """[N,3,H,W], normalised -> features of levels 2, 3, 4, [N,L,C,h*w] each."""
         return [
             torch.stack([layer.flatten(2) for layer in level], dim=1)
             for level in self.backbone(image)
@@ -55,20 +59,21 @@ class Support(nn.Module):
     """`HSNet.support` for one size: masking and normalising.
 
     The mask is resized by products with constant matrices. Coordinates computed in float32 can
-    leave 1e-6 of the mask at a position that should be outside it, which normalising then blows up
+    leave 1e-6 of the mask at a position that should be outside it, which normalising then scales up
     to a whole feature; so every backend gets the same, exact zeros.
     """
 
     def __init__(self, model: HSNet, size: Grid) -> None:
         super().__init__()
-        for level, grid in zip(LEVELS, model.grids(size), strict=True):
+        for level, grid in zip(PYRAMID, model.grids(size), strict=True):
             rows, columns = (interpolation(*pair) for pair in zip(size, grid, strict=True))
             self.register_buffer(f"rows{level}", torch.from_numpy(rows).float())
             self.register_buffer(f"columns{level}", torch.from_numpy(columns.T.copy()).float())
 
     def forward(self, f2: Tensor, f3: Tensor, f4: Tensor, mask: Tensor) -> list[Tensor]:
+        """Raw features [S,L,C,h*w] of levels 2, 3, 4 and masks [S,H,W] -> encoded, shaped alike."""
         encoded = []
-        for level, features in zip(LEVELS, (f2, f3, f4), strict=True):
+        for level, features in zip(PYRAMID, (f2, f3, f4), strict=True):
             rows, columns = self.get_buffer(f"rows{level}"), self.get_buffer(f"columns{level}")
             small = torch.matmul(torch.matmul(rows, mask), columns)
             encoded.append(normalized(features * small.flatten(1)[:, None, None, :]))
@@ -78,15 +83,14 @@ class Support(nn.Module):
 def export_features(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
     """`image` [N,3,H,W], normalised -> `f2`, `f3`, `f4` [N,L,C,h*w]."""
     image = torch.zeros(2, 3, *size)
-    return _export(Features(model), (image,), {"image": "N"}, QUERY, facts)
+    return _export(Features(model), (image,), {"image": "N"}, OUTPUTS["features"], facts)
 
 
 def export_support(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
     """`f2`, `f3`, `f4` [S,L,C,h*w] and `mask` [S,H,W] -> `s2`, `s3`, `s4`, shaped alike."""
     inputs = (*_levels(model, size, 2), torch.zeros(2, *size))
-    return _export(
-        Support(model, size), inputs, dict.fromkeys((*QUERY, "mask"), "S"), SUPPORT, facts
-    )
+    batch = dict.fromkeys(INPUTS["support"], "S")
+    return _export(Support(model, size), inputs, batch, OUTPUTS["support"], facts)
 
 
 def export_match(
@@ -95,16 +99,16 @@ def export_match(
     """`f2`..`f4` of B queries and `s2`..`s4` of S supports -> `logits` [B,S,2,2*h2,2*w2].
 
     With `correlation="plugin"`, which is made of the `conv2d` lowering, the correlations are three
-    nodes `hsnet::HyperCorrelation`, and the model carries the op's function of native ops. The
+    nodes `hsnet::HyperCorrelation`, and the model holds the op's function of native ops. The
     lowering `packed` takes other supports: see `lowering_packed`.
     """
-    if lowering == "packed":
+    if lowering == PACKED:
         return _export_packed(model, size, facts)
     if correlation == "plugin":
         return _export_plugin(model, size, facts)
     inputs = (*_levels(model, size, 2), *_levels(model, size, 3))
-    batch = dict.fromkeys(QUERY, "B") | dict.fromkeys(SUPPORT, "S")
-    return _export(LOWERINGS[lowering](model, size), inputs, batch, ("logits",), facts)
+    batch = dict.fromkeys(FEATURES, "B") | dict.fromkeys(SUPPORTS, "S")
+    return _export(LOWERINGS[lowering](model, size), inputs, batch, OUTPUTS["match"], facts)
 
 
 def _export_packed(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
@@ -117,7 +121,7 @@ def _export_packed(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.Mode
 def _export_plugin(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
     module = AfterCorrelation(model, size)
     inputs = [torch.zeros(shape) for shape in module.shapes(3)]
-    tail = _export(module, inputs, dict.fromkeys(NAMES, "P"), ("logits",), facts)
+    tail = _export(module, inputs, dict.fromkeys(CORRELATION_INPUTS, "P"), ("logits",), facts)
     graph = put_correlations_before(tail, module, model.backbone.channels)
     _check(graph, {"": OPSET, DOMAIN: VERSION})
     return graph

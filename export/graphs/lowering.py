@@ -3,7 +3,7 @@
 A lowering is a module that computes what `HSNet.match` means in another order of operations. It
 takes raw query features and encoded supports and handles every pair of B queries and S supports.
 Sums of squares and norms are computed in float32 whatever the type of the features, because they
-overflow in float16.
+overflow in float16. The letters of the dimensions are explained in `export.graphs`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.learner import GROUPS, HPNLearner, upsample
 
 Grid = tuple[int, int]
+PYRAMID = (2, 3, 4)  # the levels, from the finest to the coarsest
 
 
 def normalized(features: Tensor) -> Tensor:
-    """Divide [..., C, n] by the L2 norm over C plus `EPSILON`, in ops that every parser takes."""
+    """Divide [...,C,n] by the L2 norm over C plus `EPSILON`, in ops that every parser takes."""
     x = features.float()
     norm = (x * x).sum(dim=-2, keepdim=True).sqrt()
     return (x / (norm + EPSILON)).to(features.dtype)
@@ -29,9 +30,9 @@ def interpolation(extent: int, positions: int, shift: float = 0.0) -> np.ndarray
     """Bilinear resizing with aligned corners along one axis, as a float64 matrix.
 
     Args:
-        extent: pixels there are.
-        positions: pixels wanted.
-        shift: moves every position by so many pixels.
+        extent: pixels of the input.
+        positions: pixels of the output.
+        shift: pixels by which every position is moved.
 
     Returns:
         [positions, extent], rows summing to 1. Where a position falls on a pixel the row is exactly
@@ -49,7 +50,7 @@ def interpolation(extent: int, positions: int, shift: float = 0.0) -> np.ndarray
 
 
 def keep(support: Tensor, grid: Grid, stride: int) -> Tensor:
-    """Encoded supports [S,L,C,hs*ws] at the positions that the stride keeps: [S,L,C,hs'*ws']."""
+    """Keep every `stride`-th row and column: [...,M] on the grid -> [...,M']."""
     return support.unflatten(-1, grid)[..., ::stride, ::stride].flatten(-2)
 
 
@@ -78,6 +79,7 @@ class GroupNormRelu(nn.Module):
         self.bias = nn.Parameter(norm.bias.detach().reshape(shape).clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """[P,...,C,...], with C at dimension `channel` -> the same shape."""
         y = x.unflatten(self.channel, self.shape).float()
         y = y - self._mean(y)
         variance = self._mean(y * y)
@@ -102,6 +104,7 @@ class Decoder(nn.Module):
         self.size = (2 * grid[0], 2 * grid[1])
 
     def forward(self, x: Tensor) -> Tensor:
+        """[P,128,h2,w2] -> [P,2,2*h2,2*w2]."""
         logits: Tensor = self.decoder2(upsample(self.decoder1(x), self.size))
         return logits
 

@@ -1,15 +1,13 @@
 """`conv2d`: the center-pivot 4D convolution as reshaped 2D convolutions, laid out to move little.
 
-Two layouts are used, because each of the two convolutions wants the other pair of positions in
-the batch:
+Each of the two convolutions takes the positions of the other one as its batch, so two layouts are
+used (letters: see `export.graphs`):
 
-- query-major `[P, Q, C, S]` in the squeeze blocks, where the support side is large: the support
-  convolution reads and writes it as it lies, and only the pruned (small) side is permuted;
-- support-major `[P, S, C, Q]` in the mixing blocks, where the support side is 2 x 2 or so: the
-  query convolution reads and writes it as it lies, and the support convolution, which then mixes
-  every position with every other, is one 1 x 1 convolution over all S*C channels.
-
-P are the pairs of query and support, Q = hq*wq, S = hs*ws.
+- query-major [P,Q,C,M] in the squeeze blocks, where the support side is large: the support
+  convolution needs no permute, and only the pruned (small) side is permuted;
+- support-major [P,M,C,Q] in the mixing blocks, where the support side is 2 x 2 or so: the query
+  convolution needs no permute, and the support convolution, which then mixes every position with
+  every other, is one 1 x 1 convolution over all M*C channels.
 """
 
 from __future__ import annotations
@@ -54,11 +52,20 @@ class MatchConv2d(nn.Module):
     def forward(
         self, f2: Tensor, f3: Tensor, f4: Tensor, s2: Tensor, s3: Tensor, s4: Tensor
     ) -> Tensor:
+        """Match every query with every support.
+
+        Args:
+            f2, f3, f4: raw features of the queries, [B,L,C,Q] each.
+            s2, s3, s4: encoded supports, [S,L,C,M] each.
+
+        Returns:
+            logits [B,S,2,2*h2,2*w2].
+        """
         squeezed = self.squeeze2(f2, s2), self.squeeze3(f3, s3), self.squeeze4(f4, s4)
         return self.mixed(*squeezed).unflatten(0, (f2.shape[0], s2.shape[0]))
 
     def mixed(self, squeezed2: Tensor, squeezed3: Tensor, squeezed4: Tensor) -> Tensor:
-        """Squeezed levels [P,S,C,Q] -> logits of the pairs [P,2,2*h2,2*w2]."""
+        """Squeezed levels [P,M,C,Q] -> logits of the pairs [P,2,2*h2,2*w2]."""
         mixed = self.mix3(squeezed3, squeezed4, self.grids[2])
         mixed = self.mix2(squeezed2, mixed, self.grids[1])
         logits: Tensor = self.decoder(mixed.mean(dim=1).unflatten(-1, self.grids[0]))
@@ -66,7 +73,7 @@ class MatchConv2d(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """Correlation and squeeze block of one level -> support-major [P, S, C, Q]."""
+    """Correlation and squeeze block of one level -> support-major [P,M,C,Q]."""
 
     def __init__(self, block: nn.Module, grid: Grid) -> None:
         super().__init__()
@@ -81,16 +88,17 @@ class Squeeze(nn.Module):
         self.grid, self.out = grid, support
 
     def forward(self, query: Tensor, support: Tensor) -> Tensor:
+        """Raw `query` [B,L,C,Q] and encoded `support` [S,L,C,M] -> [P,M',C,Q]."""
         query = normalized(query).unsqueeze(1)  # [B,1,L,C,Q]
         kept = keep(support, self.grid, self.first.stride)
         # Two products, the second of them small, so that the large result is never pruned.
-        full = torch.matmul(query.transpose(-1, -2), support).relu()  # [B,S,L,Q,P]
-        pruned = torch.matmul(kept.transpose(-1, -2), query).relu()  # [B,S,L,P',Q]
+        full = torch.matmul(query.transpose(-1, -2), support).relu()  # [B,S,L,Q,M]
+        pruned = torch.matmul(kept.transpose(-1, -2), query).relu()  # [B,S,L,M',Q]
         full, pruned = (x.flatten(0, 1).transpose(1, 2).flatten(0, 1) for x in (full, pruned))
         return self.squeeze(full.unflatten(-1, self.grid), pruned.unflatten(-1, self.grid))
 
     def squeeze(self, full: Tensor, pruned: Tensor) -> Tensor:
-        """The block alone, on the correlation [P*Q,L,hs,ws] and, pruned, [P*S',L,hq,wq]."""
+        """The block alone, on the correlation [P*Q,L,hs,ws] and, pruned, [P*M',L,hq,wq]."""
         first = self.first
         over_query = first.query_plane(first.conv1(pruned)).transpose(1, 3)
         x = first.support_plane(first.conv2(full)) + over_query
@@ -113,29 +121,29 @@ class _CenterPivot(nn.Module):
         self.query, self.support, self.out = query, support, strided(support, conv.stride)
 
     def pruned(self, x: Tensor) -> Tensor:
-        """Query-major [P,Q,C,S] -> support-major [P,S',C,Q] of the positions that are kept."""
+        """Query-major [P,Q,C,M] -> support-major [P,M',C,Q] of the positions that are kept."""
         kept = x.unflatten(-1, self.support)[..., :: self.stride, :: self.stride]
         return kept.flatten(-2).transpose(1, 3)
 
     def over_support(self, x: Tensor) -> Tensor:
-        """Query-major [P,Q,C,S] -> query-major [P,Q,O,S']."""
+        """Query-major [P,Q,C,M] -> query-major [P,Q,O,M']."""
         return self.support_plane(self.conv2(x.flatten(0, 1).unflatten(-1, self.support)))
 
     def over_query(self, pruned: Tensor) -> Tensor:
-        """Support-major [P,S',C,Q] -> support-major [P,S',O,Q]."""
+        """Support-major [P,M',C,Q] -> support-major [P,M',O,Q]."""
         return self.query_plane(self.conv1(pruned.flatten(0, 1).unflatten(-1, self.query)))
 
     def support_plane(self, y: Tensor) -> Tensor:
-        """What the support convolution gives, [P*Q,O,hs',ws'], as query-major [P,Q,O,S']."""
+        """Output of the support convolution [P*Q,O,hs',ws'] -> query-major [P,Q,O,M']."""
         return y.flatten(2).unflatten(0, (-1, self.query[0] * self.query[1]))
 
     def query_plane(self, y: Tensor) -> Tensor:
-        """What the query convolution gives, [P*S',O,hq,wq], as support-major [P,S',O,Q]."""
+        """Output of the query convolution [P*M',O,hq,wq] -> support-major [P,M',O,Q]."""
         return y.flatten(2).unflatten(0, (-1, self.out[0] * self.out[1]))
 
 
 class _Mix(nn.Module):
-    """Adding the coarser level and mixing, on support-major [P, S, C, Q]."""
+    """Adding the coarser level and mixing, on support-major [P,M,C,Q]."""
 
     def __init__(self, block: nn.Module, query: Grid, fine: Grid, coarse: Grid) -> None:
         super().__init__()
@@ -148,7 +156,17 @@ class _Mix(nn.Module):
         )
 
     def forward(self, fine: Tensor, coarse: Tensor, query: Grid) -> Tensor:
-        """`query`: the query grid of `coarse`."""
+        """Mix two levels.
+
+        Args:
+            fine: [P,M,C,Q] of the finer level.
+            coarse: [P,M,C,Q] of the coarser level, with its own Q, and M where rounding left
+                another support grid.
+            query: the query grid (hq, wq) of `coarse`.
+
+        Returns:
+            [P,M,O,Q] on the finer level's query grid and the larger support grid.
+        """
         positions = coarse.shape[1]
         coarse = upsample(coarse.flatten(0, 1).unflatten(-1, query), self.query)
         coarse = coarse.flatten(2).unflatten(0, (-1, positions))
@@ -166,7 +184,7 @@ class _Mix(nn.Module):
 
 
 class _Dense(nn.Module):
-    """A center-pivot convolution whose support half is one 1 x 1 convolution over S*C channels."""
+    """A center-pivot convolution whose support half is one 1 x 1 convolution over M*C channels."""
 
     def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
@@ -181,7 +199,8 @@ class _Dense(nn.Module):
         self.positions = positions
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(-1, self.query)  # [P,S,C,hq,wq]
+        """Support-major [P,M,C,Q] -> [P,M,O,Q]."""
+        x = x.unflatten(-1, self.query)  # [P,M,C,hq,wq]
         over_query = self.conv1(x.flatten(0, 1)).unflatten(0, (-1, self.positions))
         over_support = self.mix(x.flatten(1, 2)).unflatten(1, (self.positions, -1))
         return (over_query + over_support).flatten(-2)
@@ -195,12 +214,13 @@ class _Sparse(nn.Module):
         self.conv = _CenterPivot(conv, query, support)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Support-major [P,M,C,Q] -> [P,M,O,Q]."""
         over_support = self.conv.over_support(x.transpose(1, 3)).transpose(1, 3)
         return self.conv.over_query(x) + over_support
 
 
 def full_mix(weight: Tensor, support: Grid) -> Tensor:
-    """A convolution's weight [O,C,k,k] as the matrix [S*O, S*C] that it is on a small grid."""
+    """A convolution's weight [O,C,k,k] as the matrix [M*O,M*C] that it is on a small grid."""
     out_channels, in_channels, kernel, _ = weight.shape
     height, width = support
     matrix = weight.new_zeros(height, width, out_channels, height, width, in_channels)

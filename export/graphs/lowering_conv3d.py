@@ -1,7 +1,8 @@
 """`conv3d`: the center-pivot 4D convolution as two 3D convolutions, with nothing permuted.
 
-Everything stays in the model's own order [P, C, hq, wq, hs*ws]: a kernel of (k, k, 1) convolves
-the query positions, a kernel of (1, k, k) over [P, C, hq*wq, hs, ws] the support positions.
+Everything stays in the model's own order [P,C,Q,M] (letters: see `export.graphs`): a kernel of
+(k, k, 1) over [P,C,hq,wq,M] convolves the query positions, a kernel of (1, k, k) over
+[P,C,Q,hs,ws] the support positions.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ class MatchConv3d(nn.Module):
     def forward(
         self, f2: Tensor, f3: Tensor, f4: Tensor, s2: Tensor, s3: Tensor, s4: Tensor
     ) -> Tensor:
+        """Match every query with every support.
+
+        Args:
+            f2, f3, f4: raw features of the queries, [B,L,C,Q] each.
+            s2, s3, s4: encoded supports, [S,L,C,M] each.
+
+        Returns:
+            logits [B,S,2,2*h2,2*w2].
+        """
         queries, supports = f2.shape[0], s2.shape[0]
         squeezed2, squeezed3, squeezed4 = (
             self._squeeze(block, grid, query, support)
@@ -61,15 +71,16 @@ class MatchConv3d(nn.Module):
 
     @staticmethod
     def _squeeze(block: _Block, grid: Grid, query: Tensor, support: Tensor) -> Tensor:
+        """Raw `query` [B,L,C,Q] and encoded `support` [S,L,C,M] -> [P,C,Q,M']."""
         query = normalized(query).transpose(-1, -2).unsqueeze(1)  # [B,1,L,Q,C]
-        full = torch.matmul(query, support).relu().flatten(0, 1)  # [P,L,Q,S]
+        full = torch.matmul(query, support).relu().flatten(0, 1)  # [P,L,Q,M]
         kept = torch.matmul(query, keep(support, grid, block.stride)).relu().flatten(0, 1)
         y: Tensor = block(full, kept)
         return y
 
 
 class _Block(nn.Module):
-    """A squeeze or mixing block on [P, C, Q, S]."""
+    """A squeeze or mixing block on [P,C,Q,M]."""
 
     def __init__(self, block: nn.Module, query: Grid, support: Grid) -> None:
         super().__init__()
@@ -83,6 +94,7 @@ class _Block(nn.Module):
         self.out = support
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """[P,C,Q,M] -> [P,O,Q,M']; `kept`: see `_CenterPivot.forward`, of the first layer."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x, kept))
             kept = None
@@ -90,7 +102,7 @@ class _Block(nn.Module):
 
 
 class _CenterPivot(nn.Module):
-    """A center-pivot convolution [P,C,Q,S] -> [P,O,Q,S'] as two 3D convolutions."""
+    """A center-pivot convolution [P,C,Q,M] -> [P,O,Q,M'] as two 3D convolutions."""
 
     def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
@@ -100,7 +112,7 @@ class _CenterPivot(nn.Module):
         self.over_support = _conv3d(conv.conv2, dim=2)
 
     def forward(self, x: Tensor, kept: Tensor | None) -> Tensor:
-        """`kept`: the pruned input [P,C,Q,S'], where it is at hand already."""
+        """[P,C,Q,M] -> [P,O,Q,M']; `kept`: the pruned input [P,C,Q,M'], if already computed."""
         if kept is None:
             kept = keep(x, self.support, self.stride)
         over_query = self.over_query(kept.unflatten(2, self.query)).flatten(2, 3)
@@ -109,7 +121,7 @@ class _CenterPivot(nn.Module):
 
 
 class _Add(nn.Module):
-    """Two levels, the coarser resized to the finer, summed: [P, C, Q, S]."""
+    """Two levels, the coarser resized to the finer, summed: [P,C,Q,M]."""
 
     def __init__(self, fine: Grid, coarse: Grid, fine_support: Grid, coarse_support: Grid) -> None:
         super().__init__()
@@ -120,6 +132,7 @@ class _Add(nn.Module):
         )
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Two [P,C,Q,M], each with its own Q and M -> their sum, with the larger of each."""
         return self._fit(fine, *self.fine) + self._fit(coarse, *self.coarse)
 
     def _fit(self, x: Tensor, query: Grid, support: Grid) -> Tensor:

@@ -1,20 +1,19 @@
-"""`packed`: match only what lies under the masks, where gathering is cheap (on CPUs).
+"""`packed`: match only the support positions under the masks, where gathering is cheap (on CPUs).
 
 Support positions outside the mask are exactly zero, so is their correlation, and a window of the
-first support convolution that touches none of them answers with its bias alone, the same at every
-query position. The supports therefore come packed (`runtime.packing`): the positions under the
+first support convolution that touches none of them gives its bias alone, the same at every query
+position. The supports are therefore packed (`runtime.matching.packing`): the positions under the
 masks, the windows that touch one, and for each shot one window that stands for all the others. The
-cost of the correlation and of the first layer then follows the area of the mask; the result is that
-of the whole, whatever the mask. The supports of several shots lie one after the other in one
-product.
+cost of the correlation and of the first layer is then proportional to the area of the mask; the
+result is the same as without packing, for any mask. The supports of several shots are concatenated
+in one product.
 
-Everything is support-major, `[.., rows, C, Q]` with the query positions Q innermost: a support
-convolution is rows gathered into windows and a product with the weights, the query convolution
-reads the rows as they lie, and nothing is permuted.
+Everything is support-major, with the query positions innermost (letters: see `export.graphs`): a
+support convolution gathers rows into windows and multiplies them by the weights, the query
+convolution reads the rows in place, and nothing is permuted.
 
 The graph is written node by node: it is smaller than what PyTorch's exporter would write, and
-there in a second. The names of dimensions: B queries, S shots, P = B*S pairs, L layers, R rows
-(columns under the masks), T windows, N places on a support grid, C and O channels.
+takes a second.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import onnx
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from hsnet_trt.export.graphs.lowering import Grid, interpolation, layers_of, strided
+from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, layers_of, strided
 from hsnet_trt.export.graphs.lowering_conv2d import DENSE_LIMIT, full_mix
 from hsnet_trt.export.graphs.onnx_writer import GraphWriter
 from hsnet_trt.export.graphs.support_windows import centres, windows_by_shape
@@ -35,9 +34,9 @@ from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.learner import GROUPS
 from hsnet_trt.runtime.bundle.manifest import Growth, PackedLevel
+from hsnet_trt.runtime.matching.graphs import FEATURES
 from hsnet_trt.runtime.matching.packing import compress, pack
 
-LEVELS = (2, 3, 4)
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -56,7 +55,7 @@ def packing_of(model: HSNet, size: Grid) -> tuple[PackedLevel, PackedLevel, Pack
 def most_packed(packing: Sequence[PackedLevel]) -> dict[str, Growth]:
     """How large the dimensions R and T of a packed `match` become when masks cover everything."""
     most = {}
-    for level, of in zip(LEVELS, packing, strict=False):
+    for level, of in zip(PYRAMID, packing, strict=False):
         windows = strided(of.grid, of.stride)
         most[f"R{level}"] = Growth(constant=1, per_support=of.grid[0] * of.grid[1])
         most[f"T{level}"] = Growth(per_support=windows[0] * windows[1])
@@ -64,10 +63,10 @@ def most_packed(packing: Sequence[PackedLevel]) -> dict[str, Growth]:
 
 
 def taking_packed(match: Run, packing: Sequence[PackedLevel]) -> Run:
-    """A packed `match`, as a function of supports as they are encoded."""
+    """Wrap a packed `match` so that it takes the supports as `support` encodes them."""
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        queries = {name: inputs[name] for name in ("f2", "f3", "f4")}
+        queries = {name: inputs[name] for name in FEATURES}
         return match({**queries, **pack(compress(inputs), packing)})
 
     return run
@@ -76,16 +75,16 @@ def taking_packed(match: Run, packing: Sequence[PackedLevel]) -> Run:
 def write_packed_match(model: HSNet, size: Grid, opset: int, ir_version: int) -> onnx.ModelProto:
     """`match` on packed supports, as ONNX.
 
-    Its inputs, by level 2, 3, 4: `f` [B,L,C,h*w], raw features of the queries; and `s` [L,R,C],
-    `w` int64 [T,k*k] and `p` int64 [S,h'*w'], as `runtime.packing.pack` makes them. Its output:
-    `logits` [B,S,2,2*h2,2*w2].
+    Its inputs, by level 2, 3, 4: `f` [B,L,C,Q], raw features of the queries; and `s` [L,R,C],
+    `w` int64 [T,k*k] and `p` int64 [S,M'], as `runtime.matching.packing.pack` makes them. Its
+    output: `logits` [B,S,2,2*h2,2*w2].
     """
     learner, grids = model.hpn_learner, model.grids(size)
     blocks = (learner.encoder_layer2, learner.encoder_layer3, learner.encoder_layer4)
     write = _Writer()
     (x2, n2), (x3, n3), (x4, n4) = (
         _squeeze(write, level, block, grid)
-        for level, block, grid in zip(LEVELS, blocks, grids, strict=True)
+        for level, block, grid in zip(PYRAMID, blocks, grids, strict=True)
     )
     x3, n3 = _mix(write, learner.encoder_layer4to3, (x3, n3, grids[1]), (x4, n4, grids[2]))
     x2, n2 = _mix(write, learner.encoder_layer3to2, (x2, n2, grids[0]), (x3, n3, grids[1]))
@@ -117,7 +116,7 @@ def _inputs(model: HSNet, size: Grid) -> list[onnx.ValueInfoProto]:
     backbone = model.backbone
     queries, supports, windows, places = [], [], [], []
     for level, layers, channels, of in zip(
-        LEVELS, backbone.layers, backbone.channels, packing_of(model, size), strict=True
+        PYRAMID, backbone.layers, backbone.channels, packing_of(model, size), strict=True
     ):
         positions, outputs = np.prod(of.grid), np.prod(strided(of.grid, of.stride))
         queries.append(_value(f"f{level}", ["B", layers, channels, int(positions)]))
@@ -135,7 +134,7 @@ class _Writer(GraphWriter):
     """With what this network uses often."""
 
     def shaped(self, x: str, shape: list[int]) -> str:
-        """Reshaped; a dimension of 0 stays, one of -1 is what is left."""
+        """Reshape; 0 keeps a dimension, -1 stands for the remaining elements."""
         return self.op("Reshape", x, self.constant(shape))
 
     def conv(self, x: str, conv: nn.Conv2d, bias: Tensor | None = None) -> str:
@@ -148,9 +147,15 @@ class _Writer(GraphWriter):
     def resize(self, x: str, size: Grid) -> str:
         """[n,C,h,w] -> [n,C,*size], bilinear with aligned corners."""
         return self.op(
-            "Resize", x, "", "", self.constant(size), axes=[2, 3], mode="linear",
+            "Resize",
+            x,
+            "",
+            "",
+            self.constant(size),
+            axes=[2, 3],
+            mode="linear",
             coordinate_transformation_mode="align_corners",
-        )  # fmt: skip
+        )
 
     def mean(self, x: str, axis: int, keep: bool = True) -> str:
         return self.op("ReduceMean", x, self.constant([axis]), keepdims=int(keep))
@@ -165,7 +170,7 @@ class _Writer(GraphWriter):
 
 
 def _squeeze(write: _Writer, level: int, block: nn.Module, grid: Grid) -> tuple[str, Grid]:
-    """Correlation and squeeze block of one level: its output [P,N,C,Q], and the grid of N."""
+    """Correlation and squeeze block of one level: its output [P,M,C,Q], and the grid of M."""
     (conv1, norm1), (conv2, norm2), (conv3, norm3) = layers_of(block)
     rows = _correlation(write, level, grid)
     x = _over_windows(write, level, rows, conv1, norm1, grid)
@@ -200,8 +205,8 @@ def _over_windows(
     gathered = write.op("Gather", rows, at, axis=1)  # [B,T,L,k*k,Q]
     gathered = write.shaped(gathered, [0, 0, weight.shape[1], positions])
     over_support = write.op("MatMul", write.constant(weight), gathered)  # [B,T,O,Q]
-    centre = write.op("Gather", at, write.constant(np.array(conv.conv2.kernel_size[0] ** 2 // 2)),
-                      axis=2)  # fmt: skip
+    middle = write.constant(np.array(conv.conv2.kernel_size[0] ** 2 // 2))
+    centre = write.op("Gather", at, middle, axis=2)
     planes = write.op("Gather", rows, centre, axis=1)  # [B,T,L,Q]
     over_query = write.conv(
         write.shaped(planes, [-1, layers, *query]), conv.conv1, _both_biases(conv)
@@ -211,9 +216,9 @@ def _over_windows(
 
 
 def _group_norm_of_windows(write: _Writer, level: int, x: str, norm: nn.GroupNorm) -> str:
-    """Group norm and ReLU of [B,T,C,Q], where a window counts as often as it has a place.
+    """Group norm and ReLU of [B,T,C,Q], each window weighted by how many places share it.
 
-    The statistics of a shot are those over all its places; each window belongs to one shot.
+    The statistics of a shot are taken over all its places; each window belongs to one shot.
     """
     places, channels = f"p{level}", norm.num_channels
     groups = [0, 0, GROUPS, channels // GROUPS]
@@ -245,15 +250,15 @@ def _over_grid(
     support: Grid,
     places: str | None = None,
 ) -> str:
-    """A center-pivot layer of which every window is computed: [P,N',O,Q].
+    """A center-pivot layer that computes every window: [P,M',O,Q].
 
     Args:
         write: the graph.
-        x: [P,N,C,Q], or with `places` [S,N] the rows [B,T,C,Q] that these are indices of.
+        x: [P,M,C,Q]; with `places`, the rows [B,T,C,Q] that they index.
         conv: the layer.
         query: the grid of Q.
-        support: the grid of N.
-        places: the name of those indices.
+        support: the grid of M.
+        places: the name of the indices [S,M].
     """
     outputs, channels = conv.conv2.out_channels, conv.conv2.in_channels
     positions, count = query[0] * query[1], len(centres(support, conv.stride))
@@ -263,7 +268,7 @@ def _over_grid(
         at = write.constant(of.sources)
         if places is not None:
             at = write.op("Gather", places, at, axis=1)
-        gathered = write.op("Gather", x, at, axis=1)  # [P,n,K,C,Q] or [B,S,n,K,C,Q]
+        gathered = write.op("Gather", x, at, axis=1)  # [P,n,k*k,C,Q] or [B,S,n,k*k,C,Q]
         depth = of.sources.shape[1] * channels
         gathered = write.shaped(gathered, [-1, len(of.places), depth, positions])
         part = weight[:, of.rows][:, :, of.columns].flatten(1)
@@ -293,9 +298,9 @@ def _over_grid(
 def _mix(
     write: _Writer, block: nn.Module, fine: tuple[str, Grid, Grid], coarse: tuple[str, Grid, Grid]
 ) -> tuple[str, Grid]:
-    """Add the coarser level and mix: [P,N,C,Q], and the grid of N.
+    """Add the coarser level and mix: [P,M,C,Q], and the grid of M.
 
-    `fine` and `coarse`: [P,N,C,Q], the grid of N and that of Q.
+    `fine` and `coarse`: [P,M,C,Q], the grid of M and that of Q.
     """
     (x, fine_support, query), (y, coarse_support, coarse_query) = fine, coarse
     support = tuple(max(pair) for pair in zip(fine_support, coarse_support, strict=True))
@@ -312,10 +317,8 @@ def _mix(
     x = write.op("Add", x, y)
     for conv, norm in convs:
         dense = grid[0] * grid[1] <= DENSE_LIMIT
-        mixed = _dense(write, x, conv, query, grid) if dense else _over_grid(
-            write, x, conv, query, grid
-        )  # fmt: skip
-        x = _group_norm(write, mixed, norm)
+        layer = _dense if dense else _over_grid
+        x = _group_norm(write, layer(write, x, conv, query, grid), norm)
     return x, grid
 
 
@@ -345,7 +348,7 @@ def _fit(write: _Writer, x: str, support: Grid, wanted: Grid, channels: int, pos
 
 
 def _group_norm(write: _Writer, x: str, norm: nn.GroupNorm) -> str:
-    """Group norm and ReLU of [P,N,C,Q], the statistics over all of N and Q."""
+    """Group norm and ReLU of [P,M,C,Q], the statistics over all of M and Q."""
     channels = norm.num_channels
     group = write.constant(np.arange(channels) // (channels // GROUPS))
 

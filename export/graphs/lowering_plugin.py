@@ -3,6 +3,7 @@
 PyTorch's exporter has no way to write an operator of ours with two outputs, so what follows the
 correlations is exported alone, and the op's nodes are put before it. They write both layouts that
 the first center-pivot layer of the `conv2d` lowering reads: nothing is permuted between the two.
+The letters of the dimensions are explained in `export.graphs`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 # In the order of the module's arguments.
-NAMES = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
+CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
 
 
 class AfterCorrelation(nn.Module):
-    """`MatchConv2d` from the correlations on: `NAMES` -> logits [P,2,2*h2,2*w2].
+    """`MatchConv2d` from the correlations on: `CORRELATION_INPUTS` -> logits [P,2,2*h2,2*w2].
 
-    `full` are [P, hq*wq, L, hs, ws] and `pruned` [P, hs'*ws', L, hq, wq]: what the op writes, with
-    the pairs apart. The first thing that is done to them joins the two dimensions again.
+    `full` are [P,Q,L,hs,ws] and `pruned` [P,M',L,hq,wq]: what the op writes, with the pairs as a
+    dimension of their own, which `forward` first flattens again.
     """
 
     def __init__(self, model: HSNet, size: Grid) -> None:
@@ -46,6 +47,7 @@ class AfterCorrelation(nn.Module):
         full4: Tensor,
         pruned4: Tensor,
     ) -> Tensor:
+        """`full` [P,Q,L,hs,ws] and `pruned` [P,M',L,hq,wq] of levels 2, 3, 4 -> [P,2,2*h2,2*w2]."""
         match = self.match
         return match.mixed(
             match.squeeze2.squeeze(full2.flatten(0, 1), pruned2.flatten(0, 1)),
@@ -54,7 +56,7 @@ class AfterCorrelation(nn.Module):
         )
 
     def shapes(self, pairs: int) -> list[tuple[int, ...]]:
-        """The shapes of `NAMES`."""
+        """The shapes of `CORRELATION_INPUTS`."""
         found: list[tuple[int, ...]] = []
         for of, layers in zip(self.sizes, self.layers, strict=True):
             found.append((pairs, of.query_positions, layers, of.support_h, of.support_w))
@@ -68,13 +70,13 @@ def put_correlations_before(
     """Make `match` of an exported `AfterCorrelation`: the op's three nodes, and its function.
 
     Args:
-        tail: inputs `NAMES`, output `logits` [P,2,h,w].
+        tail: inputs `CORRELATION_INPUTS`, output `logits` [P,2,2*h2,2*w2].
         module: what it was exported from.
         channels: of the features of level 2, 3, 4.
 
     Returns:
-        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,h*w] and `s2`, `s3`, `s4` [S,L,C,h*w], of
-        the tail's type, and the output `logits` [B,S,2,h,w].
+        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,Q] and `s2`, `s3`, `s4` [S,L,C,M], of the
+        tail's type, and the output `logits` [B,S,2,2*h2,2*w2].
 
     Raises:
         ExportError: the tail does not begin as it should, or is neither of float32 nor float16.
@@ -114,7 +116,7 @@ def put_correlations_before(
 
 
 def _drop_joins(graph: onnx.GraphProto) -> dict[str, str]:
-    """Drop the reshapes that join the pairs to the positions; what each input is called after."""
+    """Drop the reshapes that flatten pairs and positions; by input, the name of what they made."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     joined = {}
     for value in graph.input:
@@ -127,10 +129,10 @@ def _drop_joins(graph: onnx.GraphProto) -> dict[str, str]:
             break
         joined[value.name] = readers[0].output[0]
         graph.node.remove(readers[0])
-    if tuple(joined) != NAMES:
+    if tuple(joined) != CORRELATION_INPUTS:
         raise ExportError(
             "the exporter wrote something else around the correlations than was expected",
-            expected=f"one reshape of each of {', '.join(NAMES)}",
+            expected=f"one reshape of each of {', '.join(CORRELATION_INPUTS)}",
             found=", ".join(joined) or "none",
             fix="use a PyTorch release from setup.cfg's range",
         )

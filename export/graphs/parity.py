@@ -11,13 +11,13 @@ import onnxruntime
 import torch
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.graphs import QUERY, SUPPORT
 from hsnet_trt.export.graphs.lowering import Grid
 from hsnet_trt.export.graphs.probe import Probe, normalise
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.model.hsnet import HSNet, Levels
 from hsnet_trt.runtime.bundle.manifest import Growth, ParityFigure, Tolerance
 from hsnet_trt.runtime.differences import Differences, flipped
+from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS
 
 # float32 arithmetic in another order stays under 5e-5 on the reference weights of all backbones.
 TOLERANCE = {
@@ -27,8 +27,10 @@ TOLERANCE = {
 FP16_BATCHES = ((1, 1), (1, 2))  # rounding takes twice the memory
 BATCHES = ((1, 1), (2, 3), (3, 2))  # queries, supports; (1, 1) is always tried
 _TYPES = {
-    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64,
-}  # fmt: skip
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+}
 _MEMORY = 4 << 30  # bytes of activations; larger batches are left out
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -82,7 +84,7 @@ def check_parity(
         form: the lowering and the correlation of `match`, for the figures.
         graphs: the three graphs.
         activation_bytes: of `match` in FP32.
-        taking: makes of `match` what takes the supports as `support` gives them, where it does not.
+        taking: wraps a `match` that does not take the supports as `support` gives them.
 
     Yields:
         the figures, for several B and S.
@@ -157,7 +159,7 @@ def _outputs(model: HSNet, probe: Probe, count: int, dtype: torch.dtype) -> dict
             for s in range(count)
         ]
     together = torch.cat(logits).flatten(0, 1).unflatten(0, (count, count))
-    names = (*QUERY, *SUPPORT, "logits")
+    names = (*FEATURES, *SUPPORTS, "logits")
     return {
         name: value.numpy() for name, value in zip(names, (*query, *encoded, together), strict=True)
     }

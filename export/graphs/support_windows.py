@@ -11,13 +11,13 @@ from hsnet_trt.export.graphs.lowering import Grid, strided
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of one shape; they share a product with one part of the kernel.
+    """The n windows of one shape; they share a product with one part of the kernel.
 
     Attributes:
-        rows: of the kernel, those that lie on the grid.
+        rows: the kernel's rows that are inside the grid.
         columns: likewise.
-        places: [n], at which outputs the windows are.
-        sources: [n, rows*columns], the inputs of each.
+        places: int [n], the output position of each window, in 0..M'-1.
+        sources: int [n,rows*columns], the input positions of each window, in 0..M-1.
     """
 
     rows: list[int]

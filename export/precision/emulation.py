@@ -1,9 +1,9 @@
-"""An FP16 graph as a CPU can judge it: in FP32, rounded to FP16 after every FP16 operation.
+"""FP16 emulated on a CPU: computed in FP32, rounded to FP16 after every FP16 operation.
 
-ONNX Runtime on a CPU runs FP16 graphs in FP32 and rounds at the seams it likes, so its answers
-never overflow and prove nothing. Here every operation of an FP16 graph computes in FP32, as tensor
-cores accumulate, and what it gives passes through FP16 and back by explicit Cast nodes, which ONNX
-Runtime keeps. Values beyond FP16 become infinite, small ones lose their digits.
+ONNX Runtime on a CPU runs FP16 graphs in FP32 and removes many of the casts, so its results never
+overflow and prove nothing. Here every operation of an FP16 graph computes in FP32, as tensor cores
+accumulate, and its output is cast to FP16 and back by explicit Cast nodes, which ONNX Runtime
+keeps. Values beyond FP16's range become infinite, small ones lose digits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hsnet_trt.export.precision.fp16 import MOVES, value_types
 from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, inline_function
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-# What they give of FP16 values is FP16 already.
+# Their output needs no rounding if their input is FP16.
 _EXACT = MOVES | {"Abs", "Max", "MaxPool", "Min", "Neg", "Relu"}
 
 
@@ -61,7 +61,7 @@ def _emulate(node: onnx.NodeProto, half: set[str]) -> Iterator[onnx.NodeProto]:
     if not half.intersection(node.output):
         if node.op_type == "Cast" and half.intersection(node.input):
             to = helper.get_attribute_value(node.attribute[0])
-            if to == FLOAT:  # what is read is FP32 by now
+            if to == FLOAT:  # its input is FP32 in the emulated graph
                 yield helper.make_node("Identity", node.input, node.output)
                 return
         yield node

@@ -1,19 +1,19 @@
 """A float32 graph in FP16, with FP32 islands where arithmetic needs them: a pass over any lowering.
 
 The result is strongly typed: what is FP16 and what is FP32 is written in the graph, by the types of
-its weights, inputs and outputs and by Cast nodes, and every backend takes it at its word. (FP16 was
-a flag of TensorRT's builder until it went in TensorRT 11; TensorRT for RTX never had one.)
+its weights, inputs and outputs and by Cast nodes, and every backend follows it. (FP16 was a flag of
+TensorRT's builder until TensorRT 11 removed it; TensorRT for RTX never had one.)
 
-- FP16: convolutions, matrix products, resizing, pooling, and whatever only moves values.
+- FP16: convolutions, matrix products, resizing, pooling, and operations that only move values.
 - FP32, the islands: sums and means, square roots, divisions, exponentials, norms, softmax. 2048
-  squares overflow FP16 at features of 6, and a mean over a million positions has no digit left.
+  squares overflow FP16 at features of 6, and a mean over a million positions loses every digit.
 - Elementwise operations belong to an island if they lead straight into it (`x * x` before a sum) or
   continue it (`x - mean`, `y * scale + bias`, the ReLU after them), up to the next operation that
   moves values or is FP16. What an island computes is rounded to FP16 once, at its end.
-- A convolution or product whose operands come out of DequantizeLinear stays with it: its kernel is
+- A convolution or product of the outputs of DequantizeLinear stays FP32 in the graph: its kernel is
   an INT8 one, and its scales stay FP32.
 
-Operations that are not known here run in FP32: slow is better than wrong.
+Operations that are not listed here run in FP32: slow is better than wrong.
 """
 
 from __future__ import annotations
@@ -33,29 +33,76 @@ FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 MOVES = frozenset(
     {
-        "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
-        "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
     }
-)  # fmt: skip
+)
 ELEMENTWISE = frozenset(
     {
-        "Abs", "Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min", "Mul", "Neg",
-        "Relu", "Sigmoid", "Sub", "Sum", "Where",
+        "Abs",
+        "Add",
+        "Clip",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Relu",
+        "Sigmoid",
+        "Sub",
+        "Sum",
+        "Where",
     }
-)  # fmt: skip
+)
 _OTHERS = frozenset({"AveragePool", "MaxPool", "Resize"})
-# Their result is a figure over many values, and small: it and what is made of it stay FP32.
+# Their result is a statistic over many values, and small: it and what is computed of it stay FP32.
 REDUCTIONS = frozenset(
     {
-        "GlobalAveragePool", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
-        "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+        "GlobalAveragePool",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
     }
-)  # fmt: skip
-ISLANDS = REDUCTIONS | {
-    "Div", "Exp", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "Log",
-    "LogSoftmax", "LpNormalization", "Pow", "Reciprocal", "Softmax", "Sqrt",
-}  # fmt: skip
-# They take values of any type; what they give has a type of its own.
+)
+ISLANDS = REDUCTIONS | frozenset(
+    {
+        "Div",
+        "Exp",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "Log",
+        "LogSoftmax",
+        "LpNormalization",
+        "Pow",
+        "Reciprocal",
+        "Softmax",
+        "Sqrt",
+    }
+)
+# They take values of any type; the type of their output does not depend on it.
 _ANY = frozenset({"Cast", "Constant", "ConstantOfShape", "Shape", "Size"})
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -87,7 +134,7 @@ def to_fp16(model: onnx.ModelProto, islands: frozenset[str] = ISLANDS) -> onnx.M
 
 
 class _Pass:
-    """The state of one pass: what each value is, and what has been made of it already."""
+    """The state of one pass: each value's type, and the casts made so far."""
 
     def __init__(
         self, graph: onnx.GraphProto, types: dict[str, int], opset: int, islands: frozenset[str]
@@ -97,8 +144,8 @@ class _Pass:
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
         self.now = dict.fromkeys((v.name for v in graph.input), HALF)  # the type that a value has
         self.now.update(dict.fromkeys(self.weights, FLOAT))
-        self.figures: set[str] = set()  # values that are figures over many others
-        self.inland: set[str] = set()  # values straight out of an island
+        self.figures: set[str] = set()  # statistics over many values
+        self.inland: set[str] = set()  # outputs of islands, not yet rounded
         self.made: dict[tuple[str, int], str] = {}  # (value, type): its name in that type
         self.nodes: list[onnx.NodeProto] = []
         self.leading = self._leading()
@@ -155,7 +202,7 @@ class _Pass:
         return half
 
     def _leading(self) -> set[str]:
-        """What elementwise operations make that leads straight into an island."""
+        """Outputs of elementwise operations that lead straight into an island."""
         readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             for name in node.input:
@@ -184,7 +231,7 @@ class _Pass:
         return found
 
     def _as(self, name: str, kind: int) -> str:
-        """The value in that type: as it is, or through a Cast that all readers share."""
+        """The name of the value in that type: its own, or that of a Cast that all readers share."""
         if self.now[name] == kind:
             return name
         if (name, kind) not in self.made:

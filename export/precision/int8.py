@@ -1,4 +1,4 @@
-"""INT8 graphs for a bundle that is there: chosen inside a budget, judged, and written down."""
+"""INT8 graphs for an existing bundle: layers chosen within a budget, judged, and written."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import onnx
 
 from hsnet_trt.calibration.budget import Attempt, Chosen, fit_budget
-from hsnet_trt.calibration.collect import Subject
 from hsnet_trt.calibration.judge import Cost
 from hsnet_trt.calibration.modelopt import check_modelopt, quantize_with_modelopt
 from hsnet_trt.calibration.network import MemoryRunner
 from hsnet_trt.calibration.quantize import quantize
 from hsnet_trt.calibration.sensitivity import rank
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.calibration.workbench import EPISODES, Workbench
 from hsnet_trt.errors import InputError
@@ -48,13 +48,13 @@ Quantizer = Callable[..., onnx.ModelProto]  # as `quantize`
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What `calibrate` came to.
+    """The result of `calibrate`.
 
     Attributes:
         bundle: the one that was written.
         table: the ranges.
-        chosen: the layers that are INT8, and the path to that choice.
-        cost: on episodes; None where none were judged.
+        chosen: the layers that are INT8, and the search that chose them.
+        cost: on episodes; None if none were judged.
     """
 
     bundle: Bundle
@@ -87,14 +87,14 @@ def calibrate(
         episodes: how many to take ranges from.
         judged: how many to judge by; 0 judges nothing.
         budget: points of mIoU that may be lost; the most sensitive layers then stay float.
-        quantizer: what writes the graphs, "onnxruntime" or, where it is installed, "modelopt".
+        quantizer: the library that writes the graphs, "onnxruntime" or, if installed, "modelopt".
         rest: precision of what is not INT8, fp16 or fp32; the scales are FP32 in any case.
-        command: what was typed, to be kept.
+        command: the command line, kept in the manifest.
         on_attempt: called with each evaluation of the search.
 
     Raises:
         InputError: see `collect`, `CalibrationTable.check` and `fit_budget`. Nothing is written.
-        BundleError: something else lies at `out`.
+        BundleError: there is something at `out` that is not a bundle.
     """
     if budget is not None and judged < 1:
         raise InputError(
@@ -131,11 +131,16 @@ def calibrate(
         cost = judge.measure(run, lambda number: bench.progress("INT8", number, len(judge)))
         accuracy = [
             AccuracyFigure(
-                size=bench.subject.size, precision="int8", arithmetic=arithmetic, data=data,
-                episodes=cost.episodes, miou=cost.miou, miou_fp32=cost.miou_fp32,
+                size=bench.subject.size,
+                precision="int8",
+                arithmetic=arithmetic,
+                data=data,
+                episodes=cost.episodes,
+                miou=cost.miou,
+                miou_fp32=cost.miou_fp32,
                 changed=cost.changed,
             )
-        ]  # fmt: skip
+        ]
     tolerance, parity = _against_golden(bench.subject, run, arithmetic)
     at = f"{bench.subject.size[0]}x{bench.subject.size[1]}_{table.lowering}"
     choice = json.dumps(_choice(bench.subject, chosen), indent=1) + "\n"
@@ -186,7 +191,7 @@ def _entry(
     """The manifest's entry of an INT8 graph: that of the FP32 graph, but for types and opset.
 
     Memory is estimated as for FP32: what Q/DQ pairs save is up to the engine. All three graphs of
-    a CPU's form are of the packed lowering, so that they are told from those of TensorRT.
+    a CPU's form are of the packed lowering, which distinguishes them from those of TensorRT.
     """
     variant = dataclasses.replace(fp32.variant, precision="int8")
     file = fp32.file.replace("_fp32", "_int8")
@@ -208,8 +213,10 @@ def _entry(
 def _typed(
     specs: Sequence[TensorSpec], values: Sequence[onnx.ValueInfoProto]
 ) -> tuple[TensorSpec, ...]:
-    kinds = {v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type).name
-             for v in values}  # fmt: skip
+    kinds = {
+        v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type).name
+        for v in values
+    }
     return tuple(dataclasses.replace(spec, dtype=kinds[spec.name]) for spec in specs)
 
 
@@ -232,11 +239,19 @@ def _against_golden(
         tolerance = Tolerance(*map(max, dataclasses.astuple(tolerance), dataclasses.astuple(known)))
     v = subject.files["match"].variant
     parity = ParityFigure(
-        size=subject.size, precision="int8", lowering=v.lowering, correlation=v.correlation,
-        against="torch-float32", arithmetic=arithmetic, queries=2, supports=2,
-        max_difference=logits.max_difference, p999_difference=logits.relative_p999 * spread,
-        flipped=flipped, logits_std=spread,
-    )  # fmt: skip
+        size=subject.size,
+        precision="int8",
+        lowering=v.lowering,
+        correlation=v.correlation,
+        against="torch-float32",
+        arithmetic=arithmetic,
+        queries=2,
+        supports=2,
+        max_difference=logits.max_difference,
+        p999_difference=logits.relative_p999 * spread,
+        flipped=flipped,
+        logits_std=spread,
+    )
     return tolerance, parity
 
 

@@ -8,7 +8,8 @@ import pytest
 from helpers.blob_episodes import BLOBS, SIZE
 from helpers.tiny_sets import write_folder
 
-from hsnet_trt.calibration.collect import Subject, collect
+from hsnet_trt.calibration.collect import collect
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.recipe import recipe_model

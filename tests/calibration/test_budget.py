@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hsnet_trt.calibration.budget import fit_budget
 from hsnet_trt.calibration.collect import some_object
 from hsnet_trt.calibration.judge import Cost, Judge
-from hsnet_trt.calibration.placement import Layer, Placement
+from hsnet_trt.calibration.placement import Layer, QDQPlacement
 from hsnet_trt.calibration.sensitivity import markdown, rank, write
 from hsnet_trt.errors import InputError
 
@@ -22,7 +22,7 @@ class Sums:
 
     def __init__(self, costs: dict[str, float]) -> None:
         layers = [Layer(name, "b", "match", "Conv", (name,), ()) for name in costs]
-        self.subject = SimpleNamespace(placements={"match": Placement("match", layers)})
+        self.subject = SimpleNamespace(placements={"match": QDQPlacement("match", layers)})
         self.costs, self.asked = costs, 0
 
     def cost(self, layers) -> Cost:

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hsnet_trt.calibration.placement import Placement, place
+from hsnet_trt.calibration.placement import QDQPlacement, place
 from hsnet_trt.calibration.quantize import quantize
 
 ROWS = np.array([[5, 0], [2, 2], [1, 4]])  # of two layers with three rows each
@@ -54,7 +54,7 @@ def inputs() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def placement() -> Placement:
+def placement() -> QDQPlacement:
     return place("match", graph(), results=True)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from helpers.tiny_sets import blob
 
-from hsnet_trt.calibration.collect import Subject
+from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 
 SIZE = (96, 96)  # at 64 the objects miss all of level 4's 2 x 2 positions

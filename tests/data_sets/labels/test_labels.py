@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from hsnet_trt.data.labels.label_files import image_path
 from hsnet_trt.data.labels.labelme import from_content, read_labelme
-from hsnet_trt.data.labels.labels import image_path, read_labels
+from hsnet_trt.data.labels.labels import read_labels
 from hsnet_trt.errors import HSNetError, InputError
 
 SIZE = (90, 120)

@@ -14,7 +14,11 @@ from hsnet_trt.errors import BuildError, ExportError, HSNetWarning
 from hsnet_trt.export import bundle as export_module
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.export.engines.plugin_files import KERNELS_NAME
-from hsnet_trt.export.graphs.lowering_plugin import NAMES, AfterCorrelation, put_correlations_before
+from hsnet_trt.export.graphs.lowering_plugin import (
+    CORRELATION_INPUTS,
+    AfterCorrelation,
+    put_correlations_before,
+)
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.frame_kernels import bundled_name, find_kernels
@@ -147,13 +151,13 @@ def test_kernels_join_the_bundle_where_there_are_any(
 def tail(module: AfterCorrelation, kind: int, joins: bool = True) -> onnx.ModelProto:
     """An `AfterCorrelation` as exported, but with the sum of its inputs for the network."""
     nodes, inputs, constants = [], [], []
-    for name, shape in zip(NAMES, module.shapes(1), strict=True):
+    for name, shape in zip(CORRELATION_INPUTS, module.shapes(1), strict=True):
         inputs.append(helper.make_tensor_value_info(name, kind, ["P", *shape[1:]]))
         to = [-1, *shape[2:]] if joins else [0, -1, *shape[3:]]
         constants.append(numpy_helper.from_array(np.array(to, np.int64), f"{name}_to"))
         nodes.append(helper.make_node("Reshape", [name, f"{name}_to"], [f"{name}_joined"]))
         nodes.append(helper.make_node("ReduceSum", [f"{name}_joined"], [f"{name}_sum"], keepdims=0))
-    sums = [f"{name}_sum" for name in NAMES]
+    sums = [f"{name}_sum" for name in CORRELATION_INPUTS]
     constants.append(numpy_helper.from_array(np.array([-1, 2, 1, 1], np.int64), "to"))
     nodes += [
         helper.make_node("Sum", sums, ["sum"]),

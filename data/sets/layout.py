@@ -1,0 +1,50 @@
+"""What the readers share: where a dataset is on disk, its folds, and classes that are folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hsnet_trt.errors import InputError
+
+FOLDS = 4  # of PASCAL-5i and of COCO-20i
+FOLD_EPISODES = 1000  # that a fold is judged by, in the published protocol
+
+
+def dataset_folder(root: Path, name: str) -> Path:
+    """Return ROOT/NAME. Raises InputError if there is no such folder."""
+    folder = root / name
+    if not folder.is_dir():
+        raise InputError(
+            f"There is no folder {folder}", fix=f"point at the folder that holds {name}/"
+        )
+    return folder
+
+
+def check_fold(dataset: str, fold: int) -> None:
+    """Raise InputError unless the fold is one of 0 to 3."""
+    if fold not in range(FOLDS):
+        raise InputError(f"{dataset} has no such fold", expected=f"0 to {FOLDS - 1}", found=fold)
+
+
+def images_by_class(
+    base: Path, classes: Mapping[int, str], is_image: Callable[[Path], bool]
+) -> dict[int, list[str]]:
+    """List the images BASE/CLASS/FILE: class id -> sorted "CLASS/FILE".
+
+    Args:
+        base: the folder that holds the classes' folders.
+        classes: class id -> name of its folder; one that is missing has no images.
+        is_image: which files count.
+    """
+    return {
+        class_id: sorted(
+            f"{name}/{path.name}" for path in (base / name).glob("*") if is_image(path)
+        )
+        for class_id, name in classes.items()
+    }
+
+
+def each_image_once(by_class: Mapping[int, Sequence[str]]) -> list[tuple[str, int]]:
+    """Every image as a query, (name, class id), class after class."""
+    return [(image, class_id) for class_id, images in by_class.items() for image in images]
