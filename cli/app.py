@@ -46,7 +46,7 @@ def app(
     from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.network import Network
     from hsnet_trt.serving.app.app import serve
-    from hsnet_trt.serving.app.workspace import Limits
+    from hsnet_trt.serving.app.workspace import PageLimits
 
     console = Console(stderr=True, highlight=False)
     network = Network.load(bundle, backend, parse_size(size) if size else None, sha256, precision)
@@ -62,7 +62,7 @@ def app(
         if open_:
             webbrowser.open(address)
 
-    limits = Limits(upload_bytes=int(max_upload_mb * 1e6))
+    limits = PageLimits(upload_bytes=int(max_upload_mb * 1e6))
     try:
         serve(network, host, port, limits=limits, supports=supports, on_ready=ready)
     finally:

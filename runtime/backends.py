@@ -75,7 +75,7 @@ def open_runner(
             if refusals
             else "the best one"
         )
-        # Falling back to the CPU although there are engines is slow enough to be said aloud.
+        # Falling back to the CPU although there are engines is slow enough for a warning.
         fallen = candidate == "onnxruntime" and bool(bundle.manifest.engines)
         _log.log(
             logging.WARNING if fallen else logging.INFO,
@@ -155,7 +155,7 @@ def choose_graphs(
     (Graphs for the plugin carry the op as native ops too, and run all the same.)
 
     Args:
-        bundle: where they lie.
+        bundle: where their files are.
         size: height and width of the network's input.
         precision: as for `open_runner` on a CPU.
         packed: whether `match` may take its supports packed; that form is then the first choice,

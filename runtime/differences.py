@@ -1,6 +1,6 @@
-"""How far an answer lies from the right one, as a distribution and not as one number.
+"""The differences between an answer and the right one, as a distribution, not as one number.
 
-The largest difference alone says little of 80,000 logits: a single position can carry it. So the
+The largest difference alone means little for 80,000 logits: a single position can cause it. So the
 99.9th percentile stands beside it, and the share of positions that change class.
 """
 

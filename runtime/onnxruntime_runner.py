@@ -43,7 +43,7 @@ class OnnxRuntimeRunner:
         """Read, check and load the graphs.
 
         Args:
-            bundle: where the graphs lie.
+            bundle: where the graphs are.
             graphs: for each of features, support and match, the form that is to run.
 
         Raises:
@@ -131,7 +131,7 @@ def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limit
     budget = MEMORY_BUDGET if budget is None else budget
 
     def most(graph: str, queries: int, supports: int) -> int:
-        """The largest n for which n times the per-image part fits; 0 says what does not grow."""
+        """The largest n for which n times so many queries and supports fit in the budget."""
         growth = graphs[graph].activation_bytes
         fits = [
             n

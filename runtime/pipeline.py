@@ -72,7 +72,7 @@ class FramePipeline(Protocol):
         ...
 
     def with_slots(self, slots: int) -> FramePipeline:
-        """A pipeline to the same network whose frames nobody else's hold up."""
+        """The same network with slots of its own, so that other frames do not hold these up."""
         ...
 
     def segment_all(

@@ -188,8 +188,8 @@ class FewShotSegmenter:
 
         Args:
             image: a path, a PIL image, or a uint8 [H,W,3] array, of any size. The array's rows may
-                lie apart, as a camera's padded ones do; where a GPU prepares frames, neither they
-                nor BGR cost a copy.
+                be padded, as a camera's are; where a GPU prepares frames, neither padding nor BGR
+                costs a copy.
             color: the order of an array's channels: "rgb", or "bgr" as OpenCV reads them. Files and
                 PIL images know their own.
 

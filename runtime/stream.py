@@ -76,7 +76,7 @@ class FrameStream:
         self._end()
 
     def close_with_segmenter(self) -> None:
-        """`close`, and say so to whoever goes on iterating, in whatever thread."""
+        """`close`; a thread that still iterates gets a BackendError."""
         self._reader.closed_by_segmenter = True
         self._reader.stop()
 
@@ -209,7 +209,7 @@ def _end(
     pipeline: FramePipeline,
     under_way: deque[tuple[StreamedFrame, Pending | None]],
 ) -> None:
-    """Ends a stream, also one that nobody holds any more, also when the interpreter ends."""
+    """End a stream; also called when it is garbage collected, and when the interpreter exits."""
     reader.stop()
     while under_way:
         _, pending = under_way.popleft()

@@ -30,7 +30,7 @@ from hsnet_trt.runtime.pictures.preprocess import normalise
 
 @dataclass(frozen=True)
 class Figure:
-    """How far one tensor lies from PyTorch's.
+    """The differences between one tensor and PyTorch's.
 
     Attributes:
         graph: which graph gave it: features, support or match.
@@ -71,7 +71,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the logits lie within tolerance; NaN never does."""
+        """Whether the logits are within tolerance; NaN never is."""
         return self._within(self.figures[-1]) and self.flipped <= self.tolerance.flipped
 
     @property
@@ -158,7 +158,7 @@ def _verify_size(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verifica
 def golden_figures(
     bundle: Bundle, golden: GoldenFile, runner: Runner
 ) -> tuple[tuple[Figure, ...], float]:
-    """Run the golden inputs: how far each tensor lies from PyTorch's, the logits last.
+    """Run the golden inputs; the differences of each tensor from PyTorch's, the logits last.
 
     Returns:
         The figures, and the share of decoder positions with another argmax, in [0,1].

@@ -214,6 +214,6 @@ def call_driver(cuda: Any, name: str, *arguments: Any) -> Any:
                 "the GPU's memory does not suffice", found=status.name, fix=OUT_OF_MEMORY_FIX
             )
         text = cuda.cuGetErrorString(status)[1]
-        said = text.decode() if isinstance(text, bytes) else status.name
-        raise BackendError("CUDA failed", found=f"{name}: {said}", fix="see `hsnet-trt doctor`")
+        words = text.decode() if isinstance(text, bytes) else status.name
+        raise BackendError("CUDA failed", found=f"{name}: {words}", fix="see `hsnet-trt doctor`")
     return None if not results else results[0] if len(results) == 1 else results

@@ -154,7 +154,7 @@ class PycudaDriver:
         return float(start.time_till(end))
 
     def destroy(self, thing: Any) -> None:
-        """Nothing: pycuda gives streams and events back when the last reference goes."""
+        """Nothing to do: pycuda frees streams and events with their last reference."""
 
     def load_kernels(self, image: bytes, names: tuple[str, ...], size: dict[str, int]) -> Any:
         module = self._cuda.module_from_buffer(image)
@@ -165,7 +165,7 @@ class PycudaDriver:
         return {"module": module, **kernels}
 
     def unload_kernels(self, kernels: Any) -> None:
-        kernels.clear()  # pycuda unloads a module when its last reference goes
+        kernels.clear()  # pycuda unloads a module with its last reference
 
     def launch(
         self,

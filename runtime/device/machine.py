@@ -100,7 +100,7 @@ def _describe_gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
 
 
 def find_jetson(root: Path = Path("/")) -> str | None:
-    """The Jetson this is, with its L4T release where it is told; None on another machine."""
+    """The name of this Jetson, with its L4T release if known; None on another machine."""
     model = _first_line(root / "proc/device-tree/model") or ""
     release = _first_line(root / "etc/nv_tegra_release") or ""
     if "jetson" not in model.lower() and not release:

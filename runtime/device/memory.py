@@ -57,7 +57,7 @@ class Block:
 
 
 def reserve(cuda: Cuda, sizes: Mapping[str, int], match: GraphFile | None, most: Any) -> Block:
-    """The arena, or an error that says what is needed, what is there and which profile would fit.
+    """Reserve the block, or raise an error with the memory needed, free, and a profile that fits.
 
     Args:
         cuda: whose context is current; the engines' weights are loaded already.

@@ -59,7 +59,7 @@ class Telemetry:
 
     @property
     def summary(self) -> dict[str, float]:
-        """The mean of `watts` and `gpu_mhz`, the largest `celsius`; only what was told."""
+        """The mean of `watts` and `gpu_mhz`, the largest `celsius`, where reported."""
         found = {}
         for name in ("watts", "gpu_mhz", "celsius"):
             values = [sample[name] for sample in self._samples if name in sample]

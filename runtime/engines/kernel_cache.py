@@ -1,6 +1,6 @@
 """Kernels that were compiled on this machine, kept from one start to the next.
 
-They are native code that no manifest vouches for, so they lie in the user's own cache folder and
+They are native code that no manifest vouches for, so they are in the user's own cache folder and
 are read only if nobody else can write there.
 """
 

@@ -14,7 +14,7 @@ def load_plugins(bundle: Bundle, engines: Iterable[EngineFile], trt: Any) -> Non
     """Give TensorRT what the engines need, before any of them is deserialised.
 
     Args:
-        bundle: where the plugins' files lie.
+        bundle: where the plugins' files are.
         engines: those that are to run.
         trt: the module `tensorrt` or `tensorrt_rtx`.
 

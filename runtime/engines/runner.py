@@ -41,7 +41,7 @@ class TensorRTRunner:
         """Read, check and deserialise the engines, and reserve all the memory they need.
 
         Args:
-            bundle: where the engines lie.
+            bundle: where the engines are.
             engines: for each of features, support and match, the engine that is to run; all of one
                 flavour.
 

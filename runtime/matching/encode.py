@@ -127,7 +127,7 @@ def encode_parts(
 
 
 def _warn_vanished(what: str, encoded: Tensors, index: int) -> None:
-    """Masked features that are zero everywhere: no position of that level lies on the object."""
+    """Masked features that are zero everywhere: no position of that level is on the object."""
     levels = [level[1] for level in SUPPORTS if not encoded[level][index].any()]
     if levels:
         warnings.warn(

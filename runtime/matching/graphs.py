@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.packing import Shot, compress, expand, pack, views
+from hsnet_trt.runtime.matching.packing import LEVELS, Shot, compress, expand, pack, views
 from hsnet_trt.runtime.pictures.images import Pixels
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 FEATURES = ("f2", "f3", "f4")
-SUPPORTS = ("s2", "s3", "s4")
+SUPPORTS = LEVELS
 PACKED = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}

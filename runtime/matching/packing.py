@@ -131,7 +131,7 @@ def index_windows(kept: Sequence[Indices], level: PackedLevel) -> tuple[Indices,
 
 @functools.lru_cache(maxsize=16)
 def _windows(level: PackedLevel) -> Indices:
-    """Which position of the grid lies where in each window, [h'*w',k*k]; h*w is off the grid."""
+    """The grid position of each tap of each window, [h'*w',k*k]; h*w means off the grid."""
     height, width = level.grid
     reach = level.kernel // 2
     padded = np.full((height + 2 * reach, width + 2 * reach), height * width, np.int64)

@@ -69,7 +69,7 @@ class Origin:
 class SupportSet:
     """Classes with their encoded shots; changing it makes a new one.
 
-    `classes` maps a name to its K shots, each of which holds only what lies under its mask.
+    `classes` maps a name to its K shots, each of which holds only the columns under its mask.
     """
 
     classes: Mapping[str, list[Shot]] = dataclasses.field(default_factory=dict)

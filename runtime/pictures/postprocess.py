@@ -29,7 +29,7 @@ def segment_logits(
         logits: float32 [S,2,h,w] of one query against all shots, class after class; h and w are 2
             at least.
         shots: how many shots each class has; their sum is S.
-        placement: where the query lies in the network's input.
+        placement: where the query is in the network's input.
 
     Returns:
         By class, masks bool [H,W] and scores float32 [H,W] in [0,1]; and labels uint8 [H,W], 0 for
@@ -76,7 +76,7 @@ def segment_logits(
 def sample_positions(
     decoder: int, placement: Placement, axis: int
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Between which two decoder positions each pixel of the query lies, and how far along.
+    """The two decoder positions around each pixel of the query, and the weight of the second.
 
     Bilinear with align_corners. The corners that are aligned are those of the network's input with
     the decoder's, and those of the photograph with its place in the network's input; so for

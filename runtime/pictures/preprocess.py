@@ -1,4 +1,4 @@
-"""From photographs and masks to the network's input, and where each photograph lies in it."""
+"""From photographs and masks to the network's input, and where each photograph is in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a photograph lies in the network's input. All sizes are height, width in pixels."""
+    """Where a photograph is in the network's input. All sizes are height, width in pixels."""
 
     source: tuple[int, int]  # the photograph
     network: tuple[int, int]  # the network's input
@@ -77,7 +77,7 @@ def network_input(
         preprocessing: the bundle's normalisation and resize policy.
 
     Returns:
-        float32 [N,3,H,W], `(x / 255 - mean) / std`, and where each photograph lies in it.
+        float32 [N,3,H,W], `(x / 255 - mean) / std`, and where each photograph is in it.
     """
     placements = [place((i.shape[0], i.shape[1]), network, preprocessing.resize) for i in images]
     batch = np.zeros((len(images), 3, *network), np.float32)  # 0 is the mean colour

@@ -17,7 +17,7 @@ from hsnet_trt.runtime.network import Network
 from hsnet_trt.serving.app.guard import Guard
 from hsnet_trt.serving.app.server import make_application
 from hsnet_trt.serving.app.supports import read_supports
-from hsnet_trt.serving.app.workspace import Limits, Workspace
+from hsnet_trt.serving.app.workspace import PageLimits, Workspace
 
 
 def serve(
@@ -25,14 +25,14 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 7860,
     *,
-    limits: Limits | None = None,
+    limits: PageLimits | None = None,
     supports: str | os.PathLike[str] | None = None,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve the page until the process is interrupted.
 
     On another address than a loopback one, a browser must bring a token, which the address given to
-    `on_ready` carries: whoever has that address may use the page.
+    `on_ready` contains: anyone with that address may use the page.
 
     Args:
         network: what segments.

@@ -1,4 +1,4 @@
-"""Who may ask the page's server: this computer's own browsers, or whoever has the token.
+"""Who may use the page's server: this computer's own browsers, or anyone with the token.
 
 Two attacks of other web pages are kept out even on a loopback address: requests that they send to
 it (by Origin and Sec-Fetch-Site), and their own names made to point at it (by Host).

@@ -1,4 +1,4 @@
-"""HTTP around the page's server: errors and results as answers, and what a request says."""
+"""HTTP messages of the page's server: requests parsed, results and errors as responses."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _STATUS: tuple[tuple[type[HSNetError], int], ...] = (
 def refusal(error: HSNetError) -> Response:
     """An error as {"error": {summary, expected, found, fix}}, with the status of its kind."""
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    said = {
+    content = {
         "summary": error.summary,
         "expected": error.expected,
         "found": error.found,
         "fix": error.fix,
     }
-    return JSONResponse({"error": said}, status_code=status)
+    return JSONResponse({"error": content}, status_code=status)
 
 
 def read_classes(body: bytes) -> list[tuple[str, list[str]]]:

@@ -114,7 +114,7 @@ class _Server:
                 return Response(status_code=400)
             except HTTPException:
                 raise
-            except Exception:  # noqa: BLE001  the server goes on for the others
+            except Exception:  # noqa: BLE001  the server keeps serving the others
                 _log.exception("a request failed")
                 return refusal(BackendError("the server failed", fix="see its terminal"))
             finally:

@@ -1,7 +1,7 @@
 """What the page's users work with: pictures, shots and support sets, kept by unguessable ids.
 
-Nothing here has a name that a user chose, and nothing is on disk. There is no list of ids: whoever
-was not given one cannot use it, so browsers do not mix.
+Nothing here has a name that a user chose, and nothing is on disk. There is no list of ids: who was
+not given one cannot use it, so browsers do not see each other's things.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SMALLER = "scale it down first"
 
 
 @dataclass(frozen=True)
-class Limits:
+class PageLimits:
     """What the page takes.
 
     Attributes:
@@ -49,7 +49,7 @@ class Limits:
         scored_pixels: of a query, times the classes it is segmented for.
         shots: in one support set, all classes together.
         store_bytes: pictures, shots and sets, each.
-        idle_seconds: what nobody used for so long is dropped.
+        idle_seconds: things unused for so long are dropped.
     """
 
     upload_bytes: int = 32 * _MEGABYTES
@@ -66,10 +66,10 @@ class Workspace:
     def __init__(
         self,
         network: Network,
-        limits: Limits | None = None,
+        limits: PageLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.network, self.limits = network, limits or Limits()
+        self.network, self.limits = network, limits or PageLimits()
         most, idle = self.limits.store_bytes, self.limits.idle_seconds
         enlarge = "try again later"
         self._pictures = SupportStore[Pixels](most, idle, clock, "picture", enlarge)

@@ -1,4 +1,4 @@
-"""Values by id, within a bound of memory; those that nobody uses for long are dropped."""
+"""Values by id, within a memory bound; those unused for long are dropped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Entry(Generic[Value]):
 class SupportStore(Generic[Value]):
     """Keeps values by id. Safe to use from several threads.
 
-    Nothing that is in use is ever thrown out for a newcomer: a full store refuses, and says so.
+    A full store refuses new values; it never drops one that is in use to make room.
     """
 
     def __init__(

@@ -152,7 +152,7 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> Plan:
         part: images in a part, for a new sweep.
 
     Raises:
-        InputError: another sweep's results lie there, or there are no images.
+        InputError: another sweep's results are there, or there are no images.
     """
     import pyarrow as pa
     from pyarrow import fs, parquet
@@ -165,7 +165,7 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> Plan:
         differing = [k for k, v in dataclasses.asdict(old).items() if new[k] != v]
         if differing:
             raise InputError(
-                f"the results of another sweep lie in {out}",
+                f"the results of another sweep are in {out}",
                 expected=", ".join(f"{k} {getattr(old, k)}" for k in differing),
                 found=", ".join(f"{k} {new[k]}" for k in differing),
                 fix="choose another --out, or repeat the command that began it",

@@ -75,7 +75,7 @@ def sweep(
     """
     opened = Bundle.open(bundle)
     chosen = opened.size(size)
-    SupportSet.load(supports, Origin.of(opened.manifest, chosen))  # told here, not by each worker
+    SupportSet.load(supports, Origin.of(opened.manifest, chosen))  # fails here, not in each worker
     kept = Path(supports).read_bytes()
     manifest = (opened.path / MANIFEST).read_bytes()
     plan = begin(
@@ -206,7 +206,7 @@ def _run(
 
 
 class _Unpacked(SweepWorker):
-    """A worker whose bundle lies in Ray's object store."""
+    """A worker whose bundle is in Ray's object store."""
 
     def __init__(self, shared: list[Any], *arguments: Any) -> None:
         import ray

@@ -98,7 +98,7 @@ class SweepWorker:
         return {key: np.array([row[key] for row in done]) for key in done[0]}
 
     def sweep(self, number: int) -> dict[str, float]:
-        """Sweep one part and write its tables; the one that says it is done comes last."""
+        """Sweep one part and write its tables; the one that marks it as done is written last."""
         began = time.perf_counter()
         listed = self._listing.read_row_group(number).to_pylist()
         unread: dict[int, str] = {}
@@ -109,9 +109,9 @@ class SweepWorker:
                 path = row["path"]
                 if frame.result is None:
                     broken += isinstance(frame.error, BackendError)
-                    said = unread.get(frame.index) or str(frame.error)
-                    said = said.replace(f"frame {frame.index} ", "the image ", 1)
-                    tables[ERRORS].append({"path": path, "error": said})
+                    text = unread.get(frame.index) or str(frame.error)
+                    text = text.replace(f"frame {frame.index} ", "the image ", 1)
+                    tables[ERRORS].append({"path": path, "error": text})
                     continue
                 rows = rows_of(path, frame.result)
                 height, width = frame.result.labels.shape

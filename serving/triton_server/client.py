@@ -55,7 +55,7 @@ class SegmentationClient:
             result.masks["mug"]
 
     A server that no longer knows a set (it was restarted, the set expired, another server of the
-    same name answers) gets it again, unseen, and the call goes on.
+    same name answers) gets it again, and the call continues.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class SegmentationClient:
 
         Raises:
             InputError: the picture cannot be read.
-            StoreFullError: the server had forgotten the set, and has no room for it.
+            StoreFullError: the server dropped the set, and has no room for it.
             BackendError: the server cannot be reached, or failed.
         """
         content = _picture(image)
@@ -245,7 +245,7 @@ def _as_it_is(path: Path) -> bytes | None:
         with Image.open(io.BytesIO(content), formats=FORMATS):
             return content
     except (OSError, ValueError, Image.DecompressionBombError):
-        return None  # the reader says what is wrong, or reads other formats
+        return None  # the reader raises the error, or reads other formats
 
 
 def _png(image: Image.Image) -> bytes:

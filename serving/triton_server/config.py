@@ -17,7 +17,7 @@ LIBRARY = "libhsnet_correlation.so"
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
 # The ONNX Runtime backend takes a GPU where there is one.
 _INSTANCES = {"tensorrt": "KIND_GPU", "onnxruntime": "KIND_AUTO", "python": "KIND_CPU"}
-# While a new version loads, the old one goes on answering what it was asked.
+# While a new version loads, the old one keeps serving.
 _VERSIONS = {"latest": {"num_versions": 2}}
 _QUEUE = {
     "timeout_action": "REJECT",

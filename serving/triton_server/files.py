@@ -53,7 +53,7 @@ def choose_platform(
 
     Raises:
         InputError: no such platform, or none named.
-        ExportError: no platform can be served; says why not for each.
+        ExportError: no platform can be served; gives the reason for each.
         BundleError: a file was altered.
     """
     unknown = [name for name in platforms if name not in PLATFORMS]
@@ -81,7 +81,7 @@ def choose_platform(
 
 
 def _onnx(bundle: Bundle, size: tuple[int, int], precision: str | None, platform: str) -> Served:
-    # On a CPU, matching what lies under the masks is fastest; `onnxruntime` may find a GPU.
+    # On a CPU, matching only what is under the masks is fastest; `onnxruntime` may find a GPU.
     graphs = choose_graphs(bundle, size, precision, packed=platform == "python")
     return Served(
         platform,

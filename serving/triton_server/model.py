@@ -81,7 +81,7 @@ class TritonPythonModel:
         return list(await asyncio.gather(*[self._answer(request) for request in requests]))
 
     def finalize(self) -> None:
-        """Nothing to free: the store goes with the process."""
+        """Nothing to free: the store ends with the process."""
 
     async def _answer(self, request: Any) -> Any:
         pb = self._pb
@@ -97,7 +97,7 @@ class TritonPythonModel:
         except HSNetError as error:
             _log.warning("%s", error)
             return self._refusal(error, codes.INTERNAL)
-        except Exception as error:  # noqa: BLE001  the server goes on for the others
+        except Exception as error:  # noqa: BLE001  the server keeps serving the others
             _log.exception("a request failed")
             return self._refusal(
                 BackendError("the server failed", found=f"{type(error).__name__}: {error}"),
@@ -115,8 +115,8 @@ class TritonPythonModel:
         elif action == "register":
             outputs = await self._register(request)
         elif action == "forget":
-            gone = self._store.forget(request.one("set"))
-            outputs = {"status": _texts(["forgotten" if gone else "there was none"])}
+            dropped = self._store.forget(request.one("set"))
+            outputs = {"status": _texts(["forgotten" if dropped else "there was none"])}
         elif action == "status":
             outputs = {"status": _texts([json.dumps(self._status())])}
         else:
@@ -148,9 +148,9 @@ class TritonPythonModel:
                 pieces, notes = [], []
                 for first in range(0, len(shots), self._piece):
                     part = shots[first : first + self._piece]
-                    batch, planes, said = await asyncio.to_thread(self._prepare, part, first)
+                    batch, planes, warned = await asyncio.to_thread(self._prepare, part, first)
                     pieces.append(await self._networks.encode(batch, planes))
-                    notes += said
+                    notes += warned
                 counts = tuple(classes.count(name) for name in names)
                 arranged = await asyncio.to_thread(self._networks.arrange, pieces, self._supports)
                 put(key, _Set(tuple(names), counts, arranged, tuple(notes)), arranged.bytes)

@@ -154,5 +154,5 @@ def _is_loading(message: str) -> bool:
 
 
 def _keep(tensor: Any) -> Any:
-    """What may be kept for long: Triton's CPU tensors lie in shared memory, which is scarce."""
+    """A copy that may be kept: Triton's CPU tensors are in shared memory, which is scarce."""
     return np.array(tensor.as_numpy()) if tensor.is_cpu() else tensor

@@ -149,7 +149,7 @@ def _move(scratch: Path, target: Path, texts: dict[str, str], version: int, serv
 
 
 def _next_version(target: Path, texts: dict[str, Any]) -> int:
-    """1, or one more than what lies there, if that is of the same shapes."""
+    """1, or one more than the newest version there, if that has the same shapes."""
     if target.exists() and not target.is_dir():
         raise ExportError(f"{target} is a file", fix="choose another --out")
     versions = [0]

@@ -16,7 +16,7 @@ from PIL import Image
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
-from hsnet_trt.serving.app.workspace import Limits, Workspace, shrink
+from hsnet_trt.serving.app.workspace import PageLimits, Workspace, shrink
 from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
@@ -59,7 +59,7 @@ def network(bundle):
 
 @pytest.fixture
 def workspace(network):
-    return Workspace(network, Limits(upload_bytes=200_000, pixels=500_000, shots=3))
+    return Workspace(network, PageLimits(upload_bytes=200_000, pixels=500_000, shots=3))
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_many_at_once_each_with_its_own_set(workspace, bundle):
 
 def test_given_shots_stay(network, bundle):
     clock = [0.0]
-    workspace = Workspace(network, Limits(idle_seconds=10), lambda: clock[0])
+    workspace = Workspace(network, PageLimits(idle_seconds=10), lambda: clock[0])
     encoded, _ = encode_shot(network, SUPPORT, mask_of(LEFT))
     ids = workspace.give({"red": [encoded]})
     clock[0] = 1e6
@@ -151,7 +151,7 @@ def test_given_shots_stay(network, bundle):
 def test_idle_things_go_and_a_full_store_refuses(network):
     clock = [0.0]
     content = file_of(SUPPORT)
-    limits = Limits(store_bytes=2 * SUPPORT.nbytes, idle_seconds=10)
+    limits = PageLimits(store_bytes=2 * SUPPORT.nbytes, idle_seconds=10)
     workspace = Workspace(network, limits, lambda: clock[0])
     kept = [workspace.add_picture(content)[0] for _ in range(2)]
     with pytest.raises(StoreFullError, match="store of pictures is full"):
