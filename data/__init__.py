@@ -2,7 +2,7 @@
 
 | module or room | content |
 |---|---|
-| `episodes` | `Episode`, `Episodes` (by number, or `take(n)`), sampling, mIoU and FB-IoU, trivial answers |
+| `episodes` | `Episode`, `Episodes`, their sampling, mIoU and FB-IoU, trivial answers |
 | `sets` | readers of datasets on disk: `pascal`, `coco`, `fss`, `folder` |
 | `drawn` | endless episodes: `procedural` (needs OpenCV), `photo_cut` (needs scikit-image, too) |
 | `labels` | masks from COCO's and LabelMe's files, boxes and scribbles |

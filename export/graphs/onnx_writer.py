@@ -18,7 +18,7 @@ class GraphWriter:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; returns the name of its output, or of the first, NAME_0 of NAME_0, NAME_1, ..."""
+        """Add a node; returns its output's name, or the first of NAME_0, NAME_1, ..."""
         name = f"{kind.lower()}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{k}" for k in range(outputs)]
         node = helper.make_node(kind, inputs, names, name=f"node_{name}", **attributes)
