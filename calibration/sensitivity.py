@@ -6,13 +6,12 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from hsnet_trt.calibration.collect import Progress
 from hsnet_trt.calibration.judge import Cost, Judge
 from hsnet_trt.calibration.placement import Layer
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from hsnet_trt.calibration.collect import collect, some_object
+from hsnet_trt.calibration.collect import Progress, collect, some_object
 from hsnet_trt.calibration.judge import Judge
-from hsnet_trt.calibration.subject import Subject
+from hsnet_trt.calibration.subject import Grid, Subject
 from hsnet_trt.calibration.table import CalibrationTable, check_method
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
@@ -17,9 +16,6 @@ from hsnet_trt.runtime.bundle import Bundle
 
 METHOD = "percentile"
 EPISODES = 64  # to take ranges from
-
-Grid = tuple[int, int]
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
 class Workbench:

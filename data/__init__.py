@@ -1,12 +1,11 @@
 """Episodes for few-shot segmentation, without torch: datasets, drawn scenes, and their judging.
 
-| module | what it is |
+| module or room | content |
 |---|---|
-| `episode` | `Episode`, `Episodes` (by number, or `take(n)`), `Skipped` |
-| `pascal`, `coco`, `fss`, `folder` | readers of datasets on disk |
-| `procedural` | endless drawn episodes (needs OpenCV) |
-| `photo_cut` | endless episodes from any folder of photographs (needs OpenCV, scikit-image) |
-| `metrics` | mIoU, FB-IoU, per class, with a confidence interval |
-| `trivial` | the answers that need no network |
+| `episodes` | `Episode`, `Episodes`, their sampling, mIoU and FB-IoU, trivial answers |
+| `sets` | readers of datasets on disk: `pascal`, `coco`, `fss`, `folder` |
+| `drawn` | endless episodes: `procedural` (needs OpenCV), `photo_cut` (needs scikit-image, too) |
+| `labels` | masks from COCO's and LabelMe's files, boxes and scribbles |
+| `sources` | all sources of episodes by the names of the command line |
 | `sheet` | episodes as a picture |
 """

@@ -15,10 +15,10 @@ from onnx import shape_inference
 
 from hsnet_trt.runtime.bundle.manifest import Growth
 
-# They only name the same bytes anew.
+# Their output is the same bytes under another name.
 VIEWS = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
-_TYPICAL = (4, 5)  # queries and supports at which the peak is looked for
-# TensorRT-RTX 1.7 reserved 1.13 to 1.24 times what is counted here for `match` of ResNet-50 at
+_TYPICAL = (4, 5)  # queries and supports at which the peak is determined
+# TensorRT-RTX 1.7 reserved 1.13 to 1.24 times the memory counted here for `match` of ResNet-50 at
 # 400 x 400, over profiles of 1 x 1 to 1 x 50 and both lowerings.
 _RESERVE = 1.25
 
@@ -45,12 +45,16 @@ class Tensor:
 def footprint(
     model: onnx.ModelProto, most: Mapping[str, Growth] | None = None
 ) -> tuple[Growth, Growth]:
-    """(elements of the largest tensor, bytes of the activations alive at the worst moment).
+    """Count a graph's memory as a function of the batch.
 
-    `most` says of dimensions that are neither N, B nor S how large they can become.
+    Args:
+        model: the graph.
+        most: the largest extents of its dimensions other than N, B and S.
 
-    The peak counts every tensor from the node that makes it to the last that reads it. Fused
-    kernels need less; a quarter is added for an engine's own workspace.
+    Returns:
+        (elements of the largest tensor, peak bytes of the activations). The peak counts every
+        tensor from the node that makes it to the last one that reads it. Fused kernels need less; a
+        quarter is added for an engine's own workspace.
     """
     sizes = _sizes(model, most or {})
     elements = {name: growth for name, (growth, _) in sizes.items()}

@@ -142,7 +142,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def _levels(model: HSNet, size: Grid, batch: int) -> list[Tensor]:
-    """Placeholders of the right shapes. (Batches differ, so that B and S are not taken for one.)"""
+    """Placeholders of the right shapes. (The exporter would merge B and S if they were equal.)"""
     backbone = model.backbone
     return [
         torch.zeros(batch, layers, channels, h * w)
@@ -203,13 +203,13 @@ def _strip(model: onnx.ModelProto, batch: dict[str, str]) -> None:
 
 
 def _check(model: onnx.ModelProto, opsets: dict[str, int] | None = None) -> None:
-    """`opsets`: ONNX's own alone, or with the correlation op's, whose function must be there."""
+    """`opsets`: only ONNX's own (None), or also the correlation op's, with its function."""
     opsets = opsets or {"": OPSET}
     found = {entry.domain: entry.version for entry in model.opset_import}
     functions = {function.domain for function in model.functions}
     if found != opsets or model.ir_version > IR_VERSION or functions != opsets.keys() - {""}:
         raise ExportError(
-            "the exporter wrote another form of ONNX than was asked for",
+            "the exporter wrote another form of ONNX than requested",
             expected=f"opsets {opsets}, IR version {IR_VERSION} at most",
             found=f"opsets {found}, IR {model.ir_version}, {len(model.functions)} functions",
             fix="use a PyTorch release from setup.cfg's range",

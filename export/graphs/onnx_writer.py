@@ -1,4 +1,4 @@
-"""Writing an ONNX graph node by node, where the exporter would not write the one that is wanted."""
+"""Writing an ONNX graph node by node, for graphs that PyTorch's exporter cannot write as needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class GraphWriter:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; returns its output's name, which for several ends in 0 and counts on."""
+        """Add a node; returns its output's name, or the first of NAME_0, NAME_1, ..."""
         name = f"{kind.lower()}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{k}" for k in range(outputs)]
         node = helper.make_node(kind, inputs, names, name=f"node_{name}", **attributes)
@@ -26,7 +26,7 @@ class GraphWriter:
         return names[0]
 
     def constant(self, value: Any) -> str:
-        """A constant: a tensor, an array, or integers. One that is there already is used again."""
+        """The name of a constant (a tensor, an array, or integers); equal ones share one."""
         if isinstance(value, Tensor):
             value = value.detach().numpy()
         array = np.ascontiguousarray(value)
@@ -43,7 +43,7 @@ class GraphWriter:
         opset: int,
         ir_version: int,
     ) -> onnx.ModelProto:
-        """What was written, as a model."""
+        """The nodes and constants as a model."""
         constants = list(self._constants.values())
         graph = helper.make_graph(self.nodes, "hsnet-trt", inputs, outputs, constants)
         opsets = [helper.make_opsetid("", opset)]

@@ -75,11 +75,11 @@ def check_parity(
 ) -> Iterator[ParityFigure]:
     """Run `features`, `support` and `match` one after the other, as the runtime does, and compare.
 
-    FP32 is judged as ONNX Runtime computes it. FP16 is judged rounded after every operation, as
-    `emulation` says, and then as ONNX Runtime computes it, which shows that it takes the graphs.
+    FP32 is judged as ONNX Runtime computes it. FP16 is judged rounded after every operation (see
+    `export.precision.emulation`), and then as ONNX Runtime computes it, to show that it can.
 
     Args:
-        reference: what is right.
+        reference: the outputs to compare with.
         precision: fp32 or fp16.
         form: the lowering and the correlation of `match`, for the figures.
         graphs: the three graphs.

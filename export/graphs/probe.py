@@ -1,10 +1,10 @@
 """Pictures and masks to compare two forms of the network with.
 
 Pictures are smooth and masks are blobs. A support position at which the resized mask is nearly but
-not quite zero turns rounding into signal, because the cosine divides it out again: 1e-6 of a
-feature is still half of a unit vector. Masks of independent pixels are full of such positions, and
-a blob has one wherever its edge touches a pixel that a resized position falls on exactly. Only
-blobs without such positions are used, so that what is compared is the network and not this.
+not quite zero amplifies rounding, because the cosine normalises it: 1e-6 of a feature becomes half
+of a unit vector. Masks of independent pixels are full of such positions, and a blob has one
+wherever its edge touches a pixel that a resized position falls on exactly. Only blobs without such
+positions are used, so that the comparison measures the network and not this effect.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _stable_blob(rng: np.random.RandomState, size: Grid, grids: Sequence[Grid]) 
 
 
 def is_stable(mask: np.ndarray, grid: Grid) -> bool:
-    """Does a tiny shift of the resized positions leave zero what is zero, and nothing nearly so?"""
+    """Do zeros stay zero if the resized positions shift a little, with nothing else near zero?"""
     exact = resize_mask(mask, grid)
     for shift in (-1e-3, 1e-3):
         moved = resize_mask(mask, grid, shift)

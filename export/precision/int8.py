@@ -40,7 +40,6 @@ JUDGED, RANKED = 100, 16  # episodes that decide, and that rank
 # Of the tolerance over what was found: integer kernels may round a tie otherwise.
 _MARGIN, _FLIPS = 2.0, 0.005
 
-Grid = tuple[int, int]
 Figure = TypeVar("Figure", ParityFigure, AccuracyFigure)
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
 Quantizer = Callable[..., onnx.ModelProto]  # as `quantize`

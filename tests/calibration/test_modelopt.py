@@ -1,4 +1,4 @@
-"""With a stand-in for Model Optimizer, which is not installed here: what it is told and asked.
+"""With a stand-in for Model Optimizer, which is not installed here: what it is given and asked.
 
 The stand-in quantises by ONNX Runtime; with nvidia-modelopt 0.47 itself the same was tried by hand.
 """
@@ -32,13 +32,13 @@ def install(monkeypatch, function) -> None:
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
-def test_is_told_layers_and_ranges(subject, table, monkeypatch):
+def test_is_given_layers_and_ranges(subject, table, monkeypatch):
     layers, thresholds = subject.placements["match"].layers, table.thresholds("match")
 
-    def stand_in(path, **told):
-        assert told["quantize_mode"] == "int8"
-        assert set(told["nodes_to_quantize"]) == {node for x in layers for node in x.nodes}
-        header, *lines = Path(told["calibration_cache_path"]).read_text().splitlines()
+    def stand_in(path, **given):
+        assert given["quantize_mode"] == "int8"
+        assert set(given["nodes_to_quantize"]) == {node for x in layers for node in x.nodes}
+        header, *lines = Path(given["calibration_cache_path"]).read_text().splitlines()
         assert header.startswith("TRT-")
         scales = {
             name: struct.unpack(">f", bytes.fromhex(value))[0]
@@ -48,7 +48,7 @@ def test_is_told_layers_and_ranges(subject, table, monkeypatch):
         assert scales.keys() == pairs.keys()
         for tensor, source in pairs.items():
             assert scales[tensor] == pytest.approx(thresholds[source] / 127, rel=1e-6)
-        Path(told["output_path"]).write_bytes(
+        Path(given["output_path"]).write_bytes(
             quantize(onnx.load(path), layers, thresholds).SerializeToString()
         )
         Path(path).unlink()  # it does as it likes with its input
@@ -61,12 +61,12 @@ def test_is_told_layers_and_ranges(subject, table, monkeypatch):
 def test_pairs_elsewhere_are_refused(subject, table, monkeypatch):
     layers, thresholds = subject.placements["match"].layers, table.thresholds("match")
 
-    def stand_in(path, **told):
+    def stand_in(path, **given):
         few = quantize(onnx.load(path), layers[:3], thresholds)
-        Path(told["output_path"]).write_bytes(few.SerializeToString())
+        Path(given["output_path"]).write_bytes(few.SerializeToString())
 
     install(monkeypatch, stand_in)
-    with pytest.raises(InputError, match="elsewhere"):
+    with pytest.raises(InputError, match="where it was asked"):
         quantize_with_modelopt(subject.graphs["match"], layers, thresholds)
 
 
