@@ -1,4 +1,9 @@
-"""Frames that follow each other on the GPU: each in a slot, taken and given back in turn."""
+"""Sends frames through the GPU one after another, a fixed number of them at the same time.
+
+A slot is the memory of one frame in flight (`frame_slot`). A lane is one caller's queue of frames
+with its own few slots: a frame takes a free slot when it is submitted and gives it back when its
+answer is collected. Each stream of frames has a lane of its own; all lanes share one GPU.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """Of one frame [H,W]: labels uint8, and by class masks bool and scores float32."""
+    """Answer for one frame [H,W]: labels uint8, and for each class a mask and a score map."""
 
     labels: npt.NDArray[np.uint8]
     masks: list[npt.NDArray[np.bool_]]
-    scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
+    scores: list[npt.NDArray[np.float32]]  # in [0,1]; empty if they were not requested
     timing: dict[str, float]  # milliseconds
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A frame under way; hand it to `Lane.collect` once."""
+    """A frame in flight; pass it to `Lane.collect` or `Lane.abandon`, once."""
 
     slot: Slot
     size: tuple[int, int]
@@ -40,7 +45,7 @@ class Ticket:
 
 
 class Lane:
-    """Slots for frames that follow each other. Several lanes share the GPU without harm."""
+    """One caller's queue of frames and its slots. Safe to use from several threads."""
 
     def __init__(self, frames: GpuFrames, slots: int) -> None:
         """Use `GpuFrames.open_lane`."""
@@ -51,14 +56,14 @@ class Lane:
     def submit(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> Ticket:
-        """Send a frame on its way; waits only for a free slot.
+        """Queue a frame on the GPU and return at once; waits only for a free slot.
 
         Args:
-            pixels: uint8 [H,W,3] RGB. A view of BGR pixels, or of rows that lie apart, costs no
-                more: see `images.view_image`.
-            supports: `s2`, `s3`, `s4` of all shots, class after class.
-            shots: how many shots each class has.
-            scores: whether the score maps are wanted, too.
+            pixels: uint8 [H,W,3] RGB. A reversed view of BGR pixels, or a view of padded rows, is
+                as fast: see `images.view_image`.
+            supports: `s2`, `s3`, `s4` of all shots, ordered by class.
+            shots: number of shots of each class.
+            scores: whether to return score maps, too.
 
         Raises:
             BackendError: CUDA or TensorRT failed.
@@ -73,7 +78,7 @@ class Lane:
             raise
 
     def collect(self, ticket: Ticket) -> FrameAnswer:
-        """Wait for a frame and take its answer.
+        """Wait for a frame and return its answer; its slot is free afterwards.
 
         Raises:
             BackendError: CUDA failed, or the logits are not finite.
@@ -84,14 +89,14 @@ class Lane:
             self._give_back(ticket.slot)
 
     def abandon(self, ticket: Ticket) -> None:
-        """Wait for a frame and forget it."""
+        """Wait for a frame and drop its answer; its slot is free afterwards."""
         try:
             self._frames.await_done(ticket)
         finally:
             self._give_back(ticket.slot)
 
     def close(self) -> None:
-        """Give the free slots back; those under way go when the frames are closed."""
+        """Free the unused slots; those of frames in flight are freed with the pipeline."""
         with self._changed:
             slots, self._free = self._free, []
         self._frames.drop(slots)
