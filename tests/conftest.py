@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -18,6 +17,8 @@ def frames_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """`frames.cu` for the emulator, in place of a fatbin's content."""
     if compiler() is None:
         pytest.skip("no C++ compiler to emulate the kernels with")
+    import fcntl  # which Windows lacks
+
     base = tmp_path_factory.getbasetemp()
     # The workers of pytest-xdist have folders of their own below one, which they share.
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "emulated_frames"
