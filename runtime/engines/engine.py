@@ -22,7 +22,7 @@ REBUILD = "build engines for this machine: hsnet-trt build-engine BUNDLE --targe
 
 
 class Engine:
-    """A deserialised engine with one execution context. Not thread-safe; its owner takes care.
+    """A deserialised engine with one execution context. Not thread-safe: its owner locks it.
 
     Attributes:
         name: features, support or match.
@@ -30,25 +30,25 @@ class Engine:
         least: the least shape of each input.
         most: the largest shape of each tensor.
         workspace: bytes that a call needs beside its tensors.
-        shaped: counts the changes of shape, for whoever captured a graph.
-        replays_itself: TensorRT for RTX captures and replays CUDA graphs on its own.
+        shaped: number of changes of the input shapes; a graph captured before the last is stale.
+        replays_itself: TensorRT captures and replays CUDA graphs itself, as that for RTX does.
     """
 
     def __init__(
         self, name: str, file: str, engine: Any, trt: Any, logger: Any, cache: Path | None
     ) -> None:
-        """Look at the engine and make its execution context.
+        """Check the engine's tensors and create its execution context.
 
         Args:
-            name: which of the three it is.
-            file: its name in the bundle, for messages.
+            name: "features", "support" or "match".
+            file: the engine's file name in the bundle, for messages.
             engine: the deserialised engine.
-            trt: the module it came from.
-            logger: whose `errors` hold what TensorRT said last.
-            cache: where TensorRT for RTX keeps the kernels it compiled; None for nowhere.
+            trt: the module that deserialised it, `tensorrt` or `tensorrt_rtx`.
+            logger: TensorRT's logger; its `errors` hold the latest messages.
+            cache: file in which TensorRT for RTX keeps compiled kernels; None for no cache.
 
         Raises:
-            BackendError: it is not an engine of this version, or no context can be made.
+            BackendError: the tensors are not those of this version, or no context can be created.
         """
         self.name = name
         self._engine, self._trt, self._logger = engine, trt, logger
@@ -81,7 +81,7 @@ class Engine:
         self._execution.set_device_memory(address, size)
 
     def bind(self, name: str, address: int) -> None:
-        """Say where a tensor lies.
+        """Bind a tensor to its device memory; no-op if the address is unchanged.
 
         Raises:
             BackendError: TensorRT refuses the address.
@@ -92,7 +92,7 @@ class Engine:
             self._addresses[name] = address
 
     def shape(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Say the inputs' shapes; nothing happens where they are what they were.
+        """Set the input shapes; no-op if unchanged.
 
         Raises:
             BackendError: a shape lies outside the profile.
@@ -113,16 +113,19 @@ class Engine:
                 raise self.failure(f"the shapes of {', '.join(unknown)} are not known")
 
     def output_shape(self, name: str) -> tuple[int, ...]:
-        """An output's shape, for the inputs' shapes as they are."""
+        """Shape of an output for the current input shapes."""
         return tuple(int(n) for n in self._execution.get_tensor_shape(name))
 
     def launch(self, stream: int) -> None:
-        """Put the engine's work into a stream.
+        """Queue the engine's work in a stream.
 
-        If TensorRT refuses, its context is made anew, once, and the work tried again.
+        If TensorRT refuses, the execution context is created anew and the launch tried once more.
+
+        Args:
+            stream: handle of the CUDA stream.
 
         Raises:
-            BackendError: it failed twice.
+            BackendError: the second launch failed, too.
         """
         if self._execution.execute_async_v3(stream):
             return
@@ -140,18 +143,18 @@ class Engine:
             raise self.failure("the launch failed, also with a new context")
 
     def launch_for_capture(self, stream: int) -> None:
-        """`launch` without a second try, which a stream that is being captured does not allow."""
+        """`launch` without the second try, which is not allowed while a stream is captured."""
         if not self._execution.execute_async_v3(stream):
             raise self.failure("the launch failed")
 
     def close(self) -> None:
-        """Keep what was compiled, and let go of the context and the engine."""
+        """Save the kernel cache, if there is one, and release the context and the engine."""
         if self._cache is not None and self._cache_file is not None:
             kernel_cache.keep(self._cache, self._cache_file)
         self._cache = self._execution = self._engine = None
 
     def failure(self, what: str) -> BackendError:
-        """An error with what TensorRT said last."""
+        """An error that carries TensorRT's latest message."""
         return BackendError(
             f"TensorRT failed in {self.name}: {what}", found=self._said(), fix=REBUILD
         )

@@ -1,6 +1,7 @@
-"""Find, load and start the kernels of `kernels/frames.cu`.
+"""Find, load and launch the frame kernels: the CUDA code of `kernels/frames.cu`.
 
-They travel compiled, in the bundle, where `build-engine` found nvcc; `python -m
+They resize and normalise a frame before the network, and turn logits into masks after it. Where
+`build-engine` finds nvcc it puts them, compiled, into the bundle; `python -m
 hsnet_trt.runtime.engines.frame_kernels` compiles them into the package.
 """
 
@@ -25,7 +26,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 SOURCE = Path(__file__).resolve().parent / "kernels" / "frames.cu"
 FATBIN = SOURCE.with_suffix(".fatbin")
 
-# The structs of the kernels' arguments, as C lays them out.
+# The structs of the kernels' arguments, field by field as in `frames.cu`, in C's own layout.
 PREPARE = struct.Struct("@6P" + "10i" + "6f")
 VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
@@ -33,15 +34,15 @@ _BLOCK = (32, 8)
 
 
 def bundled_name() -> str:
-    """Where they lie in a bundle, compiled: named by their source.
+    """Path of the compiled kernels in a bundle; the name holds a hash of their source.
 
-    Arguments are packed here as that source lays them out, so no other's kernels may be started.
+    Kernels of another source may lay out their arguments differently, so they are not found.
     """
     return f"plugins/frames-{_source_hash()}.fatbin"
 
 
 def compiled_kernels() -> bytes | None:
-    """Return them compiled for all GPUs; None where they are not, and there is no nvcc.
+    """The kernels compiled for all GPUs; None if they are not compiled and nvcc is missing.
 
     Raises:
         BuildError: nvcc failed.
@@ -50,17 +51,17 @@ def compiled_kernels() -> bytes | None:
 
 
 def find_kernels(bundle: Bundle, capability: str) -> bytes | None:
-    """Return them compiled: the bundle's, else the package's, else nvcc's, made now and kept.
+    """The compiled kernels: from the bundle, else the package, else compiled now and cached.
 
     Args:
-        bundle: whose manifest must vouch for them.
-        capability: of the GPU, "8.7"; nvcc compiles for it alone.
+        bundle: its manifest must list the file and its hash.
+        capability: compute capability of the GPU, such as "8.7"; nvcc compiles only for that one.
 
     Returns:
-        The compiled file's content; None, and the log says so, where there is none.
+        The compiled file's content; None, after a warning in the log, if there is none.
 
     Raises:
-        BundleError: the bundle's were altered; no others are taken in their place.
+        BundleError: the file in the bundle was altered; no other is used instead.
     """
     if bundled_name() in bundle.manifest.files:
         return bundle.read(bundled_name())
@@ -100,14 +101,14 @@ def _source_hash() -> str:
 
 
 class FrameKernels:
-    """The kernels in the current context.
+    """The kernels, loaded into the current CUDA context.
 
     Args:
-        cuda: whose context is current.
-        image: the compiled file's content.
+        cuda: the driver; its context must be current.
+        image: content of the compiled file.
 
     Raises:
-        BackendError: it holds no code for this GPU.
+        BackendError: the file holds no code for this GPU.
     """
 
     def __init__(self, cuda: Cuda, image: bytes) -> None:
@@ -122,20 +123,42 @@ class FrameKernels:
         self._kernels = cuda.load_kernels(image, tuple(sizes), sizes)
 
     def prepare(self, dtype: Any, width: int, height: int, argument: bytes, stream: Any) -> None:
-        """Start `hsnet_prepare` for a network input of that size; `argument` is a `PREPARE`."""
+        """Launch `hsnet_prepare`: resize and normalise a frame.
+
+        Args:
+            dtype: of the network's input, float16 or float32.
+            width: of the network's input, in pixels.
+            height: of the network's input, in pixels.
+            argument: a packed `PREPARE`.
+            stream: where the launch is queued.
+        """
         self._start("hsnet_prepare" + _ending(dtype), width, height, argument, stream)
 
     def vote(self, dtype: Any, width: int, height: int, argument: bytes, stream: Any) -> None:
-        """Start `hsnet_vote` for a photograph of that size; `argument` is a `VOTE`."""
+        """Launch `hsnet_vote`: upsample logits, count the shots' votes, average their scores.
+
+        Args:
+            dtype: of the logits, float16 or float32.
+            width: of the frame, in pixels.
+            height: of the frame, in pixels.
+            argument: a packed `VOTE`.
+            stream: where the launch is queued.
+        """
         self._start("hsnet_vote" + _ending(dtype), width, height, argument, stream)
 
     def settle(self, count: int, argument: bytes, stream: Any) -> None:
-        """Start `hsnet_settle` for so many pixels; `argument` is a `SETTLE`."""
+        """Launch `hsnet_settle`: from votes to masks and labels.
+
+        Args:
+            count: pixels of the frame, height times width.
+            argument: a packed `SETTLE`.
+            stream: where the launch is queued.
+        """
         grid = (-(-count // 256), 1)
         self._cuda.launch(self._kernels, "hsnet_settle", grid, (256, 1), argument, stream)
 
     def close(self) -> None:
-        """Unload them; none may still run."""
+        """Unload the kernels; none may still be running."""
         self._cuda.unload_kernels(self._kernels)
 
     def _start(self, name: str, width: int, height: int, argument: bytes, stream: Any) -> None:

@@ -1,4 +1,9 @@
-"""Frames that follow each other on the GPU: each in a slot, taken and given back in turn."""
+"""Sends frames through the GPU one after another, a fixed number of them at the same time.
+
+A slot is the memory of one frame in flight (`frame_slot`). A lane is one caller's queue of frames
+with its own few slots: a frame takes a free slot when it is submitted and gives it back when its
+answer is collected. Each stream of frames has a lane of its own; all lanes share one GPU.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +54,7 @@ class FrameWork(Protocol):
         ...
 
     def await_done(self, frame: Launched) -> None:
-        """Wait until nothing of a frame is left on the GPU."""
+        """Wait until the GPU has finished a frame."""
         ...
 
     def finish(self, frame: Launched) -> FrameAnswer:
@@ -84,7 +89,7 @@ class SlotFrame:
 
 
 class Lane:
-    """Slots for frames that follow each other. Several lanes share the GPU without harm."""
+    """One caller's queue of frames and its slots. Safe to use from several threads."""
 
     def __init__(self, frames: FrameWork, slots: int) -> None:
         """Use `GpuFrames.open_lane`."""
@@ -95,14 +100,14 @@ class Lane:
     def submit(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> SlotFrame:
-        """Send a frame on its way; waits only for a free slot.
+        """Queue a frame on the GPU and return at once; waits only for a free slot.
 
         Args:
-            pixels: uint8 [H,W,3] RGB. A view of BGR pixels, or of rows that lie apart, costs no
-                more: see `images.view_image`.
-            supports: `s2`, `s3`, `s4` of all shots, class after class.
-            shots: how many shots each class has.
-            scores: whether the score maps are wanted, too.
+            pixels: uint8 [H,W,3] RGB. A reversed view of BGR pixels, or a view of padded rows, is
+                as fast: see `images.view_image`.
+            supports: `s2`, `s3`, `s4` of all shots, ordered by class.
+            shots: number of shots of each class.
+            scores: whether to return score maps, too.
 
         Raises:
             BackendError: CUDA or TensorRT failed.
@@ -118,7 +123,7 @@ class Lane:
         return SlotFrame(self, launched)
 
     def close(self) -> None:
-        """Give the free slots back; those under way go when the frames are closed."""
+        """Free the unused slots; those of frames in flight are freed with the pipeline."""
         with self._changed:
             slots, self._free = self._free, []
         self.frames.drop(slots)

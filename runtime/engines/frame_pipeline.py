@@ -1,7 +1,8 @@
-"""The short way of a frame: pixels up, masks down, everything else stays on the GPU.
+"""Segments frames wholly on the GPU: upload pixels, run kernels and engines, download masks.
 
-Three streams: pixels go up in one, kernels and engines run in the second, masks come down in the
-third, so the next frame uploads and the previous one downloads while one is computed.
+There are three CUDA streams: one uploads pixels, one runs kernels and engines, one downloads masks.
+So the next frame is uploaded and the previous one downloaded while one is computed. Each frame in
+flight has its own memory, a slot; each caller has a lane, a queue with a few slots (`frame_lane`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ _MOST_TABLES = 8  # sizes of photographs whose tables are kept
 
 
 class GpuFrames:
-    """Kernels, engines and supports on the GPU. Safe to use from several threads."""
+    """The frame kernels, the engines and the support set on one GPU. Thread-safe.
+
+    Attributes:
+        mapped: whether kernels use the host's memory directly, without copies.
+    """
 
     def __init__(
         self, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
@@ -64,16 +69,16 @@ class GpuFrames:
         cls, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
         preprocessing: Preprocessing, image: bytes | None,
     ) -> GpuFrames | None:  # fmt: skip
-        """The short way, or None where it cannot be gone.
+        """Load the kernels; None if there are none or the types of two engines differ.
 
         Args:
-            cuda: whose context is current.
-            engines: features, support and match.
-            arena: where their tensors lie.
-            stream: what the engines run in.
-            lock: held by whoever runs an engine.
-            preprocessing: the bundle's.
-            image: the compiled kernels, as `frame_kernels.find_kernels` finds them.
+            cuda: the driver; its context must be current.
+            engines: the engines "features", "support" and "match".
+            arena: memory of the engines' tensors.
+            stream: the stream in which the engines run.
+            lock: a lock that is held while an engine runs.
+            preprocessing: the bundle's normalisation and resize policy.
+            image: the compiled kernels, as `frame_kernels.find_kernels` returns them.
 
         Raises:
             BackendError: the kernels hold no code for this GPU.
@@ -91,19 +96,19 @@ class GpuFrames:
         return frames
 
     def open_lane(self, slots: int) -> Lane:
-        """So many frames under way at once."""
+        """Make a lane and allocate `slots` slots: as many of its frames may be in flight."""
         with self._cuda.current():
             return Lane(self, slots)
 
     def make_slot(self) -> Slot:
-        """Memory for a frame; the context must be current."""
+        """Make a slot, still without memory; the context must be current."""
         slot = Slot(self._cuda, mapped=self.mapped)
         with self._lock:
             self._slots.append(slot)
         return slot
 
     def drop(self, slots: list[Slot]) -> None:
-        """Give slots back that nothing uses any more."""
+        """Free slots; no frame may still use them."""
         with self._lock:
             if self._closed:
                 return
@@ -121,7 +126,7 @@ class GpuFrames:
             clock = time.perf_counter()
             # Which class wins where masks overlap is settled by their scores.
             slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
-            # The one copy on the host. It closes up rows that lie apart; BGR stays as it lies.
+            # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
             np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), stored)
@@ -140,7 +145,7 @@ class GpuFrames:
         return Launched(slot, size, classes, scores, staged)
 
     def await_done(self, frame: Launched) -> None:
-        """Wait until nothing of a frame is left on the GPU."""
+        """Wait until the GPU has finished a frame."""
         with self._cuda.current():
             if self._closed:
                 raise BackendError("the segmenter was closed while a frame was under way")
@@ -163,7 +168,7 @@ class GpuFrames:
         return FrameAnswer(labels, masks, scores, timing)
 
     def close(self) -> None:
-        """Wait for all that is under way and give everything back; the context is current."""
+        """Wait for the frames in flight and free everything; the context must be current."""
         if self._closed:
             return
         self._closed = True
@@ -243,9 +248,14 @@ class GpuFrames:
     def _replay(
         self, key: str, version: object, work: Callable[[Callable[[Engine], None]], None]
     ) -> None:
-        """Run work of engines: plainly the first time, then captured, then replayed.
+        """Run engines as a CUDA graph: launched once as usual, then captured, then replayed.
 
-        TensorRT asks for one plain launch after a change of shape before it is captured.
+        TensorRT needs one usual launch after a change of shapes before a capture.
+
+        Args:
+            key: which graph, "features" or "match".
+            version: changes whenever the graph must be captured anew.
+            work: launches the engines with the function that it is given.
         """
         handle = self._compute.handle
         known, graph = self._captured.get(key, (None, None))
@@ -298,7 +308,7 @@ class GpuFrames:
         self._kernels.settle(height * width, argument, self._compute)
 
     def _tables_of(self, placement: Placement) -> Block:
-        """The kernels' lookup tables for photographs of that size, on the GPU."""
+        """The kernels' lookup tables for one frame size, on the GPU; the last few are kept."""
         block = self._tables.get(placement.source)
         if block is not None:
             self._tables.move_to_end(placement.source)
@@ -318,7 +328,7 @@ class GpuFrames:
         return block
 
     def _mapping_pays(self) -> bool:
-        """Whether kernels on mapped memory beat copies, measured on a frame of 1280 x 720."""
+        """Whether mapped memory is faster than copies, measured on a frame of 1280 x 720."""
         size, cuda = (720, 1280), self._cuda
         best = {}
         for mapped in (False, True):
@@ -331,7 +341,7 @@ class GpuFrames:
                 cuda.record(slot.events["begun"], self._compute)
                 slot.pixels.upload(3 * size[0] * size[1], self._compute)
                 self._prepare(slot, placement, tables)
-                # In place of the mask: as many bytes as it has, written by the same kernel.
+                # Stands for a mask: the same kernel writes as many bytes.
                 self._settle_nothing(slot, size)
                 slot.download(("labels",), self._compute)
                 cuda.record(slot.events["done"], self._compute)

@@ -1,7 +1,8 @@
-"""The memory of one frame that is under way: its pixels in, its masks out.
+"""A slot: the memory of one frame in flight, its pixels as input and its masks as output.
 
-Both lie in page-locked host memory and, unless kernels reach that directly (mapped), in device
-memory too. It grows with the frame and is then used again: no allocation per frame.
+Each buffer is a pair of page-locked host memory and device memory; where the GPU can use the host's
+memory directly (mapped), there is no device part. Buffers grow to the largest frame and are reused,
+so nothing is allocated per frame.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ EVENTS = ("begun", "uploaded", "turn", "prepared", "featured", "matched", "settl
 
 
 class Buffer:
-    """Page-locked host memory with its counterpart for kernels."""
+    """Page-locked host memory and, unless it is mapped, device memory of the same size."""
 
     def __init__(self, cuda: Cuda, *, mapped: bool) -> None:
         self._cuda, self._mapped = cuda, mapped
@@ -28,7 +29,7 @@ class Buffer:
         self.size = 0
 
     def grow(self, size: int) -> None:
-        """Be at least so large; what was in it is lost if it grows."""
+        """Grow to at least `size` bytes; growing loses the content."""
         if size <= self.size:
             return
         self.free()
@@ -40,30 +41,30 @@ class Buffer:
 
     @property
     def host(self) -> Bytes:
-        """uint8 [size], for the CPU."""
+        """The host's part, uint8 [size]."""
         assert self._host is not None
         return self._host.array
 
     @property
     def address(self) -> int:
-        """Where kernels find it."""
+        """The address that kernels use."""
         assert self._host is not None
         address = self._host.device_address if self._mapped else self._device
         assert address is not None
         return address
 
     def upload(self, size: int, stream: Any) -> None:
-        """Bring the first bytes to the device; nothing where it is mapped."""
+        """Copy the first `size` bytes to the device; no-op if mapped."""
         if not self._mapped:
             self._cuda.upload(self.address, self.host[:size], stream)
 
     def download(self, start: int, end: int, stream: Any) -> None:
-        """Bring those bytes to the host; nothing where it is mapped."""
+        """Copy the bytes from `start` to `end` to the host; no-op if mapped."""
         if not self._mapped and end > start:
             self._cuda.download(self.host[start:end], self.address + start, stream)
 
     def free(self) -> None:
-        """Give both back; harmless when repeated."""
+        """Free both parts; may be called again."""
         host, device = self._host, self._device
         self._host, self._device, self.size = None, None, 0
         if device is not None:
@@ -73,24 +74,30 @@ class Buffer:
 
 
 class Slot:
-    """One frame under way.
+    """Memory and events of one frame in flight.
 
-    What comes out, in this order, each part aligned: `tally` int32 [classes + 1], `labels` uint8
-    [H,W], `masks` uint8 [classes,H,W] (several classes only), `scores` float32 [classes,H,W] (where
-    they are needed).
+    Attributes:
+        pixels: the frame, uint8 [H,W,3].
+        answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
+            uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
+            needed).
+        tally: the counts of the vote, int32 [classes + 1]: the largest vote of each class, then 1
+            if some logit was not finite, else 0.
+        events: CUDA events by name, recorded as the frame moves on.
+        parts: offset and length in `answer` of each part, in bytes.
     """
 
     def __init__(self, cuda: Cuda, *, mapped: bool) -> None:
         self._cuda = cuda
         self.pixels = Buffer(cuda, mapped=mapped)
         self.answer = Buffer(cuda, mapped=mapped)
-        # Apart from the answer: kernels add to it atomically, which mapped memory is bad at.
+        # Not part of the answer: kernels update it atomically, which is slow in mapped memory.
         self.tally = Buffer(cuda, mapped=False)
         self.events = {name: cuda.event() for name in EVENTS}
         self.parts: dict[str, tuple[int, int]] = {}
 
     def fit(self, size: tuple[int, int], classes: int, *, masks: bool, scores: bool) -> None:
-        """Be large enough for a frame of that height and width."""
+        """Grow to a frame of that height and width, and lay out its answer."""
         count = size[0] * size[1]
         wanted = {
             "labels": count,
@@ -106,26 +113,26 @@ class Slot:
         self.tally.grow(4 * (classes + 1))
 
     def address(self, name: str) -> int:
-        """Where kernels write that part; 0 where it is not wanted."""
+        """The address of a part of the answer; 0 if this frame has no such part."""
         start, length = self.parts[name]
         return self.answer.address + start if length else 0
 
     def download(self, names: Sequence[str], stream: Any) -> None:
-        """Bring parts to the host, neighbours in one copy."""
+        """Copy parts of the answer to the host: one copy from the first to the last."""
         spans = [(self.parts[n][0], sum(self.parts[n])) for n in names if self.parts[n][1]]
         self.answer.download(spans[0][0], spans[-1][1], stream)
 
     def read(self, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
-        """A copy of a part that was brought to the host."""
+        """A part of the downloaded answer, as an array of its own."""
         start, length = self.parts[name]
         return self.answer.host[start : start + length].view(dtype).reshape(shape).copy()
 
     def read_tally(self, classes: int) -> Any:
-        """The largest vote of each class, and whether something was not finite: int32."""
+        """The downloaded `tally`, int32 [classes + 1], as an array of its own."""
         return self.tally.host[: 4 * (classes + 1)].view(np.int32).copy()
 
     def free(self) -> None:
-        """Give everything back; harmless when repeated."""
+        """Free the buffers and destroy the events; may be called again."""
         for buffer in (self.pixels, self.answer, self.tally):
             buffer.free()
         for event in self.events.values():

@@ -1,4 +1,7 @@
-"""The supports on the GPU, in chunks of equal size, with room for the logits of each chunk."""
+"""The support set on the GPU, in chunks of shots that the match engine takes at once.
+
+Each chunk has memory for its logits, too; the kernels that vote read the logits of all chunks.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,16 @@ from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
 
 
 class GpuSupports:
-    """Holds the supports of the last call until others come; the owner's lock guards it.
+    """Keeps the support set of the last frame, so that a frame with the same set uploads nothing.
 
-    All chunks have one shape, so the engine's shapes never change from frame to frame: the last
-    chunk is filled up with zeros, and what comes of those is not looked at.
+    Not thread-safe: the owner's lock guards it. All chunks have one shape, so the engine's shapes
+    do not change from frame to frame: the last chunk is padded with zeros, and the logits of the
+    padding are ignored.
 
     Attributes:
-        version: counts the sets that were held.
-        chunk: how many shots a call of the engine matches.
-        chunk_elements: how far the logits of one chunk lie from the next's.
+        version: number of sets uploaded so far.
+        chunk: shots per call of the engine.
+        chunk_elements: elements from the logits of one chunk to those of the next.
     """
 
     def __init__(self, cuda: Cuda, engine: Engine, arena: Block) -> None:
@@ -35,16 +39,16 @@ class GpuSupports:
         self.chunk_elements = 0
 
     def hold(self, supports: Tensors, shots: Sequence[int], stream: Any) -> None:
-        """Bring supports to the GPU, unless it is those that are there.
+        """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,h*w]; the same object as long as nothing
-                changed.
-            shots: how many shots each class has.
+            supports: `s2`, `s3`, `s4`, each [S,L,C,h*w]. Compared by identity: pass the same object
+                while nothing has changed, another one otherwise.
+            shots: number of shots of each class.
             stream: where the engine runs.
 
         Raises:
-            OutOfGpuMemory: they do not fit.
+            OutOfGpuMemory: the set does not fit into the GPU's memory.
         """
         wanted = tuple(shots)
         if self._held is not None and self._held[0] is supports and self._held[1] == wanted:
@@ -91,14 +95,14 @@ class GpuSupports:
         return self._block.at("logits")
 
     def shape(self) -> None:
-        """The engine's shapes for one query and one chunk."""
+        """Set the engine's input shapes: one query, one chunk of shots."""
         engine = self._engine
         shapes = {n: (max(1, engine.least[n][0]), *engine.most[n][1:]) for n in FEATURES}
         shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in SUPPORTS})
         engine.shape(shapes)
 
     def run_chunks(self, launch: Callable[[Engine], None]) -> None:
-        """Launch the engine on the query's features in the arena, once a chunk."""
+        """Launch the engine once per chunk, on the query's features in the arena."""
         engine = self._engine
         assert self._block is not None
         for name in FEATURES:
@@ -111,7 +115,7 @@ class GpuSupports:
             launch(engine)
 
     def free(self) -> None:
-        """Give the memory back; nothing may still use it."""
+        """Free the memory; no kernel may still use it."""
         self._held = None
         if self._block is not None:
             self._block.free()

@@ -1,7 +1,7 @@
-"""What the frame kernels look up for one size of photograph: taps of the resize, upsampling steps.
+"""Lookup tables of the frame kernels for one frame size: resize weights and upsampling positions.
 
-Pillow's antialiased bilinear in fixed point (its `Resample.c`: the triangle filter, widened by the
-scale when it shrinks, weights rounded to 22 bits), computed once a size.
+The resize is Pillow's antialiased bilinear in fixed point (its `Resample.c`: a triangle filter,
+widened by the scale when it shrinks, weights rounded to 22 bits). Computed once per frame size.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Tables:
     """Lookup tables of one placement and decoder size.
 
     Attributes:
-        columns: int32 [content width, 2], the first source column of each and how many.
-        column_taps: int32 [content width, taps], their weights, in 1 / 2**22.
+        columns: int32 [content width, 2], first source column of each and number of columns.
+        column_taps: int32 [content width, taps], weights of those columns, in units of 2**-22.
         rows: int32 [content height, 2].
         row_taps: int32 [content height, taps].
         low_x: int32 [width], the lower decoder column of each of the photograph's columns.
@@ -46,10 +46,10 @@ class Tables:
 
 
 def make_tables(placement: Placement, decoder: tuple[int, int]) -> Tables:
-    """The tables of a photograph that lies so in the network's input.
+    """Compute the tables.
 
     Args:
-        placement: where the photograph lies.
+        placement: where the photograph lies in the network's input.
         decoder: height and width of the logits.
     """
     columns, column_taps = resize_taps(placement.source[1], placement.content[1])
@@ -66,7 +66,8 @@ def resize_taps(source: int, target: int) -> tuple[Integers, Integers]:
     """Which source pixels make each target pixel, and their weights.
 
     Returns:
-        int32 [target, 2], first and count; int32 [target, taps], zero where unused.
+        int32 [target, 2], first source pixel and number of pixels; int32 [target, taps], their
+        weights in units of 2**-22, zero beyond that number.
     """
     scale = source / target
     widened = max(scale, 1.0)

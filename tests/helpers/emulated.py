@@ -25,15 +25,20 @@ def compiler() -> str | None:
 
 def compile_emulated(source: str, architecture: int, folder: Path) -> ctypes.CDLL:
     """One of the emulator's sources as a loaded library."""
+    return ctypes.CDLL(str(build_emulated(source, architecture, folder)))
+
+
+def build_emulated(source: str, architecture: int, folder: Path, *flags: str) -> Path:
+    """One of the emulator's sources as a shared library, with more flags for the compiler."""
     library = folder / f"{source.removesuffix('.cpp')}_{architecture}.so"
     command = [str(compiler()), "-std=c++17", "-O1", "-fPIC", "-shared", "-w"]
     command += ["-U_FORTIFY_SOURCE"]  # its check of longjmp knows no fibers
     command += [f"-D__CUDA_ARCH__={architecture}", f"-I{KERNELS}", f"-I{SOURCE}"]
     command += ["-x", "c++", "-include", "emulator.h"]
-    command += [str(SOURCE / source), "-o", str(library)]
+    command += [*flags, str(SOURCE / source), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
+    return library
 
 
 class EmulatedKernels:

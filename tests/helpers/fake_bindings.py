@@ -7,6 +7,7 @@ import enum
 import types
 from typing import Any
 
+from helpers.emulated_frames import Kernel
 from helpers.fake_cuda import CudaRefused, Event, FakeCuda, Stream
 
 
@@ -15,7 +16,9 @@ class CUresult(enum.IntEnum):
     CUDA_ERROR_INVALID_VALUE = 1
     CUDA_ERROR_OUT_OF_MEMORY = 2
     CUDA_ERROR_NO_DEVICE = 100
+    CUDA_ERROR_INVALID_IMAGE = 200
     CUDA_ERROR_INVALID_CONTEXT = 201
+    CUDA_ERROR_NOT_FOUND = 500
     CUDA_ERROR_NOT_READY = 600
     CUDA_ERROR_ILLEGAL_ADDRESS = 700
     CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
@@ -68,13 +71,13 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
         for work in graph:
             stream(raw).add(work)
 
-    def launch(name: str, *numbers: Any) -> None:
+    def launch(kernel: Kernel, *numbers: Any) -> None:
         *sizes, shared, raw, pointers, extra = numbers
         assert (shared, extra) == (0, 0)
         first = ctypes.c_void_p.from_address(pointers).value
         assert first is not None
-        size = module.sizes[name]
-        core.launch(name, sizes[:3], sizes[3:], ctypes.string_at(first, size), stream(raw))
+        argument = ctypes.string_at(first, kernel.size)
+        core.launch(kernel, sizes[:3], sizes[3:], argument, stream(raw))
 
     def synchronise(raw: CUstream) -> None:
         core.need_context()
@@ -108,9 +111,9 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
         "cuEventSynchronize": core.synchronise_event,
         "cuEventDestroy": lambda event: core.need_context(),
         "cuEventElapsedTime": core.elapsed,
-        "cuModuleLoadData": lambda image: core.need_context() or "module",
+        "cuModuleLoadData": core.load,
         "cuModuleUnload": lambda loaded: core.need_context(),
-        "cuModuleGetFunction": lambda loaded, name: name.decode(),
+        "cuModuleGetFunction": lambda loaded, name: core.kernel(loaded, name.decode()),
         "cuLaunchKernel": launch,
         "cuStreamBeginCapture": lambda raw, mode: core.begin_capture(stream(raw)),
         "cuStreamEndCapture": end_capture,
@@ -136,10 +139,4 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
     for name, function in functions.items():
         setattr(module, name, face(function))
     module.cuGetErrorString = lambda status: (CUresult.CUDA_SUCCESS, status.name.encode())
-    from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE
-
-    module.sizes = {"hsnet_settle": SETTLE.size, "hsnet_spin": 8}
-    for ending in ("f32", "f16"):
-        module.sizes[f"hsnet_prepare_{ending}"] = PREPARE.size
-        module.sizes[f"hsnet_vote_{ending}"] = VOTE.size
     return module

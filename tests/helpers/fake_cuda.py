@@ -3,27 +3,26 @@
 Memory is host memory at real addresses. Work in a stream is done as late as it may be: when
 somebody waits for it, in the order that streams and events ask for and no other. So a missing
 wait, a buffer used again too soon and memory freed too early show as wrong results or as errors.
-Refused, as CUDA refuses it: no current context, a copy past the end of an allocation, memory that
-was freed, allocating or waiting on a stream that is being captured.
+Refused, as CUDA refuses it: no current context, a copy or a kernel's argument past the end of an
+allocation, memory that was freed, allocating or waiting on a stream that is being captured.
+
+Kernels are the real ones, compiled for the CPU: an image is what `emulated_frames.compile_frames`
+gives. What they write outside an allocation shows when it is freed.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-import struct
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-from hsnet_trt.runtime.engines import frame_twin
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE
-from hsnet_trt.runtime.engines.frame_tables import Tables
-from hsnet_trt.runtime.pictures.preprocess import Placement
+from helpers.emulated_frames import Kernel, find_kernel, open_image, reached
 
 _device = threading.RLock()  # one device, whoever waits for it
+_GUARD = b"\xab" * 512  # before and behind each allocation
 
 
 class CudaRefused(Exception):
@@ -76,7 +75,8 @@ class FakeCuda:
         self.integrated = False
         self.clock = itertools.count(1)
         self.copies: list[str] = []
-        self.launches: list[str] = []
+        self.launches: list[tuple[str, bytes]] = []  # name and argument
+        self.overrun = False  # whether something was written outside an allocation
         self.copy_ms = 1.0
 
     def need_context(self) -> None:
@@ -100,8 +100,9 @@ class FakeCuda:
         if size > self.memory_left or size > 1 << 40:
             raise CudaRefused("OUT_OF_MEMORY")
         self.allocations += 1
-        raw = ctypes.create_string_buffer(b"\xab" * (size + 255), size + 255)  # not zeros
-        address = -(-ctypes.addressof(raw) // 256) * 256
+        length = size + 2 * len(_GUARD)
+        raw = ctypes.create_string_buffer(b"\xab" * length, length)  # not zeros
+        address = -(-(ctypes.addressof(raw) + len(_GUARD) - 255) // 256) * 256
         where[address] = (raw, size)
         return address
 
@@ -109,7 +110,10 @@ class FakeCuda:
         self.need_context()
         if address not in where:
             raise CudaRefused("INVALID_VALUE")
-        self.graveyard.append(where.pop(address))
+        raw, size = where.pop(address)
+        start = address - ctypes.addressof(raw)
+        self.overrun |= raw[:start] + raw[start + size :] != _GUARD + _GUARD
+        self.graveyard.append(raw)
 
     def check(self, address: int, size: int) -> None:
         """Whether those bytes lie in one living allocation that the device reaches."""
@@ -187,78 +191,31 @@ class FakeCuda:
             raise CudaRefused("NOT_READY")
         return end.at - start.at
 
-    def launch(self, name: str, grid: Any, block: Any, argument: bytes, stream: Stream) -> None:
+    def load(self, image: bytes) -> ctypes.CDLL:
         self.need_context()
-        self.launches.append(name)
-        _, what, *ending = name.split("_")
-        kernel = getattr(self, f"_{what}")
-        dtype = {"f16": np.float16, "f32": np.float32}[ending[0]] if ending else None
-        covered = (grid[0] * block[0], grid[1] * block[1])
+        try:
+            return open_image(bytes(image))
+        except OSError as error:
+            raise CudaRefused("INVALID_IMAGE") from error
+
+    def kernel(self, module: ctypes.CDLL, name: str) -> Kernel:
+        self.need_context()
+        found = find_kernel(module, name)
+        if found is None:
+            raise CudaRefused("NOT_FOUND")
+        return found
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, argument: bytes, stream: Any) -> None:
+        self.need_context()
         content = bytes(argument)
-        stream.add(lambda: kernel(content, dtype, covered))
+        self.launches.append((kernel.name, content))
 
-    def _prepare(self, argument: bytes, dtype: Any, covered: tuple[int, int]) -> None:
-        v = PREPARE.unpack(argument)
-        pitch, taps_x, taps_y, net_h, net_w, top, left, height, width, swap = v[6:16]
-        assert covered[0] >= net_w and covered[1] >= net_h
-        columns, rows = self.view(v[2], "i4", (width, 2)), self.view(v[4], "i4", (height, 2))
-        source = (int(rows.sum(1).max()), int(columns.sum(1).max()))
-        tables = Tables(
-            columns, self.view(v[3], "i4", (width, taps_x)),
-            rows, self.view(v[5], "i4", (height, taps_y)), *([np.zeros(0)] * 4),
-        )  # type: ignore[arg-type]  # fmt: skip
-        pixels = self.view(v[0], np.uint8, (source[0], pitch))[:, : 3 * source[1]]
-        planes = frame_twin.prepare(
-            pixels.reshape(*source, 3),
-            Placement(source, (net_h, net_w), top, left, (height, width)),
-            tables,
-            np.array(v[16:19], np.float32),
-            np.array(v[19:22], np.float32),
-            swap=bool(swap),
-        )
-        self.view(v[1], dtype, (3, net_h, net_w))[...] = planes
+        def work() -> None:
+            for address, size in reached(kernel.name, content, self.view):
+                self.check(address, size)
+            kernel.launch(grid, block, content)
 
-    def _vote(self, argument: bytes, dtype: Any, covered: tuple[int, int]) -> None:
-        v = VOTE.unpack(argument)
-        chunk_elements, chunk, classes, dec_h, dec_w, height, width = v[9:]
-        assert covered[0] >= width and covered[1] >= height
-        first = self.view(v[5], "i4", (classes + 1,))
-        size = np.dtype(dtype).itemsize
-        logits = np.stack([
-            self.view(
-                v[0] + ((s // chunk) * chunk_elements + (s % chunk) * 2 * dec_h * dec_w) * size,
-                dtype, (2, dec_h, dec_w),
-            )
-            for s in range(first[-1])
-        ])  # fmt: skip
-        none = np.zeros((0, 2), np.int32)
-        tables = Tables(
-            none, none, none, none,
-            self.view(v[1], "i4", (width,)), self.view(v[2], "f4", (width,)),
-            self.view(v[3], "i4", (height,)), self.view(v[4], "f4", (height,)),
-        )  # fmt: skip
-        votes, scores, largest = frame_twin.vote(logits, list(np.diff(first)), tables)
-        self.view(v[6], np.uint16, votes.shape)[...] = votes
-        if v[7]:
-            self.view(v[7], np.float32, scores.shape)[...] = scores
-        tally = self.view(v[8], np.int32, largest.shape)
-        np.maximum(tally, largest, out=tally)
-
-    def _spin(self, argument: bytes, _: Any, covered: tuple[int, int]) -> None:
-        assert len(argument) == 8
-
-    def _settle(self, argument: bytes, _: Any, covered: tuple[int, int]) -> None:
-        votes_at, scores_at, tally_at, labels_at, masks_at, classes, count = SETTLE.unpack(argument)
-        assert covered[0] >= count
-        shape = (classes, 1, count)
-        scores = self.view(scores_at, np.float32, shape) if scores_at else None
-        masks, labels = frame_twin.settle(
-            self.view(votes_at, np.uint16, shape), scores,
-            self.view(tally_at, np.int32, (classes + 1,)),
-        )  # fmt: skip
-        self.view(labels_at, np.uint8, (1, count))[...] = labels
-        if masks_at:
-            self.view(masks_at, np.uint8, shape)[...] = masks
+        stream.add(work)
 
     def begin_capture(self, stream: Stream) -> None:
         self.need_context()
@@ -271,8 +228,6 @@ class FakeCuda:
         return work
 
     def settled(self) -> bool:
-        """Nothing is left: no memory, no context on a thread, no hold on the GPU."""
-        return not (self.device or self.host or any(self.depth.values()) or self.retained)
-
-
-assert struct.calcsize("P") == 8
+        """Nothing is left: no memory, no context on a thread, no hold on the GPU; none was hurt."""
+        left = self.device or self.host or any(self.depth.values()) or self.retained
+        return not (left or self.overrun)

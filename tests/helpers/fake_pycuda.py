@@ -118,30 +118,29 @@ class FakeDriver(FakeCuda):
                 return Primary()
 
         class Function:
-            def __init__(self, name: str) -> None:
-                self.name = name
+            def __init__(self, module: Module, name: str) -> None:
+                self.kernel = guarded(core.kernel)(module.loaded, name)
 
             def prepare(self, kinds: list[str]) -> None:
-                (kind,) = kinds
-                self.size = int(kind.removesuffix("s"))
+                assert kinds == [f"{self.kernel.size}s"]
 
             def prepared_async_call(
                 self, grid: Any, block: Any, stream: PyStream, argument: bytes
             ) -> None:
-                assert len(grid) == len(block) == 3 and len(argument) == self.size
-                guarded(core.launch)(self.name, grid, block, argument, stream.core)
+                assert len(grid) == len(block) == 3 and len(argument) == self.kernel.size
+                guarded(core.launch)(self.kernel, grid, block, argument, stream.core)
 
         class Module:
-            get_function = staticmethod(Function)
+            def __init__(self, image: bytes) -> None:
+                self.loaded = guarded(core.load)(image)
 
-        def module_from_buffer(image: bytes) -> Module:
-            guarded(core.need_context)()
-            return Module()
+            def get_function(self, name: str) -> Function:
+                return Function(self, name)
 
         self.Error, self.MemoryError = Error, MemoryError_
         self.Stream, self.Event, self.Context, self.Device = PyStream, PyEvent, Context, Device
         self.mem_alloc, self.pagelocked_empty = DeviceAllocation, pagelocked_empty
-        self.module_from_buffer = module_from_buffer
+        self.module_from_buffer = Module
         self.mem_get_info = lambda: (core.memory_left, 10**12)
         self.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
         self.device_attribute = types.SimpleNamespace(

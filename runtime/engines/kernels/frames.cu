@@ -2,7 +2,7 @@
 // logits -> masks, scores and labels at the photograph's own size. The arithmetic is that of the
 // CPU path step by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused
 // multiply-adds), columns before rows. Where Pillow takes rows first, as it does where that is less
-// work, a pixel may differ by one grey level. frame_twin.py says the same in NumPy.
+// work, a pixel may differ by one grey level.
 #include <cstdint>
 #include <cuda_fp16.h>
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.fake_cuda import FakeCuda
+from helpers.emulated_frames import compile_altered
 from helpers.fake_gpu import install
 from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import fake_tensorrt
@@ -17,7 +17,6 @@ from hsnet_trt.benchmarks.gpu_check import runtime as gpu_check_runtime
 from hsnet_trt.benchmarks.gpu_check import runtime_on_device as checks
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE
 
 
 @pytest.fixture(params=[True, False], ids=["pycuda", "cuda-bindings"])
@@ -32,53 +31,46 @@ def opened(
     return open_cuda(), driver
 
 
-def test_every_check_passes_on_a_gpu_without_faults(opened: tuple[Cuda, FakeDriver]) -> None:
+def test_every_check_passes_on_a_gpu_without_faults(
+    opened: tuple[Cuda, FakeDriver], frames_image: bytes
+) -> None:
     cuda, driver = opened
     assert checks.check_memory(cuda) == {"wrong": []}
-    kernels = checks.check_kernels(cuda, b"", rounds=6)
+    kernels = checks.check_kernels(cuda, frames_image, rounds=6)
     assert kernels["wrong"] == [] and kernels["largest_error"]["prepare_f16"] > 0
-    assert checks.show_overlap(cuda, b"", b"")["gap_between_frames_ms"] > 0
-    loop = checks.measure_loop(cuda, b"", b"", count=3)
+    assert checks.show_overlap(cuda, frames_image, frames_image)["gap_between_frames_ms"] > 0
+    loop = checks.measure_loop(cuda, frames_image, frames_image, count=3)
     assert {"slots_1", "slots_2", "slots_3"} <= set(loop)
-    assert checks.long_run(cuda, b"", b"", count=30)["device_growth"] == 0
+    assert checks.long_run(cuda, frames_image, frames_image, count=30)["device_growth"] == 0
     cuda.close()
     assert driver.settled()
     assert "reached" in gpu_check_runtime.table({"loop": loop})
 
 
+@pytest.mark.usefixtures("frames_image")
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("across[1] += pixel[1] * w", "across[1] += pixel[0] * w", ["prepare", "prepare"]),
+        (">= (largest + 1) / 2", "> (largest + 1) / 2", ["masks", "masks"]),
+        ("score / static_cast<float>", "1.01F * score / static_cast<float>", ["scores:"]),
+    ],
+    ids=["prepare", "settle", "vote"],
+)
 def test_a_wrong_kernel_is_found(
-    opened: tuple[Cuda, FakeDriver], monkeypatch: pytest.MonkeyPatch
+    opened: tuple[Cuda, FakeDriver], tmp_path: Path, old: str, new: str, found: list[str]
 ) -> None:
-    true_prepare, true_settle = FakeCuda._prepare, FakeCuda._settle
-
-    def late(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
-        true_prepare(self, argument, dtype, covered)
-        at = int.from_bytes(argument[8:16], "little")
-        self.view(at, dtype, (3, *checks.NETWORK))[1] += 3 * checks.LEVEL
-
-    def loud(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
-        true_settle(self, argument, dtype, covered)
-        at = int.from_bytes(argument[32:40], "little")
-        self.view(at, "u1", (1,))[0] ^= 1
-
-    monkeypatch.setattr(FakeCuda, "_prepare", late)
-    monkeypatch.setattr(FakeCuda, "_settle", loud)
-    wrong = checks.check_kernels(opened[0], b"", rounds=2)["wrong"]
-    assert [text.split()[0] for text in wrong] == ["prepare", "masks", "prepare", "masks"]
+    image = compile_altered(tmp_path, old, new)
+    wrong = checks.check_kernels(opened[0], image, rounds=2)["wrong"]
+    assert [text.split()[0] for text in wrong] == found
 
 
+@pytest.mark.usefixtures("frames_image")
 def test_a_kernel_that_takes_bgr_for_rgb_is_found(
-    opened: tuple[Cuda, FakeDriver], monkeypatch: pytest.MonkeyPatch
+    opened: tuple[Cuda, FakeDriver], tmp_path: Path
 ) -> None:
-    true_prepare = FakeCuda._prepare
-
-    def deaf(self: FakeCuda, argument: bytes, dtype: object, covered: tuple[int, int]) -> None:
-        told = list(PREPARE.unpack(argument))
-        told[15] = 0  # swap
-        true_prepare(self, PREPARE.pack(*told), dtype, covered)
-
-    monkeypatch.setattr(FakeCuda, "_prepare", deaf)
-    (wrong,) = checks.check_kernels(opened[0], b"", rounds=3)["wrong"]
+    image = compile_altered(tmp_path, "p.swap ? 2 - c : c", "c")
+    (wrong,) = checks.check_kernels(opened[0], image, rounds=3)["wrong"]
     assert wrong.startswith("prepare") and " BGR: " in wrong
 
 

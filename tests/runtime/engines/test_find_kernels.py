@@ -146,8 +146,10 @@ def test_the_real_nvcc_makes_them(
 
 
 def test_the_runtime_starts_those_of_the_bundle(
-    fatbin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fatbin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames_image: bytes
 ) -> None:
+    packages, ours = (frames_image + name for name in (PACKAGES, OURS))  # still libraries
+    fatbin.write_bytes(packages)
     started: list[bytes] = []
     plain = gpu_frames.FrameKernels.__init__
 
@@ -159,14 +161,14 @@ def test_the_runtime_starts_those_of_the_bundle(
     driver, made = FakeDriver(), engines()
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION))
     files = {entry.file: make_graph(graph, (96, 128))[0] for graph, entry in made.items()}
-    extra = {**files, bundled_name(): OURS}
+    extra = {**files, bundled_name(): ours}
     path = make_bundle(tmp_path / "new", replace={"engines": tuple(made.values())}, extra=extra)
     for bundle in (Bundle.open(path), engine_bundle(tmp_path / "old", made)):
         runner = TensorRTRunner(bundle, made)
         assert runner.frames is not None
         runner.close()
-    assert started == [OURS, PACKAGES]
-    (path / bundled_name()).write_bytes(OURS.swapcase())
+    assert started == [ours, packages]
+    (path / bundled_name()).write_bytes(ours[:-1] + b"?")
     with pytest.raises(BundleError, match="altered"):
         TensorRTRunner(Bundle.open(path), made)
     assert driver.settled() and len(started) == 2

@@ -1,58 +1,96 @@
-"""The frame kernels' arithmetic, through its NumPy twin, against Pillow and the CPU path."""
+"""The frame kernels' own source, run on the CPU, against Pillow, float64 and the CPU path."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
+import mmap
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.guarded_frames import Direct, GuardedFrames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.engines.frame_kernels import PREPARE, VOTE, FrameKernels
 from hsnet_trt.runtime.engines.frame_tables import make_tables, resize_taps
-from hsnet_trt.runtime.engines.frame_twin import prepare, settle, vote
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
-from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
+from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, normalisation, place
 from hsnet_trt.trt_plugins import nvcc
 
 SIDE = st.integers(1, 150)
+POLICY = st.sampled_from(["stretch", "letterbox"])
+DTYPE = st.sampled_from(["float16", "float32"])
 LEVEL = 1 / 255 / 0.224  # one grey level, normalised, in the most sensitive channel
 
 
-def twin(image: np.ndarray, network: tuple[int, int], policy: str, **named: bool) -> np.ndarray:
-    placement = place((image.shape[0], image.shape[1]), network, policy)
-    scale, shift = normalisation(Preprocessing(resize=policy))
-    return prepare(image, placement, make_tables(placement, (4, 4)), scale, shift, **named)
+@pytest.fixture(scope="module")
+def frames(frames_image: bytes) -> GuardedFrames:
+    return GuardedFrames(frames_image)
 
 
-@settings(max_examples=60, deadline=None)
-@given(SIDE, SIDE, SIDE, SIDE, st.sampled_from(["stretch", "letterbox"]), st.integers(0, 99))
-def test_preparing_is_within_a_grey_level_of_pillow(
-    h: int, w: int, net_h: int, net_w: int, policy: str, seed: int
+def noise(seed: int, *size: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def by_pillow(image: np.ndarray, placement: Placement) -> np.ndarray:
+    """Resized in two steps, so that columns come before rows as in the kernel; float32 [3,h,w]."""
+    height, width = placement.content
+    picture = Image.fromarray(image)
+    for size in ((width, picture.height), (width, height)):
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
+    scale, shift = normalisation(Preprocessing())
+    planes = np.zeros((3, *placement.network), np.float32)
+    inside = planes[:, placement.top :, placement.left :][:, :height, :width]
+    inside[...] = np.asarray(picture).transpose(2, 0, 1)
+    inside *= scale[:, None, None]
+    inside += shift[:, None, None]
+    return planes
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    size=st.tuples(SIDE, SIDE),
+    network=st.tuples(SIDE, SIDE),
+    policy=POLICY,
+    dtype=DTYPE,
+    pad=st.integers(0, 7),
+    bgr=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_preparing_is_pillow_to_the_bit(
+    *,
+    frames: GuardedFrames,
+    size: tuple[int, int],
+    network: tuple[int, int],
+    policy: str,
+    dtype: str,
+    pad: int,
+    bgr: bool,
+    seed: int,
 ) -> None:
-    """Pillow may resize rows first where that is less work; the kernel never does."""
-    image = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
-    expected = network_input([image], (net_h, net_w), Preprocessing(resize=policy))[0][0]
-    found = twin(image, (net_h, net_w), policy)
-    np.testing.assert_allclose(found, expected, atol=1.01 * LEVEL)
-    swapped = twin(np.ascontiguousarray(image[:, :, ::-1]), (net_h, net_w), policy, swap=True)
-    np.testing.assert_array_equal(swapped, found)
+    image, placement = noise(seed, *size), place(size, network, policy)
+    given = np.ascontiguousarray(image[:, :, ::-1]) if bgr else image
+    found = frames.prepare(given, placement, dtype, pad=pad, swap=bgr)
+    np.testing.assert_array_equal(found, by_pillow(image, placement).astype(dtype))
+    # The CPU path lets Pillow choose the order of its two passes.
+    usual = network_input([image], network, Preprocessing(resize=policy))[0][0]
+    rounding = 2e-3 if dtype == "float16" else 0
+    np.testing.assert_allclose(found, usual, atol=1.01 * LEVEL + rounding)
 
 
 @pytest.mark.parametrize("policy", ["stretch", "letterbox"])
-@pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (480, 640), (400, 400)])
-def test_preparing_a_cameras_frame_is_pillows_to_the_bit(
-    size: tuple[int, int], policy: str
+@pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (400, 400)])
+def test_preparing_a_cameras_frame_is_the_cpu_path_to_the_bit(
+    frames: GuardedFrames, size: tuple[int, int], policy: str
 ) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = noise(1, *size)
     expected = network_input([image], (400, 400), Preprocessing(resize=policy))[0][0]
-    np.testing.assert_array_equal(twin(image, (400, 400), policy), expected)
+    placement = place(size, (400, 400), policy)
+    found = frames.prepare(image, placement, "float32", pad=0, swap=False)
+    np.testing.assert_array_equal(found, expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,71 +106,153 @@ def test_the_taps_are_pillows(source: int, target: int) -> None:
     assert not np.any(taps * (np.arange(taps.shape[1]) >= bounds[:, 1:]))
 
 
-@settings(max_examples=60, deadline=None)
+def upsampled(difference: np.ndarray, placement: Placement) -> np.ndarray:
+    """Bilinear with align_corners in float64 [S,H,W]: each decoder value times a triangle."""
+    sides = []
+    for axis, start in ((0, placement.top), (1, placement.left)):
+        last = start + placement.content[axis] - 1
+        count, network = placement.source[axis], placement.network[axis]
+        decoder = difference.shape[1 + axis]
+        at = np.linspace(start, last, count) * ((decoder - 1) / max(1, network - 1))
+        sides.append(np.maximum(0, 1 - np.abs(at[:, None] - np.arange(decoder))))
+    return np.einsum("yi,sij,xj->syx", sides[0], difference, sides[1], optimize=True)
+
+
+@settings(max_examples=80, deadline=None)
 @given(
-    SIDE, SIDE, st.integers(2, 40), st.integers(2, 40),
-    st.lists(st.integers(1, 5), min_size=1, max_size=4),
-    st.sampled_from(["stretch", "letterbox"]), st.integers(0, 99),
-)  # fmt: skip
-def test_voting_is_the_cpu_paths(
-    h: int, w: int, dec_h: int, dec_w: int, shots: list[int], policy: str, seed: int
+    size=st.tuples(SIDE, SIDE),
+    decoder=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    shots=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    chunk=st.integers(1, 7),
+    policy=POLICY,
+    dtype=DTYPE,
+    seed=st.integers(0, 99),
+)
+def test_votes_scores_masks_and_labels(
+    *,
+    frames: GuardedFrames,
+    size: tuple[int, int],
+    decoder: tuple[int, int],
+    shots: list[int],
+    chunk: int,
+    policy: str,
+    dtype: str,
+    seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 3, (sum(shots), 2, dec_h, dec_w)).astype(np.float32)
-    placement = place((h, w), (64, 96), policy)
-    masks, scores, labels = segment_logits(logits, shots, placement)
-    tables = make_tables(placement, (dec_h, dec_w))
-    votes, found, largest = vote(logits, shots, tables)
-    drawn, settled = settle(votes, found, largest)
-    np.testing.assert_array_equal(drawn.astype(bool), np.stack(masks))
-    np.testing.assert_allclose(found, np.stack(scores), atol=1e-6)
-    # Where two classes score alike to the last bit but one, either may win.
-    assert (settled != labels).mean() <= (0.001 if len(shots) > 1 else 0)
-    assert largest[-1] == 0
-    logits[-1, 1, dec_h // 2, dec_w // 2] = np.nan
-    if min(h, w) > 3 * max(dec_h, dec_w):
-        assert vote(logits, shots, tables)[2][-1] == 1
+    logits = rng.normal(0, 3, (sum(shots), 2, *decoder)).astype(dtype)
+    placement = place(size, (64, 96), policy)
+    found = frames.vote(logits, shots, placement, chunk=chunk)
+    votes, scores, largest = found["votes"], found["scores"], found["largest"]
+
+    wide = logits.astype(np.float64)
+    values = upsampled(wide[:, 1] - wide[:, 0], placement)
+    unsure = np.abs(values) < 1e-4
+    for index, shot in enumerate(np.split(np.arange(len(logits)), np.cumsum(shots)[:-1])):
+        over = np.abs(votes[index] - (values[shot] > 0).sum(0).astype(int))
+        assert (over <= unsure[shot].sum(0)).all()
+        mean = (1 / (1 + np.exp(-values[shot]))).mean(0)
+        np.testing.assert_allclose(scores[index], mean, atol=2e-5)
+    np.testing.assert_array_equal(largest, [*votes.max((1, 2)), 0])
+
+    settled = frames.settle(votes, scores, largest)
+    masks, labels = settled["masks"], settled["labels"]
+    np.testing.assert_array_equal(masks, 2 * votes >= np.maximum(largest[:-1], 1)[:, None, None])
+    np.testing.assert_array_equal(labels, labels_of(masks, scores))
+    # The CPU path's masks are the same to the bit. Its exp may differ in the last bit, and then
+    # another of two classes wins.
+    cpu_masks, cpu_scores, cpu_labels = segment_logits(wide.astype(np.float32), shots, placement)
+    np.testing.assert_array_equal(masks.astype(bool), np.stack(cpu_masks))
+    np.testing.assert_allclose(scores, np.stack(cpu_scores), atol=1e-6)
+    assert (labels != cpu_labels).mean() <= (0.001 if len(shots) > 1 else 0)
+    alone = frames.vote(logits, shots, placement, chunk=chunk, scores=False)
+    np.testing.assert_array_equal(alone["votes"], votes)
 
 
-def test_one_class_needs_no_scores() -> None:
+def labels_of(masks: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Of the classes whose mask holds, the one of the highest score, the first where they tie."""
+    best = np.where(masks, scores, -1).argmax(0) + 1
+    return np.where(masks.any(0), best, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [(0, 0, 0, 0), (2, 1, 5, 8), (1, 0, 3, 4)])
+def test_what_is_not_finite_is_noted_wherever_it_lies(
+    frames: GuardedFrames, at: tuple[int, ...], value: float, dtype: str
+) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (3, 2, 6, 9)).astype(dtype)
+    placement = place((30, 40), (64, 96), "stretch")
+    assert frames.vote(logits, [2, 1], placement)["largest"][-1] == 0
+    logits[at] = value
+    assert frames.vote(logits, [2, 1], placement)["largest"][-1] == 1
+
+
+def test_one_class_needs_no_scores(frames: GuardedFrames) -> None:
+    votes = np.random.default_rng(0).integers(0, 6, (1, 9, 61)).astype(np.uint16)
+    for most, least in ((5, 3), (4, 2), (1, 1), (0, 1)):
+        largest = np.array([most, 0], np.int32)
+        labels = frames.settle(votes, None, largest)["labels"]
+        np.testing.assert_array_equal(labels, votes[0] >= least)
+
+
+def test_as_many_classes_as_a_label_can_name_and_scores_that_tie(frames: GuardedFrames) -> None:
     rng = np.random.default_rng(0)
-    votes = rng.integers(0, 6, (1, 9, 11)).astype(np.uint16)
-    masks, labels = settle(votes, None, np.array([5, 0], np.int32))
-    np.testing.assert_array_equal(labels, masks[0])
-    np.testing.assert_array_equal(labels, votes[0] >= 3)
+    votes = (rng.random((255, 7, 5)) < 0.02).astype(np.uint16)
+    votes[254] = 1
+    scores = rng.integers(0, 4, votes.shape).astype(np.float32) / 4
+    settled = frames.settle(votes, scores, np.array([1] * 255 + [0], np.int32))
+    np.testing.assert_array_equal(settled["masks"], votes)
+    np.testing.assert_array_equal(settled["labels"], labels_of(votes, scores))
+    assert settled["labels"].max() == 255
 
 
-def test_the_arguments_are_laid_out_as_c_does(tmp_path: Path) -> None:
-    """The structs of the source, compiled by the host's compiler, against what Python packs."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("there is no C++ compiler")
-    source = frame_kernels.SOURCE.read_text()
-    structs = re.findall(r"^struct (\w+)\n\{\n(.*?)^\};", source, re.M | re.S)
-    assert [name for name, _ in structs] == ["Prepare", "Vote", "Settle"]
-    text = "#include <cstdint>\n#include <cstdio>\n"
-    for name, body in structs:
-        text += f"struct {name} {{\n{body}}};\n"
-    text += "int main() {\n"
-    for name, _ in structs:
-        text += f'std::printf("%zu\\n", sizeof({name}));\n'
-    (tmp_path / "sizes.cpp").write_text(text + "}\n")
-    subprocess.run([compiler, "sizes.cpp", "-o", "sizes"], cwd=tmp_path, check=True)
-    done = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True, check=True)
-    packed = [frame_kernels.PREPARE.size, frame_kernels.VOTE.size, frame_kernels.SETTLE.size]
-    assert [int(size) for size in done.stdout.split()] == packed
-    codes = {"*": "P", "int32_t": "i", "int64_t": "q", "float": "f"}
-    for (_, body), pack in zip(
-        structs, (frame_kernels.PREPARE, frame_kernels.VOTE, frame_kernels.SETTLE), strict=True
-    ):
-        letters = ""
-        for line in re.sub(r"//.*", "", body).splitlines():
-            if declared := line.strip().rstrip(";"):
-                kind = "*" if "*" in declared else declared.split()[0]
-                count = re.search(r"\[(\d)\]", declared)
-                letters += codes[kind] * (int(count[1]) if count else 1)
-        written = re.sub(r"(\d+)(\w)", lambda m: m[2] * int(m[1]), pack.format.lstrip("@"))
-        assert letters == written
+def test_more_votes_than_a_byte_counts(frames: GuardedFrames) -> None:
+    logits = np.zeros((300, 2, 2, 2), np.float16)
+    logits[:, 1] = 1
+    found = frames.vote(logits, [300], place((3, 5), (64, 96), "stretch"), chunk=7)
+    np.testing.assert_array_equal(found["votes"], np.full((1, 3, 5), 300))
+    np.testing.assert_array_equal(found["largest"], [300, 0])
+
+
+def sparse(size: int) -> np.ndarray:
+    """Zeros that take memory only where something is written."""
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+
+
+def test_offsets_beyond_two_gigabytes(frames_image: bytes) -> None:
+    """Rows that lie 16 MB apart, and chunks of logits 4 GB apart."""
+    kernels = FrameKernels(Direct(), frames_image)  # type: ignore[arg-type]
+    placement = place((160, 3), (20, 4), "stretch")
+    tables = vars(make_tables(placement, (2, 2)))
+    image, pitch = noise(3, 160, 3), 1 << 24
+    memory = sparse(160 * pitch)
+    memory.reshape(160, pitch)[:, :9] = image.reshape(160, 9)
+    planes = np.empty((3, 20, 4), np.float32)
+    scale, shift = normalisation(Preprocessing())
+    names = ("columns", "column_taps", "rows", "row_taps")
+    argument = PREPARE.pack(
+        memory.ctypes.data, planes.ctypes.data, *(tables[n].ctypes.data for n in names),
+        pitch, tables["column_taps"].shape[1], tables["row_taps"].shape[1],
+        20, 4, 0, 0, 20, 4, False, *scale, *shift,
+    )  # fmt: skip
+    kernels.prepare(planes.dtype, 4, 20, argument, None)
+    np.testing.assert_array_equal(planes, by_pillow(image, placement))
+
+    elements = (1 << 31) + 24
+    logits = sparse(2 * (elements + 8)).view(np.float16)
+    logits[4:8] = 1  # the first chunk votes, the second one does not
+    logits[elements : elements + 4] = 1
+    first, largest = np.array([0, 1, 2], np.int32), np.zeros(3, np.int32)
+    votes = np.empty((2, 160, 3), np.uint16)
+    names = ("low_x", "along_x", "low_y", "along_y")
+    argument = VOTE.pack(
+        logits.ctypes.data, *(tables[n].ctypes.data for n in names), first.ctypes.data,
+        votes.ctypes.data, 0, largest.ctypes.data, elements, 1, 2, 2, 2, 160, 3,
+    )  # fmt: skip
+    kernels.vote(logits.dtype, 3, 160, argument, None)
+    assert (votes[0] == 1).all() and not votes[1].any()
+    np.testing.assert_array_equal(largest, [1, 0, 0])
 
 
 def test_nvcc_compiles_them(tmp_path: Path) -> None:

@@ -26,12 +26,6 @@ Shot = tuple[np.ndarray, np.ndarray]
 LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
 
 
-@pytest.fixture
-def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "frames.fatbin").write_bytes(b"code")
-    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
-
-
 def load(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -73,7 +67,7 @@ def equal(one: Any, other: Any) -> None:
     assert (one.labels != other.labels).mean() < 0.01 and one.labels.dtype == np.uint8
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 @pytest.mark.parametrize(
     ("libraries", "profile"),
     [
@@ -122,27 +116,25 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
     assert driver.settled()
 
 
-@pytest.mark.usefixtures("kernels")
+def pitch_and_swap(driver: FakeDriver) -> list[tuple[int, int]]:
+    """What the kernel that prepares a frame was given, at each of its launches."""
+    arguments = [PREPARE.unpack(a) for name, a in driver.launches if "prepare" in name]
+    return [(argument[6], argument[15]) for argument in arguments]
+
+
+@pytest.mark.usefixtures("packaged_kernels")
 @pytest.mark.parametrize("integrated", [False, True])
 def test_a_cameras_frames_are_taken_as_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, integrated: bool
 ) -> None:
     """BGR, whose rows lie apart: the kernel turns it round, and the masks are RGB's to the bit."""
-    prepared: list[tuple[int, int]] = []
-    true_prepare = FakeCuda._prepare
-
-    def noted(self: FakeCuda, argument: bytes, *rest: Any) -> None:
-        _, _, _, _, _, _, pitch, *_, swap = PREPARE.unpack(argument)[:16]
-        prepared.append((pitch, swap))
-        true_prepare(self, argument, *rest)
-
     segmenter, driver, _ = load(tmp_path / "b", monkeypatch, integrated=integrated)
     queries = pictures(4)
     with segmenter:
         segmenter.set_support("red", *red_shot)
         expected = [segmenter.segment(query) for query in queries]
         assert expected[0].masks["red"].any()
-        monkeypatch.setattr(FakeCuda, "_prepare", noted)
+        driver.launches.clear()
         for padding in (0, 13):
             given = [as_a_camera_gives_it(query, padding) for query in queries]
             streamed = list(segmenter.stream(given, scores=True, color="bgr"))
@@ -156,15 +148,16 @@ def test_a_cameras_frames_are_taken_as_they_lie(
                 for one, other in zip(found, expected, strict=True):
                     np.testing.assert_array_equal(one.labels, other.labels)
                     np.testing.assert_array_equal(one.scores["red"], other.scores["red"])
+        prepared = pitch_and_swap(driver)
         assert len(prepared) == 24 and {swap for _, swap in prepared} == {1}
         assert {pitch for pitch, _ in prepared} == {3 * query.shape[1] for query in queries}
         wrong = segmenter.segment(as_a_camera_gives_it(queries[0]))
-        assert prepared[-1][1] == 0
+        assert pitch_and_swap(driver)[-1][1] == 0
         assert (wrong.labels != expected[0].labels).any()
     assert driver.settled()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 def test_no_allocation_and_no_shape_after_the_first_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, green_shot: Shot
 ) -> None:
@@ -192,7 +185,7 @@ def test_no_allocation_and_no_shape_after_the_first_frames(
     assert driver.settled()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 @pytest.mark.parametrize("pays", [True, False])
 def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, pays: bool
@@ -225,7 +218,7 @@ def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
     assert driver.settled()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 def test_logits_that_are_not_finite_are_an_error_of_that_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
 ) -> None:
@@ -253,7 +246,7 @@ def test_logits_that_are_not_finite_are_an_error_of_that_frame(
     assert driver.settled()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 def test_a_graph_that_cannot_be_captured_is_done_without(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -279,7 +272,7 @@ def _refusing(driver: FakeDriver, bindings: Any) -> Any:
     return end
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 def test_closing_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
 ) -> None:
@@ -303,7 +296,7 @@ def test_closing_in_the_middle(
     assert driver.settled()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("packaged_kernels")
 def test_memory_that_runs_out_for_a_frame_fails_that_frame_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
 ) -> None:

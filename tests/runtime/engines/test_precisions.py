@@ -23,7 +23,6 @@ from hsnet_trt.export.precision.fp16 import to_fp16
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec, Tolerance
 from hsnet_trt.runtime.bundle.variants import add_variants
-from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.verify import verify_bundle
 
@@ -129,11 +128,11 @@ def test_engines_in_fp16_give_what_fp32_gives(
     red_shot: Shot,
     green_shot: Shot,
     frames: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Features, supports and logits of two bytes a value lie where engines and kernels look."""
     if frames:
-        (tmp_path / "frames.fatbin").write_bytes(b"code")
-        monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
+        request.getfixturevalue("packaged_kernels")
     driver = FakeDriver()
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION), bindings=True)
     made = {

@@ -14,7 +14,7 @@ from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import FakeEngine, fake_tensorrt
 from helpers.tiny_bundle import SIZE
 
-from hsnet_trt.runtime.engines import frame_kernels, kernel_cache
+from hsnet_trt.runtime.engines import kernel_cache
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 
 
@@ -51,7 +51,9 @@ class Config:
 
 
 @pytest.fixture
-def rtx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[FakeDriver, list[Config]]:
+def rtx(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, packaged_kernels: bytes
+) -> tuple[FakeDriver, list[Config]]:
     """An RTX flavour whose engines compile something on every start."""
     driver, configs = FakeDriver(), []
     module: Any = fake_tensorrt(driver, VERSION)
@@ -71,8 +73,6 @@ def rtx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[FakeDriver, li
     monkeypatch.setattr(FakeEngine, "create_runtime_config", config, raising=False)
     monkeypatch.setattr(FakeEngine, "create_execution_context", create)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "frames.fatbin").write_bytes(b"code")
-    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
     return driver, configs
 
 

@@ -11,7 +11,6 @@ from helpers.fake_tensorrt import fake_tensorrt
 from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 
 from hsnet_trt import FewShotSegmenter
-from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.serving.app.supports import arrange, encode_shot, most_bytes, shot_bytes
@@ -26,9 +25,8 @@ def mask_of(place: tuple[slice, slice]) -> np.ndarray:
     return mask
 
 
+@pytest.mark.usefixtures("packaged_kernels")
 def test_on_a_gpu(tmp_path, monkeypatch):
-    (tmp_path / "frames.fatbin").write_bytes(b"code")
-    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
     driver = FakeDriver()
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), pycuda=True)
     bundle = engine_bundle(tmp_path / "gpu", engines(4))

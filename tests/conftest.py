@@ -1,0 +1,39 @@
+"""Fixtures for tests of several folders: the frame kernels, compiled once a session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.emulated import compiler
+from helpers.emulated_frames import compile_frames
+
+from hsnet_trt.runtime.engines import frame_kernels
+
+
+@pytest.fixture(scope="session")
+def frames_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """`frames.cu` for the emulator, in place of a fatbin's content."""
+    if compiler() is None:
+        pytest.skip("no C++ compiler to emulate the kernels with")
+    import fcntl  # which Windows lacks
+
+    base = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist have folders of their own below one, which they share.
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "emulated_frames"
+    folder.mkdir(exist_ok=True)
+    made = folder / "image"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            made.write_bytes(compile_frames(folder))
+    return made.read_bytes()
+
+
+@pytest.fixture
+def packaged_kernels(frames_image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """As in a package with compiled frame kernels; gives their content."""
+    (tmp_path / "frames.fatbin").write_bytes(frames_image)
+    monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "frames.fatbin")
+    return frames_image
