@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,9 +38,9 @@ def build_engine(
         list[str] | None,
         typer.Option(help="400 or 480x640 (height x width); by default all in the bundle."),
     ] = None,
-    queries: Annotated[str, typer.Option(help="Queries at once, least:expected:most.")] = "1:1:4",
+    queries: Annotated[str, typer.Option(help="Queries at once, min:opt:max.")] = "1:1:4",
     supports: Annotated[
-        str, typer.Option(help="Supports (classes x shots) matched at once, least:expected:most.")
+        str, typer.Option(help="Supports (classes x shots) matched at once, min:opt:max.")
     ] = "1:1:5",
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
     lowering: Annotated[
@@ -88,8 +88,8 @@ def build_engine(
     from hsnet_trt.cli.build_progress import BuildProgress
     from hsnet_trt.errors import InputError
     from hsnet_trt.export.build_engine import build_engine as build
-    from hsnet_trt.export.engines.options import BuilderOptions
-    from hsnet_trt.export.engines.profiles import parse_bytes, parse_size
+    from hsnet_trt.export.engines.options import BuilderOptions, EngineSpec
+    from hsnet_trt.export.engines.profiles import parse_bytes, parse_range, parse_size
 
     options = BuilderOptions(
         workspace=parse_bytes(workspace) if workspace else None,
@@ -100,6 +100,17 @@ def build_engine(
         tf32=tf32,
         verbose=verbose,
     )
+    spec = EngineSpec(
+        sizes=tuple(parse_size(text) for text in size or ()),
+        queries=parse_range(queries, "queries"),
+        supports=parse_range(supports, "supports"),
+        flavour=flavour,
+        lowering=lowering,
+        correlation=correlation,
+        plugin=plugin,
+        options=options,
+    )
+    command = shlex.join(["hsnet-trt", *sys.argv[1:]])
     if accuracy_budget is not None and precision != "best":
         raise InputError(
             "an accuracy budget is kept where a precision is chosen",
@@ -109,28 +120,19 @@ def build_engine(
         )
     console = Console(stderr=True)
     with BuildProgress(console) as progress:
-        asked: dict[str, Any] = {
-            "sizes": [parse_size(text) for text in size or ()],
-            "queries": queries,
-            "supports": supports,
-            "flavour": flavour,
-            "lowering": lowering,
-            "correlation": correlation,
-            "plugin": plugin,
-            "options": options,
-            "on_event": progress,
-        }
         if precision == "best":
             from hsnet_trt.export.best import BUDGET, build_best
 
             budget = BUDGET if accuracy_budget is None else accuracy_budget
-            command = shlex.join(["hsnet-trt", *sys.argv[1:]])
             written, tried = build_best(
-                bundle, target, out, budget=budget, command=command, **asked
+                bundle, target, out, spec, budget=budget, on_event=progress, command=command
             )
         else:
-            written, tried = build(bundle, target, precision, out, **asked), []
+            tried = []
+            written = build(
+                bundle, target, precision, out, spec, on_event=progress, command=command
+            )
     for one in tried:
-        told = one.left_out or f"{one.milliseconds:.2f} ms"
-        console.print(f"{one.precision}: {told}", highlight=False)
+        outcome = one.left_out or f"{one.milliseconds:.2f} ms"
+        console.print(f"{one.precision}: {outcome}", highlight=False)
     console.print(f"{written.path}: {len(written.manifest.engines)} engines, hashes in bundle.json")

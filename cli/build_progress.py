@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +13,16 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+)
+
+from hsnet_trt.export.engines.events import (
+    BuildEvent,
+    EngineBuilt,
+    EngineStarted,
+    LogLine,
+    PhaseEnded,
+    PhaseStarted,
+    StepDone,
 )
 
 
@@ -50,40 +59,40 @@ class BuildProgress:
     ) -> None:
         self._bars.stop()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: BuildEvent) -> None:
         """Show one event."""
-        kind = event["event"]
-        if kind == "engine":
-            self._begin_engine(event)
-        elif kind == "engine_end":
-            self._end_engine(event)
-        elif kind == "phase":
-            depth = self._depth.get(event["parent"] or "", 0) + 1
-            self._depth[event["phase"]] = depth
-            name = f"{'  ' * depth}{escape(event['phase'])}"
-            self._phases[event["phase"]] = self._bars.add_task(name, total=event["steps"])
-        elif kind == "step" and event["phase"] in self._phases:
-            self._bars.update(self._phases[event["phase"]], completed=event["step"] + 1)
-        elif kind == "phase_end" and event["phase"] in self._phases:
-            self._bars.remove_task(self._phases.pop(event["phase"]))
-        elif kind == "log":
-            self._bars.console.print(escape(event["text"]), style="dim", highlight=False)
+        match event:
+            case EngineStarted():
+                self._begin_engine(event)
+            case EngineBuilt():
+                self._end_engine(event)
+            case PhaseStarted(phase, parent, steps):
+                depth = self._depth.get(parent or "", 0) + 1
+                self._depth[phase] = depth
+                name = f"{'  ' * depth}{escape(phase)}"
+                self._phases[phase] = self._bars.add_task(name, total=steps)
+            case StepDone(phase, step) if phase in self._phases:
+                self._bars.update(self._phases[phase], completed=step + 1)
+            case PhaseEnded(phase) if phase in self._phases:
+                self._bars.remove_task(self._phases.pop(phase))
+            case LogLine(text):
+                self._bars.console.print(escape(text), style="dim", highlight=False)
 
-    def _begin_engine(self, event: dict[str, Any]) -> None:
-        self._label = event["label"]
+    def _begin_engine(self, event: EngineStarted) -> None:
+        self._label = event.label
         if self._engines is None:
-            self._engines = self._bars.add_task("", total=event["total"])
+            self._engines = self._bars.add_task("", total=event.total)
         self._bars.update(
-            self._engines, completed=event["number"] - 1, description=f"building {self._label}"
+            self._engines, completed=event.number - 1, description=f"building {self._label}"
         )
 
-    def _end_engine(self, event: dict[str, Any]) -> None:
+    def _end_engine(self, event: EngineBuilt) -> None:
         for task in self._phases.values():
             self._bars.remove_task(task)
         self._phases.clear()
         if self._engines is not None:
             self._bars.advance(self._engines)
-        size = event["bytes"] / 2**20
+        size = event.bytes / 2**20
         self._bars.console.print(
-            f"[green]built[/] {self._label}: {size:.1f} MiB in {event['seconds']:.1f} s"
+            f"[green]built[/] {self._label}: {size:.1f} MiB in {event.seconds:.1f} s"
         )

@@ -92,11 +92,19 @@ def _build(console: Console, bundle: Path, target: str) -> str:
 
     from hsnet_trt.cli.build_progress import BuildProgress
     from hsnet_trt.export.build_engine import build_engine
+    from hsnet_trt.export.engines.options import EngineSpec
 
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return "engines: none, TensorRT-RTX is not installed (pip install 'hsnet-trt[rtx]')"
     with BuildProgress(console) as progress:
-        built = build_engine(bundle, target, "fp32", flavour="tensorrt_rtx", on_event=progress)
+        built = build_engine(
+            bundle,
+            target,
+            "fp32",
+            spec=EngineSpec(flavour="tensorrt_rtx"),
+            on_event=progress,
+            command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
+        )
     sizes = [built.manifest.files[e.file].bytes for e in built.manifest.engines]
     return f"engines: {len(sizes)} for {target}, {sum(sizes) / 2**20:.0f} MiB, in the bundle"
 

@@ -26,21 +26,35 @@ class Weighed:
 
 
 def parse_range(text: str, what: str) -> ProfileRange:
-    """Read `least:expected:most`, or one number for a fixed dimension.
+    """Read `min:opt:max`, or one number for a fixed dimension.
 
     Raises:
-        InputError: not of that form, or not 1 <= least <= expected <= most.
+        InputError: not of that form, or not 1 <= min <= opt <= max.
     """
     parts = text.split(":")
     parts = parts * 3 if len(parts) == 1 else parts
     if len(parts) == 3 and all(part.strip().isascii() and part.strip().isdigit() for part in parts):
         least, expected, most = (int(part) for part in parts)
-        if 1 <= least <= expected <= most:
-            return ProfileRange(least, expected, most)
-    raise InputError(
+        return check_range(ProfileRange(least, expected, most), what)
+    raise _no_range(what, text)
+
+
+def check_range(span: ProfileRange, what: str) -> ProfileRange:
+    """The range itself, if it is one.
+
+    Raises:
+        InputError: not 1 <= least <= expected <= most.
+    """
+    if not 1 <= span.least <= span.expected <= span.most:
+        raise _no_range(what, _text(span))
+    return span
+
+
+def _no_range(what: str, found: str) -> InputError:
+    return InputError(
         f"the range of {what} is not one",
-        expected="least:expected:most with 1 <= least <= expected <= most, as in 1:1:4",
-        found=repr(text),
+        expected="min:opt:max with 1 <= min <= opt <= max, as in 1:1:4",
+        found=repr(found),
         fix=f"give --{what} three rising numbers, or one for a fixed number of {what}",
     )
 

@@ -50,7 +50,8 @@ def test_engines_are_built_with_all_options(form: str, tmp_path: Path) -> None:
     built = Bundle.open(tmp_path / "built").manifest
     profile = built.engines[-1].profile
     assert (profile["B"].expected, profile["S"].least, profile["S"].most) == (2, 2, 2)
-    assert "--workspace 67108864 --level 2 --tf32" in built.commands[-1]
+    assert built.commands[-1].startswith("hsnet-trt build-engine bundle --target rtx-4090")
+    assert "--workspace 64MiB --level 2" in built.commands[-1]
     shown = run(VERB, "inspect", "built", "--json", folder=tmp_path)
     assert len(json.loads(shown.stdout)["engines"]) == 3
     shown = run(VERB, "inspect", "built", folder=tmp_path)
