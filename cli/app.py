@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import (
+from hsnet_trt.cli.shared.options import (
     BackendOption,
     BundleArgument,
     PrecisionOption,

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from hsnet_trt.benchmarks.speed.record import Record
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
 
 
 def benchmark(
@@ -74,7 +74,7 @@ def benchmark(
         machine_name,
         write_report,
     )
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
 
     plan = FULL if full else Plan()
     plan = dataclasses.replace(

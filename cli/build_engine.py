@@ -85,7 +85,7 @@ def build_engine(
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.build_progress import BuildProgress
+    from hsnet_trt.cli.shared.progress import BuildProgress
     from hsnet_trt.errors import InputError
     from hsnet_trt.export.build_engine import build_engine as build
     from hsnet_trt.export.engines.options import BuilderOptions, EngineSpec

@@ -75,8 +75,8 @@ def calibrate(
 
     from hsnet_trt.calibration.budget import Attempt
     from hsnet_trt.calibration.workbench import Workbench
-    from hsnet_trt.cli.episodes import source_of
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.episodes import source_of
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.export.precision.int8 import calibrate as run
 

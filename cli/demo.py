@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hsnet_trt.cli.demo_picture import Row
+    from hsnet_trt.cli.shared.demo_picture import Row
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 _HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def demo(
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.demo_picture import Row, draw_demo
+    from hsnet_trt.cli.shared.demo_picture import Row, draw_demo
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
     console = Console()
@@ -68,7 +68,7 @@ def demo(
 
 
 def _export(console: Console, checkpoint: str, bundle: Path) -> None:
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
 
@@ -90,7 +90,7 @@ def _build(console: Console, bundle: Path, target: str) -> str:
     """Build FP32 engines into the bundle where TensorRT-RTX is installed; says what was done."""
     import importlib.util
 
-    from hsnet_trt.cli.build_progress import BuildProgress
+    from hsnet_trt.cli.shared.progress import BuildProgress
     from hsnet_trt.export.build_engine import build_engine
     from hsnet_trt.export.engines.options import EngineSpec
 

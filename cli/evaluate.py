@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BackendOption
+from hsnet_trt.cli.shared.options import BackendOption
 
 
 def evaluate(
@@ -63,7 +63,7 @@ def evaluate(
     from rich.table import Table
 
     from hsnet_trt.benchmarks.accuracy.judging import judge
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.data.sources import Source
     from hsnet_trt.export.engines.profiles import parse_size
 

@@ -53,7 +53,7 @@ def export(
     """Write the ONNX graphs of CHECKPOINT, checked against PyTorch, as a bundle."""
     from rich.console import Console
 
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, PRECISIONS, export_bundle
     from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import PrecisionOption, SizeOption
+from hsnet_trt.cli.shared.options import PrecisionOption, SizeOption
 
 
 def export_triton(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.options import (
+from hsnet_trt.cli.shared.options import (
     BackendOption,
     BundleArgument,
     PrecisionOption,
@@ -15,7 +15,7 @@ from hsnet_trt.cli.options import (
     SizeOption,
     SupportsOption,
 )
-from hsnet_trt.cli.shots import (
+from hsnet_trt.cli.shared.shots import (
     ClassOption,
     LabelsImagesOption,
     LabelsOption,

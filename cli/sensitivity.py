@@ -52,8 +52,8 @@ def sensitivity(
 
     from hsnet_trt.calibration.sensitivity import rank, write
     from hsnet_trt.calibration.workbench import EPISODES, Workbench
-    from hsnet_trt.cli.episodes import source_of
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.episodes import source_of
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.engines.profiles import parse_size
 
     console = Console(stderr=True)

@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BackendOption, BundleArgument, PrecisionOption, Sha256Option
+from hsnet_trt.cli.shared.options import (
+    BackendOption,
+    BundleArgument,
+    PrecisionOption,
+    Sha256Option,
+)
 
 
 def verify(

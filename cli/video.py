@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.options import (
+from hsnet_trt.cli.shared.options import (
     BackendOption,
     BundleArgument,
     PrecisionOption,
@@ -14,7 +14,7 @@ from hsnet_trt.cli.options import (
     SizeOption,
     SupportsOption,
 )
-from hsnet_trt.cli.shots import (
+from hsnet_trt.cli.shared.shots import (
     ClassOption,
     LabelsImagesOption,
     LabelsOption,
@@ -27,7 +27,7 @@ from hsnet_trt.cli.shots import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hsnet_trt.cli.video_files import Source
+    from hsnet_trt.cli.shared.video_files import Source
     from hsnet_trt.runtime.stream import FrameStream
 
 
@@ -64,7 +64,7 @@ def video(
     from rich.console import Console
 
     from hsnet_trt import FewShotSegmenter
-    from hsnet_trt.cli.video_files import open_sink, open_source
+    from hsnet_trt.cli.shared.video_files import open_sink, open_source
     from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.device.telemetry import Telemetry
 
@@ -107,23 +107,15 @@ def _run(
     """Draw and write frame by frame, with a progress bar; then say how it went."""
     import time
 
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
+    from hsnet_trt.cli.shared.progress import progress_bars
     from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.pictures.overlay import draw_overlay
 
     failed, done, dropped, start = 0, 0, 0, time.perf_counter()
     totals: dict[str, float] = {}
     total = min(filter(None, (source.count, limit)), default=None)
-    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[rate]}"), console=console) as progress:
-        task = progress.add_task("frames", total=total, rate="")
+    with progress_bars(console, stays=True) as progress:
+        task = progress.add_task("frames", total=total)
         try:
             for frame in stream:
                 dropped = frame.dropped
@@ -138,7 +130,7 @@ def _run(
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1
                 rate = done / (time.perf_counter() - start)
-                progress.update(task, advance=1, rate=f"{rate:.1f} a second")
+                progress.update(task, advance=1, description=f"frames, {rate:.1f} a second")
                 if picture is not None and not sink.write(picture):
                     break
                 if done == limit:

@@ -10,7 +10,7 @@ from helpers.command import hsnet
 from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
 
-from hsnet_trt.cli import video_files
+from hsnet_trt.cli.shared import video_files
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.overlay import class_colour
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from hsnet_trt.cli.shots import parse_shots
+from hsnet_trt.cli.shared.shots import parse_shots
 from hsnet_trt.errors import InputError
 
 SIZE = (80, 100)

@@ -1,4 +1,4 @@
-"""Progress bars of an engine build: one for the engines, one for each phase of the builder."""
+"""Progress bars: of work that names its steps, of engine builds, and their common set-up."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from hsnet_trt.export.engines.events import (
@@ -26,22 +27,53 @@ from hsnet_trt.export.engines.events import (
 )
 
 
+def progress_bars(console: Console, *, stays: bool = False) -> Progress:
+    """Bars as every verb shows them: what is done, how much of it, the time.
+
+    With `stays`, they show the time that is left, too, and remain on the screen at the end.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        *([TimeRemainingColumn()] if stays else []),
+    )
+    return Progress(*columns, console=console, transient=not stays)
+
+
+class StepBar:
+    """Called with (what is being done, steps done, steps in all) before each step."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = progress_bars(console)
+        self._task = self._bar.add_task("")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+    def __enter__(self) -> StepBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
 class BuildProgress:
-    """Shows the events of `build_engine(on_event=...)`.
+    """Shows the events of `build_engine(on_event=...)`: engines, and phases of the builder.
 
     with BuildProgress(console) as progress:
         build_engine(..., on_event=progress)
     """
 
     def __init__(self, console: Console) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bars = progress_bars(console)
         self._engines: TaskID | None = None
         self._label = ""
         self._phases: dict[str, TaskID] = {}
