@@ -6,14 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.shared.options import (
-    BackendOption,
-    BundleArgument,
-    PrecisionOption,
-    Sha256Option,
-    SizeOption,
-    SupportsOption,
-)
+from hsnet_trt.cli.shared.options import BundleArgument, RunOptions, SupportsOption
 
 
 def app(
@@ -30,10 +23,7 @@ def app(
     open_: Annotated[
         bool, typer.Option("--open", help="Open it in this machine's browser.")
     ] = False,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = None,
-    size: SizeOption = None,
-    sha256: Sha256Option = None,
+    run: RunOptions,
 ) -> None:
     """Serve a page: show objects by painting masks, find them in photographs or a camera's frames.
 
@@ -43,13 +33,12 @@ def app(
 
     from rich.console import Console
 
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.serving.app.app import serve
     from hsnet_trt.serving.app.desk import Limits
     from hsnet_trt.serving.app.network import Network
 
     console = Console(stderr=True, highlight=False)
-    network = Network.load(bundle, backend, parse_size(size) if size else None, sha256, precision)
+    network = Network.load(bundle, run.backend, run.size, run.sha256, run.precision)
 
     def ready(address: str) -> None:
         runner = network.runner

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
     from hsnet_trt.benchmarks.speed.record import Record
@@ -88,9 +89,8 @@ def benchmark(
     )
     with StepBar(Console(stderr=True)) as bar:
         bundles = list(bundle or _export(work, full, checkpoint, bar))
-        command = shlex.join(["hsnet-trt", *sys.argv[1:]])
         record = measure(
-            bundles, checkpoint, plan, command, bar,
+            bundles, checkpoint, plan, command_line(), bar,
             keep=lambda part: keep_unfinished(part, out, machine_name(part.machine)),
         )  # fmt: skip
     name = machine_name(record.machine)

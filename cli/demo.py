@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,10 +76,9 @@ def _export(console: Console, checkpoint: str, bundle: Path) -> None:
         bar("reading the weights", 0, 1)
         model = load_checkpoint(checkpoint)
         size = model.size or (400, 400)
-        command = shlex.join(["hsnet-trt", *sys.argv[1:]])
         # Its engines are FP32, and so is what segments here.
         manifest = export_bundle(
-            model, bundle, sizes=[size], precisions=["fp32"], command=command, progress=bar
+            model, bundle, sizes=[size], precisions=["fp32"], command=command_line(), progress=bar
         )
     worst = max(figure.max_difference / figure.logits_std for figure in manifest.parity)
     parity = f"logits within {worst:.1e} of their spread"
@@ -103,7 +102,7 @@ def _build(console: Console, bundle: Path, target: str) -> str:
             "fp32",
             spec=EngineSpec(flavour="tensorrt_rtx"),
             on_event=progress,
-            command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
+            command=command_line(),
         )
     sizes = [built.manifest.files[e.file].bytes for e in built.manifest.engines]
     return f"engines: {len(sizes)} for {target}, {sum(sizes) / 2**20:.0f} MiB, in the bundle"

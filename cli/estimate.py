@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.shared.options import BundleArgument
+from hsnet_trt.cli.shared.options import BundleArgument, SizeOption
 
 
 def estimate(
@@ -17,9 +17,7 @@ def estimate(
     precision: Annotated[
         str | None, typer.Option(help="fp32, tf32, fp16 or int8; the fastest published otherwise.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="One of the bundle's, as 400 or 480x640.")
-    ] = None,
+    size: SizeOption = None,
     shots: Annotated[int, typer.Option(help="Supports per class.", min=1)] = 1,
     classes: Annotated[int, typer.Option(help="Classes.", min=1)] = 1,
     area: Annotated[float, typer.Option(help="Mask's share of a support.")] = 0.2,
@@ -39,7 +37,6 @@ def estimate(
     from hsnet_trt.benchmarks.limits.case import Case
     from hsnet_trt.benchmarks.limits.roofline import Counter
     from hsnet_trt.errors import InputError
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.export.engines.targets import TARGETS, find_target
     from hsnet_trt.runtime.bundle import Bundle
     from hsnet_trt.runtime.device.machine import find_driver
@@ -52,7 +49,7 @@ def estimate(
                 f"there is no such {name}", expected=", ".join(filter(None, allowed)), found=given
             )
     opened = Bundle.open(bundle)
-    at = opened.size(parse_size(size) if size else None)
+    at = opened.size(size)
     case = Case(opened.manifest.model.backbone, at, shots=shots, classes=classes, area=area)
     work = Counter(opened, at, "fp32", packed=False).work(case, workload)
     driver = find_driver() if target and "this" in target else None

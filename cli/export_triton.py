@@ -43,14 +43,13 @@ def export_triton(
 
     from rich.console import Console
 
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.serving.triton_server.repository import export_repository
 
     repository = export_repository(
         bundles,
         out,
         [word.strip() for word in platforms.split(",")],
-        size=parse_size(size) if size else None,
+        size=size,
         precision=precision,
         prefix=name,
     )

@@ -44,7 +44,6 @@ def sweep(
     from rich.console import Console
 
     from hsnet_trt.cli.shared.progress import progress_bars
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.serving.sweep.sweep import Progress
     from hsnet_trt.serving.sweep.sweep import sweep as run
 
@@ -67,7 +66,7 @@ def sweep(
             workers=workers,
             part=part,
             backend=backend,
-            size=parse_size(size) if size else None,
+            size=size,
             precision=precision,
             on_progress=show,
         )

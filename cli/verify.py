@@ -11,6 +11,8 @@ from hsnet_trt.cli.shared.options import (
     BundleArgument,
     PrecisionOption,
     Sha256Option,
+    Size,
+    size_option,
 )
 
 
@@ -19,9 +21,7 @@ def verify(
     *,
     backend: BackendOption = "auto",
     precision: PrecisionOption = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width); by default all.")
-    ] = None,
+    size: Annotated[Size | None, size_option("; by default all.")] = None,
     sha256: Sha256Option = None,
 ) -> None:
     """Check the hash of every file of BUNDLE, and its network against PyTorch's golden outputs.
@@ -32,10 +32,9 @@ def verify(
     from rich.table import Table
 
     from hsnet_trt.errors import BackendError
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.verify import verify_bundle
 
-    results = verify_bundle(bundle, backend, parse_size(size) if size else None, precision, sha256)
+    results = verify_bundle(bundle, backend, size, precision, sha256)
     console = Console()
     for result in results:
         height, width = result.size

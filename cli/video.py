@@ -6,23 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.shared.options import (
-    BackendOption,
-    BundleArgument,
-    PrecisionOption,
-    Sha256Option,
-    SizeOption,
-    SupportsOption,
-)
-from hsnet_trt.cli.shared.shots import (
-    ClassOption,
-    LabelsImagesOption,
-    LabelsOption,
-    ShotsOption,
-    SupportOption,
-    parse_shots,
-    show_supports,
-)
+from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
+from hsnet_trt.cli.shared.shots import SupportOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,17 +29,9 @@ def video(
     output: Annotated[
         str, typer.Option(help="A video file, a folder, or window (end it with q).")
     ] = "out.mp4",
-    support: SupportOption = None,
-    labels: LabelsOption = None,
-    labels_images: LabelsImagesOption = None,
-    class_: ClassOption = None,
-    shots: ShotsOption = 5,
-    supports: SupportsOption = None,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = None,
-    size: SizeOption = None,
+    objects: SupportOptions,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
-    sha256: Sha256Option = None,
+    run: RunOptions,
 ) -> None:
     """Segment a video or a live camera, and draw what was found over it.
 
@@ -63,21 +40,14 @@ def video(
     """
     from rich.console import Console
 
-    from hsnet_trt import FewShotSegmenter
     from hsnet_trt.cli.shared.video_files import open_sink, open_source
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.device.telemetry import Telemetry
 
-    given = parse_shots(
-        support, supports, labels, images=labels_images, classes=class_, shots=shots
-    )
+    shots = objects.read()
     console = Console(stderr=True)
     source = open_source(input_)
-    with FewShotSegmenter.load(
-        bundle, backend, parse_size(size) if size else None, sha256, precision
-    ) as segmenter:
-        console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
-        show_supports(segmenter, supports, given)
+    with run.load(bundle, console) as segmenter:
+        objects.give(segmenter, shots)
         sink = open_sink(output, source.rate)
         kept = False
         try:

@@ -1,26 +1,57 @@
-"""What the verbs that need episodes ask for alike."""
+"""Where episodes come from, as several verbs ask for it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hsnet_trt.errors import InputError
 
 if TYPE_CHECKING:
     from hsnet_trt.data.sources import Source
 
+DATA_HELP = (
+    "procedural, photo-cut, pascal, coco, fss or folder (folder:PATH is folder with --root PATH); "
+    "repeat to mix: episodes then come from each in turn."
+)
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")]
+FoldOption = Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")]
+SplitsOption = Annotated[Path | None, typer.Option(help="The authors' data/splits.")]
 
-def source_of(
-    data: list[str] | None, root: Path | None, fold: int, splits: Path | None, shots: int, seed: int
-) -> Source | None:
-    """The source of episodes of `--data`; None where it was not given.
 
-    `folder:pictures` is the same as `folder` with `--root pictures`.
+@dataclass(frozen=True)
+class EpisodeOptions:
+    """What is beside `--data`: a group of options, see `groups.flatten`."""
+
+    root: RootOption = None
+    fold: FoldOption = 0
+    splits: SplitsOption = None
+    shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1
+    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0
+
+    def source(self, data: list[str]) -> Source:
+        """The episodes of `--data`.
+
+        Raises:
+            InputError: the data is in two folders, or is not what it should be.
+        """
+        from hsnet_trt.data.sources import Source
+
+        names, root = split_places(data, self.root)
+        return Source(
+            names, root=root, fold=self.fold, splits=self.splits, shots=self.shots, seed=self.seed
+        )
+
+
+def split_places(data: list[str], root: Path | None) -> tuple[tuple[str, ...], Path | None]:
+    """The names in `--data`, and the folder that one of them or `--root` gives.
+
+    Raises:
+        InputError: two folders are given.
     """
-    from hsnet_trt.data.sources import Source
-    from hsnet_trt.errors import InputError
-
-    if not data:
-        return None
     names = []
     for text in data:
         name, _, place = text.partition(":")
@@ -28,9 +59,7 @@ def source_of(
         if place:
             if root is not None and root != Path(place):
                 raise InputError(
-                    "the episodes are said to lie in two places",
-                    expected="one folder",
-                    found=f"{root} and {place}",
+                    "two folders of episodes are given", expected="one", found=f"{root} and {place}"
                 )
             root = Path(place)
-    return Source(tuple(names), root=root, fold=fold, splits=splits, shots=shots, seed=seed)
+    return tuple(names), root

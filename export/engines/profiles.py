@@ -25,20 +25,6 @@ class Weighed:
     weight_bytes: int
 
 
-def parse_range(text: str, what: str) -> ProfileRange:
-    """Read `min:opt:max`, or one number for a fixed dimension.
-
-    Raises:
-        InputError: not of that form, or not 1 <= min <= opt <= max.
-    """
-    parts = text.split(":")
-    parts = parts * 3 if len(parts) == 1 else parts
-    if len(parts) == 3 and all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        least, expected, most = (int(part) for part in parts)
-        return check_range(ProfileRange(least, expected, most), what)
-    raise _no_range(what, text)
-
-
 def check_range(span: ProfileRange, what: str) -> ProfileRange:
     """The range itself, if it is one.
 
@@ -46,66 +32,18 @@ def check_range(span: ProfileRange, what: str) -> ProfileRange:
         InputError: not 1 <= least <= expected <= most.
     """
     if not 1 <= span.least <= span.expected <= span.most:
-        raise _no_range(what, _text(span))
+        raise not_a_range(_text(span), what)
     return span
 
 
-def _no_range(what: str, found: str) -> InputError:
+def not_a_range(found: str, what: str) -> InputError:
+    """The error of a range of queries or supports that is none."""
     return InputError(
-        f"the range of {what} is not one",
+        f"this is no range of {what}",
         expected="min:opt:max with 1 <= min <= opt <= max, as in 1:1:4",
         found=repr(found),
         fix=f"give --{what} three rising numbers, or one for a fixed number of {what}",
     )
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read a network's input size, `400` or `480x640` (height x width).
-
-    Raises:
-        InputError: not of that form.
-    """
-    parts = text.lower().split("x")
-    parts = parts * 2 if len(parts) == 1 else parts
-    if len(parts) == 2 and all(
-        part.isascii() and part.isdigit() and int(part) > 0 for part in parts
-    ):
-        return int(parts[0]), int(parts[1])
-    raise InputError(
-        "the size is not one", expected="400, or height x width as in 480x640", found=repr(text)
-    )
-
-
-def parse_bytes(text: str) -> int:
-    """Read an amount of memory: `2GiB`, `512MiB`, `1.5G` or a number of bytes.
-
-    Raises:
-        InputError: not an amount of memory, or not above zero.
-    """
-    units = {
-        "": 0,
-        "b": 0,
-        "k": 10,
-        "kib": 10,
-        "m": 20,
-        "mib": 20,
-        "g": 30,
-        "gib": 30,
-        "t": 40,
-        "tib": 40,
-    }
-    stripped = text.strip().lower()
-    number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    shift = units.get(stripped[len(number) :].strip())
-    try:
-        amount = int(float(number) * 2 ** (0 if shift is None else shift))
-    except (ValueError, OverflowError):
-        amount = 0
-    if shift is None or amount <= 0:
-        raise InputError(
-            "the amount of memory is not one", expected="as in 2GiB or 512MiB", found=repr(text)
-        )
-    return amount
 
 
 def profile_of(
