@@ -1,4 +1,4 @@
-"""`hsnet-trt app`: a page on which masks are painted and answers seen."""
+"""`hsnet-trt app`: a web page to paint masks on and see answers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def app(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 7860,
     supports: SupportsOption = None,
     max_upload_mb: Annotated[
-        float, typer.Option(min=0.001, help="The largest file that the page takes.")
+        float, typer.Option(min=0.001, help="The largest file that the page accepts.")
     ] = 32,
     open_: Annotated[
-        bool, typer.Option("--open", help="Open it in this machine's browser.")
+        bool, typer.Option("--open", help="Open the page in this machine's browser.")
     ] = False,
     run: RunOptions,
 ) -> None:
     """Serve a page: show objects by painting masks, find them in photographs or a camera's frames.
 
-    For this machine's browsers alone, unless --host says otherwise; Ctrl+C ends it.
+    Only this machine can reach it unless --host is given. Ctrl+C ends it.
     """
     import webbrowser
 

@@ -23,7 +23,7 @@ def calibrate(
     episodes: Annotated[int, typer.Option(help="Training episodes to take the ranges from.")] = 64,
     method: Annotated[
         str | None,
-        typer.Option(help="percentile (default), minmax or entropy: what 127 stands for."),
+        typer.Option(help="percentile (default), minmax or entropy: how the range is chosen."),
     ] = None,
     ranges: Annotated[
         Path | None, typer.Option(help="A calibration file to use instead of new episodes.")
@@ -35,7 +35,7 @@ def calibrate(
     accuracy_budget: Annotated[
         float | None,
         typer.Option(
-            help="Points of mIoU that may be lost: the most sensitive layers then stay float."
+            help="Points of mIoU that may be lost: the most sensitive layers stay float to keep it."
         ),
     ] = None,
     rest: Annotated[

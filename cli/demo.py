@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _MASKS, _PHOTOGRAPHS = _HERE / "demo_masks", _HERE / "demo_photographs"
-# Class, support, query. The last one is hard: another kind of scissors.
+# Class, support, query. The last one is hard: the scissors are of different kinds.
 PAIRS = (
     ("statue-of-liberty", "near", "far"),
     ("eiffel-tower", "near", "far"),
@@ -34,10 +34,10 @@ def demo(
     ),
     target: Annotated[str, typer.Option(help="The RTX card to build engines for.")] = "rtx-4090",
     checkpoint: Annotated[
-        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one that comes along.")
+        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one in this package.")
     ] = "shipped",
 ) -> None:
-    """Export, build TensorRT engines, segment photographs, and draw what came out.
+    """Export, build TensorRT engines, segment photographs, and draw the results.
 
     Each row of the picture is one thing in two photographs: one is the support, the other the
     query. The first is scikit-image's motorcycle stereo pair, the others come with the package.
@@ -57,7 +57,7 @@ def demo(
             with console.status(f"segmenting: {name}"):
                 segmenter.clear()
                 segmenter.set_support(name, support, given)
-                segmenter.segment(query)  # the first call allocates; the second is what one sees
+                segmenter.segment(query)  # the first call allocates memory; the second is timed
                 rows.append(Row(support, given, query, truth, segmenter.segment(query)))
         picture = draw_demo(out / "demo.png", rows, _caption(segmenter, rows))
         console.print(_summary(segmenter, rows))
@@ -86,7 +86,7 @@ def _export(console: Console, checkpoint: str, bundle: Path) -> None:
 
 
 def _build(console: Console, bundle: Path, target: str) -> str:
-    """Build FP32 engines into the bundle where TensorRT-RTX is installed; says what was done."""
+    """Build FP32 engines into the bundle if TensorRT-RTX is installed; returns a line about it."""
     import importlib.util
 
     from hsnet_trt.cli.shared.progress import BuildProgress
@@ -109,7 +109,10 @@ def _build(console: Console, bundle: Path, target: str) -> str:
 
 
 def photographs() -> list[tuple[str, Any, Any, Any, Any]]:
-    """(class, support, its mask, query, what a person marked in it), uint8 and bool arrays."""
+    """Rows of class, support, its mask, query, and the mask that a person made of the query.
+
+    Pictures are uint8 [H,W,3], masks bool [H,W].
+    """
     left, right = _motorcycles()
     rows = [("motorcycle", left, _mask("left"), right, _mask("right"))]
     for name, support, query in PAIRS:

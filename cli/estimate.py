@@ -1,4 +1,4 @@
-"""`hsnet-trt estimate`: how fast would a bundle be on a machine that is not at hand?"""
+"""`hsnet-trt estimate`: how fast would a bundle be on a machine that is not here?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hsnet_trt.cli.shared.options import BundleArgument, SizeOption
 def estimate(
     bundle: BundleArgument,
     target: Annotated[
-        list[str] | None, typer.Option(help="As for build-engine; may be repeated. All by default.")
+        list[str] | None, typer.Option(help="As for build-engine; may be repeated. By default all.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, fp16 or int8; the fastest published otherwise.")
+        str | None, typer.Option(help="fp32, tf32, fp16 or int8; by default the fastest published.")
     ] = None,
     size: SizeOption = None,
     shots: Annotated[int, typer.Option(help="Supports per class.", min=1)] = 1,
@@ -27,8 +27,8 @@ def estimate(
 ) -> None:
     """Predict the latency of BUNDLE on targets: a model, from counted work and published rates.
 
-    Nothing was run there. The band's fast end is the roofline, its slow end a network of which
-    nothing is fused. The last lines tell how the model fits the machines that were measured.
+    Nothing is run. The fast end of each range is the roofline, the slow end a network without
+    any fused layers. The last lines compare the model with the machines that were measured.
     """
     from rich.console import Console
     from rich.table import Table
@@ -41,8 +41,10 @@ def estimate(
     from hsnet_trt.runtime.bundle import Bundle
     from hsnet_trt.runtime.device.machine import find_driver
 
-    choices = (("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
-               ("workload", workload, ("stream", "episode")))  # fmt: skip
+    choices = (
+        ("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
+        ("workload", workload, ("stream", "episode")),
+    )
     for name, given, allowed in choices:
         if given not in allowed:
             raise InputError(
@@ -68,7 +70,7 @@ def estimate(
         "rates are published peaks, and nothing was run there.\n"
         + model.said(model.checks(model.read_records())),
         highlight=False,
-    )  # fmt: skip
+    )
 
 
 def _cells(found: object) -> tuple[str, str, str]:

@@ -45,7 +45,7 @@ def evaluate(
 ) -> None:
     """Judge MODEL on episodes: mIoU and FB-IoU as the authors of HSNet count them, per class.
 
-    With a bundle and its checkpoint, PyTorch in FP32 answers the same episodes, and the table says
+    With a bundle and its checkpoint, PyTorch in FP32 answers the same episodes, and the table shows
     what each engine changed. Trivial answers stand beside them.
     """
     from rich.console import Console
@@ -79,9 +79,11 @@ def evaluate(
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
         table.add_row(
-            row.name, str(row.miou), str(row.fb_iou),
+            row.name,
+            str(row.miou),
+            str(row.fb_iou),
             "" if row.difference is None else f"{row.difference:+.2f}",
             "" if row.changed is None else f"{row.changed:.3f} %",
-        )  # fmt: skip
+        )
     Console().print(table)
     typer.echo(out)

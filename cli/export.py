@@ -81,11 +81,11 @@ def export(
 
 def _parity_lines(manifest: Manifest) -> Iterator[str]:
     """One line for each size, form, precision and arithmetic."""
-    told: dict[tuple[int, int, str, str, str], list[ParityFigure]] = {}
+    groups: dict[tuple[int, int, str, str, str], list[ParityFigure]] = {}
     for f in manifest.parity:
         form = f.lowering if f.correlation == "native" else f"{f.lowering} {f.correlation}"
-        told.setdefault((*f.size, form, f.precision, f.arithmetic), []).append(f)
-    for (height, width, form, precision, arithmetic), figures in told.items():
+        groups.setdefault((*f.size, form, f.precision, f.arithmetic), []).append(f)
+    for (height, width, form, precision, arithmetic), figures in groups.items():
         worst = {
             kind: max(f.max_difference for f in figures if f.against == f"torch-{kind}")
             for kind in ("float32", "float64")

@@ -22,9 +22,9 @@ def export_triton(
     platforms: Annotated[
         str,
         typer.Option(
-            help="What may run the graphs, the most wanted first: tensorrt, onnxruntime, python "
-            "(ONNX Runtime in the Python backend). The first is taken that the bundles hold "
-            "files for."
+            help="What may run the graphs, in order of preference: tensorrt, onnxruntime, python "
+            "(ONNX Runtime in the Python backend). The first that the bundles have files for is "
+            "taken."
         ),
     ] = "tensorrt,onnxruntime",
     size: SizeOption = None,
@@ -35,9 +35,9 @@ def export_triton(
 ) -> None:
     """Write a model repository for NVIDIA Triton Inference Server.
 
-    It holds the features, support and match graphs and the model that clients talk to, which keeps
-    support sets and turns pictures into masks. Into a repository of the same network's shapes, the
-    next version is written.
+    It holds the features, support and match graphs, and the model that clients call, which keeps
+    support sets and turns pictures into masks. If the repository already holds a network of the
+    same shapes, a new version is added.
     """
     import shlex
 

@@ -39,14 +39,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, estimate,
-    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton, sweep, serve_app,
-):  # fmt: skip
+    export,
+    calibrate,
+    sensitivity,
+    build_engine,
+    segment,
+    video,
+    verify,
+    benchmark,
+    estimate,
+    train,
+    evaluate,
+    inspect,
+    doctor,
+    demo,
+    random_checkpoint,
+    export_triton,
+    sweep,
+    serve_app,
+):
     app.command()(flatten(verb))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(shown: bool) -> None:
+    if shown:
         typer.echo(f"hsnet-trt {__version__}")
         raise typer.Exit
 
@@ -61,7 +77,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command. A foreseen error is shown as its summary, details and fix; exit code 1."""
+    """Run the command. An `HSNetError` is shown as its summary, details and fix; exit code 1."""
     warnings.showwarning = _show_warning
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
@@ -71,7 +87,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _stop(
             f"{error.name} is not installed\n"
-            f"  fix:      {_remedy(error.name or '', verb)}, or see what `hsnet-trt doctor` says"
+            f"  fix:      {_remedy(error.name or '', verb)}, or see `hsnet-trt doctor`"
         )
     except KeyboardInterrupt:
         typer.secho("stopped", err=True)

@@ -24,7 +24,7 @@ def segment(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("segmented"),
     coco: Annotated[
-        bool, typer.Option(help="Write OUT/annotations.json, too: what was found, as COCO has it.")
+        bool, typer.Option(help="Also write OUT/annotations.json: the results in COCO's format.")
     ] = False,
     run: RunOptions,
 ) -> None:
@@ -74,7 +74,7 @@ def segment(
 
 
 def _unique_stems(paths: list[Path]) -> list[str]:
-    """Names for the pictures: the photographs' own, numbered where two are alike."""
+    """Names for the pictures: those of the photographs, numbered where two are the same."""
     stems: list[str] = []
     for path in paths:
         stem, number = path.stem, 2

@@ -1,4 +1,4 @@
-"""`hsnet-trt sensitivity`: which layers can bear INT8."""
+"""`hsnet-trt sensitivity`: how much accuracy each layer loses in INT8."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def sensitivity(
         Path, typer.Option(help="Folder for sensitivity.json, sensitivity.md and sensitivity.png.")
     ] = Path("sensitivity"),
 ) -> None:
-    """Rank the layers and blocks of BUNDLE by what it costs that they alone are INT8.
+    """Rank the layers and blocks of BUNDLE by the accuracy lost when only they are INT8.
 
-    `hsnet-trt calibrate --accuracy-budget` ranks for itself; this shows the ranking.
+    `hsnet-trt calibrate --accuracy-budget` makes this ranking by itself; here it is shown.
     """
     from rich.console import Console
     from rich.table import Table
@@ -58,8 +58,10 @@ def sensitivity(
         table.add_column(column, no_wrap=True)
     for entry in (*found.blocks, *found.layers[:10]):
         table.add_row(
-            entry.name, f"{entry.cost.sqnr:.1f}", f"{-entry.cost.points:+.2f}",
+            entry.name,
+            f"{entry.cost.sqnr:.1f}",
+            f"{-entry.cost.points:+.2f}",
             f"{100 * entry.cost.changed:.3f} %",
-        )  # fmt: skip
+        )
     Console().print(table)
     typer.echo(out)

@@ -34,7 +34,7 @@ def train(
         Path | None, typer.Option(help="An HSNet checkpoint to start from.")
     ] = None,
     train_backbone: Annotated[
-        bool, typer.Option("--train-backbone", help="Learn the backbone too; else it is frozen.")
+        bool, typer.Option("--train-backbone", help="Train the backbone too; else it is frozen.")
     ] = False,
     size: Annotated[Size | None, size_option("; by default 400.")] = None,
     steps: Annotated[int, typer.Option(help="How many batches.")] = 50_000,
@@ -50,7 +50,8 @@ def train(
         bool, typer.Option("--augment", help="Flips, warps and other colours.")
     ] = False,
     reuse: Annotated[
-        int, typer.Option(help="How often a drawn episode is used, from a pool on the device.")
+        int,
+        typer.Option(help="How many times each drawn episode is used, from a pool on the device."),
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first weights and of all that is drawn.")] = 0,
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 1000,
@@ -66,7 +67,8 @@ def train(
         typer.Option("--compile/--no-compile", help="torch.compile; by default on a GPU."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that draw; by default one per core, 16 at most.")
+        int | None,
+        typer.Option(help="Processes that draw episodes; by default one per core, at most 16."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, cuda:1 or cpu; by default a GPU where there is one.")
@@ -85,14 +87,28 @@ def train(
 
     choices: Any = {"precision": precision, "compile": compile_, "workers": workers}
     settings = Settings(
-        data=tuple(data), root=root, fold=fold, splits=splits, backbone=backbone,
-        backbone_weights=backbone_weights, start_from=start_from, train_backbone=train_backbone,
-        size=size or (400, 400), steps=steps, batch=batch, learning_rate=learning_rate,
+        data=tuple(data),
+        root=root,
+        fold=fold,
+        splits=splits,
+        backbone=backbone,
+        backbone_weights=backbone_weights,
+        start_from=start_from,
+        train_backbone=train_backbone,
+        size=size or (400, 400),
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
         schedule=schedule,  # type: ignore[arg-type]
-        both_ways=both_ways, augment=augment, reuse=reuse, seed=seed,
-        validate_every=validate_every, validation_episodes=validation_episodes,
-        skip_bad=skip_bad, **speed_settings(device, **choices),
-    )  # fmt: skip
+        both_ways=both_ways,
+        augment=augment,
+        reuse=reuse,
+        seed=seed,
+        validate_every=validate_every,
+        validation_episodes=validation_episodes,
+        skip_bad=skip_bad,
+        **speed_settings(device, **choices),
+    )
     trained = learn(settings, out, resume=resume, command=command_line())
     for line in trained.skipped.files:
         typer.echo(f"left out: {line}", err=True)

@@ -1,4 +1,4 @@
-"""`hsnet-trt verify`: does a bundle still give, here, what PyTorch gave?"""
+"""`hsnet-trt verify`: does a bundle give PyTorch's outputs on this machine?"""
 
 from __future__ import annotations
 
@@ -39,16 +39,25 @@ def verify(
     for result in results:
         height, width = result.size
         table = Table(
-            "graph", "tensor", "max difference", "over std", "99.9 % over std", "",
+            "graph",
+            "tensor",
+            "max difference",
+            "over std",
+            "99.9 % over std",
+            "",
             title=f"{height} x {width}, {result.precision}, {result.backend}\n{result.device}",
-        )  # fmt: skip
+        )
         for figure in result.figures:
             last, bounds = figure is result.figures[-1], result.tolerance
             at_most = f"at most {bounds.max_difference:.1e}, {bounds.p999_difference:.1e}"
             table.add_row(
-                figure.graph, figure.tensor, f"{figure.max_difference:.2e}",
-                f"{figure.relative:.2e}", f"{figure.relative_p999:.2e}", at_most if last else "",
-            )  # fmt: skip
+                figure.graph,
+                figure.tensor,
+                f"{figure.max_difference:.2e}",
+                f"{figure.relative:.2e}",
+                f"{figure.relative_p999:.2e}",
+                at_most if last else "",
+            )
         console.print(table)
         console.print(
             f"another class at {100 * result.flipped:.3f} % of the positions "

@@ -33,10 +33,11 @@ def video(
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     run: RunOptions,
 ) -> None:
-    """Segment a video or a live camera, and draw what was found over it.
+    """Segment a video or a live camera, and draw the masks over it.
 
-    A camera's late frames are dropped, a file's never. A frame that fails is written as it was.
-    Ctrl-C ends a camera and keeps what was recorded; it leaves no half-written copy of a file.
+    Late frames of a camera are dropped, frames of a file never. A frame that fails is written
+    without an overlay.
+    Ctrl-C ends a camera and keeps the recording; of a file, no half-written copy is left.
     """
     from rich.console import Console
 
@@ -59,12 +60,12 @@ def video(
             kept = True
             if telemetry.summary:
                 units = {"watts": "W", "gpu_mhz": "MHz", "celsius": "°C at most"}
-                told = [f"{v:.1f} {units[n]}" for n, v in telemetry.summary.items()]
-                console.print(f"GPU: {', '.join(told)} ({telemetry.source})", highlight=False)
+                values = [f"{v:.1f} {units[n]}" for n, v in telemetry.summary.items()]
+                console.print(f"GPU: {', '.join(values)} ({telemetry.source})", highlight=False)
         except KeyboardInterrupt:
             if not source.live:
                 raise
-            kept = True  # the way to end a camera
+            kept = True  # how one ends a camera
         finally:
             sink.close(keep=kept)
     if output != "window":
@@ -74,7 +75,7 @@ def video(
 def _run(
     stream: FrameStream, source: Source, sink: Any, limit: int | None, console: Console
 ) -> None:
-    """Draw and write frame by frame, with a progress bar; then say how it went."""
+    """Draw and write frame by frame, with a progress bar; print counts and times at the end."""
     import time
 
     from hsnet_trt.cli.shared.progress import progress_bars

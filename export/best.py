@@ -2,8 +2,8 @@
 
 Which precision is the fastest depends on the card and on what its TensorRT fuses (INT8 is slower
 than FP16 where its conversions are not fused), so it is measured and not guessed. A precision is
-out if it costs more accuracy than the budget allows, or if what it gives here is not what PyTorch
-gave within its tolerance.
+left out if it costs more accuracy than the budget allows, or if its outputs here are not PyTorch's
+within the tolerance.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Candidate:
     """One precision of a bundle: how fast it was here, or why it was left out."""
 
     precision: str
-    loss: float | None  # points of mIoU that it costs, where somebody measured it
+    loss: float | None  # points of mIoU that it costs, None if not measured
     milliseconds: float | None = None  # features and match of one query, the median
     left_out: str | None = None
 
@@ -63,11 +63,11 @@ def build_best(
 
     Args:
         bundle: the bundle with the graphs.
-        target: a target that is this machine, as `this`.
+        target: a target that this machine is, such as `this`.
         out: where to write; by default `bundle` itself.
         spec: as of `build_engine`; the first of its sizes is timed.
-        budget: points of mIoU that a precision may cost, by the bundle's accuracy figures. FP16
-            without a figure is taken at its parity with PyTorch; INT8 without one is left out.
+        budget: points of mIoU that a precision may cost, by the bundle's accuracy figures. Without
+            a figure, FP16 takes part (its parity with PyTorch was checked), and INT8 does not.
         on_event: as of `build_engine`.
         command: the command line to record.
         measure: (bundle, flavour, precision, sizes) -> milliseconds; by default `time_engines`.
@@ -76,7 +76,7 @@ def build_best(
         the bundle that was written, and what was tried.
 
     Raises:
-        BuildError: this machine has no such GPU, or nothing is left.
+        BuildError: this machine has no such GPU, or no precision can be kept.
         HSNetError: as of `build_engine`.
     """
     source, driver = Bundle.open(bundle), find_driver()
@@ -119,7 +119,7 @@ def time_engines(bundle: Bundle, flavour: str, precision: str, sizes: Sequence[G
     """Milliseconds of features and match for one query and one support, the median of 50 frames.
 
     Raises:
-        BackendError: the engines do not run here, or do not give what PyTorch gave.
+        BackendError: the engines do not run here, or their outputs are not PyTorch's.
     """
     for size in sizes:
         (found,) = verify_bundle(bundle.path, flavour, size, precision)
@@ -154,7 +154,7 @@ def _check_gpu(target: Target, driver: Driver) -> None:
 
 
 def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float) -> Candidate:
-    """A candidate, left out where its graphs are not there or cost too much."""
+    """A candidate; left out if its graphs are missing or cost too much."""
     graphs = source.manifest.graphs
     for size in sizes:
         there = {

@@ -54,8 +54,8 @@ def build_engine(
 
     The features, support and match engines of each size are built in child processes. Everything
     that `bundle` holds is kept; an older engine of the same graph, target and flavour is replaced.
-    The kernels that resize frames and draw masks join the bundle, compiled, where there are any or
-    an nvcc to make them.
+    The compiled kernels that resize frames and draw masks are added to the bundle if this package
+    has them or nvcc can make them.
 
     Args:
         bundle: the bundle with the graphs.
@@ -64,7 +64,7 @@ def build_engine(
         out: where to write; by default, and where it is the same folder, `bundle` is replaced once
             all has succeeded.
         spec: sizes, profiles, form of `match` and builder's options; by default `EngineSpec()`.
-        on_event: called with what happens, see `events.BuildEvent`.
+        on_event: called with each `events.BuildEvent`.
         command: the command line to record in the manifest, if there is one.
 
     Returns:
@@ -213,7 +213,7 @@ def _is_here(target: Target, driver: Driver) -> bool:
 
 
 def _check_quantised(writer: BundleWriter, engines: Sequence[EngineFile]) -> None:
-    """INT8 that holds no INT8 is refused: of each size, features or match must quantise.
+    """Refuse INT8 engines without INT8: of each size, features or match must quantise.
 
     Raises:
         BuildError: nothing was quantised.
@@ -240,9 +240,9 @@ def _key(engine: EngineFile) -> tuple[Variant, str, str]:
 def _copy_kept(
     source: Bundle, writer: BundleWriter, replaced: set[Any], frames: bool
 ) -> list[EngineFile]:
-    """Copy all files that stay, each checked; returns the engines that stay.
+    """Copy all files but those of replaced engines, each checked; returns the engines kept.
 
-    With `frames`, the kernels for frames do not stay, of whatever version they are.
+    With `frames`, frame kernels of any version are not copied: new ones replace them.
     """
     gone: set[str] = set()
     kept = []

@@ -146,7 +146,7 @@ def _split(files: str) -> tuple[str, str]:
 def read_scribble(path: str) -> tuple[Mask, Mask]:
     """Strokes as a picture: white ones on the object, black ones beside it.
 
-    What is transparent, or grey, or has a colour says nothing; nor do soft edges.
+    Transparent, grey and coloured pixels are ignored, and so are the soft edges of strokes.
 
     Returns:
         bool [H,W] each: on the object, beside it.

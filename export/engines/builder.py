@@ -29,7 +29,7 @@ class EngineBuilder:
     options: BuilderOptions
     on_event: OnEvent
     plugin: tuple[str, bytes] | None  # name in the bundle and content, where a graph needs it
-    examines: bool = False  # this machine's GPU can open what is built, so its layers are looked at
+    examines: bool = False  # this machine's GPU can load the engines, so their layers are checked
 
     def build(
         self,
@@ -44,7 +44,7 @@ class EngineBuilder:
         name = engine_name(graph.variant, self.target.name, self.flavour)
         (writer.path / name).parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
-            # Copies of what was checked, whatever happens to the bundle meanwhile.
+            # The job reads copies of checked files, so the bundle may change meanwhile.
             job = self._job(graph, profile, Path(folder), writer.path / name)
             result = run_job(job, self.on_event)
             if self.examines:
@@ -101,20 +101,20 @@ class EngineBuilder:
         """The types that the engine's layers read; see `layer_types.engine_types`.
 
         Raises:
-            BuildError: they cannot be those of the precision that was asked for.
+            BuildError: they cannot be those of the requested precision.
         """
         job = Job(task="examine", flavour=self.flavour, source=built.output, plugin=built.plugin)
         try:
             types: dict[str, int] = run_job(job)["types"]
-        except BuildError as error:  # it may still run; `verify` will tell
-            self.on_event(LogLine(f"the engine's layers were not looked at: {error.summary}"))
+        except BuildError as error:  # it may still run; `verify` checks that
+            self.on_event(LogLine(f"the engine's layers were not checked: {error.summary}"))
             return {}
         problem = None
-        if graph.variant.precision != "int8":  # where the budget may have left a graph float
+        if graph.variant.precision != "int8":  # the budget may leave a graph float
             problem = engine_problem(types, graph.variant.precision)
         if problem:
             raise BuildError(
-                f"the engine of {describe(graph)} is not what was asked for",
+                f"the engine of {describe(graph)} has another precision than requested",
                 expected=graph.variant.precision,
                 found=problem,
                 fix="report it, with the builder's log of --verbose",
@@ -130,7 +130,7 @@ class EngineBuilder:
 
 
 def engine_name(variant: Variant, target: str, flavour: str) -> str:
-    """Where an engine lies in its bundle."""
+    """The path of an engine in its bundle."""
     v = variant
     size = f"{v.size[0]}x{v.size[1]}"
     form = "_".join(filter(None, (v.graph, size, v.precision, v.lowering, v.correlation)))
@@ -138,7 +138,7 @@ def engine_name(variant: Variant, target: str, flavour: str) -> str:
 
 
 def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:
-    """Least, expected and largest shape of each input."""
+    """The min, opt and max shape of each input."""
     return {
         tensor.name: [
             [getattr(profile[d], end) if isinstance(d, str) else d for d in tensor.shape]

@@ -15,7 +15,7 @@ _MEMORY_LINE = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
 
 
 def make_log(trt: Any, emit: Emit, verbose: bool) -> Any:
-    """TensorRT's logger. Verbose lines number tens of thousands: kept only when asked for."""
+    """TensorRT's logger. Verbose lines, tens of thousands, are dropped unless `verbose`."""
     quiet = {trt.ILogger.VERBOSE} if not verbose else set()
 
     class Log(trt.ILogger):  # type: ignore[misc]

@@ -82,7 +82,7 @@ def check_options(precision: str, options: BuilderOptions, flavour: str, target:
             expected=", ".join(COMPATIBILITY),
             found=repr(options.hardware_compatible),
         )
-    asked = {
+    tensorrt_only = {
         "--timing-cache": (options.timing_cache, "leave it out: nothing is timed at build time"),
         "--version-compatible": (
             options.version_compatible,
@@ -90,7 +90,7 @@ def check_options(precision: str, options: BuilderOptions, flavour: str, target:
         ),
         "--hardware-compatible": (options.hardware_compatible, "use `--target portable` instead"),
     }
-    for option, (given, fix) in asked.items():
+    for option, (given, fix) in tensorrt_only.items():
         if given and flavour == TENSORRT_RTX:
             raise InputError(f"{TITLES[flavour]} has no {option}", fix=fix)
     if options.hardware_compatible and target.jetson:

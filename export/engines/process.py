@@ -1,4 +1,4 @@
-"""Run an engine job in a child process, and turn whatever ends it into one readable error."""
+"""Run a job in a child process, and turn any way that it can end into one readable error."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a child that must find this package as the parent did."""
+    """An environment in which a child finds this package where the parent found it."""
     root = str(Path(next(iter(hsnet_trt.__path__))).resolve().parent)
     inherited = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, inherited]))}
 
 
 def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -> dict[str, str]:
-    """Let the child's TensorRT for RTX find itself.
+    """Let the child's TensorRT for RTX find its own library.
 
     Its parser opens `libtensorrt_rtx.so` by that name when it meets a plugin, and aborts without
     it; the Python package brings that library with a version in its name. The loader reads
@@ -153,7 +153,7 @@ def _cause(code: int, killed_by_kernel: bool) -> str:
 
 
 def _kernel_kills() -> int:
-    """How many processes the kernel has killed for memory so far; 0 where it does not tell."""
+    """How many processes the kernel has killed for memory so far; 0 if it does not report it."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             key, _, value = line.partition(" ")
@@ -163,6 +163,8 @@ def _kernel_kills() -> int:
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [line for line in lines if line.strip() and not line.startswith(("VERBOSE:", "INFO:"))]
-    return "\n".join((told or [line for line in lines if line.strip()])[-_TAIL_LINES:])
+    """The last lines of the log, those of warnings and errors if there are any."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    grave = [line for line in lines if not line.startswith(("VERBOSE:", "INFO:"))]
+    return "\n".join((grave or lines)[-_TAIL_LINES:])

@@ -26,7 +26,7 @@ class Weighed:
 
 
 def check_range(span: ProfileRange, what: str) -> ProfileRange:
-    """The range itself, if it is one.
+    """Return the range if it is valid.
 
     Raises:
         InputError: not 1 <= least <= expected <= most.
@@ -37,9 +37,9 @@ def check_range(span: ProfileRange, what: str) -> ProfileRange:
 
 
 def not_a_range(found: str, what: str) -> InputError:
-    """The error of a range of queries or supports that is none."""
+    """The error for a range of queries or supports that is not valid."""
     return InputError(
-        f"this is no range of {what}",
+        f"the range of {what} is not valid",
         expected="min:opt:max with 1 <= min <= opt <= max, as in 1:1:4",
         found=repr(found),
         fix=f"give --{what} three rising numbers, or one for a fixed number of {what}",
@@ -51,8 +51,8 @@ def profile_of(
 ) -> dict[str, ProfileRange]:
     """The profile of one graph: a range for each of its dynamic dimensions (N, B or S).
 
-    Images are encoded as many at once as there may be queries: supports are encoded once, in
-    chunks of any length, so `features` and `support` need no memory for all of them together.
+    `features` and `support` take as many images at once as there may be queries. There may be more
+    supports than that: they are encoded once, in chunks.
 
     Raises:
         BuildError: the graph has a dynamic dimension of another name.
@@ -79,7 +79,7 @@ def largest(profile: dict[str, ProfileRange]) -> tuple[int, int]:
 
 
 def memory_at(graphs: Iterable[Weighed], queries: ProfileRange, supports: ProfileRange) -> int:
-    """Bytes the engines of one size take together: their activations' peaks and their weights."""
+    """Bytes that the engines of one size take together: peaks of activations, and weights."""
     return sum(
         g.graph.activation_bytes.at(*largest(profile_of(g.graph, queries, supports)))
         + g.weight_bytes
@@ -103,7 +103,7 @@ def check_profiles(
         supports: the range of S.
         memory_bytes: what the target has; None if that is not known, and is not checked.
         where: the target, for the message.
-        scale: how many times the estimate the memory really is, once a builder has told.
+        scale: memory that the builder reported over the estimate; 1 before engines are built.
 
     Raises:
         BuildError: a tensor reaches 2^31 elements, or the memory does not suffice; the message

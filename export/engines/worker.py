@@ -1,4 +1,4 @@
-"""The child process that drives TensorRT: native code may abort here and the caller lives on.
+"""The child process that runs TensorRT: native code may abort here, and the caller survives.
 
     python -m hsnet_trt.export.engines.worker job.json
 
@@ -34,7 +34,7 @@ CORRELATIONS = 3  # one for each level of the pyramid
 
 @dataclass(frozen=True)
 class Job:
-    """What the child is to do.
+    """One job of the child.
 
     `task` is "build" (a graph to an engine), "parse" (a graph's layers) or "examine" (an engine).
     """
@@ -46,7 +46,7 @@ class Job:
     shapes: dict[str, list[list[int]]] = field(default_factory=dict)  # input: min, opt, max
     architectures: list[str] = field(default_factory=list)  # "SM89"; RTX only, empty for portable
     options: BuilderOptions = field(default_factory=BuilderOptions)
-    precision: str = ""  # what the network must be of: fp32 | fp16; empty for whatever it is
+    precision: str = ""  # what the network is checked against: fp32 | fp16; empty for no check
     plugin: str = ""  # path of the correlation plugin that is to run the correlations
     bare: str = ""  # path of the graph without the op's function, see `_parse`
 
@@ -67,7 +67,7 @@ class Job:
 
 
 class Problem(Exception):
-    """Something that TensorRT refused, in words for the user."""
+    """Something that TensorRT refused, as a message for the user."""
 
 
 def run(job: Job, emit: Emit) -> dict[str, Any]:
@@ -93,8 +93,7 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     wrong = wrong_types(layers, job.precision)
     if wrong:
         raise Problem(
-            f"the graph was exported as {job.precision}, but it was parsed as something else: "
-            f"{wrong}"
+            f"the graph was exported as {job.precision}, but was parsed as something else: {wrong}"
         )
     config = _configure(trt, job, builder, network)
     if hasattr(config, "progress_monitor"):
@@ -123,7 +122,7 @@ def _parse_only(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
 
 
 def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
-    """What a deserialised engine tells: its layers, memory and profiles. Needs a GPU."""
+    """A deserialised engine's layers, memory and profiles. Needs a GPU."""
     del emit
     if job.plugin:
         _load_plugin(trt, Path(job.plugin))
@@ -132,15 +131,15 @@ def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
         raise Problem("the engine cannot be deserialised here")
     inspector = engine.create_engine_inspector()
     information = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    # `device_memory_size` went in TensorRT 11, its `_v2` came in 10.1.
+    # TensorRT 10.1 added `_v2`, TensorRT 11 removed `device_memory_size`.
     size = getattr(engine, "device_memory_size_v2", None)
-    told = json.loads(information) if information else None
+    layers = json.loads(information) if information else None
     return {
         "layer_count": engine.num_layers,
-        "types": engine_types(told),
+        "types": engine_types(layers),
         "device_memory": engine.device_memory_size if size is None else size,
         "profiles": engine.num_optimization_profiles,
-        "information": told,
+        "information": layers,
     }
 
 
@@ -155,8 +154,8 @@ def _parse(trt: Any, job: Job, log: Any, builder: Any) -> tuple[Any, Any]:
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, log)
     if job.plugin:
-        # TensorRT prefers a function in the graph to a plugin of its name, unless it is told not to
-        # (10.15 and later, RTX); before, the graph must do without the function.
+        # TensorRT prefers a function in the graph to a plugin of its name. A flag changes that, in
+        # 10.15 and later and in RTX; for earlier versions the graph must not hold the function.
         override = getattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE", None)
         if override is None:
             source = job.bare
@@ -220,14 +219,14 @@ def _add_profile(job: Job, builder: Any, network: Any, config: Any) -> None:
     names = {tensor.name for tensor in inputs}
     if names != job.shapes.keys():
         raise Problem(
-            f"the graph's inputs are {sorted(names)}, the bundle says {sorted(job.shapes)}"
+            f"the graph's inputs are {sorted(names)}, the bundle has {sorted(job.shapes)}"
         )
     profile = builder.create_optimization_profile()
     for tensor in inputs:
         low, opt, high = (tuple(shape) for shape in job.shapes[tensor.name])
         own = tuple(tensor.shape)
         if len(own) != len(high) or any(a not in (-1, b) for a, b in zip(own, high, strict=True)):
-            raise Problem(f"{tensor.name} is {own} in the graph, the bundle says up to {high}")
+            raise Problem(f"{tensor.name} is {own} in the graph, the bundle has up to {high}")
         profile.set_shape(tensor.name, low, opt, high)
     if config.add_optimization_profile(profile) < 0:
         raise Problem("the optimisation profile was refused")
@@ -277,7 +276,7 @@ def _save_timing_cache(config: Any, path: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the job of the file named on the command line; returns the exit code."""
-    # Native code writes to descriptor 1 as it likes: only this copy of it speaks to the caller.
+    # Native code may print to descriptor 1: messages go to a copy of it, and 1 becomes stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
 

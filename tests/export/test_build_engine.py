@@ -161,7 +161,7 @@ def test_a_target_that_cannot_be_built_here_says_what_would(
     with pytest.raises(BuildError) as caught:
         build_engine(graphs, target, "fp32", tmp_path / "out")
     assert all(word in str(caught.value) for word in words)
-    with pytest.raises(BuildError, match="does not serve"):
+    with pytest.raises(BuildError, match="does not support"):
         build_engine(
             graphs, target, "fp32", tmp_path / "out", spec=EngineSpec(flavour="tensorrt_rtx")
         )

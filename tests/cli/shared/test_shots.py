@@ -100,9 +100,12 @@ def test_a_file_of_labelme(folder: Path) -> None:
     ],
 )
 def test_names_with_commas_and_colons(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: str, there: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: str,
+    there: tuple[str, ...],
     pair: tuple[str, str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in there:
         (tmp_path / name).write_bytes(b"")
