@@ -96,7 +96,7 @@ def main() -> None:
         _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-# The extras that bring a module: that of the verb's own name, else the first.
+# The extras that install a module. The one named as the verb is suggested, else the first.
 _EXTRAS = {
     "torch": ("export", "train"),
     "onnx": ("export", "calibrate"),

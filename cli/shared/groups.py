@@ -10,15 +10,17 @@ from typing import Any, get_type_hints
 
 
 def flatten(verb: Callable[..., None]) -> Callable[..., None]:
-    """A verb as typer can read it: without parameters that are groups of options.
+    """The verb with its groups of options replaced by their options, as typer needs it.
 
-    Typer makes an option of each parameter of a function. A group is a dataclass whose fields are
-    written as such parameters; here each parameter of that type gives way to the group's fields,
-    and when the command is run, the group is made of what was typed and handed to the verb.
+    Typer makes an option of each parameter of a function. A group is a dataclass whose fields have
+    defaults and are annotated as such parameters. The function returned has them in place of
+    the group; when called, it makes the group of their values and calls the verb with it.
     """
     hints = get_type_hints(verb, include_extras=True)
     signature = inspect.signature(verb)
-    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    groups: dict[str, type[Any]] = {
+        name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)
+    }
     parameters = []
     for parameter in signature.parameters.values():
         if parameter.name not in groups:

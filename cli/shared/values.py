@@ -50,7 +50,7 @@ def parse_size(text: str) -> tuple[int, int]:
     ):
         return int(parts[0]), int(parts[1])
     raise InputError(
-        "the size is not one", expected="400, or height x width as in 480x640", found=repr(text)
+        "the size is not valid", expected="400, or height x width as in 480x640", found=repr(text)
     )
 
 
@@ -81,6 +81,6 @@ def parse_bytes(text: str) -> int:
         amount = 0
     if shift is None or amount <= 0:
         raise InputError(
-            "the amount of memory is not one", expected="as in 2GiB or 512MiB", found=repr(text)
+            "the amount of memory is not valid", expected="as in 2GiB or 512MiB", found=repr(text)
         )
     return amount

@@ -63,7 +63,7 @@ def test_engines_are_built_with_all_options(form: str, tmp_path: Path) -> None:
     [
         (["nowhere", "--target", "rtx-4090"], "no bundle at nowhere"),
         (["bundle", "--target", "gtx-970"], "no target called 'gtx-970'"),
-        (["bundle", "--target", "rtx-4090", "--size", "big"], "the size is not one"),
+        (["bundle", "--target", "rtx-4090", "--size", "big"], "the size is not valid"),
         (["bundle", "--target", "rtx-4090", "--workspace", "much"], "the amount of memory"),
         (["bundle", "--target", "agx-orin-64gb", "--flavour", "tensorrt_rtx"], "does not support"),
     ],

@@ -55,7 +55,7 @@ def test_every_option_arrives() -> None:
 
 
 def test_a_size_that_is_none_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="the size is not one"):
+    with pytest.raises(InputError, match="the size is not valid"):
         run("hall", "--size", "big")
 
 
