@@ -1,4 +1,4 @@
-"""`hsnet-trt app`: a page on which masks are painted and answers seen."""
+"""`hsnet-trt app`: a web page to paint masks on and see answers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import (
-    BackendOption,
-    BundleArgument,
-    PrecisionOption,
-    Sha256Option,
-    SizeOption,
-    SupportsOption,
-)
+from hsnet_trt.cli.shared.options import BundleArgument, RunOptions, SupportsOption
 
 
 def app(
@@ -25,31 +18,27 @@ def app(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 7860,
     supports: SupportsOption = None,
     max_upload_mb: Annotated[
-        float, typer.Option(min=0.001, help="The largest file that the page takes.")
+        float, typer.Option(min=0.001, help="The largest file that the page accepts.")
     ] = 32,
     open_: Annotated[
-        bool, typer.Option("--open", help="Open it in this machine's browser.")
+        bool, typer.Option("--open", help="Open the page in this machine's browser.")
     ] = False,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = None,
-    size: SizeOption = None,
-    sha256: Sha256Option = None,
+    run: RunOptions,
 ) -> None:
     """Serve a page: show objects by painting masks, find them in photographs or a camera's frames.
 
-    For this machine's browsers alone, unless --host says otherwise; Ctrl+C ends it.
+    Only this machine can reach it unless --host is given. Ctrl+C ends it.
     """
     import webbrowser
 
     from rich.console import Console
 
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.network import Network
     from hsnet_trt.serving.app.app import serve
     from hsnet_trt.serving.app.workspace import PageLimits
 
     console = Console(stderr=True, highlight=False)
-    network = Network.load(bundle, backend, parse_size(size) if size else None, sha256, precision)
+    network = Network.load(bundle, run.backend, run.size, run.sha256, run.precision)
 
     def ready(address: str) -> None:
         runner = network.runner

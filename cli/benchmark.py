@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hsnet_trt.cli.shared.values import command_line
+
 if TYPE_CHECKING:
     from hsnet_trt.benchmarks.speed.record import Record
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
 
 
 def benchmark(
@@ -21,14 +22,19 @@ def benchmark(
         typer.Argument(help="Bundles; by default ResNet-50 with random weights is exported."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Their weights; not needed for random-checkpoint's.")
+        Path | None,
+        typer.Option(help="The bundles' weights; not needed for those of random-checkpoint."),
     ] = None,
-    shots: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 5.")] = None,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option(help="Supports per class; may be repeated. By default 1 and 5."),
+    ] = None,
     area: Annotated[
-        list[float] | None, typer.Option(help="Mask's share of a support; 0.2 and 1.")
+        list[float] | None,
+        typer.Option(help="Mask's share of a support; may be repeated. By default 0.2 and 1."),
     ] = None,
     only: Annotated[
-        str, typer.Option(help="Contenders whose name holds this, and the baseline.")
+        str, typer.Option(help="Time only contenders whose name contains this, and the baseline.")
     ] = "",
     full: Annotated[
         bool,
@@ -38,13 +44,13 @@ def benchmark(
         ),
     ] = False,
     scaling: Annotated[
-        bool, typer.Option(help="Watch cost as shots, classes and sizes grow.")
+        bool, typer.Option(help="Also time growing numbers of shots, classes and sizes.")
     ] = True,
     rounds: Annotated[int, typer.Option(help="Repeats; each has a turn of every contender.")] = 6,
-    seconds: Annotated[float, typer.Option(help="The least that a turn lasts.")] = 0.6,
+    seconds: Annotated[float, typer.Option(help="Shortest time of a turn.")] = 0.6,
     device: Annotated[
         str | None,
-        typer.Option(help="Of PyTorch, cpu or cuda; by default the GPU if there is one."),
+        typer.Option(help="PyTorch's device, cpu or cuda; by default the GPU if there is one."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the record: .json and .md.")] = Path(
         "benchmarks/results"
@@ -57,10 +63,10 @@ def benchmark(
         "build/benchmark"
     ),
 ) -> None:
-    """Time BUNDLES and PyTorch beside each other, turn by turn, and write down what came out.
+    """Time BUNDLES and PyTorch side by side, turn by turn, and write a record of the results.
 
     Latency and throughput, a query alone (its support registered before) and whole episodes, with
-    memory, energy where the machine tells, and what share of the machine's own rates was reached.
+    memory, energy where the machine measures it, and the share of the machine's rates reached.
     """
     from rich.console import Console
 
@@ -74,7 +80,7 @@ def benchmark(
         machine_name,
         write_report,
     )
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
 
     plan = FULL if full else Plan()
     plan = dataclasses.replace(
@@ -88,11 +94,14 @@ def benchmark(
     )
     with StepBar(Console(stderr=True)) as bar:
         bundles = list(bundle or _export(work, full, checkpoint, bar))
-        command = shlex.join(["hsnet-trt", *sys.argv[1:]])
         record = measure(
-            bundles, checkpoint, plan, command, bar,
+            bundles,
+            checkpoint,
+            plan,
+            command_line(),
+            bar,
             keep=lambda part: keep_unfinished(part, out, machine_name(part.machine)),
-        )  # fmt: skip
+        )
     name = machine_name(record.machine)
     files = write_report(record, out, name, plot)
     if readme is not None:
@@ -111,7 +120,7 @@ def _device() -> str:
 
 
 def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> list[Path]:
-    """Bundles of what this source tree exports now; ones of an earlier run are replaced."""
+    """Export bundles with this version; those of an earlier run are replaced."""
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
     from hsnet_trt.model.hsnet import BACKBONES
@@ -131,7 +140,7 @@ def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> li
 
 
 def _add_int8(bundle: Path, bar: StepBar) -> None:
-    """INT8 graphs of the first size, in the form for CPUs: TensorRT's is no contender on one.
+    """Add INT8 graphs of the first size, in the form for CPUs (TensorRT's is not timed on a CPU).
 
     Few episodes: times do not depend on the ranges.
     """
@@ -151,19 +160,32 @@ def _show(record: Record) -> None:
     console = Console(width=None if sys.stdout.isatty() else 130)
     for case in dict.fromkeys(row.case for row in record.rows):
         table = Table(title=str(case), box=None)
-        for column in ("workload", "mode", "contender", "ms", "p90", "spread", "times faster",
-                       "of attainable", "MB"):  # fmt: skip
+        for column in (
+            "workload",
+            "mode",
+            "contender",
+            "ms",
+            "p90",
+            "spread",
+            "times faster",
+            "of attainable",
+            "MB",
+        ):
             table.add_column(column, no_wrap=True)
         rows = [row for row in record.rows if row.case == case]
         for row in sorted(rows, key=lambda r: (r.mode, r.workload, -r.times.median)):
             t, s = row.times, row.speedup
             table.add_row(
-                row.workload, row.mode, f"{row.contender} {row.precision}",
-                f"{'~' if t.noisy else ''}{t.median:.1f}", f"{t.p90:.1f}", f"{t.spread:.0%}",
+                row.workload,
+                row.mode,
+                f"{row.contender} {row.precision}",
+                f"{'~' if t.noisy else ''}{t.median:.1f}",
+                f"{t.p90:.1f}",
+                f"{t.spread:.0%}",
                 "" if s is None else f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})",
                 "" if row.roofline is None else f"{row.roofline.reached:.0%}",
                 "" if row.host_bytes is None else f"{row.host_bytes / 1e6:.0f}",
-            )  # fmt: skip
+            )
         console.print(table)
     for name, why in record.refused.items():
         console.print(f"not timed: {name}: {why}", highlight=False)

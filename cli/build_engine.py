@@ -2,12 +2,96 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.values import command_line, parse_bytes, parse_range
+
+if TYPE_CHECKING:
+    from hsnet_trt.export.engines.options import BuilderOptions, EngineSpec
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """How TensorRT builds: a group of options, see `shared.groups.flatten`."""
+
+    workspace: Annotated[
+        str | None, typer.Option(help="Memory a layer may use for itself, as in 2GiB.")
+    ] = None
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps measured timings between builds (TensorRT)."),
+    ] = None
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="Run with later minor versions too (TensorRT)."),
+    ] = False
+    hardware_compatible: Annotated[
+        str | None, typer.Option(help="ampere-plus or same-compute-capability (TensorRT).")
+    ] = None
+    level: Annotated[
+        int | None, typer.Option(help="Builder's effort, 0 (quick build) to 5 (quick engine).")
+    ] = None
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 products round to TF32.")] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the builder's whole log.")
+    ] = False
+
+    def options(self) -> BuilderOptions:
+        from hsnet_trt.export.engines.options import BuilderOptions
+
+        return BuilderOptions(
+            workspace=parse_bytes(self.workspace) if self.workspace else None,
+            timing_cache=self.timing_cache,
+            version_compatible=self.version_compatible,
+            hardware_compatible=self.hardware_compatible,
+            level=self.level,
+            tf32=self.tf32,
+            verbose=self.verbose,
+        )
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """Which engines to build: a group of options, see `shared.groups.flatten`."""
+
+    size: Annotated[list[Size] | None, size_option("; by default all in the bundle.")] = None
+    queries: Annotated[str, typer.Option(help="Queries at once, min:opt:max.")] = "1:1:4"
+    supports: Annotated[
+        str, typer.Option(help="Supports (classes x shots) matched at once, min:opt:max.")
+    ] = "1:1:5"
+    flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto"
+    lowering: Annotated[
+        str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
+    ] = None
+    correlation: Annotated[
+        str | None, typer.Option(help="native or plugin; by default the first exported.")
+    ] = None
+    plugin: Annotated[
+        Path | None,
+        typer.Option(
+            help="The correlation plugin's library or compiled kernels; by default the bundle's, "
+            "that of `make plugin`, or kernels compiled now."
+        ),
+    ] = None
+
+    def spec(self, options: BuilderOptions) -> EngineSpec:
+        from hsnet_trt.export.engines.options import EngineSpec
+
+        return EngineSpec(
+            sizes=tuple(self.size or ()),
+            queries=parse_range(self.queries, "queries"),
+            supports=parse_range(self.supports, "supports"),
+            flavour=self.flavour,
+            lowering=self.lowering,
+            correlation=self.correlation,
+            plugin=self.plugin,
+            options=options,
+        )
 
 
 def build_engine(
@@ -34,49 +118,8 @@ def build_engine(
         Path | None,
         typer.Option(help="Bundle to write; by default the engines join BUNDLE itself."),
     ] = None,
-    size: Annotated[
-        list[str] | None,
-        typer.Option(help="400 or 480x640 (height x width); by default all in the bundle."),
-    ] = None,
-    queries: Annotated[str, typer.Option(help="Queries at once, least:expected:most.")] = "1:1:4",
-    supports: Annotated[
-        str, typer.Option(help="Supports (classes x shots) matched at once, least:expected:most.")
-    ] = "1:1:5",
-    flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
-    lowering: Annotated[
-        str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
-    ] = None,
-    correlation: Annotated[
-        str | None, typer.Option(help="native or plugin; by default the first exported.")
-    ] = None,
-    plugin: Annotated[
-        Path | None,
-        typer.Option(
-            help="The correlation plugin's library or compiled kernels; by default the bundle's, "
-            "that of `make plugin`, or kernels compiled now."
-        ),
-    ] = None,
-    workspace: Annotated[
-        str | None, typer.Option(help="Memory a layer may use for itself, as in 2GiB.")
-    ] = None,
-    timing_cache: Annotated[
-        Path | None,
-        typer.Option(help="File that keeps measured timings between builds (TensorRT)."),
-    ] = None,
-    version_compatible: Annotated[
-        bool,
-        typer.Option("--version-compatible", help="Run with later minor versions too (TensorRT)."),
-    ] = False,
-    hardware_compatible: Annotated[
-        str | None, typer.Option(help="ampere-plus or same-compute-capability (TensorRT).")
-    ] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Builder's effort, 0 (quick build) to 5 (quick engine).")
-    ] = None,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 products round to TF32.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the builder's whole log.")
-    ] = False,
+    engines: _Engines,
+    builder: _Builder,
 ) -> None:
     """Build TensorRT engines from BUNDLE for one target machine.
 
@@ -85,52 +128,33 @@ def build_engine(
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.build_progress import BuildProgress
+    from hsnet_trt.cli.shared.progress import BuildProgress
     from hsnet_trt.errors import InputError
     from hsnet_trt.export.build_engine import build_engine as build
-    from hsnet_trt.export.engines.options import BuilderOptions
-    from hsnet_trt.export.engines.profiles import parse_bytes, parse_size
 
-    options = BuilderOptions(
-        workspace=parse_bytes(workspace) if workspace else None,
-        timing_cache=timing_cache,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        level=level,
-        tf32=tf32,
-        verbose=verbose,
-    )
+    spec, command = engines.spec(builder.options()), command_line()
     if accuracy_budget is not None and precision != "best":
         raise InputError(
-            "an accuracy budget is kept where a precision is chosen",
+            "an accuracy budget is for the choice of a precision",
             expected="--precision best",
             found=f"--precision {precision}",
             fix="leave it out, or give it to `hsnet-trt calibrate`, which makes INT8 graphs",
         )
     console = Console(stderr=True)
     with BuildProgress(console) as progress:
-        asked: dict[str, Any] = {
-            "sizes": [parse_size(text) for text in size or ()],
-            "queries": queries,
-            "supports": supports,
-            "flavour": flavour,
-            "lowering": lowering,
-            "correlation": correlation,
-            "plugin": plugin,
-            "options": options,
-            "on_event": progress,
-        }
         if precision == "best":
             from hsnet_trt.export.best import BUDGET, build_best
 
             budget = BUDGET if accuracy_budget is None else accuracy_budget
-            command = shlex.join(["hsnet-trt", *sys.argv[1:]])
             written, tried = build_best(
-                bundle, target, out, budget=budget, command=command, **asked
+                bundle, target, out, spec, budget=budget, on_event=progress, command=command
             )
         else:
-            written, tried = build(bundle, target, precision, out, **asked), []
+            tried = []
+            written = build(
+                bundle, target, precision, out, spec, on_event=progress, command=command
+            )
     for one in tried:
-        told = one.left_out or f"{one.milliseconds:.2f} ms"
-        console.print(f"{one.precision}: {told}", highlight=False)
+        outcome = one.left_out or f"{one.milliseconds:.2f} ms"
+        console.print(f"{one.precision}: {outcome}", highlight=False)
     console.print(f"{written.path}: {len(written.manifest.engines)} engines, hashes in bundle.json")

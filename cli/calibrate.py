@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
+from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
     from hsnet_trt.export.precision.int8 import Calibration
@@ -16,22 +18,12 @@ if TYPE_CHECKING:
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="The bundle with the FP32 graphs.")],
     *,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="procedural, photo-cut, pascal, coco, fss or folder (folder:PATH names its "
-            "place); repeat to mix."
-        ),
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
-    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
-    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
-    shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0,
+    data: Annotated[list[str] | None, typer.Option(help=DATA_HELP)] = None,
+    dataset: EpisodeOptions,
     episodes: Annotated[int, typer.Option(help="Training episodes to take the ranges from.")] = 64,
     method: Annotated[
         str | None,
-        typer.Option(help="percentile (default), minmax or entropy: what 127 stands for."),
+        typer.Option(help="percentile (default), minmax or entropy: how the range is chosen."),
     ] = None,
     ranges: Annotated[
         Path | None, typer.Option(help="A calibration file to use instead of new episodes.")
@@ -43,7 +35,7 @@ def calibrate(
     accuracy_budget: Annotated[
         float | None,
         typer.Option(
-            help="Points of mIoU that may be lost: the most sensitive layers then stay float."
+            help="Points of mIoU that may be lost: the most sensitive layers stay float to keep it."
         ),
     ] = None,
     rest: Annotated[
@@ -52,9 +44,7 @@ def calibrate(
     quantizer: Annotated[
         str, typer.Option(help="onnxruntime, or NVIDIA's modelopt where it is installed.")
     ] = "onnxruntime",
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width); by default the first.")
-    ] = None,
+    size: Annotated[Size | None, size_option("; by default the first.")] = None,
     lowering: Annotated[
         str | None,
         typer.Option(
@@ -75,15 +65,13 @@ def calibrate(
 
     from hsnet_trt.calibration.budget import Attempt
     from hsnet_trt.calibration.workbench import Workbench
-    from hsnet_trt.cli.episodes import source_of
-    from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.precision.int8 import calibrate as run
 
     console = Console(stderr=True)
-    source = source_of(data, root, fold, splits, shots, seed)
+    source = dataset.source(data) if data else None
 
-    def tell(attempt: Attempt) -> None:
+    def show(attempt: Attempt) -> None:
         cost = attempt.cost
         console.print(
             f"{attempt.kept} layers float: mIoU {cost.miou:.2f}, FP32 {cost.miou_fp32:.2f} "
@@ -92,16 +80,20 @@ def calibrate(
         )
 
     with StepBar(console) as bar:
-        bench = Workbench(
-            bundle, source, size=parse_size(size) if size else None, lowering=lowering,
-            progress=bar,
-        )  # fmt: skip
+        bench = Workbench(bundle, source, size=size, lowering=lowering, progress=bar)
         result = run(
-            bench, bundle if out is None else out, ranges=ranges, method=method,
-            episodes=episodes, judged=judged, budget=accuracy_budget, quantizer=quantizer,
+            bench,
+            bundle if out is None else out,
+            ranges=ranges,
+            method=method,
+            episodes=episodes,
+            judged=judged,
+            budget=accuracy_budget,
+            quantizer=quantizer,
             rest=rest,
-            command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_attempt=tell,
-        )  # fmt: skip
+            command=command_line(),
+            on_attempt=show,
+        )
     if save is not None:
         save.write_text(result.table.to_json(), encoding="utf-8")
     console.print(_summary(result), highlight=False)

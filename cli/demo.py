@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hsnet_trt.cli.shared.values import command_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hsnet_trt.cli.demo_picture import Row
+    from hsnet_trt.cli.shared.demo_picture import Row
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 _HERE = Path(__file__).parent
 _MASKS, _PHOTOGRAPHS = _HERE / "demo_masks", _HERE / "demo_photographs"
-# Class, support, query. The last one is hard: another kind of scissors.
+# Class, support, query. The last one is hard: the scissors are of different kinds.
 PAIRS = (
     ("statue-of-liberty", "near", "far"),
     ("eiffel-tower", "near", "far"),
@@ -34,17 +34,17 @@ def demo(
     ),
     target: Annotated[str, typer.Option(help="The RTX card to build engines for.")] = "rtx-4090",
     checkpoint: Annotated[
-        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one that comes along.")
+        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one in this package.")
     ] = "shipped",
 ) -> None:
-    """Export, build TensorRT engines, segment photographs, and draw what came out.
+    """Export, build TensorRT engines, segment photographs, and draw the results.
 
     Each row of the picture is one thing in two photographs: one is the support, the other the
     query. The first is scikit-image's motorcycle stereo pair, the others come with the package.
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.demo_picture import Row, draw_demo
+    from hsnet_trt.cli.shared.demo_picture import Row, draw_demo
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
     console = Console()
@@ -57,7 +57,7 @@ def demo(
             with console.status(f"segmenting: {name}"):
                 segmenter.clear()
                 segmenter.set_support(name, support, given)
-                segmenter.segment(query)  # the first call allocates; the second is what one sees
+                segmenter.segment(query)  # the first call allocates memory; the second is timed
                 rows.append(Row(support, given, query, truth, segmenter.segment(query)))
         picture = draw_demo(out / "demo.png", rows, _caption(segmenter, rows))
         console.print(_summary(segmenter, rows))
@@ -68,7 +68,7 @@ def demo(
 
 
 def _export(console: Console, checkpoint: str, bundle: Path) -> None:
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
 
@@ -76,10 +76,9 @@ def _export(console: Console, checkpoint: str, bundle: Path) -> None:
         bar("reading the weights", 0, 1)
         model = load_checkpoint(checkpoint)
         size = model.size or (400, 400)
-        command = shlex.join(["hsnet-trt", *sys.argv[1:]])
         # Its engines are FP32, and so is what segments here.
         manifest = export_bundle(
-            model, bundle, sizes=[size], precisions=["fp32"], command=command, progress=bar
+            model, bundle, sizes=[size], precisions=["fp32"], command=command_line(), progress=bar
         )
     worst = max(figure.max_difference / figure.logits_std for figure in manifest.parity)
     parity = f"logits within {worst:.1e} of their spread"
@@ -87,22 +86,33 @@ def _export(console: Console, checkpoint: str, bundle: Path) -> None:
 
 
 def _build(console: Console, bundle: Path, target: str) -> str:
-    """Build FP32 engines into the bundle where TensorRT-RTX is installed; says what was done."""
+    """Build FP32 engines into the bundle if TensorRT-RTX is installed; returns a line about it."""
     import importlib.util
 
-    from hsnet_trt.cli.build_progress import BuildProgress
+    from hsnet_trt.cli.shared.progress import BuildProgress
     from hsnet_trt.export.build_engine import build_engine
+    from hsnet_trt.export.engines.options import EngineSpec
 
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return "engines: none, TensorRT-RTX is not installed (pip install 'hsnet-trt[rtx]')"
     with BuildProgress(console) as progress:
-        built = build_engine(bundle, target, "fp32", flavour="tensorrt_rtx", on_event=progress)
+        built = build_engine(
+            bundle,
+            target,
+            "fp32",
+            spec=EngineSpec(flavour="tensorrt_rtx"),
+            on_event=progress,
+            command=command_line(),
+        )
     sizes = [built.manifest.files[e.file].bytes for e in built.manifest.engines]
     return f"engines: {len(sizes)} for {target}, {sum(sizes) / 2**20:.0f} MiB, in the bundle"
 
 
 def photographs() -> list[tuple[str, Any, Any, Any, Any]]:
-    """(class, support, its mask, query, what a person marked in it), uint8 and bool arrays."""
+    """Rows of class, support, its mask, query, and the mask that a person made of the query.
+
+    Pictures are uint8 [H,W,3], masks bool [H,W].
+    """
     left, right = _motorcycles()
     rows = [("motorcycle", left, _mask("left"), right, _mask("right"))]
     for name, support, query in PAIRS:

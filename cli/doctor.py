@@ -1,4 +1,4 @@
-"""`hsnet-trt doctor`: what this machine can do, and what mends what it cannot."""
+"""`hsnet-trt doctor`: what this machine can do, and how to enable the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def doctor(
         bool, typer.Option("--json", help="As JSON, for other programs.")
     ] = False,
 ) -> None:
-    """Say what this machine can do, what is missing for the rest, and the command that mends it."""
+    """Show what this machine can do, what the rest needs, and the command to install it."""
     from rich.console import Console
 
     from hsnet_trt.export.doctor.diagnosis import diagnose

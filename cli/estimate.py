@@ -1,4 +1,4 @@
-"""`hsnet-trt estimate`: how fast would a bundle be on a machine that is not at hand?"""
+"""`hsnet-trt estimate`: how fast would a bundle be on a machine that is not here?"""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BundleArgument
+from hsnet_trt.cli.shared.options import BundleArgument, SizeOption
 
 
 def estimate(
     bundle: BundleArgument,
     target: Annotated[
-        list[str] | None, typer.Option(help="As for build-engine; may be repeated. All by default.")
+        list[str] | None, typer.Option(help="As for build-engine; may be repeated. By default all.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, fp16 or int8; the fastest published otherwise.")
+        str | None, typer.Option(help="fp32, tf32, fp16 or int8; by default the fastest published.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="One of the bundle's, as 400 or 480x640.")
-    ] = None,
+    size: SizeOption = None,
     shots: Annotated[int, typer.Option(help="Supports per class.", min=1)] = 1,
     classes: Annotated[int, typer.Option(help="Classes.", min=1)] = 1,
     area: Annotated[float, typer.Option(help="Mask's share of a support.")] = 0.2,
@@ -29,8 +27,8 @@ def estimate(
 ) -> None:
     """Predict the latency of BUNDLE on targets: a model, from counted work and published rates.
 
-    Nothing was run there. The band's fast end is the roofline, its slow end a network of which
-    nothing is fused. The last lines tell how the model fits the machines that were measured.
+    Nothing is run. The fast end of each range is the roofline, the slow end a network without
+    any fused layers. The last lines compare the model with the machines that were measured.
     """
     from rich.console import Console
     from rich.table import Table
@@ -39,20 +37,21 @@ def estimate(
     from hsnet_trt.benchmarks.limits.case import Case
     from hsnet_trt.benchmarks.limits.roofline import Counter
     from hsnet_trt.errors import InputError
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.export.engines.targets import TARGETS, find_target
     from hsnet_trt.runtime.bundle import Bundle
     from hsnet_trt.runtime.device.machine import find_driver
 
-    choices = (("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
-               ("workload", workload, ("stream", "episode")))  # fmt: skip
+    choices = (
+        ("precision", precision, ("fp32", "tf32", "fp16", "int8", None)),
+        ("workload", workload, ("stream", "episode")),
+    )
     for name, given, allowed in choices:
         if given not in allowed:
             raise InputError(
                 f"there is no such {name}", expected=", ".join(filter(None, allowed)), found=given
             )
     opened = Bundle.open(bundle)
-    at = opened.size(parse_size(size) if size else None)
+    at = opened.size(size)
     case = Case(opened.manifest.model.backbone, at, shots=shots, classes=classes, area=area)
     work = Counter(opened, at, "fp32", packed=False).work(case, workload)
     driver = find_driver() if target and "this" in target else None
@@ -71,7 +70,7 @@ def estimate(
         "rates are published peaks, and nothing was run there.\n"
         + model.said(model.checks(model.read_records())),
         highlight=False,
-    )  # fmt: skip
+    )
 
 
 def _cells(found: object) -> tuple[str, str, str]:

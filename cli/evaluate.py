@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BackendOption
+from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
+from hsnet_trt.cli.shared.options import BackendOption, Size, size_option
+from hsnet_trt.cli.shared.values import command_line
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A bundle, a checkpoint, or 'shipped'.")],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="procedural, photo-cut, pascal, coco, fss or folder; repeat to mix: episodes "
-            "then come from each in turn."
-        ),
-    ],
+    data: Annotated[list[str], typer.Option(help=DATA_HELP)],
     checkpoint: Annotated[
         Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
-    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
-    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
-    shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1,
-    size: Annotated[
-        str | None, typer.Option(help="Network input; by default the model's own.")
-    ] = None,
+    *,
+    dataset: EpisodeOptions,
+    size: Annotated[Size | None, size_option("; by default the model's own.")] = None,
     backend: BackendOption = "auto",
     precision: Annotated[
         list[str] | None,
@@ -46,7 +36,6 @@ def evaluate(
     episodes: Annotated[
         int | None, typer.Option(help="How many; by default the protocol's, else 1000.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out broken files, count and list them.")
     ] = False,
@@ -56,26 +45,33 @@ def evaluate(
 ) -> None:
     """Judge MODEL on episodes: mIoU and FB-IoU as the authors of HSNet count them, per class.
 
-    With a bundle and its checkpoint, PyTorch in FP32 answers the same episodes, and the table says
+    With a bundle and its checkpoint, PyTorch in FP32 answers the same episodes, and the table shows
     what each engine changed. Trivial answers stand beside them.
     """
     from rich.console import Console
     from rich.table import Table
 
     from hsnet_trt.benchmarks.accuracy.judging import judge
-    from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.data.sources import Source
-    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.cli.shared.progress import StepBar
 
-    source = Source(tuple(data), root=root, fold=fold, splits=splits, shots=shots, seed=seed)
+    source = dataset.source(data)
     console = Console(stderr=True)
     with StepBar(console) as bar:
         accuracy = judge(
-            model, source, out, checkpoint=checkpoint, size=parse_size(size) if size else None,
-            backend=backend, precisions=precision or [None], device=device,
-            original_size=original_size, count=episodes, skip_bad=skip_bad,
-            command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_episode=bar,
-        )  # fmt: skip
+            model,
+            source,
+            out,
+            checkpoint=checkpoint,
+            size=size,
+            backend=backend,
+            precisions=precision or [None],
+            device=device,
+            original_size=original_size,
+            count=episodes,
+            skip_bad=skip_bad,
+            command=command_line(),
+            on_episode=bar,
+        )
     for line in accuracy.left_out:
         console.print(f"left out: {line}", highlight=False)
     table = Table(title=accuracy.data, box=None)
@@ -83,9 +79,11 @@ def evaluate(
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
         table.add_row(
-            row.name, str(row.miou), str(row.fb_iou),
+            row.name,
+            str(row.miou),
+            str(row.fb_iou),
             "" if row.difference is None else f"{row.difference:+.2f}",
             "" if row.changed is None else f"{row.changed:.3f} %",
-        )  # fmt: skip
+        )
     Console().print(table)
     typer.echo(out)

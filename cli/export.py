@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +20,10 @@ def export(
     checkpoint: Annotated[Path, typer.Option(help="An HSNet in PyTorch, or 'shipped'.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
     size: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Network input, 400 or 480x640 (height x width); may be repeated. By default what "
-            "the checkpoint was learned for, where it says, else 400."
+        list[Size] | None,
+        size_option(
+            "; may be repeated. By default what the checkpoint was trained for, where it says so, "
+            "else 400."
         ),
     ] = None,
     lowering: Annotated[
@@ -53,12 +54,10 @@ def export(
     """Write the ONNX graphs of CHECKPOINT, checked against PyTorch, as a bundle."""
     from rich.console import Console
 
-    from hsnet_trt.cli.steps import StepBar
+    from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, PRECISIONS, export_bundle
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.model.checkpoint import load_checkpoint
 
-    sizes = [parse_size(text) for text in size or []]
     console = Console(stderr=True)
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
@@ -66,12 +65,12 @@ def export(
         manifest = export_bundle(
             model,
             out,
-            sizes=sizes or [model.size or (400, 400)],
+            sizes=size or [model.size or (400, 400)],
             lowerings=lowering or DEFAULT_LOWERINGS,
             correlations=correlation or ["native"],
             precisions=precision or PRECISIONS,
             resize=resize,
-            command=shlex.join(["hsnet-trt", *sys.argv[1:]]),
+            command=command_line(),
             progress=bar,
         )
     for line in _parity_lines(manifest):
@@ -82,11 +81,11 @@ def export(
 
 def _parity_lines(manifest: Manifest) -> Iterator[str]:
     """One line for each size, form, precision and arithmetic."""
-    told: dict[tuple[int, int, str, str, str], list[ParityFigure]] = {}
+    groups: dict[tuple[int, int, str, str, str], list[ParityFigure]] = {}
     for f in manifest.parity:
         form = f.lowering if f.correlation == "native" else f"{f.lowering} {f.correlation}"
-        told.setdefault((*f.size, form, f.precision, f.arithmetic), []).append(f)
-    for (height, width, form, precision, arithmetic), figures in told.items():
+        groups.setdefault((*f.size, form, f.precision, f.arithmetic), []).append(f)
+    for (height, width, form, precision, arithmetic), figures in groups.items():
         worst = {
             kind: max(f.max_difference for f in figures if f.against == f"torch-{kind}")
             for kind in ("float32", "float64")

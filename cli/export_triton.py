@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import PrecisionOption, SizeOption
+from hsnet_trt.cli.shared.options import PrecisionOption, SizeOption
 
 
 def export_triton(
@@ -22,9 +22,9 @@ def export_triton(
     platforms: Annotated[
         str,
         typer.Option(
-            help="What may run the graphs, the most wanted first: tensorrt, onnxruntime, python "
-            "(ONNX Runtime in the Python backend). The first is taken that the bundles hold "
-            "files for."
+            help="What may run the graphs, in order of preference: tensorrt, onnxruntime, python "
+            "(ONNX Runtime in the Python backend). The first that the bundles have files for is "
+            "taken."
         ),
     ] = "tensorrt,onnxruntime",
     size: SizeOption = None,
@@ -35,22 +35,21 @@ def export_triton(
 ) -> None:
     """Write a model repository for NVIDIA Triton Inference Server.
 
-    It holds the features, support and match graphs and the model that clients talk to, which keeps
-    support sets and turns pictures into masks. Into a repository of the same network's shapes, the
-    next version is written.
+    It holds the features, support and match graphs, and the model that clients call, which keeps
+    support sets and turns pictures into masks. If the repository already holds a network of the
+    same shapes, a new version is added.
     """
     import shlex
 
     from rich.console import Console
 
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.serving.triton_server.repository import export_repository
 
     repository = export_repository(
         bundles,
         out,
         [word.strip() for word in platforms.split(",")],
-        size=parse_size(size) if size else None,
+        size=size,
         precision=precision,
         prefix=name,
     )

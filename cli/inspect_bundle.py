@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BundleArgument
+from hsnet_trt.cli.shared.options import BundleArgument
 
 
 def inspect(

@@ -24,6 +24,7 @@ from hsnet_trt.cli.inspect_bundle import inspect
 from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
 from hsnet_trt.cli.sensitivity import sensitivity
+from hsnet_trt.cli.shared.groups import flatten
 from hsnet_trt.cli.sweep import sweep
 from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
@@ -38,14 +39,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    export, calibrate, sensitivity, build_engine, segment, video, verify, benchmark, estimate,
-    train, evaluate, inspect, doctor, demo, random_checkpoint, export_triton, sweep, serve_app,
-):  # fmt: skip
-    app.command()(verb)
+    export,
+    calibrate,
+    sensitivity,
+    build_engine,
+    segment,
+    video,
+    verify,
+    benchmark,
+    estimate,
+    train,
+    evaluate,
+    inspect,
+    doctor,
+    demo,
+    random_checkpoint,
+    export_triton,
+    sweep,
+    serve_app,
+):
+    app.command()(flatten(verb))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(shown: bool) -> None:
+    if shown:
         typer.echo(f"hsnet-trt {__version__}")
         raise typer.Exit
 
@@ -60,8 +77,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command. A foreseen error is shown as its summary, details and fix; exit code 1."""
+    """Run the command. An `HSNetError` is shown as its summary, details and fix; exit code 1."""
     warnings.showwarning = _show_warning
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         app()
     except HSNetError as error:
@@ -69,7 +87,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _stop(
             f"{error.name} is not installed\n"
-            f"  fix:      {_remedy(error.name or '')}, or see what `hsnet-trt doctor` says"
+            f"  fix:      {_remedy(error.name or '', verb)}, or see `hsnet-trt doctor`"
         )
     except KeyboardInterrupt:
         typer.secho("stopped", err=True)
@@ -78,26 +96,33 @@ def main() -> None:
         _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def _remedy(module: str) -> str:
-    extras = {
-        "torch": "export",
-        "onnx": "export",
-        "onnxscript": "export",
-        "polygraphy": "export",
-        "tensorrt_rtx": "rtx",
-        "tensorrt": "trt",
-        "pycuda": "cuda",
-        "skimage": "data",
-        "cv2": "data",
-        "tritonclient": "triton",
-        "ray": "sweep",
-        "pyarrow": "sweep",
-        "pycocotools": "labels",
-        "starlette": "app",
-        "uvicorn": "app",
-    }
-    extra = extras.get(module.split(".", maxsplit=1)[0])
-    return f"pip install 'hsnet-trt[{extra}]'" if extra else f"pip install {module}"
+# The extras that install a module. The one named as the verb is suggested, else the first.
+_EXTRAS = {
+    "torch": ("export", "train"),
+    "onnx": ("export", "calibrate"),
+    "onnxscript": ("export",),
+    "polygraphy": ("export",),
+    "tensorrt_rtx": ("rtx",),
+    "tensorrt": ("trt",),
+    "pycuda": ("cuda",),
+    "matplotlib": ("calibrate", "demo"),
+    "skimage": ("data", "calibrate", "train", "demo"),
+    "cv2": ("data", "calibrate", "train", "video", "app"),
+    "tensorboard": ("train",),
+    "tritonclient": ("triton",),
+    "ray": ("sweep",),
+    "pyarrow": ("sweep",),
+    "pycocotools": ("labels", "sweep"),
+    "starlette": ("app",),
+    "uvicorn": ("app",),
+}
+
+
+def _remedy(module: str, verb: str) -> str:
+    extras = _EXTRAS.get(module.split(".", maxsplit=1)[0])
+    if extras is None:
+        return f"pip install {module}"
+    return f"pip install 'hsnet-trt[{verb if verb in extras else extras[0]}]'"
 
 
 def _stop(message: str) -> None:

@@ -1,4 +1,4 @@
-"""`hsnet-trt random-checkpoint`: weights to try the pipeline with, where no trained ones are."""
+"""`hsnet-trt random-checkpoint`: random weights to try the pipeline with."""
 
 from __future__ import annotations
 

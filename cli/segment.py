@@ -7,23 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.options import (
-    BackendOption,
-    BundleArgument,
-    PrecisionOption,
-    Sha256Option,
-    SizeOption,
-    SupportsOption,
-)
-from hsnet_trt.cli.shots import (
-    ClassOption,
-    LabelsImagesOption,
-    LabelsOption,
-    ShotsOption,
-    SupportOption,
-    parse_shots,
-    show_supports,
-)
+from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
+from hsnet_trt.cli.shared.shots import SupportOptions
 
 if TYPE_CHECKING:
     from hsnet_trt import Segmentation
@@ -33,23 +18,15 @@ def segment(
     bundle: BundleArgument,
     queries: Annotated[list[Path], typer.Argument(help="The photographs to segment.")],
     *,
-    support: SupportOption = None,
-    labels: LabelsOption = None,
-    labels_images: LabelsImagesOption = None,
-    class_: ClassOption = None,
-    shots: ShotsOption = 5,
-    supports: SupportsOption = None,
+    objects: SupportOptions,
     save_supports: Annotated[
         Path | None, typer.Option(help="Keep the encoded classes in this .npz file.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("segmented"),
     coco: Annotated[
-        bool, typer.Option(help="Write OUT/annotations.json, too: what was found, as COCO has it.")
+        bool, typer.Option(help="Also write OUT/annotations.json: the results in COCO's format.")
     ] = False,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = None,
-    size: SizeOption = None,
-    sha256: Sha256Option = None,
+    run: RunOptions,
 ) -> None:
     """Segment photographs by support images and their masks.
 
@@ -63,21 +40,14 @@ def segment(
     from PIL import Image
     from rich.console import Console
 
-    from hsnet_trt import FewShotSegmenter
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.pictures.detections import coco_dataset
     from hsnet_trt.runtime.pictures.images import read_image
     from hsnet_trt.runtime.pictures.overlay import draw_overlay, label_picture
 
-    given = parse_shots(
-        support, supports, labels, images=labels_images, classes=class_, shots=shots
-    )
+    shots = objects.read()
     console = Console(stderr=True)
-    with FewShotSegmenter.load(
-        bundle, backend, parse_size(size) if size else None, sha256, precision
-    ) as segmenter:
-        console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
-        show_supports(segmenter, supports, given)
+    with run.load(bundle, console) as segmenter:
+        objects.give(segmenter, shots)
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{out.name}.", dir=out.absolute().parent
@@ -104,7 +74,7 @@ def segment(
 
 
 def _unique_stems(paths: list[Path]) -> list[str]:
-    """Names for the pictures: the photographs' own, numbered where two are alike."""
+    """Names for the pictures: those of the photographs, numbered where two are the same."""
     stems: list[str] = []
     for path in paths:
         stem, number = path.stem, 2

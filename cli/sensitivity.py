@@ -1,4 +1,4 @@
-"""`hsnet-trt sensitivity`: which layers can bear INT8."""
+"""`hsnet-trt sensitivity`: how much accuracy each layer loses in INT8."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ from typing import Annotated
 
 import typer
 
+from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
+from hsnet_trt.cli.shared.options import Size, size_option
+
 
 def sensitivity(
     bundle: Annotated[Path, typer.Argument(help="The bundle with the FP32 graphs.")],
     *,
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="procedural, photo-cut, pascal, coco, fss or folder (folder:PATH names its "
-            "place); repeat to mix."
-        ),
-    ],
-    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
-    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
-    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
-    shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0,
+    data: Annotated[list[str], typer.Option(help=DATA_HELP)],
+    dataset: EpisodeOptions,
     episodes: Annotated[
         int, typer.Option(help="Validation episodes that each layer is judged by.")
     ] = 16,
@@ -33,9 +26,7 @@ def sensitivity(
     method: Annotated[
         str | None, typer.Option(help="percentile (default), minmax or entropy.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width); by default the first.")
-    ] = None,
+    size: Annotated[Size | None, size_option("; by default the first.")] = None,
     lowering: Annotated[
         str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
     ] = None,
@@ -43,25 +34,21 @@ def sensitivity(
         Path, typer.Option(help="Folder for sensitivity.json, sensitivity.md and sensitivity.png.")
     ] = Path("sensitivity"),
 ) -> None:
-    """Rank the layers and blocks of BUNDLE by what it costs that they alone are INT8.
+    """Rank the layers and blocks of BUNDLE by the accuracy lost when only they are INT8.
 
-    `hsnet-trt calibrate --accuracy-budget` ranks for itself; this shows the ranking.
+    `hsnet-trt calibrate --accuracy-budget` makes this ranking by itself; here it is shown.
     """
     from rich.console import Console
     from rich.table import Table
 
     from hsnet_trt.calibration.sensitivity import rank, write
     from hsnet_trt.calibration.workbench import EPISODES, Workbench
-    from hsnet_trt.cli.episodes import source_of
-    from hsnet_trt.cli.steps import StepBar
-    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.cli.shared.progress import StepBar
 
     console = Console(stderr=True)
     with StepBar(console) as bar:
-        bench = Workbench(
-            bundle, source_of(data, root, fold, splits, shots, seed),
-            size=parse_size(size) if size else None, lowering=lowering, progress=bar,
-        )  # fmt: skip
+        source = dataset.source(data)
+        bench = Workbench(bundle, source, size=size, lowering=lowering, progress=bar)
         bench.calibrate(ranges, method, EPISODES, "")
         judge, name = bench.judge(episodes)
         found = rank(judge, name, progress=bar)
@@ -71,8 +58,10 @@ def sensitivity(
         table.add_column(column, no_wrap=True)
     for entry in (*found.blocks, *found.layers[:10]):
         table.add_row(
-            entry.name, f"{entry.cost.sqnr:.1f}", f"{-entry.cost.points:+.2f}",
+            entry.name,
+            f"{entry.cost.sqnr:.1f}",
+            f"{-entry.cost.points:+.2f}",
             f"{100 * entry.cost.changed:.3f} %",
-        )  # fmt: skip
+        )
     Console().print(table)
     typer.echo(out)

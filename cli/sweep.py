@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BackendOption, BundleArgument, PrecisionOption, SizeOption
+from hsnet_trt.cli.shared.options import BackendOption, BundleArgument, PrecisionOption, SizeOption
 
 
 def sweep(
@@ -42,29 +42,20 @@ def sweep(
     Parquet. Killed and started again, it goes on: parts that are done are not done again.
     """
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar
 
-    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.cli.shared.progress import progress_bars
     from hsnet_trt.serving.sweep.sweep import Progress
     from hsnet_trt.serving.sweep.sweep import sweep as run
 
     console = Console(stderr=True, highlight=False)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+    with progress_bars(console, stays=True) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(progress: Progress) -> None:
-            said = f"{progress.found_now} found, {progress.errors_now} errors"
+            state = f"{progress.found_now} found, {progress.errors_now} errors"
             if progress.seconds:
-                said += f", {progress.done_now / progress.seconds:.1f} images/s"
-            bar.update(task, total=progress.images, completed=progress.done, description=said)
+                state += f", {progress.done_now / progress.seconds:.1f} images/s"
+            bar.update(task, total=progress.images, completed=progress.done, description=state)
 
         ended = run(
             bundle,
@@ -75,7 +66,7 @@ def sweep(
             workers=workers,
             part=part,
             backend=backend,
-            size=parse_size(size) if size else None,
+            size=size,
             precision=precision,
             on_progress=show,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from hsnet_trt.cli.shared.episodes import FoldOption, RootOption, SplitsOption
+from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.values import command_line
 
 
 def train(
@@ -19,9 +21,9 @@ def train(
             "then come from each in turn."
         ),
     ],
-    root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
-    fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
-    splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
+    root: RootOption = None,
+    fold: FoldOption = 0,
+    splits: SplitsOption = None,
     backbone: Annotated[
         str, typer.Option(help="vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0.")
     ] = "resnet50",
@@ -32,9 +34,9 @@ def train(
         Path | None, typer.Option(help="An HSNet checkpoint to start from.")
     ] = None,
     train_backbone: Annotated[
-        bool, typer.Option("--train-backbone", help="Learn the backbone too; else it is frozen.")
+        bool, typer.Option("--train-backbone", help="Train the backbone too; else it is frozen.")
     ] = False,
-    size: Annotated[str, typer.Option(help="400 or 480x640 (height x width).")] = "400",
+    size: Annotated[Size | None, size_option("; by default 400.")] = None,
     steps: Annotated[int, typer.Option(help="How many batches.")] = 50_000,
     batch: Annotated[int, typer.Option(help="Episodes per batch.")] = 20,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
@@ -48,7 +50,8 @@ def train(
         bool, typer.Option("--augment", help="Flips, warps and other colours.")
     ] = False,
     reuse: Annotated[
-        int, typer.Option(help="How often a drawn episode is used, from a pool on the device.")
+        int,
+        typer.Option(help="How many times each drawn episode is used, from a pool on the device."),
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first weights and of all that is drawn.")] = 0,
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 1000,
@@ -64,7 +67,8 @@ def train(
         typer.Option("--compile/--no-compile", help="torch.compile; by default on a GPU."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that draw; by default one per core, 16 at most.")
+        int | None,
+        typer.Option(help="Processes that draw episodes; by default one per core, at most 16."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, cuda:1 or cpu; by default a GPU where there is one.")
@@ -78,21 +82,34 @@ def train(
     The defaults are the paper's. OUT also gets log.jsonl, TensorBoard's files, last.pt to resume
     from, and episodes.png, a sheet of validation episodes with the network's answers.
     """
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.training.loop import train as learn
     from hsnet_trt.training.settings import Settings, speed_settings
 
     choices: Any = {"precision": precision, "compile": compile_, "workers": workers}
     settings = Settings(
-        data=tuple(data), root=root, fold=fold, splits=splits, backbone=backbone,
-        backbone_weights=backbone_weights, start_from=start_from, train_backbone=train_backbone,
-        size=parse_size(size), steps=steps, batch=batch, learning_rate=learning_rate,
+        data=tuple(data),
+        root=root,
+        fold=fold,
+        splits=splits,
+        backbone=backbone,
+        backbone_weights=backbone_weights,
+        start_from=start_from,
+        train_backbone=train_backbone,
+        size=size or (400, 400),
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
         schedule=schedule,  # type: ignore[arg-type]
-        both_ways=both_ways, augment=augment, reuse=reuse, seed=seed,
-        validate_every=validate_every, validation_episodes=validation_episodes,
-        skip_bad=skip_bad, **speed_settings(device, **choices),
-    )  # fmt: skip
-    trained = learn(settings, out, resume=resume, command=shlex.join(["hsnet-trt", *sys.argv[1:]]))
+        both_ways=both_ways,
+        augment=augment,
+        reuse=reuse,
+        seed=seed,
+        validate_every=validate_every,
+        validation_episodes=validation_episodes,
+        skip_bad=skip_bad,
+        **speed_settings(device, **choices),
+    )
+    trained = learn(settings, out, resume=resume, command=command_line())
     for line in trained.skipped.files:
         typer.echo(f"left out: {line}", err=True)
     if trained.skipped:

@@ -1,4 +1,4 @@
-"""`hsnet-trt verify`: does a bundle still give, here, what PyTorch gave?"""
+"""`hsnet-trt verify`: does a bundle give PyTorch's outputs on this machine?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BackendOption, BundleArgument, PrecisionOption, Sha256Option
+from hsnet_trt.cli.shared.options import (
+    BackendOption,
+    BundleArgument,
+    PrecisionOption,
+    Sha256Option,
+    Size,
+    size_option,
+)
 
 
 def verify(
@@ -14,9 +21,7 @@ def verify(
     *,
     backend: BackendOption = "auto",
     precision: PrecisionOption = None,
-    size: Annotated[
-        str | None, typer.Option(help="400 or 480x640 (height x width); by default all.")
-    ] = None,
+    size: Annotated[Size | None, size_option("; by default all.")] = None,
     sha256: Sha256Option = None,
 ) -> None:
     """Check the hash of every file of BUNDLE, and its network against PyTorch's golden outputs.
@@ -27,24 +32,32 @@ def verify(
     from rich.table import Table
 
     from hsnet_trt.errors import BackendError
-    from hsnet_trt.export.engines.profiles import parse_size
     from hsnet_trt.runtime.verify import verify_bundle
 
-    results = verify_bundle(bundle, backend, parse_size(size) if size else None, precision, sha256)
+    results = verify_bundle(bundle, backend, size, precision, sha256)
     console = Console()
     for result in results:
         height, width = result.size
         table = Table(
-            "graph", "tensor", "max difference", "over std", "99.9 % over std", "",
+            "graph",
+            "tensor",
+            "max difference",
+            "over std",
+            "99.9 % over std",
+            "",
             title=f"{height} x {width}, {result.precision}, {result.backend}\n{result.device}",
-        )  # fmt: skip
+        )
         for figure in result.figures:
             last, bounds = figure is result.figures[-1], result.tolerance
             at_most = f"at most {bounds.max_difference:.1e}, {bounds.p999_difference:.1e}"
             table.add_row(
-                figure.graph, figure.tensor, f"{figure.max_difference:.2e}",
-                f"{figure.relative:.2e}", f"{figure.relative_p999:.2e}", at_most if last else "",
-            )  # fmt: skip
+                figure.graph,
+                figure.tensor,
+                f"{figure.max_difference:.2e}",
+                f"{figure.relative:.2e}",
+                f"{figure.relative_p999:.2e}",
+                at_most if last else "",
+            )
         console.print(table)
         console.print(
             f"another class at {100 * result.flipped:.3f} % of the positions "

@@ -6,28 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.options import (
-    BackendOption,
-    BundleArgument,
-    PrecisionOption,
-    Sha256Option,
-    SizeOption,
-    SupportsOption,
-)
-from hsnet_trt.cli.shots import (
-    ClassOption,
-    LabelsImagesOption,
-    LabelsOption,
-    ShotsOption,
-    SupportOption,
-    parse_shots,
-    show_supports,
-)
+from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
+from hsnet_trt.cli.shared.shots import SupportOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hsnet_trt.cli.video_files import Source
+    from hsnet_trt.cli.shared.video_files import Source
     from hsnet_trt.runtime.stream import FrameStream
 
 
@@ -44,40 +29,26 @@ def video(
     output: Annotated[
         str, typer.Option(help="A video file, a folder, or window (end it with q).")
     ] = "out.mp4",
-    support: SupportOption = None,
-    labels: LabelsOption = None,
-    labels_images: LabelsImagesOption = None,
-    class_: ClassOption = None,
-    shots: ShotsOption = 5,
-    supports: SupportsOption = None,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = None,
-    size: SizeOption = None,
+    objects: SupportOptions,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
-    sha256: Sha256Option = None,
+    run: RunOptions,
 ) -> None:
-    """Segment a video or a live camera, and draw what was found over it.
+    """Segment a video or a live camera, and draw the masks over it.
 
-    A camera's late frames are dropped, a file's never. A frame that fails is written as it was.
-    Ctrl-C ends a camera and keeps what was recorded; it leaves no half-written copy of a file.
+    Late frames of a camera are dropped, frames of a file never. A frame that fails is written
+    without an overlay.
+    Ctrl-C ends a camera and keeps the recording; of a file, no half-written copy is left.
     """
     from rich.console import Console
 
-    from hsnet_trt import FewShotSegmenter
-    from hsnet_trt.cli.video_files import open_sink, open_source
-    from hsnet_trt.export.engines.profiles import parse_size
+    from hsnet_trt.cli.shared.video_files import open_sink, open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
 
-    given = parse_shots(
-        support, supports, labels, images=labels_images, classes=class_, shots=shots
-    )
+    shots = objects.read()
     console = Console(stderr=True)
     source = open_source(input_)
-    with FewShotSegmenter.load(
-        bundle, backend, parse_size(size) if size else None, sha256, precision
-    ) as segmenter:
-        console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
-        show_supports(segmenter, supports, given)
+    with run.load(bundle, console) as segmenter:
+        objects.give(segmenter, shots)
         sink = open_sink(output, source.rate)
         kept = False
         try:
@@ -89,12 +60,12 @@ def video(
             kept = True
             if telemetry.summary:
                 units = {"watts": "W", "gpu_mhz": "MHz", "celsius": "°C at most"}
-                told = [f"{v:.1f} {units[n]}" for n, v in telemetry.summary.items()]
-                console.print(f"GPU: {', '.join(told)} ({telemetry.source})", highlight=False)
+                values = [f"{v:.1f} {units[n]}" for n, v in telemetry.summary.items()]
+                console.print(f"GPU: {', '.join(values)} ({telemetry.source})", highlight=False)
         except KeyboardInterrupt:
             if not source.live:
                 raise
-            kept = True  # the way to end a camera
+            kept = True  # how one ends a camera
         finally:
             sink.close(keep=kept)
     if output != "window":
@@ -104,26 +75,18 @@ def video(
 def _run(
     stream: FrameStream, source: Source, sink: Any, limit: int | None, console: Console
 ) -> None:
-    """Draw and write frame by frame, with a progress bar; then say how it went."""
+    """Draw and write frame by frame, with a progress bar; print counts and times at the end."""
     import time
 
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
+    from hsnet_trt.cli.shared.progress import progress_bars
     from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.pictures.overlay import draw_overlay
 
     failed, done, dropped, start = 0, 0, 0, time.perf_counter()
     totals: dict[str, float] = {}
     total = min(filter(None, (source.count, limit)), default=None)
-    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[rate]}"), console=console) as progress:
-        task = progress.add_task("frames", total=total, rate="")
+    with progress_bars(console, stays=True) as progress:
+        task = progress.add_task("frames", total=total)
         try:
             for frame in stream:
                 dropped = frame.dropped
@@ -138,7 +101,7 @@ def _run(
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1
                 rate = done / (time.perf_counter() - start)
-                progress.update(task, advance=1, rate=f"{rate:.1f} a second")
+                progress.update(task, advance=1, description=f"frames, {rate:.1f} a second")
                 if picture is not None and not sink.write(picture):
                     break
                 if done == limit:

@@ -2,8 +2,8 @@
 
 Which precision is the fastest depends on the card and on what its TensorRT fuses (INT8 is slower
 than FP16 where its conversions are not fused), so it is measured and not guessed. A precision is
-out if it costs more accuracy than the budget allows, or if what it gives here is not what PyTorch
-gave within its tolerance.
+left out if it costs more accuracy than the budget allows, or if its outputs here are not PyTorch's
+within the tolerance.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.engines.options import PRECISIONS
+from hsnet_trt.export.engines.events import OnEvent
+from hsnet_trt.export.engines.options import PRECISIONS, EngineSpec
 from hsnet_trt.export.engines.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
@@ -33,7 +33,6 @@ BUDGET = 1.0  # points of mIoU
 _WARM_UP, _FRAMES = 10, 50
 
 Grid = tuple[int, int]
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Candidate:
     """One precision of a bundle: how fast it was here, or why it was left out."""
 
     precision: str
-    loss: float | None  # points of mIoU that it costs, where somebody measured it
+    loss: float | None  # points of mIoU that it costs, None if not measured
     milliseconds: float | None = None  # features and match of one query, the median
     left_out: str | None = None
 
@@ -50,13 +49,12 @@ def build_best(
     bundle: str | os.PathLike[str],
     target: str,
     out: str | os.PathLike[str] | None = None,
+    spec: EngineSpec | None = None,
     *,
     budget: float = BUDGET,
-    sizes: Sequence[Grid] = (),
     on_event: OnEvent = lambda event: None,
     command: str = "",
     measure: Callable[[Bundle, str, str, Sequence[Grid]], float] | None = None,
-    **options: Any,
 ) -> tuple[Bundle, list[Candidate]]:
     """Build engines of the precision that is fastest on this machine's GPU.
 
@@ -65,28 +63,28 @@ def build_best(
 
     Args:
         bundle: the bundle with the graphs.
-        target: a target that is this machine, as `this`.
+        target: a target that this machine is, such as `this`.
         out: where to write; by default `bundle` itself.
-        budget: points of mIoU that a precision may cost, by the bundle's accuracy figures. FP16
-            without a figure is taken at its parity with PyTorch; INT8 without one is left out.
-        sizes: (height, width) to build for; by default all. The first is timed.
+        spec: as of `build_engine`; the first of its sizes is timed.
+        budget: points of mIoU that a precision may cost, by the bundle's accuracy figures. Without
+            a figure, FP16 takes part (its parity with PyTorch was checked), and INT8 does not.
         on_event: as of `build_engine`.
         command: the command line to record.
         measure: (bundle, flavour, precision, sizes) -> milliseconds; by default `time_engines`.
-        options: as of `build_engine`.
 
     Returns:
         the bundle that was written, and what was tried.
 
     Raises:
-        BuildError: this machine has no such GPU, or nothing is left.
+        BuildError: this machine has no such GPU, or no precision can be kept.
         HSNetError: as of `build_engine`.
     """
     source, driver = Bundle.open(bundle), find_driver()
     goal = find_target(target, driver)
     _check_gpu(goal, driver)
-    wanted = tuple(sizes) or source.manifest.sizes
-    candidates = [_judge(source, precision, wanted, budget) for precision in PRECISIONS]
+    spec = spec or EngineSpec()
+    sizes = spec.sizes or source.manifest.sizes
+    candidates = [_judge(source, precision, sizes, budget) for precision in PRECISIONS]
     place = Path(bundle if out is None else out)
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as scratch:
         built: dict[str, Bundle] = {}
@@ -94,12 +92,17 @@ def build_best(
             if candidate.left_out is None:
                 name = candidate.precision
                 made = build_engine(
-                    bundle, target, name, Path(scratch, name), sizes=wanted, on_event=on_event,
-                    command=command or None, **options,
-                )  # fmt: skip
+                    bundle,
+                    target,
+                    name,
+                    Path(scratch, name),
+                    spec,
+                    on_event=on_event,
+                    command=command,
+                )
                 built[name] = made
                 flavour = made.manifest.engines[-1].flavour
-                candidates[index] = _timed(candidate, made, flavour, wanted, measure)
+                candidates[index] = _timed(candidate, made, flavour, sizes, measure)
         in_time = [c for c in candidates if c.milliseconds is not None]
         if not in_time:
             raise BuildError(
@@ -116,7 +119,7 @@ def time_engines(bundle: Bundle, flavour: str, precision: str, sizes: Sequence[G
     """Milliseconds of features and match for one query and one support, the median of 50 frames.
 
     Raises:
-        BackendError: the engines do not run here, or do not give what PyTorch gave.
+        BackendError: the engines do not run here, or their outputs are not PyTorch's.
     """
     for size in sizes:
         (found,) = verify_bundle(bundle.path, flavour, size, precision)
@@ -151,7 +154,7 @@ def _check_gpu(target: Target, driver: Driver) -> None:
 
 
 def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float) -> Candidate:
-    """A candidate, left out where its graphs are not there or cost too much."""
+    """A candidate; left out if its graphs are missing or cost too much."""
     graphs = source.manifest.graphs
     for size in sizes:
         there = {
@@ -186,8 +189,8 @@ def _timed(
     try:
         ms = (measure or time_engines)(made, flavour, candidate.precision, sizes)
     except BackendError as error:
-        told = f"{error.summary} ({error.found})" if error.found else error.summary
-        return dataclasses.replace(candidate, left_out=told)
+        reason = f"{error.summary} ({error.found})" if error.found else error.summary
+        return dataclasses.replace(candidate, left_out=reason)
     return dataclasses.replace(candidate, milliseconds=round(ms, 3))
 
 
@@ -210,10 +213,10 @@ def _keep(built: Bundle, place: Path, candidates: Sequence[Candidate]) -> None:
         for name in manifest.files:
             if name not in files:
                 writer.add(name, built.read(name))
-        told = [dataclasses.asdict(candidate) for candidate in candidates]
+        tried = [dataclasses.asdict(candidate) for candidate in candidates]
         writer.add(
             f"engines/best.{kept.target}.{kept.flavour}.json",
-            (json.dumps(told, indent=1) + "\n").encode(),
+            (json.dumps(tried, indent=1) + "\n").encode(),
         )
         engines = tuple(engine for engine in manifest.engines if engine not in gone)
         writer.finish(dataclasses.replace(manifest, engines=engines))

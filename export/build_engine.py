@@ -9,16 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.engines.builder import EngineBuilder
+from hsnet_trt.export.engines.events import LogLine, OnEvent
 from hsnet_trt.export.engines.flavours import choose_flavour
 from hsnet_trt.export.engines.layer_types import quantised
-from hsnet_trt.export.engines.options import BuilderOptions, check_options
+from hsnet_trt.export.engines.options import EngineSpec, check_options
 from hsnet_trt.export.engines.plugin_files import (
     choose_frame_kernels,
     choose_plugin,
@@ -27,13 +27,13 @@ from hsnet_trt.export.engines.plugin_files import (
 from hsnet_trt.export.engines.profiles import (
     Weighed,
     check_profiles,
+    check_range,
     memory_at,
-    parse_range,
     profile_of,
 )
 from hsnet_trt.export.engines.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, write_bundle
-from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile, ProfileRange, Variant
+from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile, Variant
 from hsnet_trt.runtime.device.machine import Driver, find_driver
 from hsnet_trt.runtime.engines.frame_kernels import bundled_name
 
@@ -45,24 +45,17 @@ def build_engine(
     target: str,
     precision: str = "fp32",
     out: str | os.PathLike[str] | None = None,
+    spec: EngineSpec | None = None,
     *,
-    sizes: Sequence[tuple[int, int]] = (),
-    queries: str = "1:1:4",
-    supports: str = "1:1:5",
-    flavour: str = "auto",
-    lowering: str | None = None,
-    correlation: str | None = None,
-    plugin: str | os.PathLike[str] | None = None,
-    options: BuilderOptions | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
-    command: str | None = None,
+    on_event: OnEvent = lambda event: None,
+    command: str = "",
 ) -> Bundle:
     """Build the engines of a bundle for one target and write the bundle that holds them.
 
     The features, support and match engines of each size are built in child processes. Everything
     that `bundle` holds is kept; an older engine of the same graph, target and flavour is replaced.
-    The kernels that resize frames and draw masks join the bundle, compiled, where there are any or
-    an nvcc to make them.
+    The compiled kernels that resize frames and draw masks are added to the bundle if this package
+    has them or nvcc can make them.
 
     Args:
         bundle: the bundle with the graphs.
@@ -70,17 +63,9 @@ def build_engine(
         precision: fp32, fp16 or int8: which of the exported graphs.
         out: where to write; by default, and where it is the same folder, `bundle` is replaced once
             all has succeeded.
-        sizes: (height, width) to build for; by default all that the bundle has.
-        queries: range of B as least:expected:most.
-        supports: range of S (classes x shots matched at once).
-        flavour: auto, tensorrt or tensorrt_rtx.
-        lowering: conv2d or conv3d for `match`; by default the first that was exported.
-        correlation: native or plugin for `match`; by default the first that was exported.
-        plugin: the file of the correlation plugin, a library or compiled kernels; by default it is
-            looked for, see `plugin_files.choose_plugin`. It joins the bundle.
-        options: see `builder_options.BuilderOptions`.
-        on_event: called with progress events; `build_progress.BuildProgress` shows them.
-        command: the command line to record in the manifest; by default it is put together.
+        spec: sizes, profiles, form of `match` and builder's options; by default `EngineSpec()`.
+        on_event: called with each `events.BuildEvent`.
+        command: the command line to record in the manifest, if there is one.
 
     Returns:
         The written bundle, opened.
@@ -88,38 +73,24 @@ def build_engine(
     Raises:
         HSNetError: InputError, BundleError or BuildError; then nothing was written.
     """
-    options = options or BuilderOptions()
-    query_range, support_range = parse_range(queries, "queries"), parse_range(supports, "supports")
+    spec = spec or EngineSpec()
+    check_range(spec.queries, "queries")
+    check_range(spec.supports, "supports")
     source = Bundle.open(bundle)
     driver = find_driver()
     goal = find_target(target, driver)
-    chosen = choose_flavour(goal, flavour, driver)
-    check_options(precision, options, chosen, goal)
-    graphs = _choose_graphs(
-        source, sizes or source.manifest.sizes, precision, lowering, correlation
-    )
-    _check_memory(source, graphs, query_range, support_range, goal)
+    flavour = choose_flavour(goal, spec.flavour, driver)
+    check_options(precision, spec.options, flavour, goal)
+    graphs = _choose_graphs(source, precision, spec)
+    _check_memory(source, graphs, spec, goal)
     place = Path(bundle if out is None else out)
-    if command is None:
-        command = shlex.join(
-            [
-                *("hsnet-trt", "build-engine", str(bundle), "--target", target),
-                *("--precision", precision, "--out", str(place), "--flavour", chosen),
-                *("--queries", queries, "--supports", supports),
-                *(f"--size={height}x{width}" for height, width in sizes),
-                *(["--lowering", lowering] if lowering else []),
-                *(["--correlation", correlation] if correlation else []),
-                *(["--plugin", str(plugin)] if plugin else []),
-                *options.arguments(),
-            ]
-        )
     builder = EngineBuilder(
         source,
         goal,
-        chosen,
-        options,
-        on_event or (lambda event: None),
-        _choose_plugin(source, graphs, plugin),
+        flavour,
+        spec.options,
+        on_event,
+        _choose_plugin(source, graphs, spec.plugin),
         examines=_is_here(goal, driver),
     )
     try:
@@ -128,17 +99,15 @@ def build_engine(
                 builder.build(
                     writer,
                     graph,
-                    profile_of(graph, query_range, support_range),
+                    profile_of(graph, spec.queries, spec.supports),
                     number,
                     len(graphs),
                 )
                 for number, graph in enumerate(graphs, start=1)
             ]
-            _check_memory(source, graphs, query_range, support_range, goal, engines)
+            _check_memory(source, graphs, spec, goal, engines)
             _check_quantised(writer, engines)
-            frames = choose_frame_kernels(
-                source, lambda text: builder.on_event({"event": "log", "text": text})
-            )
+            frames = choose_frame_kernels(source, lambda text: on_event(LogLine(text)))
             kept = _copy_kept(source, writer, {_key(e) for e in engines}, frames is not None)
             if frames is not None:
                 writer.add(bundled_name(), frames)
@@ -148,7 +117,7 @@ def build_engine(
                 dataclasses.replace(
                     source.manifest,
                     engines=(*kept, *engines),
-                    commands=(*source.manifest.commands, command),
+                    commands=(*source.manifest.commands, *filter(None, [command])),
                 )
             )
     except OSError as error:
@@ -160,28 +129,26 @@ def build_engine(
     return Bundle.open(place)
 
 
-def _choose_graphs(
-    bundle: Bundle,
-    sizes: Sequence[tuple[int, int]],
-    precision: str,
-    lowering: str | None,
-    correlation: str | None,
-) -> list[GraphFile]:
+def _choose_graphs(bundle: Bundle, precision: str, spec: EngineSpec) -> list[GraphFile]:
     """The three graphs of each size; only `match` comes in several forms."""
     chosen = []
-    for size in dict.fromkeys(sizes):
+    for size in dict.fromkeys(spec.sizes or bundle.manifest.sizes):
         for name in GRAPHS[:-1]:
             chosen.append(bundle.graph(name, size, precision, lowering=""))
         whole = (
             g.variant.lowering
             for g in bundle.manifest.graphs
             if g.variant.graph == GRAPHS[-1] and g.variant.size == size and not g.packing
-            if g.variant.precision == precision and correlation in (None, g.variant.correlation)
+            if g.variant.precision == precision
+            if spec.correlation in (None, g.variant.correlation)
         )
         match = bundle.graph(
-            GRAPHS[-1], size, precision, lowering=lowering or next(whole, None),
-            correlation=correlation,
-        )  # fmt: skip
+            GRAPHS[-1],
+            size,
+            precision,
+            lowering=spec.lowering or next(whole, None),
+            correlation=spec.correlation,
+        )
         if match.packing:
             raise InputError(
                 "engines are not built of a packed match",
@@ -194,10 +161,10 @@ def _choose_graphs(
 
 
 def _choose_plugin(
-    source: Bundle, graphs: Sequence[GraphFile], given: str | os.PathLike[str] | None
+    source: Bundle, graphs: Sequence[GraphFile], given: Path | None
 ) -> tuple[str, bytes] | None:
     if any(graph.bare for graph in graphs):
-        return choose_plugin(source, None if given is None else Path(given))
+        return choose_plugin(source, given)
     if given is not None:
         raise InputError(
             "a plugin was given for graphs that have no use for one",
@@ -211,17 +178,16 @@ def _choose_plugin(
 def _check_memory(
     source: Bundle,
     graphs: Sequence[GraphFile],
-    queries: ProfileRange,
-    supports: ProfileRange,
+    spec: EngineSpec,
     target: Target,
     engines: Sequence[EngineFile] = (),
 ) -> None:
-    """Check each size by the bundle's estimate or, of built engines, by what the builder told.
+    """Check each size: by the bundle's estimate or, of built engines, by the builder's figure.
 
     Raises:
         BuildError: see `check_profiles`.
     """
-    told = {engine.variant: engine.activation_bytes for engine in engines}
+    known = {engine.variant: engine.activation_bytes for engine in engines}
     for size in dict.fromkeys(g.variant.size for g in graphs):
         weighed = [
             Weighed(g, source.manifest.files[g.file].bytes)
@@ -229,11 +195,13 @@ def _check_memory(
             if g.variant.size == size
         ]
         scale = 1.0
-        reported = [told.get(w.graph.variant) for w in weighed]
+        reported = [known.get(w.graph.variant) for w in weighed]
         if engines and None not in reported:
             needed = sum(n or 0 for n in reported) + sum(w.weight_bytes for w in weighed)
-            scale = needed / memory_at(weighed, queries, supports)
-        check_profiles(weighed, queries, supports, target.memory_bytes, target.title, scale)
+            scale = needed / memory_at(weighed, spec.queries, spec.supports)
+        check_profiles(
+            weighed, spec.queries, spec.supports, target.memory_bytes, target.title, scale
+        )
 
 
 def _is_here(target: Target, driver: Driver) -> bool:
@@ -245,7 +213,7 @@ def _is_here(target: Target, driver: Driver) -> bool:
 
 
 def _check_quantised(writer: BundleWriter, engines: Sequence[EngineFile]) -> None:
-    """INT8 that holds no INT8 is refused: of each size, features or match must quantise.
+    """Refuse INT8 engines without INT8: of each size, features or match must quantise.
 
     Raises:
         BuildError: nothing was quantised.
@@ -272,9 +240,9 @@ def _key(engine: EngineFile) -> tuple[Variant, str, str]:
 def _copy_kept(
     source: Bundle, writer: BundleWriter, replaced: set[Any], frames: bool
 ) -> list[EngineFile]:
-    """Copy all files that stay, each checked; returns the engines that stay.
+    """Copy all files but those of replaced engines, each checked; returns the engines kept.
 
-    With `frames`, the kernels for frames do not stay, of whatever version they are.
+    With `frames`, frame kernels of any version are not copied: new ones replace them.
     """
     gone: set[str] = set()
     kept = []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hsnet_trt.errors import BuildError
+from hsnet_trt.export.engines.events import EngineBuilt, EngineStarted, LogLine, OnEvent
 from hsnet_trt.export.engines.layer_types import engine_problem
-from hsnet_trt.export.engines.options import COMPATIBILITY, BuilderOptions
+from hsnet_trt.export.engines.options import BuilderOptions
 from hsnet_trt.export.engines.process import run_job
 from hsnet_trt.export.engines.targets import AMPERE_PLUS, TENSORRT_RTX, Target
 from hsnet_trt.export.engines.worker import Job
@@ -28,9 +27,9 @@ class EngineBuilder:
     target: Target
     flavour: str
     options: BuilderOptions
-    on_event: Callable[[dict[str, Any]], None]
+    on_event: OnEvent
     plugin: tuple[str, bytes] | None  # name in the bundle and content, where a graph needs it
-    examines: bool = False  # this machine's GPU can open what is built, so its layers are looked at
+    examines: bool = False  # this machine's GPU can load the engines, so their layers are checked
 
     def build(
         self,
@@ -41,13 +40,11 @@ class EngineBuilder:
         total: int,
     ) -> EngineFile:
         """Build one engine into the bundle that is being written."""
-        self.on_event(
-            {"event": "engine", "label": describe(graph).strip(), "number": number, "total": total}
-        )
+        self.on_event(EngineStarted(describe(graph).strip(), number, total))
         name = engine_name(graph.variant, self.target.name, self.flavour)
         (writer.path / name).parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
-            # Copies of what was checked, whatever happens to the bundle meanwhile.
+            # The job reads copies of checked files, so the bundle may change meanwhile.
             job = self._job(graph, profile, Path(folder), writer.path / name)
             result = run_job(job, self.on_event)
             if self.examines:
@@ -69,9 +66,7 @@ class EngineBuilder:
         )
         # What the parser made of the graph, for `hsnet-trt inspect` where there is no TensorRT.
         writer.add(engine.record, (json.dumps(result, indent=1) + "\n").encode())
-        self.on_event(
-            {"event": "engine_end", "bytes": writer.files[name].bytes, "seconds": result["seconds"]}
-        )
+        self.on_event(EngineBuilt(writer.files[name].bytes, result["seconds"]))
         return engine
 
     def _job(
@@ -83,7 +78,6 @@ class EngineBuilder:
             (folder / name).write_bytes(content)
             return str(folder / name)
 
-        options = self.options
         plugin = bare = ""
         if self.plugin is not None and graph.bare is not None:
             plugin = put(Path(self.plugin[0]).name, self.plugin[1])
@@ -97,14 +91,8 @@ class EngineBuilder:
             output=str(output),
             shapes=_shapes(graph, profile),
             architectures=names if self.flavour == TENSORRT_RTX else [],
-            workspace=options.workspace,
-            timing_cache=str(options.timing_cache.absolute()) if options.timing_cache else None,
-            version_compatible=options.version_compatible,
-            hardware_compatible=COMPATIBILITY.get(options.hardware_compatible or ""),
-            level=options.level,
-            tf32=options.tf32,
+            options=self.options,
             precision=graph.variant.precision,
-            verbose=options.verbose,
             plugin=plugin,
             bare=bare,
         )
@@ -113,21 +101,20 @@ class EngineBuilder:
         """The types that the engine's layers read; see `layer_types.engine_types`.
 
         Raises:
-            BuildError: they cannot be those of the precision that was asked for.
+            BuildError: they cannot be those of the requested precision.
         """
         job = Job(task="examine", flavour=self.flavour, source=built.output, plugin=built.plugin)
         try:
             types: dict[str, int] = run_job(job)["types"]
-        except BuildError as error:  # it may still run; `verify` will tell
-            text = f"the engine's layers were not looked at: {error.summary}"
-            self.on_event({"event": "log", "text": text})
+        except BuildError as error:  # it may still run; `verify` checks that
+            self.on_event(LogLine(f"the engine's layers were not checked: {error.summary}"))
             return {}
         problem = None
-        if graph.variant.precision != "int8":  # where the budget may have left a graph float
+        if graph.variant.precision != "int8":  # the budget may leave a graph float
             problem = engine_problem(types, graph.variant.precision)
         if problem:
             raise BuildError(
-                f"the engine of {describe(graph)} is not what was asked for",
+                f"the engine of {describe(graph)} has another precision than requested",
                 expected=graph.variant.precision,
                 found=problem,
                 fix="report it, with the builder's log of --verbose",
@@ -143,7 +130,7 @@ class EngineBuilder:
 
 
 def engine_name(variant: Variant, target: str, flavour: str) -> str:
-    """Where an engine lies in its bundle."""
+    """The path of an engine in its bundle."""
     v = variant
     size = f"{v.size[0]}x{v.size[1]}"
     form = "_".join(filter(None, (v.graph, size, v.precision, v.lowering, v.correlation)))
@@ -151,7 +138,7 @@ def engine_name(variant: Variant, target: str, flavour: str) -> str:
 
 
 def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:
-    """Least, expected and largest shape of each input."""
+    """The min, opt and max shape of each input."""
     return {
         tensor.name: [
             [getattr(profile[d], end) if isinstance(d, str) else d for d in tensor.shape]

@@ -1,4 +1,4 @@
-"""Which TensorRT builds an engine for a target here, or what would have to be done instead."""
+"""Which TensorRT can build an engine for a target on this machine, or what to do instead."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose_flavour(target: Target, wanted: str, driver: Driver) -> str:
 
     Raises:
         InputError: no such flavour.
-        BuildError: no flavour can build for the target here; `fix` says what would.
+        BuildError: no flavour can build for the target here; `fix` names the way to do it.
     """
     if wanted not in ("auto", *TITLES):
         raise InputError(
@@ -38,7 +38,7 @@ def choose_flavour(target: Target, wanted: str, driver: Driver) -> str:
         )
     if wanted != "auto" and wanted not in target.flavours:
         raise BuildError(
-            f"{TITLES[wanted]} does not serve {target.title}",
+            f"{TITLES[wanted]} does not support {target.title}",
             expected=" or ".join(TITLES[f] for f in target.flavours),
             found=TITLES[wanted],
             fix=remedy(target, target.flavours[0], driver),

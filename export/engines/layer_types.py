@@ -1,7 +1,7 @@
-"""Is what was asked for what was built? The types of a parsed network's layers, and of an engine's.
+"""Checks that a network was built in the requested precision, by the types of its layers.
 
-A network that claims FP16 and whose convolutions were parsed in FP32 runs, answers rightly, and
-costs twice the time and the memory: nothing else would ever show it.
+A graph exported as FP16 whose convolutions were parsed in FP32 gives right answers, in twice the
+time and memory. No other check would find that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-# The layers that do the work, by TensorRT's LayerType, and in words.
+# The layers that do most of the work: TensorRT's LayerType, and what messages call it.
 PRODUCTS = {
     "CONVOLUTION": "convolutions",
     "DECONVOLUTION": "deconvolutions",
@@ -26,7 +26,9 @@ _PLAIN = {"Float": "FP32", "Half": "FP16", "Int8": "INT8"}
 
 
 def wrong_types(described: dict[str, Any], precision: str) -> str | None:
-    """What is not as it was asked for in a parsed network, in words; None if nothing is.
+    """The layers and tensors of a parsed network with another type than requested.
+
+    Returns a text for a message, None if there are none.
 
     Args:
         described: `layers` ("type", "precision", "count"), `inputs` and `outputs` ("name", "dtype")
@@ -57,7 +59,7 @@ def quantised(described: dict[str, Any]) -> int:
 def engine_types(information: dict[str, Any] | None) -> dict[str, int]:
     """Of a deserialised engine, its convolutions and products by the type that they read.
 
-    TensorRT for RTX shows most of a network as one layer without types: then nothing is told.
+    TensorRT for RTX shows most of a network as one layer without types: then the result is empty.
 
     Args:
         information: the engine inspector's JSON.
@@ -86,6 +88,6 @@ def _read_types(information: dict[str, Any]) -> Iterator[str]:
         if not isinstance(layer, dict) or not _WORKERS.search(str(layer.get("LayerType", ""))):
             continue
         inputs = layer.get("Inputs") or []
-        told = _FORMAT.search(str(inputs[0].get("Format/Datatype", ""))) if inputs else None
-        if told:
-            yield _PLAIN.get(told[1], told[1])
+        match = _FORMAT.search(str(inputs[0].get("Format/Datatype", ""))) if inputs else None
+        if match:
+            yield _PLAIN.get(match[1], match[1])

@@ -1,4 +1,4 @@
-"""What TensorRT says while it builds, and how far it is, as events for the caller."""
+"""TensorRT's log and progress during a build, as events for the parent process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-Emit = Callable[[dict[str, Any]], None]
+from hsnet_trt.export.engines.events import LogLine, PhaseEnded, PhaseStarted, Progress, StepDone
+
+Emit = Callable[[Progress], None]
 
 _MEMORY_LINE = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
 
 
 def make_log(trt: Any, emit: Emit, verbose: bool) -> Any:
-    """TensorRT's logger. Verbose lines number tens of thousands: kept only when asked for."""
+    """TensorRT's logger. Verbose lines, tens of thousands, are dropped unless `verbose`."""
     quiet = {trt.ILogger.VERBOSE} if not verbose else set()
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -30,7 +32,7 @@ def make_log(trt: Any, emit: Emit, verbose: bool) -> Any:
             line = f"{severity.name}: {text}"
             print(line, file=sys.stderr, flush=True)
             if verbose:
-                emit({"event": "log", "text": line})
+                emit(LogLine(line))
 
     return Log()
 
@@ -43,15 +45,13 @@ def make_monitor(trt: Any, emit: Emit) -> Any:
             trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            emit(
-                {"event": "phase", "phase": phase_name, "parent": parent_phase, "steps": num_steps}
-            )
+            emit(PhaseStarted(phase_name, parent_phase, num_steps))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            emit({"event": "step", "phase": phase_name, "step": step})
+            emit(StepDone(phase_name, step))
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            emit({"event": "phase_end", "phase": phase_name})
+            emit(PhaseEnded(phase_name))
 
     return Monitor()

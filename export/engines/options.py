@@ -1,16 +1,17 @@
-"""What the builder may be told, and which flavour of TensorRT has which option."""
+"""What to build and how: the choices of a build, and which flavour of TensorRT has which."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.export.engines.flavours import TITLES
 from hsnet_trt.export.engines.targets import TENSORRT_RTX, Target
+from hsnet_trt.runtime.bundle.manifest import ProfileRange
 
 PRECISIONS = ("fp32", "fp16", "int8")
+QUERIES, SUPPORTS = ProfileRange(1, 1, 4), ProfileRange(1, 1, 5)  # the profiles by default
 # The names users give and TensorRT's `HardwareCompatibilityLevel`.
 COMPATIBILITY = {
     "ampere-plus": "AMPERE_PLUS",
@@ -20,7 +21,7 @@ COMPATIBILITY = {
 
 @dataclass(frozen=True)
 class BuilderOptions:
-    """What the builder may be told; None and False leave TensorRT's own choice.
+    """Options of TensorRT's builder; None and False leave its own choice.
 
     TensorRT's pages "The Timing Cache", "Version Compatibility" and "Hardware Compatibility"
     describe the three options of those names; TensorRT for RTX has none of them.
@@ -32,18 +33,33 @@ class BuilderOptions:
     hardware_compatible: str | None = None  # a key of COMPATIBILITY
     level: int | None = None  # 0 (fast build) to 5 (fast engine)
     tf32: bool = False  # lets FP32 products and convolutions round to TF32
-    verbose: bool = False
+    verbose: bool = False  # the builder's whole log as `LogLine`s
 
-    def arguments(self) -> list[str]:
-        """The same options on a command line, without `verbose`, which changes nothing."""
-        told = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            option = f"--{field.name.replace('_', '-')}"
-            if field.name == "verbose" or value is None or value is False:
-                continue
-            told += [option] if value is True else [option, str(value)]
-        return told
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Which engines to build of a bundle, beside their target and precision.
+
+    Attributes:
+        sizes: (height, width) to build for; by default all that the bundle has.
+        queries: the range of B, queries matched at once.
+        supports: the range of S, supports (classes x shots) matched at once.
+        flavour: auto, tensorrt or tensorrt_rtx.
+        lowering: conv2d or conv3d for `match`; by default the first that was exported.
+        correlation: native or plugin for `match`; by default the first that was exported.
+        plugin: the file of the correlation plugin, a library or compiled kernels; by default it is
+            looked for, see `plugin_files.choose_plugin`. It joins the bundle.
+        options: how TensorRT builds them.
+    """
+
+    sizes: tuple[tuple[int, int], ...] = ()
+    queries: ProfileRange = QUERIES
+    supports: ProfileRange = SUPPORTS
+    flavour: str = "auto"
+    lowering: str | None = None
+    correlation: str | None = None
+    plugin: Path | None = None
+    options: BuilderOptions = field(default_factory=BuilderOptions)
 
 
 def check_options(precision: str, options: BuilderOptions, flavour: str, target: Target) -> None:
@@ -66,7 +82,7 @@ def check_options(precision: str, options: BuilderOptions, flavour: str, target:
             expected=", ".join(COMPATIBILITY),
             found=repr(options.hardware_compatible),
         )
-    asked = {
+    tensorrt_only = {
         "--timing-cache": (options.timing_cache, "leave it out: nothing is timed at build time"),
         "--version-compatible": (
             options.version_compatible,
@@ -74,7 +90,7 @@ def check_options(precision: str, options: BuilderOptions, flavour: str, target:
         ),
         "--hardware-compatible": (options.hardware_compatible, "use `--target portable` instead"),
     }
-    for option, (given, fix) in asked.items():
+    for option, (given, fix) in tensorrt_only.items():
         if given and flavour == TENSORRT_RTX:
             raise InputError(f"{TITLES[flavour]} has no {option}", fix=fix)
     if options.hardware_compatible and target.jetson:

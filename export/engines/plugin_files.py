@@ -1,5 +1,7 @@
-"""What a bundle's engines bring along: the correlation op's library or compiled kernels, and the
-kernels that resize frames and draw masks."""
+"""Code that a bundle's engines need: the correlation plugin, and the frame kernels.
+
+The plugin is a library or compiled kernels; the frame kernels resize frames and draw masks.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ KERNELS_NAME = f"plugins/{FATBIN.name}"
 
 
 def library_name() -> str:
-    """Where the library for this platform lies in a bundle."""
+    """The path, in a bundle, of the library for this platform."""
     return f"plugins/{platform_tag()}/{LIBRARY_NAME}"
 
 
@@ -60,29 +62,29 @@ def choose_plugin(source: Bundle, given: Path | None) -> tuple[str, bytes]:
     return KERNELS_NAME, kernels
 
 
-def choose_frame_kernels(source: Bundle, say: Callable[[str], None]) -> bytes | None:
-    """The kernels before and after the engines: the bundle's, else `compile_frame_kernels`.
+def choose_frame_kernels(source: Bundle, warn: Callable[[str], None]) -> bytes | None:
+    """The frame kernels: the bundle's, else `compile_frame_kernels`.
 
     Raises:
         BundleError: the bundle's were altered.
     """
     name = frame_kernels.bundled_name()
-    return source.read(name) if name in source.manifest.files else compile_frame_kernels(say)
+    return source.read(name) if name in source.manifest.files else compile_frame_kernels(warn)
 
 
-def compile_frame_kernels(say: Callable[[str], None]) -> bytes | None:
-    """The kernels before and after the engines, compiled for all GPUs.
+def compile_frame_kernels(warn: Callable[[str], None]) -> bytes | None:
+    """The frame kernels, compiled for all GPUs: this package's, or made by nvcc now.
 
-    Those that came with this package, or that nvcc makes now. None where there are none, and `say`
-    is told where nvcc failed: engines run without them, and the CPU resizes and draws.
+    None if there are none; without them, the CPU resizes and draws. If nvcc fails, `warn` is called
+    with the reason.
     """
     try:
         return frame_kernels.compiled_kernels()
     except BuildError as error:
-        say(f"the kernels that resize frames and draw masks were left out: {error}")
+        warn(f"the kernels that resize frames and draw masks were left out: {error}")
         return None
 
 
 def is_frame_kernels(name: str) -> bool:
-    """Whether a file of a bundle holds kernels for frames, of whatever version."""
+    """Whether a file of a bundle holds frame kernels, of any version."""
     return name.startswith("plugins/frames-")

@@ -1,36 +1,33 @@
-"""Run an engine job in a child process, and turn whatever ends it into one readable error."""
+"""Run a job in a child process, and turn any way that it can end into one readable error."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hsnet_trt
 from hsnet_trt.errors import BuildError
+from hsnet_trt.export.engines.events import Done, Failed, OnEvent, from_json
 from hsnet_trt.export.engines.targets import TENSORRT_RTX
-from hsnet_trt.export.engines.worker import Job, to_json
-
-Event = dict[str, Any]
+from hsnet_trt.export.engines.worker import Job
 
 _TAIL_LINES = 12
 _TURING = "check_turing_op_compatibility"
 
 
-def run_job(job: Job, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
+def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
     """Run one job in a child process.
 
     Args:
-        job: what to do; see `engine_worker.Job`.
-        on_event: called with each progress event ("phase", "step", "phase_end", "log").
+        job: what to do; see `worker.Job`.
+        on_event: called with the worker's progress, see `events.Progress`.
 
     Returns:
         The worker's result.
@@ -41,7 +38,7 @@ def run_job(job: Job, on_event: Callable[[Event], None] | None = None) -> dict[s
     kills = _kernel_kills()
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
         job_file = Path(folder, "job.json")
-        job_file.write_text(to_json(job), encoding="utf-8")
+        job_file.write_text(job.to_json(), encoding="utf-8")
         log_file = Path(folder, "log")
         with log_file.open("wb") as log:
             child = subprocess.Popen(
@@ -53,11 +50,10 @@ def run_job(job: Job, on_event: Callable[[Event], None] | None = None) -> dict[s
             )
             final = _listen(child, on_event)
         tail = _tail(log_file)
-    if final is not None and final.get("event") == "done":
-        result: dict[str, Any] = final["result"]
-        return result
-    if final is not None:
-        raise _refused(job, str(final["problem"]), tail)
+    if isinstance(final, Done):
+        return final.result
+    if isinstance(final, Failed):
+        raise _refused(job, final.problem, tail)
     raise BuildError(
         f"{job.flavour} ended the build: {_cause(child.returncode, _kernel_kills() > kills)}",
         found=tail or "nothing in the builder's log",
@@ -67,14 +63,14 @@ def run_job(job: Job, on_event: Callable[[Event], None] | None = None) -> dict[s
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a child that must find this package as the parent did."""
+    """An environment in which a child finds this package where the parent found it."""
     root = str(Path(next(iter(hsnet_trt.__path__))).resolve().parent)
     inherited = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, inherited]))}
 
 
 def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -> dict[str, str]:
-    """Let the child's TensorRT for RTX find itself.
+    """Let the child's TensorRT for RTX find its own library.
 
     Its parser opens `libtensorrt_rtx.so` by that name when it meets a plugin, and aborts without
     it; the Python package brings that library with a version in its name. The loader reads
@@ -93,22 +89,20 @@ def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -
     return {**environment, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
 
 
-def _listen(
-    child: subprocess.Popen[bytes], on_event: Callable[[Event], None] | None
-) -> Event | None:
-    """Pass events on until the child ends; returns its last word, None if it died without one."""
-    final: Event | None = None
+def _listen(child: subprocess.Popen[bytes], on_event: OnEvent | None) -> Done | Failed | None:
+    """Pass progress on until the child ends; returns its result, None if it died without one."""
+    final: Done | Failed | None = None
     assert child.stdout is not None
     try:
         for line in child.stdout:
             try:
-                event = json.loads(line)
+                message = from_json(line)
             except ValueError:  # cut off in the middle: the child died
                 continue
-            if event["event"] in ("done", "failed"):
-                final = event
+            if isinstance(message, Done | Failed):
+                final = message
             elif on_event is not None:
-                on_event(event)
+                on_event(message)
         child.wait()
     finally:  # also when the user interrupts
         if child.poll() is None:
@@ -159,7 +153,7 @@ def _cause(code: int, killed_by_kernel: bool) -> str:
 
 
 def _kernel_kills() -> int:
-    """How many processes the kernel has killed for memory so far; 0 where it does not tell."""
+    """How many processes the kernel has killed for memory so far; 0 if it does not report it."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             key, _, value = line.partition(" ")
@@ -169,6 +163,8 @@ def _kernel_kills() -> int:
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [line for line in lines if line.strip() and not line.startswith(("VERBOSE:", "INFO:"))]
-    return "\n".join((told or [line for line in lines if line.strip()])[-_TAIL_LINES:])
+    """The last lines of the log, those of warnings and errors if there are any."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    grave = [line for line in lines if not line.startswith(("VERBOSE:", "INFO:"))]
+    return "\n".join((grave or lines)[-_TAIL_LINES:])

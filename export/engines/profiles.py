@@ -25,73 +25,25 @@ class Weighed:
     weight_bytes: int
 
 
-def parse_range(text: str, what: str) -> ProfileRange:
-    """Read `least:expected:most`, or one number for a fixed dimension.
+def check_range(span: ProfileRange, what: str) -> ProfileRange:
+    """Return the range if it is valid.
 
     Raises:
-        InputError: not of that form, or not 1 <= least <= expected <= most.
+        InputError: not 1 <= least <= expected <= most.
     """
-    parts = text.split(":")
-    parts = parts * 3 if len(parts) == 1 else parts
-    if len(parts) == 3 and all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        least, expected, most = (int(part) for part in parts)
-        if 1 <= least <= expected <= most:
-            return ProfileRange(least, expected, most)
-    raise InputError(
-        f"the range of {what} is not one",
-        expected="least:expected:most with 1 <= least <= expected <= most, as in 1:1:4",
-        found=repr(text),
+    if not 1 <= span.least <= span.expected <= span.most:
+        raise not_a_range(_text(span), what)
+    return span
+
+
+def not_a_range(found: str, what: str) -> InputError:
+    """The error for a range of queries or supports that is not valid."""
+    return InputError(
+        f"the range of {what} is not valid",
+        expected="min:opt:max with 1 <= min <= opt <= max, as in 1:1:4",
+        found=repr(found),
         fix=f"give --{what} three rising numbers, or one for a fixed number of {what}",
     )
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read a network's input size, `400` or `480x640` (height x width).
-
-    Raises:
-        InputError: not of that form.
-    """
-    parts = text.lower().split("x")
-    parts = parts * 2 if len(parts) == 1 else parts
-    if len(parts) == 2 and all(
-        part.isascii() and part.isdigit() and int(part) > 0 for part in parts
-    ):
-        return int(parts[0]), int(parts[1])
-    raise InputError(
-        "the size is not one", expected="400, or height x width as in 480x640", found=repr(text)
-    )
-
-
-def parse_bytes(text: str) -> int:
-    """Read an amount of memory: `2GiB`, `512MiB`, `1.5G` or a number of bytes.
-
-    Raises:
-        InputError: not an amount of memory, or not above zero.
-    """
-    units = {
-        "": 0,
-        "b": 0,
-        "k": 10,
-        "kib": 10,
-        "m": 20,
-        "mib": 20,
-        "g": 30,
-        "gib": 30,
-        "t": 40,
-        "tib": 40,
-    }
-    stripped = text.strip().lower()
-    number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    shift = units.get(stripped[len(number) :].strip())
-    try:
-        amount = int(float(number) * 2 ** (0 if shift is None else shift))
-    except (ValueError, OverflowError):
-        amount = 0
-    if shift is None or amount <= 0:
-        raise InputError(
-            "the amount of memory is not one", expected="as in 2GiB or 512MiB", found=repr(text)
-        )
-    return amount
 
 
 def profile_of(
@@ -99,8 +51,8 @@ def profile_of(
 ) -> dict[str, ProfileRange]:
     """The profile of one graph: a range for each of its dynamic dimensions (N, B or S).
 
-    Images are encoded as many at once as there may be queries: supports are encoded once, in
-    chunks of any length, so `features` and `support` need no memory for all of them together.
+    `features` and `support` take as many images at once as there may be queries. There may be more
+    supports than that: they are encoded once, in chunks.
 
     Raises:
         BuildError: the graph has a dynamic dimension of another name.
@@ -127,7 +79,7 @@ def largest(profile: dict[str, ProfileRange]) -> tuple[int, int]:
 
 
 def memory_at(graphs: Iterable[Weighed], queries: ProfileRange, supports: ProfileRange) -> int:
-    """Bytes the engines of one size take together: their activations' peaks and their weights."""
+    """Bytes that the engines of one size take together: peaks of activations, and weights."""
     return sum(
         g.graph.activation_bytes.at(*largest(profile_of(g.graph, queries, supports)))
         + g.weight_bytes
@@ -151,7 +103,7 @@ def check_profiles(
         supports: the range of S.
         memory_bytes: what the target has; None if that is not known, and is not checked.
         where: the target, for the message.
-        scale: how many times the estimate the memory really is, once a builder has told.
+        scale: memory that the builder reported over the estimate; 1 before engines are built.
 
     Raises:
         BuildError: a tensor reaches 2^31 elements, or the memory does not suffice; the message

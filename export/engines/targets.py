@@ -1,4 +1,4 @@
-"""The machines an engine can be built for: what NVIDIA publishes of each, and who serves it.
+"""The machines an engine can be built for: NVIDIA's published figures, and flavours of TensorRT.
 
 Rates are peaks without sparsity, in TFLOPS (TOPS for int8) at boost clock: fp32 on the CUDA cores;
 tf32, fp16 and int8 on the tensor cores, fp16 with FP32 accumulation (what GeForce cards do at half
@@ -32,8 +32,8 @@ class Target:
 
     name: str
     title: str
-    compute_capability: str | None  # "8.9"; None for `portable`, every card that the flavour serves
-    flavours: tuple[str, ...]  # what can serve it, the preferred first
+    compute_capability: str | None  # "8.9"; None for `portable`, every card of the flavour
+    flavours: tuple[str, ...]  # what builds for it, the preferred first
     memory_gib: float | None = None
     bandwidth: float | None = None  # GB/s
     fp32: float | None = None  # TFLOPS
@@ -43,12 +43,12 @@ class Target:
 
     @property
     def jetson(self) -> bool:
-        """Whether it is a Jetson: built for on the device itself, with JetPack's TensorRT."""
+        """Whether it is a Jetson, where engines are built on the device with JetPack's TensorRT."""
         return self.compute_capability in JETSON_CAPABILITIES
 
     @property
     def memory_bytes(self) -> int | None:
-        """The memory in bytes; on a Jetson the CPU has its share of it."""
+        """The memory in bytes; on a Jetson it is shared with the CPU."""
         return None if self.memory_gib is None else int(self.memory_gib * 2**30)
 
 
@@ -121,7 +121,7 @@ def find_target(name: str, driver: Driver | None = None) -> Target:
         driver: the GPUs of this machine, needed for `this` alone.
 
     Raises:
-        InputError: no such target, or a GPU older than TensorRT serves.
+        InputError: no such target, or a GPU that TensorRT no longer supports.
         BuildError: `this`, and there is no GPU here.
     """
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
@@ -150,7 +150,7 @@ def _by_capability(
     major, minor = (int(part) for part in capability.split("."))
     if (major, minor) < _OLDEST:
         raise InputError(
-            f"TensorRT does not serve compute capability {capability}",
+            f"TensorRT does not support compute capability {capability}",
             expected="7.5 (Turing) or later",
             fix="run the bundle there with ONNX Runtime",
         )
@@ -170,7 +170,7 @@ def _this_machine(driver: Driver | None) -> Target:
             "this machine has no GPU to build for",
             found=driver.problem if driver else None,
             fix="name the target instead (`--target rtx-4090`, `--target portable`); "
-            "`hsnet-trt doctor` says what is missing here",
+            "`hsnet-trt doctor` shows what is missing here",
         )
     gpu = driver.gpus[0]
     return _by_capability(gpu.compute_capability, gpu.name, gpu.memory_bytes / 2**30)

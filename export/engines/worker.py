@@ -1,11 +1,11 @@
-"""The child process that drives TensorRT: native code may abort here and the caller lives on.
+"""The child process that runs TensorRT: native code may abort here, and the caller survives.
 
     python -m hsnet_trt.export.engines.worker job.json
 
-What it has to say goes to its standard output, one JSON object a line: progress events, then
-`{"event": "done", "result": ...}` or `{"event": "failed", "problem": ...}`. TensorRT's log and
-whatever native code prints go to standard error. It imports neither torch nor onnx, and it trusts
-its job: whoever starts it has checked the hashes of the files named in it.
+It writes its messages to standard output, one a line as `events.to_json` gives them: progress, then
+`Done` or `Failed`. TensorRT's log and whatever native code prints go to standard error. It imports
+neither torch nor onnx. It does not check the files that its job names: the parent has checked their
+hashes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import HSNetError
+from hsnet_trt.export.engines.events import Done, Failed, Message, to_json
 from hsnet_trt.export.engines.layer_types import engine_types, wrong_types
 from hsnet_trt.export.engines.log import Emit, make_log, make_monitor
+from hsnet_trt.export.engines.options import COMPATIBILITY, BuilderOptions
 from hsnet_trt.trt_plugins.loading import load_plugin
 
 CORRELATIONS = 3  # one for each level of the pyramid
@@ -32,7 +34,7 @@ CORRELATIONS = 3  # one for each level of the pyramid
 
 @dataclass(frozen=True)
 class Job:
-    """What the child is to do.
+    """One job of the child.
 
     `task` is "build" (a graph to an engine), "parse" (a graph's layers) or "examine" (an engine).
     """
@@ -41,22 +43,31 @@ class Job:
     flavour: str  # the Python package: tensorrt | tensorrt_rtx
     source: str  # path of the graph, or of the engine
     output: str = ""  # path of the engine that "build" writes
-    shapes: dict[str, list[list[int]]] = field(default_factory=dict)  # input: least, expected, most
+    shapes: dict[str, list[list[int]]] = field(default_factory=dict)  # input: min, opt, max
     architectures: list[str] = field(default_factory=list)  # "SM89"; RTX only, empty for portable
-    workspace: int | None = None  # bytes
-    timing_cache: str | None = None
-    version_compatible: bool = False
-    hardware_compatible: str | None = None  # a member of HardwareCompatibilityLevel
-    level: int | None = None
-    tf32: bool = False
-    verbose: bool = False
-    precision: str = ""  # what the network must be of: fp32 | fp16; empty for whatever it is
+    options: BuilderOptions = field(default_factory=BuilderOptions)
+    precision: str = ""  # what the network is checked against: fp32 | fp16; empty for no check
     plugin: str = ""  # path of the correlation plugin that is to run the correlations
     bare: str = ""  # path of the graph without the op's function, see `_parse`
 
+    def to_json(self) -> str:
+        """The job as `from_json` reads it."""
+        return json.dumps(dataclasses.asdict(self), default=os.fspath)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job of a text that `to_json` wrote."""
+        fields = json.loads(text)
+        options = fields.pop("options")
+        cache = options.pop("timing_cache")
+        return cls(
+            **fields,
+            options=BuilderOptions(**options, timing_cache=Path(cache) if cache else None),
+        )
+
 
 class Problem(Exception):
-    """Something that TensorRT refused, in words for the user."""
+    """Something that TensorRT refused, as a message for the user."""
 
 
 def run(job: Job, emit: Emit) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def run(job: Job, emit: Emit) -> dict[str, Any]:
         trt = importlib.import_module(job.flavour)
     except ImportError as error:
         raise Problem(f"the package {job.flavour} cannot be imported: {error}") from error
-    log = make_log(trt, emit, job.verbose)
+    log = make_log(trt, emit, job.options.verbose)
     tasks = {"build": _build, "parse": _parse_only, "examine": _examine}
     result = tasks[job.task](trt, job, log, emit)
     return {"version": str(trt.__version__), **result}
@@ -82,8 +93,7 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     wrong = wrong_types(layers, job.precision)
     if wrong:
         raise Problem(
-            f"the graph was exported as {job.precision}, but it was parsed as something else: "
-            f"{wrong}"
+            f"the graph was exported as {job.precision}, but was parsed as something else: {wrong}"
         )
     config = _configure(trt, job, builder, network)
     if hasattr(config, "progress_monitor"):
@@ -97,8 +107,8 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
         raise Problem("the builder refused the network")
     with Path(job.output).open("wb") as stream:
         stream.write(memoryview(plan))
-    if cache is not None and job.timing_cache:
-        _save_timing_cache(config, Path(job.timing_cache))
+    if cache is not None and job.options.timing_cache:
+        _save_timing_cache(config, job.options.timing_cache)
     return {"seconds": seconds, "memory": dict(log.memory), **layers}
 
 
@@ -112,7 +122,7 @@ def _parse_only(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
 
 
 def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
-    """What a deserialised engine tells: its layers, memory and profiles. Needs a GPU."""
+    """A deserialised engine's layers, memory and profiles. Needs a GPU."""
     del emit
     if job.plugin:
         _load_plugin(trt, Path(job.plugin))
@@ -121,15 +131,15 @@ def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
         raise Problem("the engine cannot be deserialised here")
     inspector = engine.create_engine_inspector()
     information = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    # `device_memory_size` went in TensorRT 11, its `_v2` came in 10.1.
+    # TensorRT 10.1 added `_v2`, TensorRT 11 removed `device_memory_size`.
     size = getattr(engine, "device_memory_size_v2", None)
-    told = json.loads(information) if information else None
+    layers = json.loads(information) if information else None
     return {
         "layer_count": engine.num_layers,
-        "types": engine_types(told),
+        "types": engine_types(layers),
         "device_memory": engine.device_memory_size if size is None else size,
         "profiles": engine.num_optimization_profiles,
-        "information": told,
+        "information": layers,
     }
 
 
@@ -144,8 +154,8 @@ def _parse(trt: Any, job: Job, log: Any, builder: Any) -> tuple[Any, Any]:
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, log)
     if job.plugin:
-        # TensorRT prefers a function in the graph to a plugin of its name, unless it is told not to
-        # (10.15 and later, RTX); before, the graph must do without the function.
+        # TensorRT prefers a function in the graph to a plugin of its name. A flag changes that, in
+        # 10.15 and later and in RTX; for earlier versions the graph must not hold the function.
         override = getattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE", None)
         if override is None:
             source = job.bare
@@ -177,23 +187,22 @@ def _check_plugins(network: Any) -> None:
 
 
 def _configure(trt: Any, job: Job, builder: Any, network: Any) -> Any:
-    config = builder.create_builder_config()
-    if not job.tf32:
+    config, options = builder.create_builder_config(), job.options
+    if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if hasattr(trt, "ProfilingVerbosity"):  # so that the engine's layers can be inspected
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if job.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
-    if job.level is not None:
-        config.builder_optimization_level = job.level
-    if job.version_compatible:
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
+    if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if job.hardware_compatible:
-        level = getattr(trt.HardwareCompatibilityLevel, job.hardware_compatible, None)
+    if options.hardware_compatible:
+        name = COMPATIBILITY[options.hardware_compatible]
+        level = getattr(trt.HardwareCompatibilityLevel, name, None)
         if level is None:
-            raise Problem(
-                f"TensorRT {trt.__version__} has no compatibility level {job.hardware_compatible}"
-            )
+            raise Problem(f"TensorRT {trt.__version__} has no compatibility level {name}")
         config.hardware_compatibility_level = level
     if job.architectures:
         config.num_compute_capabilities = len(job.architectures)
@@ -210,15 +219,15 @@ def _add_profile(job: Job, builder: Any, network: Any, config: Any) -> None:
     names = {tensor.name for tensor in inputs}
     if names != job.shapes.keys():
         raise Problem(
-            f"the graph's inputs are {sorted(names)}, the bundle says {sorted(job.shapes)}"
+            f"the graph's inputs are {sorted(names)}, the bundle has {sorted(job.shapes)}"
         )
     profile = builder.create_optimization_profile()
     for tensor in inputs:
-        least, expected, most = (tuple(shape) for shape in job.shapes[tensor.name])
-        told = tuple(tensor.shape)
-        if len(told) != len(most) or any(a not in (-1, b) for a, b in zip(told, most, strict=True)):
-            raise Problem(f"{tensor.name} is {told} in the graph, the bundle says up to {most}")
-        profile.set_shape(tensor.name, least, expected, most)
+        low, opt, high = (tuple(shape) for shape in job.shapes[tensor.name])
+        own = tuple(tensor.shape)
+        if len(own) != len(high) or any(a not in (-1, b) for a, b in zip(own, high, strict=True)):
+            raise Problem(f"{tensor.name} is {own} in the graph, the bundle has up to {high}")
+        profile.set_shape(tensor.name, low, opt, high)
     if config.add_optimization_profile(profile) < 0:
         raise Problem("the optimisation profile was refused")
 
@@ -243,11 +252,11 @@ def _describe_network(network: Any) -> dict[str, Any]:
 
 
 def _load_timing_cache(trt: Any, job: Job, config: Any) -> Any:
-    if not job.timing_cache:
+    path = job.options.timing_cache
+    if path is None:
         return None
     if not hasattr(config, "create_timing_cache"):
         raise Problem(f"{job.flavour} {trt.__version__} has no timing cache")
-    path = Path(job.timing_cache)
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise Problem(
@@ -267,27 +276,22 @@ def _save_timing_cache(config: Any, path: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the job of the file named on the command line; returns the exit code."""
-    # Native code writes to descriptor 1 as it likes: only this copy of it speaks to the caller.
+    # Native code may print to descriptor 1: messages go to a copy of it, and 1 becomes stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
 
-    def emit(event: dict[str, Any]) -> None:
-        channel.write(json.dumps(event) + "\n")
+    def emit(message: Message) -> None:
+        channel.write(to_json(message) + "\n")
 
     try:
-        job = Job(**json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-        emit({"event": "done", "result": run(job, emit)})
+        job = Job.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+        emit(Done(run(job, emit)))
     except BrokenPipeError:  # the caller is gone
         return 1
     except (Problem, OSError, MemoryError) as error:
-        emit({"event": "failed", "problem": str(error) or type(error).__name__})
+        emit(Failed(str(error) or type(error).__name__))
         return 1
     return 0
-
-
-def to_json(job: Job) -> str:
-    """The job as its child reads it."""
-    return json.dumps(dataclasses.asdict(job))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def test_engines_are_built_with_all_options(form: str, tmp_path: Path) -> None:
     built = Bundle.open(tmp_path / "built").manifest
     profile = built.engines[-1].profile
     assert (profile["B"].expected, profile["S"].least, profile["S"].most) == (2, 2, 2)
-    assert "--workspace 67108864 --level 2 --tf32" in built.commands[-1]
+    assert built.commands[-1].startswith("hsnet-trt build-engine bundle --target rtx-4090")
+    assert "--workspace 64MiB --level 2" in built.commands[-1]
     shown = run(VERB, "inspect", "built", "--json", folder=tmp_path)
     assert len(json.loads(shown.stdout)["engines"]) == 3
     shown = run(VERB, "inspect", "built", folder=tmp_path)
@@ -62,9 +63,9 @@ def test_engines_are_built_with_all_options(form: str, tmp_path: Path) -> None:
     [
         (["nowhere", "--target", "rtx-4090"], "no bundle at nowhere"),
         (["bundle", "--target", "gtx-970"], "no target called 'gtx-970'"),
-        (["bundle", "--target", "rtx-4090", "--size", "big"], "the size is not one"),
+        (["bundle", "--target", "rtx-4090", "--size", "big"], "the size is not valid"),
         (["bundle", "--target", "rtx-4090", "--workspace", "much"], "the amount of memory"),
-        (["bundle", "--target", "agx-orin-64gb", "--flavour", "tensorrt_rtx"], "does not serve"),
+        (["bundle", "--target", "agx-orin-64gb", "--flavour", "tensorrt_rtx"], "does not support"),
     ],
 )
 def test_errors_are_read_by_people(tmp_path: Path, arguments: list[str], words: str) -> None:

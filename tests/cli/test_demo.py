@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hsnet_trt.cli.demo import _mask, _motorcycles, photographs
-from hsnet_trt.cli.demo_picture import Row, draw_demo
+from hsnet_trt.cli.shared.demo_picture import Row, draw_demo
 from hsnet_trt.runtime.pictures.result import Segmentation
 
 

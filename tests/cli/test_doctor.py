@@ -109,8 +109,11 @@ def test_a_machine_without_a_gpu(machine: Machine) -> None:
     assert told["driver"]["cuda_version"] == "12.6"
     assert "sees no GPU" in told["driver"]["problem"]
     assert libraries["torch"] == {
-        "name": "torch", "state": "works", "version": "2.9.0", "detail": "CPU only"
-    }  # fmt: skip
+        "name": "torch",
+        "state": "works",
+        "version": "2.9.0",
+        "detail": "CPU only",
+    }
     assert libraries["tensorrt"]["state"] == "missing"
     works = {name for name, ability in abilities.items() if ability["works"]}
     assert works == {"segment on the CPU", "export a checkpoint", "build engines for RTX cards"}

@@ -32,10 +32,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_segment_writes_labels_and_overlays(folder: Path, tmp_path: Path) -> None:
     done = hsnet(
-        "segment", "bundle", "query.png", "other/query.png", "--support", "red=red.png,mask.png",
-        "--support", "green=green.png,mask.png", "--save-supports", tmp_path / "set.npz",
-        "--out", tmp_path / "out", folder=folder,
-    )  # fmt: skip
+        "segment",
+        "bundle",
+        "query.png",
+        "other/query.png",
+        "--support",
+        "red=red.png,mask.png",
+        "--support",
+        "green=green.png,mask.png",
+        "--save-supports",
+        tmp_path / "set.npz",
+        "--out",
+        tmp_path / "out",
+        folder=folder,
+    )
     assert done.returncode == 0, done.stderr
     assert "onnxruntime, fp32" in done.stderr
     names = ["query-2.png", "query-2_overlay.jpg", "query.png", "query_overlay.jpg"]
@@ -53,9 +63,15 @@ def test_segment_writes_labels_and_overlays(folder: Path, tmp_path: Path) -> Non
         assert image.size == (300, 200)
 
     again = hsnet(
-        "segment", "bundle", "query.png", "--supports", tmp_path / "set.npz", "--out",
-        tmp_path / "again", folder=folder,
-    )  # fmt: skip
+        "segment",
+        "bundle",
+        "query.png",
+        "--supports",
+        tmp_path / "set.npz",
+        "--out",
+        tmp_path / "again",
+        folder=folder,
+    )
     assert again.returncode == 0, again.stderr
     with Image.open(tmp_path / "again/query.png") as image:
         np.testing.assert_array_equal(np.asarray(image), labels)

@@ -10,7 +10,7 @@ from helpers.command import hsnet
 from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
 
-from hsnet_trt.cli import video_files
+from hsnet_trt.cli.shared import video_files
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.overlay import class_colour
 
@@ -54,9 +54,15 @@ def is_tinted(picture: np.ndarray, index: int) -> bool:
 
 def test_a_video_with_overlays(folder: Path, tmp_path: Path) -> None:
     done = hsnet(
-        "video", "bundle", "--input", "in.mp4", "--output", tmp_path / "o.mp4", *SUPPORT,
+        "video",
+        "bundle",
+        "--input",
+        "in.mp4",
+        "--output",
+        tmp_path / "o.mp4",
+        *SUPPORT,
         folder=folder,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "10 frames in" in done.stderr and "0 failed, 0 dropped" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
@@ -76,9 +82,17 @@ def test_a_video_with_overlays(folder: Path, tmp_path: Path) -> None:
 
 def test_a_folder_with_a_broken_photograph(folder: Path, tmp_path: Path) -> None:
     done = hsnet(
-        "video", "bundle", "--input", "shots", "--output", f"{tmp_path}/out/", "--limit", 8,
-        *SUPPORT, folder=folder,
-    )  # fmt: skip
+        "video",
+        "bundle",
+        "--input",
+        "shots",
+        "--output",
+        f"{tmp_path}/out/",
+        "--limit",
+        8,
+        *SUPPORT,
+        folder=folder,
+    )
     assert done.returncode == 0, done.stderr
     assert "frame 5 cannot be opened" in done.stderr and "1 failed" in done.stderr
     written = sorted((tmp_path / "out").iterdir())

@@ -70,11 +70,17 @@ def test_the_fastest_is_kept_and_nothing_else(gpu: None, tmp_path: Path) -> None
     assert {e.variant.precision for e in built.manifest.engines} == {"int8"}
     assert len(built.manifest.engines) == 3
     assert [(c.precision, c.milliseconds) for c in tried] == [
-        ("fp32", 9.0), ("fp16", 4.0), ("int8", 3.0),
-    ]  # fmt: skip
+        ("fp32", 9.0),
+        ("fp16", 4.0),
+        ("int8", 3.0),
+    ]
     told = json.loads(built.read("engines/best.sm87.tensorrt.json"))
-    assert told[2] == {"precision": "int8", "loss": pytest.approx(0.4), "milliseconds": 3.0,
-                       "left_out": None}  # fmt: skip
+    assert told[2] == {
+        "precision": "int8",
+        "loss": pytest.approx(0.4),
+        "milliseconds": 3.0,
+        "left_out": None,
+    }
     assert not any("fp32" in n for n in built.manifest.files if n.startswith("engines/"))
     built.check()
 

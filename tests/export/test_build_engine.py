@@ -9,15 +9,24 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from helpers.engine_bundles import write_small_bundle
 from helpers.places import ROOT
 
-from hsnet_trt.errors import BuildError, BundleError, HSNetError, InputError
+from hsnet_trt.errors import BuildError, BundleError, HSNetError
 from hsnet_trt.export.build_engine import build_engine
-from hsnet_trt.export.engines.options import BuilderOptions
+from hsnet_trt.export.engines.events import (
+    BuildEvent,
+    EngineBuilt,
+    EngineStarted,
+    LogLine,
+    PhaseEnded,
+    PhaseStarted,
+)
+from hsnet_trt.export.engines.options import BuilderOptions, EngineSpec
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.bundle.manifest import Growth, ProfileRange
 
@@ -31,7 +40,10 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(graphs: Path) -> Bundle:
-    return build_engine(graphs, "rtx-4090", "fp32", graphs.parent / "built", queries="1:2:4")
+    spec = EngineSpec(queries=ProfileRange(1, 2, 4))
+    return build_engine(
+        graphs, "rtx-4090", "fp32", graphs.parent / "built", spec, command="hsnet-trt a test's"
+    )
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -61,8 +73,7 @@ def test_three_engines_join_the_bundle(graphs: Path, built: Bundle) -> None:
         assert engine.flavour == "tensorrt_rtx"
         assert len(built.read(engine.file)) > 50_000
         assert engine.activation_bytes is not None
-    assert after.commands[:-1] == before.commands
-    assert "--queries 1:2:4" in after.commands[-1]
+    assert after.commands == (*before.commands, "hsnet-trt a test's")
 
 
 def test_the_parsed_network_is_recorded(built: Bundle) -> None:
@@ -88,10 +99,11 @@ def test_engines_of_another_target_are_added_and_of_the_same_replaced(
     both = build_engine(built.path, "portable", "fp16", tmp_path / "b")
     assert [e.target for e in both.manifest.engines] == ["rtx-4090"] * 3 + ["portable"] * 3
     assert both.manifest.engines[3].compute_capabilities == ("portable",)
-    again = build_engine(both.path, "portable", "fp16", queries="1:1:2")  # in place
+    two = EngineSpec(queries=ProfileRange(1, 1, 2))
+    again = build_engine(both.path, "portable", "fp16", spec=two, command="the last")  # in place
     assert [e.target for e in again.manifest.engines] == ["rtx-4090"] * 3 + ["portable"] * 3
     assert again.manifest.engines[-1].profile["B"].most == 2
-    assert len(again.manifest.commands) == len(built.manifest.commands) + 2
+    assert again.manifest.commands == (*built.manifest.commands, "the last")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]
 
 
@@ -115,13 +127,13 @@ def test_neither_torch_nor_onnx_is_needed(graphs: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_told(graphs: Path, tmp_path: Path) -> None:
-    events: list[dict[str, object]] = []
+    events: list[BuildEvent] = []
     build_engine(graphs, "sm86", "fp32", tmp_path / "out", on_event=events.append)
-    kinds = Counter(event["event"] for event in events)
-    assert kinds["engine"] == kinds["engine_end"] == 3
-    assert kinds["phase"] >= 3
-    assert kinds["phase"] == kinds["phase_end"]
-    assert kinds["log"] == 0
+    kinds = Counter(type(event) for event in events)
+    assert kinds[EngineStarted] == kinds[EngineBuilt] == 3
+    assert kinds[PhaseStarted] >= 3
+    assert kinds[PhaseStarted] == kinds[PhaseEnded]
+    assert kinds[LogLine] == 0
 
 
 def test_turing_has_no_fp32_product(graphs: Path, tmp_path: Path) -> None:
@@ -149,9 +161,15 @@ def test_a_target_that_cannot_be_built_here_says_what_would(
     with pytest.raises(BuildError) as caught:
         build_engine(graphs, target, "fp32", tmp_path / "out")
     assert all(word in str(caught.value) for word in words)
-    with pytest.raises(BuildError, match="does not serve"):
-        build_engine(graphs, target, "fp32", tmp_path / "out", flavour="tensorrt_rtx")
+    with pytest.raises(BuildError, match="does not support"):
+        build_engine(
+            graphs, target, "fp32", tmp_path / "out", spec=EngineSpec(flavour="tensorrt_rtx")
+        )
     assert list(tmp_path.iterdir()) == []
+
+
+def builder(**options: Any) -> dict[str, object]:
+    return {"spec": EngineSpec(options=BuilderOptions(**options))}
 
 
 @pytest.mark.parametrize(
@@ -160,18 +178,27 @@ def test_a_target_that_cannot_be_built_here_says_what_would(
         ({"target": "rtx-409"}, "rtx-4090"),
         ({"precision": "fp8"}, "fp32, fp16, int8"),
         ({"precision": "int8"}, "does not hold the graph"),
-        ({"sizes": [(96, 96)]}, "does not hold the graph"),
-        ({"lowering": "conv3d"}, "does not hold the graph"),
-        ({"queries": "4:1:1"}, "least <= expected <= most"),
-        ({"supports": "0:1:1"}, "least <= expected <= most"),
-        ({"flavour": "openvino"}, "flavour"),
-        ({"options": BuilderOptions(level=6)}, "0 to 5"),
-        ({"options": BuilderOptions(workspace=0)}, "above zero"),
-        ({"options": BuilderOptions(timing_cache=Path("c"))}, "has no --timing-cache"),
-        ({"options": BuilderOptions(version_compatible=True)}, "has no --version-compatible"),
-        ({"options": BuilderOptions(hardware_compatible="ampere-plus")}, "--target portable"),
-        ({"options": BuilderOptions(hardware_compatible="all")}, "ampere-plus"),
-        ({"supports": f"1:1:{2**21}"}, "2^31"),
+        ({"spec": EngineSpec(sizes=((96, 96),))}, "does not hold the graph"),
+        ({"spec": EngineSpec(lowering="conv3d")}, "does not hold the graph"),
+        ({"spec": EngineSpec(queries=ProfileRange(4, 1, 1))}, "min <= opt <= max"),
+        ({"spec": EngineSpec(supports=ProfileRange(0, 1, 1))}, "min <= opt <= max"),
+        ({"spec": EngineSpec(flavour="openvino")}, "flavour"),
+        ({"spec": EngineSpec(options=BuilderOptions(level=6))}, "0 to 5"),
+        ({"spec": EngineSpec(options=BuilderOptions(workspace=0))}, "above zero"),
+        (
+            {"spec": EngineSpec(options=BuilderOptions(timing_cache=Path("c")))},
+            "has no --timing-cache",
+        ),
+        (
+            {"spec": EngineSpec(options=BuilderOptions(version_compatible=True))},
+            "has no --version-compatible",
+        ),
+        (
+            {"spec": EngineSpec(options=BuilderOptions(hardware_compatible="ampere-plus"))},
+            "--target portable",
+        ),
+        ({"spec": EngineSpec(options=BuilderOptions(hardware_compatible="all"))}, "ampere-plus"),
+        ({"spec": EngineSpec(supports=ProfileRange(1, 1, 2**21))}, "2^31"),
     ],
 )
 def test_bad_arguments_write_nothing(
@@ -240,14 +267,10 @@ def test_memory_of_the_target_limits_the_profile(tmp_path: Path) -> None:
             for g in good.manifest.graphs
         )
         writer.finish(dataclasses.replace(good.manifest, graphs=graphs))
+    one_query = EngineSpec(queries=ProfileRange(1, 1, 1), supports=ProfileRange(1, 1, 5))
     with pytest.raises(BuildError) as caught:
-        build_engine(tmp_path / "bundle", "rtx-4090", queries="1:1:1", supports="1:1:5")
+        build_engine(tmp_path / "bundle", "rtx-4090", spec=one_query)
     assert "24.0 GiB" in str(caught.value.expected)
     assert "--queries 1:1:1 --supports 1:1:2" in str(caught.value.fix)
-    built = build_engine(tmp_path / "bundle", "sm89", queries="1:1:1", supports="1:1:5")
+    built = build_engine(tmp_path / "bundle", "sm89", spec=one_query)
     assert built.manifest.engines  # an architecture alone has no known memory
-
-
-def test_invalid_level_of_strings_is_an_input_error(graphs: Path) -> None:
-    with pytest.raises(InputError):
-        build_engine(graphs, "rtx-4090", queries="one:two:three")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.engine_bundles import KERNELS, write_small_bundle
 
 from hsnet_trt.errors import BuildError
 from hsnet_trt.export.build_engine import build_engine
+from hsnet_trt.export.engines.events import BuildEvent, LogLine
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
 from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.frame_kernels import bundled_name, find_kernels
@@ -77,12 +77,12 @@ def test_an_nvcc_that_fails_does_not_keep_engines_from_being_built(
         raise BuildError("nvcc failed", found="no C++ compiler")
 
     monkeypatch.setattr(frame_kernels, "compiled_kernels", fail)
-    events: list[dict[str, Any]] = []
+    events: list[BuildEvent] = []
     bundle = write_small_bundle(tmp_path / "b", ("fp32",))
     built = build_engine(bundle.path, "this", on_event=events.append)
     assert len(built.manifest.engines) == 3 and bundled_name() not in built.manifest.files
-    (said,) = [e["text"] for e in events if "kernels that resize" in e.get("text", "")]
-    assert "no C++ compiler" in said
+    (line,) = [e.text for e in events if isinstance(e, LogLine) and "kernels that resize" in e.text]
+    assert "no C++ compiler" in line
 
 
 @pytest.mark.usefixtures("orin", "real_kernels")

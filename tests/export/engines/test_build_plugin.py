@@ -13,8 +13,10 @@ from helpers.engine_bundles import KERNELS, SIZE, calls, write_small_bundle
 from hsnet_trt.errors import BuildError, BundleError, InputError
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.engines import plugin_files
+from hsnet_trt.export.engines.options import EngineSpec
 from hsnet_trt.export.engines.plugin_files import KERNELS_NAME, choose_plugin, library_name
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
+from hsnet_trt.runtime.bundle.manifest import ProfileRange
 from hsnet_trt.runtime.engines.compatibility import Host, misfit
 
 LIBRARY = b"\x7fELF, and the rest of a library"
@@ -117,38 +119,37 @@ def test_a_graph_that_this_tensorrt_gives_to_the_plugin(
     if overrides:
         monkeypatch.setenv("FAKE_TENSORRT_OVERRIDES", "1")
     bundle = plugin_bundle(tmp_path / "b")
-    built = build_engine(bundle.path, "this", correlation="plugin", plugin=library)
+    built = build_engine(bundle.path, "this", spec=EngineSpec(correlation="plugin", plugin=library))
     recorded = calls(orin)
     assert recorded["library"].encode("latin-1") == LIBRARY
     assert recorded.get("parser_flags", []) == ["ENABLE_PLUGIN_OVERRIDE"] * overrides
     assert plugin_layers(built) == 3
     assert [e.plugin for e in built.manifest.engines] == [None, None, library_name()]
     assert built.read(library_name()) == LIBRARY
-    assert "--correlation plugin --plugin" in built.manifest.commands[-1]
 
 
 def test_native_is_built_without_a_plugin(orin: Path, tmp_path: Path, library: Path) -> None:
     bundle = plugin_bundle(tmp_path / "b", **{KERNELS_NAME: KERNELS})
-    built = build_engine(bundle.path, "this", correlation="native")
+    built = build_engine(bundle.path, "this", spec=EngineSpec(correlation="native"))
     assert "library" not in calls(orin)
     assert [e.plugin for e in built.manifest.engines] == [None] * 3
     assert plugin_layers(built) == 0
     by_default = build_engine(bundle.path, "this", out=tmp_path / "default")
     assert by_default.manifest.engines[-1].variant.correlation == "native"
     with pytest.raises(InputError, match="no use for one"):
-        build_engine(bundle.path, "this", plugin=library)
+        build_engine(bundle.path, "this", spec=EngineSpec(plugin=library))
 
 
 def test_engines_of_both_stand_side_by_side(orin: Path, tmp_path: Path, library: Path) -> None:
     bundle = plugin_bundle(tmp_path / "b")
-    build_engine(bundle.path, "this", correlation="native")
-    both = build_engine(bundle.path, "this", correlation="plugin", plugin=library)
+    build_engine(bundle.path, "this", spec=EngineSpec(correlation="native"))
+    both = build_engine(bundle.path, "this", spec=EngineSpec(correlation="plugin", plugin=library))
     matches = [e for e in both.manifest.engines if e.variant.graph == "match"]
     assert [(e.variant.correlation, e.plugin) for e in matches] == [
         ("native", None),
         ("plugin", library_name()),
     ]
-    again = build_engine(bundle.path, "this", correlation="native")
+    again = build_engine(bundle.path, "this", spec=EngineSpec(correlation="native"))
     assert again.read(library_name()) == LIBRARY
 
 
@@ -159,14 +160,14 @@ def test_a_graph_without_the_op_is_not_passed_off_as_one_with_it(
 ) -> None:
     bundle = plugin_bundle(tmp_path / "b", **{"graphs/bare.onnx": b"neither"})
     with pytest.raises(BuildError, match="0 layers of the parsed network are plugins, 3 were"):
-        build_engine(bundle.path, "this", correlation="plugin", plugin=library)
+        build_engine(bundle.path, "this", spec=EngineSpec(correlation="plugin", plugin=library))
     assert not Bundle.open(bundle.path).manifest.engines
 
 
 def test_a_bundle_without_the_plugins_graphs(orin: Path, tmp_path: Path) -> None:
     bundle = write_small_bundle(tmp_path / "b", ("fp32",))
     with pytest.raises(BundleError, match="does not hold the graph") as caught:
-        build_engine(bundle.path, "this", correlation="plugin")
+        build_engine(bundle.path, "this", spec=EngineSpec(correlation="plugin"))
     assert "plugin" in str(caught.value.expected)
 
 
@@ -177,8 +178,12 @@ def test_a_bundle_without_the_plugins_graphs(orin: Path, tmp_path: Path) -> None
 def test_rtx_engines_hold_the_plugin(real_bundle: Path, tmp_path: Path) -> None:
     """A real network; the parser's process would abort if nobody helped it find its library."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this platform")
+    two = ProfileRange(1, 1, 2)
     built = build_engine(
-        real_bundle, "rtx-4090", out=tmp_path / "out", correlation="plugin", queries="1:1:2"
+        real_bundle,
+        "rtx-4090",
+        out=tmp_path / "out",
+        spec=EngineSpec(correlation="plugin", queries=two),
     )
     assert plugin_layers(built) == 3
     engine = built.manifest.engines[-1]
@@ -186,6 +191,8 @@ def test_rtx_engines_hold_the_plugin(real_bundle: Path, tmp_path: Path) -> None:
     assert built.read(KERNELS_NAME) == KERNELS
     host = Host("tensorrt_rtx", engine.version, "8.9", engine.platform)
     assert misfit(engine, host) is None
-    native = build_engine(built.path, "rtx-4090", correlation="native", queries="1:1:2")
+    native = build_engine(
+        built.path, "rtx-4090", spec=EngineSpec(correlation="native", queries=two)
+    )
     assert plugin_layers(native) == 0
     assert [e.plugin for e in native.manifest.engines] == [KERNELS_NAME, None, None, None]

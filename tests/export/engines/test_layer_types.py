@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from hsnet_trt.errors import BuildError
 from hsnet_trt.export.build_engine import build_engine
+from hsnet_trt.export.engines.events import BuildEvent, LogLine
 from hsnet_trt.export.engines.layer_types import (
     engine_problem,
     engine_types,
@@ -111,14 +112,15 @@ def test_layers_of_an_engine_are_looked_at_where_there_is_its_gpu(
     engine = built.manifest.engines[0]
     assert json.loads(built.read(engine.record))["types"] == {"FP16": 2, "FP32": 1}
     monkeypatch.setenv("FAKE_TENSORRT_ENGINE", "FP32 FP32")
-    with pytest.raises(BuildError, match="not what was asked for") as caught:
+    with pytest.raises(BuildError, match="another precision than requested") as caught:
         build_engine(source.path, "this", "fp16", tmp_path / "wrong")
     assert "2 read FP32" in str(caught.value.found)
     assert not (tmp_path / "wrong").exists()
     monkeypatch.setenv("FAKE_TENSORRT_ENGINE", "none")  # it cannot be opened: said, and kept
-    events: list[dict[str, Any]] = []
+    events: list[BuildEvent] = []
     build_engine(source.path, "this", "fp16", tmp_path / "kept", on_event=events.append)
-    assert sum("not looked at" in event.get("text", "") for event in events) == 3
+    lines = [event.text for event in events if isinstance(event, LogLine)]
+    assert sum("were not checked" in line for line in lines) == 3
 
 
 def test_a_parser_that_makes_fp32_of_fp16(

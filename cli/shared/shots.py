@@ -1,13 +1,15 @@
-"""The options of several verbs that say what an object looks like: `--support` and `--labels`."""
+"""Supports as they are named on a command line: `--support`, `--labels` and `--supports`."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from hsnet_trt.cli.shared.options import SupportsOption
 from hsnet_trt.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,35 +17,8 @@ if TYPE_CHECKING:
     from hsnet_trt.runtime.pictures.images import Pixels
     from hsnet_trt.runtime.pictures.masks import Mask
 
-# An image, and its mask: of a file, or drawn already.
+# An image's path, and its mask: a path, or bool [H,W].
 Shot: TypeAlias = "tuple[str, str | Mask]"
-
-SupportOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=IMAGE,MASK",
-        help="One shot of a class; repeat for shots and classes. In place of ,MASK: :box=X,Y,W,H "
-        "or :scribble=PNG (white on the object, black beside it). MASK may be LabelMe's JSON; "
-        "MASK:value=N takes one label of a PNG.",
-    ),
-]
-LabelsOption = Annotated[
-    list[Path] | None,
-    typer.Option(help="COCO JSON, LabelMe JSON or a folder of it; each label is a class. Repeat."),
-]
-LabelsImagesOption = Annotated[
-    Path | None, typer.Option(help="Folder of the images that --labels names; by default its own.")
-]
-ClassOption = Annotated[
-    list[str] | None,
-    typer.Option("--class", help="Only this label of --labels; repeat for more."),
-]
-ShotsOption = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Images a class from --labels; of COCO's, those that show most of it."
-    ),
-]
 
 _EXPECTED = "NAME=IMAGE,MASK or NAME=IMAGE:box=X,Y,W,H or NAME=IMAGE:scribble=PNG"
 _BOX = re.compile(r"(.+):box=(-?\d+),(-?\d+),(-?\d+),(-?\d+)")
@@ -51,65 +26,83 @@ _SCRIBBLE = re.compile(r"(.+):scribble=(.+)")
 _VALUE = re.compile(r"(.+):value=(\d+)")
 
 
-def parse_shots(
-    support: list[str] | None,
-    supports: Path | None,
-    labels: list[Path] | None = None,
-    *,
-    images: Path | None = None,
-    classes: list[str] | None = None,
-    shots: int = 5,
-) -> dict[str, list[Shot]]:
-    """The images and masks of each class, in the order they were given.
+@dataclass(frozen=True)
+class SupportOptions:
+    """What objects look like: a group of options, see `groups.flatten`."""
 
-    Args:
-        support: what followed each `--support`.
-        supports: a file of encoded supports, which may stand in place of them.
-        labels: what followed each `--labels`.
-        images: see `data.labels.read_labels`.
-        classes: see there.
-        shots: see there.
+    support: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=IMAGE,MASK",
+            help="One shot of a class; repeat for shots and classes. In place of ,MASK: "
+            ":box=X,Y,W,H or :scribble=PNG (white on the object, black beside it). MASK may be "
+            "LabelMe's JSON; MASK:value=N takes one label of a PNG.",
+        ),
+    ] = None
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="COCO JSON, LabelMe JSON or a folder of it; each label is a class. Repeat."
+        ),
+    ] = None
+    labels_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images that --labels names; by default its own."),
+    ] = None
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Only this label of --labels; repeat for more."),
+    ] = None
+    shots: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Images per class from --labels; from COCO's, those that show most of it."
+        ),
+    ] = 5
+    supports: SupportsOption = None
 
-    Returns:
-        By class: an image's path and its mask, a path or bool [H,W].
+    def read(self) -> dict[str, list[Shot]]:
+        """The images and masks of each class, in the order they were given.
 
-    Raises:
-        InputError: one is not understood, has no object, or there are none at all.
-        HSNetError: it needs OpenCV or pycocotools, which is not installed.
-    """
-    found: dict[str, list[Shot]] = {}
-    for text in support or ():
-        name, _, files = text.partition("=")
-        if not (name and files):
-            raise _not_understood(text)
-        found.setdefault(name, []).append(_shot(name, files, text))
-    if labels:
-        from hsnet_trt.data.labels.labels import read_labels
+        Returns:
+            By class: an image's path and its mask, a path or bool [H,W]. Empty where `--supports`
+            alone was given.
 
-        for name, pairs in read_labels(labels, images, classes, shots).items():
-            found.setdefault(name, []).extend((str(image), mask) for image, mask in pairs)
-    if not found and supports is None:
-        raise InputError(
-            "no support was given",
-            expected="an image of the object and its mask",
-            fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
-        )
-    return found
+        Raises:
+            InputError: one is not understood, has no object, or there are none at all.
+            HSNetError: it needs OpenCV or pycocotools, which is not installed.
+        """
+        found: dict[str, list[Shot]] = {}
+        for text in self.support or ():
+            name, _, files = text.partition("=")
+            if not (name and files):
+                raise _not_understood(text)
+            found.setdefault(name, []).append(_shot(name, files, text))
+        if self.labels:
+            from hsnet_trt.data.labels.labels import read_labels
 
+            labelled = read_labels(self.labels, self.labels_images, self.class_, self.shots)
+            for name, pairs in labelled.items():
+                found.setdefault(name, []).extend((str(image), mask) for image, mask in pairs)
+        if not found and self.supports is None:
+            raise InputError(
+                "no support was given",
+                expected="an image of the object and its mask",
+                fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
+            )
+        return found
 
-def show_supports(
-    segmenter: FewShotSegmenter, kept: Path | None, given: dict[str, list[Shot]]
-) -> None:
-    """Give a segmenter the classes of a file of encoded supports, then those of `parse_shots`.
+    def give(self, segmenter: FewShotSegmenter, shots: dict[str, list[Shot]]) -> None:
+        """Give a segmenter the classes of the file `--supports`, then those that `read` returned.
 
-    Raises:
-        InputError: the file is not one, or a support is not what it should be.
-        BackendError: the backend failed.
-    """
-    if kept is not None:
-        segmenter.load_supports(kept)
-    for name, pairs in given.items():
-        segmenter.set_support(name, [image for image, _ in pairs], [mask for _, mask in pairs])
+        Raises:
+            InputError: the file is not one, or a support is not what it should be.
+            BackendError: the backend failed.
+        """
+        if self.supports is not None:
+            segmenter.load_supports(self.supports)
+        for name, pairs in shots.items():
+            segmenter.set_support(name, [image for image, _ in pairs], [mask for _, mask in pairs])
 
 
 def _shot(name: str, files: str, text: str) -> Shot:
@@ -153,7 +146,7 @@ def _split(files: str) -> tuple[str, str]:
 def read_scribble(path: str) -> tuple[Mask, Mask]:
     """Strokes as a picture: white ones on the object, black ones beside it.
 
-    What is transparent, or grey, or has a colour says nothing; nor do soft edges.
+    Transparent, grey and coloured pixels are ignored, and so are the soft edges of strokes.
 
     Returns:
         bool [H,W] each: on the object, beside it.

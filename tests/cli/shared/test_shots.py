@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from hsnet_trt.cli.shots import parse_shots
+from hsnet_trt.cli.shared.shots import SupportOptions
 from hsnet_trt.errors import InputError
 
 SIZE = (80, 100)
@@ -51,7 +51,7 @@ def disc() -> np.ndarray:
 
 
 def the_mask(text: str) -> np.ndarray:
-    ((name, ((_, mask),)),) = parse_shots([text], None).items()
+    ((name, ((_, mask),)),) = SupportOptions([text]).read().items()
     assert name == text.partition("=")[0]
     assert mask.dtype == np.bool_ and mask.shape == SIZE
     return mask
@@ -72,18 +72,18 @@ def test_one_label_of_several(folder: Path) -> None:
         mask = the_mask(f"mug=mug.png,{name}:value=3")
         assert mask[25:50, 35:60].all() and mask.sum() == 25 * 25
     with pytest.raises(InputError, match="no label 4") as caught:
-        parse_shots(["mug=mug.png,labels.png:value=4"], None)
+        SupportOptions(["mug=mug.png,labels.png:value=4"]).read()
     assert "0, 3, 7" in str(caught.value)
     with pytest.raises(InputError, match="does not hold labels"):
-        parse_shots(["mug=mug.png,mug.png:value=4"], None)
+        SupportOptions(["mug=mug.png,mug.png:value=4"]).read()
 
 
 def test_a_file_of_labelme(folder: Path) -> None:
     assert the_mask("mug=mug.png,labels.json").sum() == 41 * 41
     assert the_mask("cup=mug.png,labels.json").sum() == 41 * 11
     with pytest.raises(InputError, match="no label plate"):
-        parse_shots(["plate=mug.png,labels.json"], None)
-    found = parse_shots(["mug=a.jpg,b.png"], None, [folder / "labels.json"], classes=["mug"])
+        SupportOptions(["plate=mug.png,labels.json"]).read()
+    found = SupportOptions(["mug=a.jpg,b.png"], [folder / "labels.json"], class_=["mug"]).read()
     assert [image for image, _ in found["mug"]] == ["a.jpg", str(folder / "mug.png")]
 
 
@@ -100,13 +100,16 @@ def test_a_file_of_labelme(folder: Path) -> None:
     ],
 )
 def test_names_with_commas_and_colons(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: str, there: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: str,
+    there: tuple[str, ...],
     pair: tuple[str, str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in there:
         (tmp_path / name).write_bytes(b"")
-    assert parse_shots([f"x={files}"], None) == {"x": [pair]}
+    assert SupportOptions([f"x={files}"]).read() == {"x": [pair]}
 
 
 def test_a_box_of_a_name_with_colons_and_commas(folder: Path) -> None:
@@ -133,5 +136,5 @@ def test_a_box_of_a_name_with_colons_and_commas(folder: Path) -> None:
 )
 def test_what_is_not_understood(folder: Path, text: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_shots([text], None)
+        SupportOptions([text]).read()
     assert says in str(caught.value)

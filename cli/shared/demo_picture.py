@@ -20,8 +20,8 @@ class Row:
     Attributes:
         support: uint8 [H,W,3], and its mask, bool [H,W].
         query: uint8 [h,w,3].
-        truth: what a person marked in it, bool [h,w].
-        result: what `segment` gave for it; its first class is shown.
+        truth: the mask that a person made of it, bool [h,w].
+        result: what `segment` returned for it; its first class is shown.
     """
 
     support: Image

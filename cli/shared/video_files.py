@@ -26,8 +26,8 @@ class Source:
 
     Attributes:
         frames: uint8 [H,W,3] BGR, as OpenCV reads them, or paths of photographs.
-        live: they do not wait, so late ones are to be dropped.
-        count: how many there are, as far as that is known.
+        live: whether they come from a camera, which does not wait: late frames are dropped.
+        count: how many there are; None if that is not known.
         rate: frames a second; None if they have no time.
     """
 
@@ -93,8 +93,8 @@ def _captured(text: str, make: Callable[[], Any], *, live: bool) -> Source:
     def frames() -> Iterator[Picture]:
         try:
             while True:
-                there, picture = capture.read()
-                if not there:
+                read, picture = capture.read()
+                if not read:
                     return
                 yield picture
         finally:
@@ -122,7 +122,7 @@ class Window:
         self._title = title
 
     def write(self, picture: Picture) -> bool:
-        """Show it; False once the person wants no more."""
+        """Show it; False once the window is closed."""
         import cv2
 
         cv2.imshow(self._title, np.ascontiguousarray(picture[:, :, ::-1]))
@@ -139,12 +139,12 @@ class Window:
 
 
 class VideoFile:
-    """Writes a video beside its place and moves it there at the end."""
+    """Writes a video under a temporary name and renames it at the end."""
 
     def __init__(self, path: Path, rate: float) -> None:
         if path.suffix.lower() not in _VIDEOS:
             raise InputError(
-                f"{path} is no video file that can be written",
+                f"{path} is not a video file that can be written",
                 expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
             )
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ class Folder:
         return True
 
     def close(self, *, keep: bool) -> None:
-        """What was written stays."""
+        """Keep what was written."""
 
 
 def open_sink(text: str, rate: float | None) -> Window | VideoFile | Folder:

@@ -1,0 +1,64 @@
+"""The arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NewType
+
+import typer
+
+from hsnet_trt.cli.shared.values import parse_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hsnet_trt import FewShotSegmenter
+
+# (height, width). A type of its own, since typer takes a tuple for an option of several values.
+Size = NewType("Size", tuple[int, int])
+
+
+def size_option(note: str) -> Any:
+    """An option whose values are read by `parse_size`.
+
+    Args:
+        note: what follows the form of a size in the help.
+    """
+    text = f"400 or 480x640 (height x width){note}"
+    return typer.Option(parser=parse_size, metavar="SIZE", help=text)
+
+
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle.")]
+BackendOption = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
+SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
+Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
+SupportsOption = Annotated[
+    Path | None,
+    typer.Option(help="Classes that were kept with segment --save-supports, or by the page."),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a bundle's network is loaded: a group of options, see `groups.flatten`."""
+
+    backend: BackendOption = "auto"
+    precision: PrecisionOption = None
+    size: SizeOption = None
+    sha256: Sha256Option = None
+
+    def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
+        """Load the bundle, and print what runs it.
+
+        Raises:
+            HSNetError: as of `FewShotSegmenter.load`.
+        """
+        from hsnet_trt import FewShotSegmenter
+
+        segmenter = FewShotSegmenter.load(
+            bundle, self.backend, self.size, self.sha256, self.precision
+        )
+        console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
+        return segmenter
