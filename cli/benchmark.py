@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hsnet_trt.cli.options import WeightsOption
+
 if TYPE_CHECKING:
     from hsnet_trt.benchmarks.speed.record import Record
     from hsnet_trt.cli.steps import StepBar
@@ -23,6 +25,7 @@ def benchmark(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Their weights; not needed for random-checkpoint's.")
     ] = None,
+    weights: WeightsOption = None,
     shots: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 5.")] = None,
     area: Annotated[
         list[float] | None, typer.Option(help="Mask's share of a support; 0.2 and 1.")
@@ -83,11 +86,12 @@ def benchmark(
         areas=tuple(area or plan.areas),
         only=only,
         scaling=scaling,
+        weights=weights,
         device=device or _device(),
         effort=Effort(rounds=rounds, seconds=seconds),
     )
     with StepBar(Console(stderr=True)) as bar:
-        bundles = list(bundle or _export(work, full, checkpoint, bar))
+        bundles = list(bundle or _export(work, full, checkpoint, weights, bar))
         command = shlex.join(["hsnet-trt", *sys.argv[1:]])
         record = measure(
             bundles, checkpoint, plan, command, bar,
@@ -110,7 +114,9 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> list[Path]:
+def _export(
+    work: Path, full: bool, checkpoint: Path | None, weights: str | None, bar: StepBar
+) -> list[Path]:
     """Bundles of what this source tree exports now; ones of an earlier run are replaced."""
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
@@ -118,7 +124,7 @@ def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> li
     from hsnet_trt.model.recipe import recipe_model
 
     if checkpoint is not None:
-        models = [load_checkpoint(checkpoint)]
+        models = [load_checkpoint(checkpoint, weights=weights)]
     else:
         models = [recipe_model(name) for name in (BACKBONES if full else ("resnet50",))]
     sizes = [(400, 400), (256, 256), *([(480, 640)] if full else [])]

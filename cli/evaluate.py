@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hsnet_trt.cli.options import BackendOption
+from hsnet_trt.cli.options import BackendOption, WeightsOption
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     checkpoint: Annotated[
         Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
     ] = None,
+    weights: WeightsOption = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")] = None,
     fold: Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")] = 0,
     splits: Annotated[Path | None, typer.Option(help="The authors' data/splits.")] = None,
@@ -71,7 +72,8 @@ def evaluate(
     console = Console(stderr=True)
     with StepBar(console) as bar:
         accuracy = judge(
-            model, source, out, checkpoint=checkpoint, size=parse_size(size) if size else None,
+            model, source, out, checkpoint=checkpoint, weights=weights,
+            size=parse_size(size) if size else None,
             backend=backend, precisions=precision or [None], device=device,
             original_size=original_size, count=episodes, skip_bad=skip_bad,
             command=shlex.join(["hsnet-trt", *sys.argv[1:]]), on_episode=bar,

@@ -13,6 +13,10 @@ PrecisionOption = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")
 SizeOption = Annotated[
     str | None, typer.Option(help="400 or 480x640 (height x width), one of the bundle's.")
 ]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(help="Which weights of a checkpoint that holds several: model, ema, ..."),
+]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
     Path | None,

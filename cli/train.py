@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hsnet_trt.cli.options import WeightsOption
+
 
 def train(
     out: Annotated[Path, typer.Option(help="The run's folder.")],
@@ -31,6 +33,7 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="An HSNet checkpoint to start from.")
     ] = None,
+    weights: WeightsOption = None,
     train_backbone: Annotated[
         bool, typer.Option("--train-backbone", help="Learn the backbone too; else it is frozen.")
     ] = False,
@@ -85,8 +88,9 @@ def train(
     choices: Any = {"precision": precision, "compile": compile_, "workers": workers}
     settings = Settings(
         data=tuple(data), root=root, fold=fold, splits=splits, backbone=backbone,
-        backbone_weights=backbone_weights, start_from=start_from, train_backbone=train_backbone,
-        size=parse_size(size), steps=steps, batch=batch, learning_rate=learning_rate,
+        backbone_weights=backbone_weights, start_from=start_from, weights=weights,
+        train_backbone=train_backbone, size=parse_size(size), steps=steps,
+        batch=batch, learning_rate=learning_rate,
         schedule=schedule,  # type: ignore[arg-type]
         both_ways=both_ways, augment=augment, reuse=reuse, seed=seed,
         validate_every=validate_every, validation_episodes=validation_episodes,
