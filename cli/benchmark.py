@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hsnet_trt.cli.shared.options import WeightsOption
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def benchmark(
         Path | None,
         typer.Option(help="The bundles' weights; not needed for those of random-checkpoint."),
     ] = None,
+    weights: WeightsOption = None,
     shots: Annotated[
         list[int] | None,
         typer.Option(help="Supports per class; may be repeated. By default 1 and 5."),
@@ -89,11 +91,12 @@ def benchmark(
         areas=tuple(area or plan.areas),
         only=only,
         scaling=scaling,
+        weights=weights,
         device=device or _device(),
         effort=Effort(rounds=rounds, seconds=seconds),
     )
     with StepBar(Console(stderr=True)) as bar:
-        bundles = list(bundle or _export(work, full, checkpoint, bar))
+        bundles = list(bundle or _export(work, full, checkpoint, weights, bar))
         record = measure(
             bundles,
             checkpoint,
@@ -119,7 +122,9 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> list[Path]:
+def _export(
+    work: Path, full: bool, checkpoint: Path | None, weights: str | None, bar: StepBar
+) -> list[Path]:
     """Export bundles with this version; those of an earlier run are replaced."""
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
@@ -127,7 +132,7 @@ def _export(work: Path, full: bool, checkpoint: Path | None, bar: StepBar) -> li
     from hsnet_trt.model.recipe import recipe_model
 
     if checkpoint is not None:
-        models = [load_checkpoint(checkpoint)]
+        models = [load_checkpoint(checkpoint, weights=weights)]
     else:
         models = [recipe_model(name) for name in (BACKBONES if full else ("resnet50",))]
     sizes = [(400, 400), (256, 256), *([(480, 640)] if full else [])]

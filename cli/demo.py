@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hsnet_trt.cli.shared.options import WeightsOption
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def demo(
     checkpoint: Annotated[
         str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one in this package.")
     ] = "shipped",
+    weights: WeightsOption = None,
 ) -> None:
     """Export, build TensorRT engines, segment photographs, and draw the results.
 
@@ -49,7 +51,7 @@ def demo(
 
     console = Console()
     bundle = out / "bundle"
-    _export(console, checkpoint, bundle)
+    _export(console, checkpoint, weights, bundle)
     engines = _build(console, bundle, target)
     rows: list[Row] = []
     with FewShotSegmenter.load(bundle) as segmenter:
@@ -67,14 +69,14 @@ def demo(
         console.print("[yellow]The weights are random: the masks show the pipeline, no model.[/]")
 
 
-def _export(console: Console, checkpoint: str, bundle: Path) -> None:
+def _export(console: Console, checkpoint: str, weights: str | None, bundle: Path) -> None:
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.bundle import export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
 
     with StepBar(console) as bar:
         bar("reading the weights", 0, 1)
-        model = load_checkpoint(checkpoint)
+        model = load_checkpoint(checkpoint, weights=weights)
         size = model.size or (400, 400)
         # Its engines are FP32, and so is what segments here.
         manifest = export_bundle(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
-from hsnet_trt.cli.shared.options import BackendOption, Size, size_option
+from hsnet_trt.cli.shared.options import BackendOption, Size, WeightsOption, size_option
 from hsnet_trt.cli.shared.values import command_line
 
 
@@ -18,6 +18,7 @@ def evaluate(
     checkpoint: Annotated[
         Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
     ] = None,
+    weights: WeightsOption = None,
     *,
     dataset: EpisodeOptions,
     size: Annotated[Size | None, size_option("; by default the model's own.")] = None,
@@ -62,6 +63,7 @@ def evaluate(
             source,
             out,
             checkpoint=checkpoint,
+            weights=weights,
             size=size,
             backend=backend,
             precisions=precision or [None],

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.episodes import FoldOption, RootOption, SplitsOption
-from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.options import Size, WeightsOption, size_option
 from hsnet_trt.cli.shared.values import command_line
 
 
@@ -33,6 +33,7 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="An HSNet checkpoint to start from.")
     ] = None,
+    weights: WeightsOption = None,
     train_backbone: Annotated[
         bool, typer.Option("--train-backbone", help="Train the backbone too; else it is frozen.")
     ] = False,
@@ -94,6 +95,7 @@ def train(
         backbone=backbone,
         backbone_weights=backbone_weights,
         start_from=start_from,
+        weights=weights,
         train_backbone=train_backbone,
         size=size or (400, 400),
         steps=steps,

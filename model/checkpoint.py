@@ -1,16 +1,12 @@
-"""Reading and writing checkpoints: the authors', our own, and torchvision's backbones.
-
-Nothing is ever unpickled freely: `weights_only=True` admits tensors and plain containers alone.
-"""
+"""Reading and writing checkpoints: the authors', our own, and torchvision's backbones."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
 import warnings
-import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +16,52 @@ from torch import Tensor
 from hsnet_trt.errors import CheckpointError, HSNetWarning
 from hsnet_trt.model.hsnet import BACKBONES, HSNet
 from hsnet_trt.model.resnet import STRUCTURE
+from hsnet_trt.model.state_dict import find_weights
+from hsnet_trt.model.weights_file import read_weights_file
 
 # The model that comes with the package: EfficientNet-Lite0, learned for 256 x 256.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
-# Parts of published backbones that HSNet does not use.
-_UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|_conv_head|_bn1|_fc)\.")
 # Counters that files written by early PyTorch lack; inference does not use them.
 _OPTIONAL = re.compile(r".*\.num_batches_tracked$")
 
 
-def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -> HSNet:
+def load_checkpoint(
+    path: str | os.PathLike[str], backbone: str | None = None, *, weights: str | None = None
+) -> HSNet:
     """Read an HSNet from a file; which backbone it has is found from the keys.
 
-    Taken are the authors' `best_model.pt` (with or without `module.` and the classifier),
-    files of `save_checkpoint` and of `hsnet-trt train`, and a plain torchvision backbone file,
-    which leaves the squeeze network random, with a warning.
+    Taken are the authors' `best_model.pt`, files of `save_checkpoint` and of `hsnet-trt train`,
+    and state_dicts under any prefix (`module.`, `_orig_mod.`, `model.`) or in any dict of the file
+    (`model`, `ema`, Lightning's `state_dict`); also a plain torchvision backbone, which leaves
+    the squeeze network random, with a warning.
 
     Args:
-        path: the file; "shipped" is the model that comes with the package.
+        path: what `torch.save` wrote, or a `.safetensors` file; "shipped" is the model that comes
+            with the package.
         backbone: what it must be, where that is known.
+        weights: which weights, of a file that holds several: a part of what stands in front of
+            their keys, as "ema". By default the first that are not an average ("ema").
 
     Returns:
         the network in float32 on the CPU, in eval mode.
 
     Raises:
-        CheckpointError: not readable without running code, of another architecture, or with
-            missing, unexpected or mis-shaped keys, which are named.
+        CheckpointError: not readable without running code, of another architecture, with missing,
+            unexpected or mis-shaped keys, or with values that are no weights; all are named.
+
+    Warns:
+        HSNetWarning: the file holds other things too, several sets of weights, or no squeeze
+            network.
     """
     path = SHIPPED if str(path) == "shipped" else Path(path)
-    content, facts = _read(path)
-    state = _normalised(content, path)
+    content = read_weights_file(path)
+    facts, state = _facts(content), find_weights(content, path, weights)
     found = find_backbone(state)
     if found is None or backbone not in (None, found):
         raise CheckpointError(
             f"{path} does not hold {'an HSNet' if found is None else 'that backbone'}",
             expected=backbone or f"an HSNet with one of {', '.join(BACKBONES)}",
-            found=found or f"keys such as {', '.join(list(state)[:4]) or '(none)'}",
+            found=found or "a backbone of other blocks, or none",
             fix="pass an HSNet checkpoint, or a torchvision state_dict of one of these backbones",
         )
     model = HSNet(found)
@@ -72,6 +78,7 @@ def load_checkpoint(path: str | os.PathLike[str], backbone: str | None = None) -
         )
         wanted = {key: value for key, value in wanted.items() if key.startswith("backbone.")}
     _compare(state, wanted, path)
+    _check_values(state, wanted, path)
     model.load_state_dict({key: state[key].float() for key in wanted if key in state}, strict=False)
     return model.eval()
 
@@ -129,53 +136,10 @@ def weights_sha256(model: HSNet) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The state_dict of a file, and the facts that `save_checkpoint` put beside it."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint at {path}", fix="check the path") from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of plain tensors",
-            expected="a state_dict (torch.save of tensors in dicts)",
-            found=str(error).splitlines()[0][:200],
-            fix="it may hold code, which is never run: save its state_dict alone",
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path} cannot be read",
-            expected="a whole PyTorch checkpoint",
-            found=f"{path.stat().st_size if path.is_file() else 0} bytes: {str(error)[:200]}",
-            fix="the file is cut off or damaged: copy or download it again",
-        ) from error
-    facts: dict[str, Any] = {}
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        if isinstance(content.get("facts"), dict):
-            facts = content["facts"]
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} is not a state_dict",
-            expected="a dict of tensors",
-            found=type(content).__name__,
-        )
-    return content, facts
-
-
-def _normalised(content: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Keys without `module.`, with `backbone.` before a plain backbone's, the unused ones gone."""
-    strangers = [key for key, value in content.items() if not isinstance(value, Tensor)]
-    if strangers or not content:
-        raise CheckpointError(
-            f"{path} is not a state_dict",
-            expected="a dict of tensors",
-            found=f"other things at {strangers[:4]}" if strangers else "an empty dict",
-        )
-    state = {str(key).removeprefix("module."): value for key, value in content.items()}
-    if not any(key.startswith(("backbone.", "hpn_learner.")) for key in state):
-        state = {f"backbone.{key}": value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not _UNUSED.match(key)}
+def _facts(content: Any) -> dict[str, Any]:
+    """What `save_checkpoint` keeps beside the weights; {} in files of others."""
+    facts = content.get("facts") if isinstance(content, dict) else None
+    return facts if isinstance(facts, dict) else {}
 
 
 def _compare(
@@ -197,4 +161,37 @@ def _compare(
                 f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys
             ),
             fix="the checkpoint is of another architecture or incomplete: pass the right one",
+        )
+
+
+def _check_values(state: dict[str, Tensor], wanted: Iterable[str], path: Path) -> None:
+    """Refuse what would silently make every mask empty or full: NaN, infinity, bad statistics.
+
+    A running variance of zero is a channel that never fires, or one too small for 16 bits; a
+    whole tensor of them was never filled.
+    """
+    wrong = []
+    for key in wanted:
+        if key not in state:
+            continue
+        value = state[key]
+        if (
+            value.is_meta
+            or value.is_complex()
+            or value.is_quantized
+            or value.layout != torch.strided
+        ):
+            wrong.append(f"{key} is no plain tensor of real numbers")
+            continue
+        bad = int((~torch.isfinite(value)).sum())
+        if bad:
+            wrong.append(f"{key}: {bad} of {value.numel()} are NaN or infinite")
+        elif key.endswith(".running_var") and (int((value < 0).sum()) or not value.any()):
+            wrong.append(f"{key}: variances from {value.min():g} to {value.max():g}")
+    if wrong:
+        raise CheckpointError(
+            f"{path} holds values that are no weights",
+            expected="finite numbers, and running variances above zero",
+            found=f"{len(wrong)} tensors: " + "; ".join(wrong[:8]),
+            fix="the training diverged or the file is damaged: take an earlier checkpoint",
         )

@@ -119,14 +119,16 @@ def first_model(settings: Settings) -> HSNet:
             fix="give its weights with --backbone-weights, or learn them with --train-backbone",
         )
     if settings.start_from is not None:
-        return load_checkpoint(settings.start_from, settings.backbone)
+        return load_checkpoint(settings.start_from, settings.backbone, weights=settings.weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = HSNet(settings.backbone)
     if settings.backbone_weights is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HSNetWarning)  # that there is a backbone only
-            loaded = load_checkpoint(settings.backbone_weights, settings.backbone)
+            loaded = load_checkpoint(
+                settings.backbone_weights, settings.backbone, weights=settings.weights
+            )
         model.backbone.load_state_dict(loaded.backbone.state_dict())
     return model
 

@@ -26,6 +26,7 @@ class Settings:
         backbone: vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0.
         backbone_weights: a torchvision state_dict or any checkpoint of that backbone.
         start_from: an HSNet checkpoint whose weights are the start.
+        weights: which of a checkpoint that holds several: see `load_checkpoint`.
         train_backbone: learn the backbone too; otherwise it is frozen, in eval mode.
         size: (height, width) of the images.
         steps: how many batches.
@@ -53,6 +54,7 @@ class Settings:
     backbone: str = "resnet50"
     backbone_weights: Path | None = None
     start_from: Path | None = None
+    weights: str | None = None
     train_backbone: bool = False
     size: tuple[int, int] = (400, 400)
     steps: int = 50_000

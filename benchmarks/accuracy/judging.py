@@ -31,6 +31,7 @@ def judge(
     out: Path,
     *,
     checkpoint: Path | None = None,
+    weights: str | None = None,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
     precisions: Sequence[str | None] = (None,),
@@ -48,6 +49,7 @@ def judge(
         source: what the episodes are of; its size is replaced by the network's.
         out: the folder for accuracy.json, accuracy.md and accuracy.png.
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
+        weights: which of a checkpoint that holds several: see `load_checkpoint`.
         size: network input; by default the bundle's first, else what the checkpoint was learned
             for, else the paper's 400 x 400.
         backend: of the bundle.
@@ -65,7 +67,7 @@ def judge(
         BundleError, BackendError, CheckpointError: what is to be judged cannot be opened.
     """
     model = _shipped(model)
-    weights = checkpoint and _shipped(checkpoint)
+    compared = checkpoint and _shipped(checkpoint)
     if model.is_file():
         if checkpoint is not None:
             raise InputError(
@@ -73,7 +75,7 @@ def judge(
                 expected="a bundle, and its checkpoint",
                 fix="leave --checkpoint out",
             )
-        weights = model
+        compared = model
     with contextlib.ExitStack() as opened:
         networks: list[JudgedNetwork] = []
         hashed: str | None = None
@@ -91,11 +93,11 @@ def judge(
                 opened.callback(network.close)
                 networks.append(network)
                 size = network.size
-        if weights is not None:
-            torch_network, own = _torch(weights, device)
+        if compared is not None:
+            torch_network, own = _torch(compared, weights, device)
             if hashed not in (None, own):
                 raise InputError(
-                    f"{model} was not made from {weights}",
+                    f"{model} was not made from {compared}",
                     expected=f"weights with the hash {hashed}",
                     found=own,
                     fix="give the checkpoint that it was exported from",
@@ -130,8 +132,8 @@ def _shipped(path: Path) -> Path:
     return SHIPPED
 
 
-def _torch(path: Path, device: str) -> tuple[TorchNetwork, str]:
+def _torch(path: Path, weights: str | None, device: str) -> tuple[TorchNetwork, str]:
     from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
 
-    model = load_checkpoint(path)
+    model = load_checkpoint(path, weights=weights)
     return TorchNetwork(model, device), weights_sha256(model)

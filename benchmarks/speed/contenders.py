@@ -32,6 +32,7 @@ class Spec:
     # PyTorch
     backbone: str = ""
     checkpoint: str | None = None  # None: the recipe's weights
+    weights: str | None = None  # which of a checkpoint that holds several
     device: str = "cpu"
     compiled: bool = False
     channels_last: bool = False
@@ -68,13 +69,15 @@ class Contender(Protocol):
         ...
 
 
-def torch_specs(backbone: str, checkpoint: str | None, device: str) -> list[Spec]:
+def torch_specs(
+    backbone: str, checkpoint: str | None, device: str, weights: str | None = None
+) -> list[Spec]:
     """Every way of PyTorch that is compared; the baseline first."""
 
     def spec(name: str, precision: str = "fp32", *, caches: bool = False, **more: Any) -> Spec:
         return Spec(
             name, precision, "torch", caches,
-            backbone=backbone, checkpoint=checkpoint, device=device, **more,
+            backbone=backbone, checkpoint=checkpoint, weights=weights, device=device, **more,
         )  # fmt: skip
 
     return [
@@ -177,7 +180,11 @@ class TorchContender:
         from hsnet_trt.model.recipe import recipe_model
 
         self._spec, self._size, self._torch = spec, size, torch
-        model = load_checkpoint(spec.checkpoint) if spec.checkpoint else recipe_model(spec.backbone)
+        model = (
+            load_checkpoint(spec.checkpoint, weights=spec.weights)
+            if spec.checkpoint
+            else recipe_model(spec.backbone)
+        )
         net = AuthorsOrder(model).eval().to(spec.device)
         if spec.channels_last:
             # PyTorch annotates `to` without it

@@ -40,6 +40,7 @@ class Plan:
     device: str = "cpu"
     scaling: bool = True  # whether cost is watched as shots, classes and sizes grow
     effort: Effort = field(default_factory=Effort)
+    weights: str | None = None  # which of a checkpoint that holds several
 
 
 # Everything that is worth a look; takes hours.
@@ -109,7 +110,7 @@ def benchmark(
     """
     record = Record(command, machine_facts(), plan.effort)
     groups = _groups(bundles, plan)
-    _check_weights(groups, checkpoint)
+    _check_weights(groups, checkpoint, plan.weights)
     record.rates = machine_rates.measure(plan.device)
     shares = []
     for (backbone, size), paths in groups.items():
@@ -173,9 +174,12 @@ def _groups(
 def _check_weights(
     groups: dict[tuple[str, tuple[int, int]], list[str]],
     checkpoint: str | os.PathLike[str] | None,
+    choice: str | None,
 ) -> None:
     for backbone in dict.fromkeys(name for name, _ in groups):
-        model = load_checkpoint(checkpoint) if checkpoint else recipe_model(backbone)
+        model = (
+            load_checkpoint(checkpoint, weights=choice) if checkpoint else recipe_model(backbone)
+        )
         ours = weights_sha256(model)
         for path in {path for (name, _), paths in groups.items() if name == backbone
                      for path in paths}:  # fmt: skip
@@ -190,8 +194,8 @@ def _check_weights(
 def _specs(
     backbone: str, paths: Sequence[str], checkpoint: str | os.PathLike[str] | None, plan: Plan
 ) -> list[Spec]:
-    weights = None if checkpoint is None else os.fspath(checkpoint)
-    torch = torch_specs(backbone, weights, plan.device)
+    path = None if checkpoint is None else os.fspath(checkpoint)
+    torch = torch_specs(backbone, path, plan.device, plan.weights)
     ours = [
         spec
         for path in paths

@@ -33,6 +33,10 @@ BundleArgument = Annotated[Path, typer.Argument(help="The bundle.")]
 BackendOption = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(help="Which weights of a checkpoint that holds several: model, ema, ..."),
+]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
     Path | None,

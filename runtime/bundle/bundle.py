@@ -11,17 +11,18 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle.manifest import FileRecord, GraphFile, Manifest
+from hsnet_trt.runtime.bundle.scratch import replace_folder, scratch_folder
 
 MANIFEST = "bundle.json"
-# Whatever lies in these must be vouched for.
+# Whatever lies in these must be vouched for. Files elsewhere are never read.
 FOLDERS = ("graphs", "engines", "golden", "plugins", "calibration")
 _MANIFEST_LIMIT = 16 << 20
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +75,17 @@ class Bundle:
         """The content of one file, after its hash was found right.
 
         Raises:
-            BundleError: the manifest does not know the file, or its content was altered.
+            BundleError: the manifest does not know the file, or it was altered or cannot be read.
         """
         record = self._record(name)
-        content = self._inside(name).read_bytes()
+        try:
+            content = self._inside(name).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{name} cannot be read",
+                found=error.strerror,
+                fix="check who may read the bundle's files",
+            ) from error
         found = hashlib.sha256(content).hexdigest()
         if found != record.sha256:
             raise BundleError(
@@ -157,11 +165,8 @@ class Bundle:
         return record
 
     def _inside(self, name: str) -> Path:
-        plain = PurePosixPath(name)
-        if plain.is_absolute() or ".." in plain.parts or "\\" in name or ":" in name:
-            raise BundleError(f"the manifest names a file outside the bundle: {name!r}")
-        path = self.path / plain
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        path = self.path / PurePosixPath(name)
+        if not _resolved(path).is_relative_to(_resolved(self.path)):
             raise BundleError(
                 f"{name} is a link that leads out of the bundle",
                 fix="copy the bundle with its files, not with links",
@@ -176,7 +181,10 @@ class Bundle:
             self._record(name)
         for name, record in self.manifest.files.items():
             path = self._inside(name)
-            size = path.stat().st_size if path.is_file() else None
+            try:
+                size = path.stat().st_size if path.is_file() else None
+            except OSError:
+                size = None
             if size != record.bytes:
                 raise BundleError(
                     f"{name} is {'missing from' if size is None else 'damaged in'} the bundle",
@@ -231,42 +239,61 @@ class BundleWriter:
 def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
     """Write a bundle beside its place and move it there at the end.
 
-    If the block fails, or never calls `finish`, nothing is left and an older bundle stays.
+    If the block fails, or never calls `finish`, nothing is left and an older bundle stays. If the
+    process is killed, the older bundle stays, and what was written is cleared when the same bundle
+    is written again.
 
     Raises:
-        BundleError: `path` is something other than a bundle or an empty folder.
+        BundleError: `path` is something other than a bundle or an empty folder, or holds files
+            that are no part of its bundle.
     """
-    target = Path(path).absolute()
-    if (
-        target.exists()
-        and not (target / MANIFEST).is_file()
-        and (not target.is_dir() or any(target.iterdir()))
-    ):
+    target = _resolved(Path(path))
+    _check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as scratch:
+        writer = BundleWriter(scratch)
+        yield writer
+        Bundle.open(scratch)
+        replace_folder(scratch, target)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse to replace what is no bundle, or holds files that would be lost with it."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / MANIFEST).is_file():
         raise BundleError(
             f"{target} is in the way",
             expected="no such folder, an empty one, or a bundle that is to be replaced",
             fix="choose another --out",
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        scratch.chmod(0o755)
-        writer = BundleWriter(scratch)
-        yield writer
-        Bundle.open(scratch)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            target.rename(old / "bundle")
-            try:
-                scratch.rename(target)
-            except OSError:
-                (old / "bundle").rename(target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        known = set(Bundle.open(target).manifest.files)
+    except BundleError:
+        return  # damaged, or of another version: replacing it mends it
+    names = (p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir())
+    known.add(MANIFEST)
+    strange = sorted(n for n in names if n not in known and PurePosixPath(n).name not in _LITTER)
+    if strange:
+        raise BundleError(
+            f"{target} holds files that are no part of the bundle, and would be lost with it",
+            expected="a bundle that is to be replaced, and nothing else",
+            found=", ".join(strange[:4]) + (" ..." if len(strange) > 4 else ""),
+            fix="move them elsewhere, or choose another --out",
+        )
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links; what a link leads to is what is read and replaced."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link onto itself is a RuntimeError
+        raise BundleError(
+            f"{str(path)!r} leads nowhere",
+            expected="a folder or a file",
+            found=str(error).partition("\n")[0],
+            fix="copy the bundle with its files, not with links",
+        ) from error
 
 
 def describe(entry: GraphFile) -> str:

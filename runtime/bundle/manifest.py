@@ -25,17 +25,54 @@ What a precision costs on episodes is an `AccuracyFigure`, where somebody measur
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import types
-import typing
+import math
+import re
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated
 
 from hsnet_trt.errors import BundleError
+from hsnet_trt.runtime.bundle.schema import Rule, parse, read_record
 
 FORMAT_VERSION = 1
 
-Record = TypeVar("Record")
+_PART = re.compile(r"(?!\.{1,2}$)[\w.@+~ -]{1,200}", re.ASCII)
+_DYNAMIC = re.compile(r"[NBS]|[RT][234]")
+
+
+def _fits_in_bundle(name: str) -> bool:
+    return len(name) <= 1000 and all(_PART.fullmatch(part) for part in name.split("/"))
+
+
+def _is_shape(shape: tuple[int | str, ...]) -> bool:
+    return 0 < len(shape) <= 8 and all(
+        0 < n < 1 << 31 if isinstance(n, int) else _DYNAMIC.fullmatch(n) for n in shape
+    )
+
+
+def _starts_with_features(graph: GraphFile) -> bool:
+    """Of `match`, whose first inputs say which shapes a query's features have."""
+    return graph.variant.graph != "match" or all(
+        tensor is not None
+        and tensor.name == name
+        and len(tensor.shape) == 4
+        and all(isinstance(n, int) for n in tensor.shape[1:])
+        for tensor, name in itertools.zip_longest(graph.inputs[:3], ("f2", "f3", "f4"))
+    )
+
+
+# The path of a file in the bundle, as "graphs/match_400x400.onnx".
+FileName = Annotated[
+    str, Rule("the path of a file in the bundle, not outside of it", _fits_in_bundle)
+]
+Sha256 = Annotated[
+    str, Rule("64 hexadecimal digits", lambda s: bool(re.fullmatch(r"[0-9a-f]{64}", s)))
+]
+Count = Annotated[int, Rule("0 or more", lambda n: 0 <= n < 1 << 63)]
+Extent = Annotated[int, Rule("1 to 65536", lambda n: 1 <= n <= 1 << 16)]
+Finite = Annotated[float, Rule("a finite number", math.isfinite)]
+Spread = Annotated[float, Rule("a number above 0", lambda x: 0 < x < math.inf)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +81,10 @@ class TensorSpec:
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: Annotated[
+        tuple[int | str, ...],
+        Rule("numbers from 1 up, or names of dynamic dimensions (N, B, S, R2, T2, ...)", _is_shape),
+    ]
 
 
 @dataclass(frozen=True)
@@ -54,10 +94,10 @@ class Growth:
     The images N of `features` count as queries, those of `support` as supports.
     """
 
-    constant: int = 0
-    per_query: int = 0
-    per_support: int = 0
-    per_pair: int = 0
+    constant: Count = 0
+    per_query: Count = 0
+    per_support: Count = 0
+    per_pair: Count = 0
 
     def at(self, queries: int, supports: int) -> int:
         """The quantity for so many queries and supports."""
@@ -73,8 +113,10 @@ class Growth:
 class Variant:
     """Which form of which graph: the key that ties a graph to the engines built from it."""
 
-    graph: str  # features | support | match
-    size: tuple[int, int]  # height, width of the network's input
+    graph: Annotated[
+        str, Rule("features, support or match", lambda s: s in ("features", "support", "match"))
+    ]
+    size: tuple[Extent, Extent]  # height, width of the network's input
     precision: str  # fp32 | fp16 | int8
     lowering: str  # conv2d | conv3d | packed
     correlation: str  # native | plugin
@@ -87,9 +129,9 @@ class PackedLevel:
     Output y, x of them is centred on position `stride*y`, `stride*x` of the grid.
     """
 
-    grid: tuple[int, int]  # height, width of the level's features
-    kernel: int  # odd
-    stride: int
+    grid: tuple[Extent, Extent]  # height, width of the level's features
+    kernel: Annotated[int, Rule("an odd number below 100", lambda n: 0 < n < 100 and n % 2 == 1)]
+    stride: Extent
 
 
 @dataclass(frozen=True)
@@ -97,14 +139,14 @@ class GraphFile:
     """An ONNX graph and what it asks of a machine."""
 
     variant: Variant
-    file: str
+    file: FileName
     opset: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     largest_tensor: Growth  # elements
     activation_bytes: Growth  # estimated peak
     # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
-    bare: str | None = None
+    bare: FileName | None = None
     # Of a `match` that takes packed supports (`runtime.packing`), levels 2, 3 and 4.
     packing: tuple[PackedLevel, ...] = ()
 
@@ -113,9 +155,9 @@ class GraphFile:
 class ProfileRange:
     """The least, the expected and the largest value of a dynamic dimension."""
 
-    least: int
-    expected: int
-    most: int
+    least: Extent
+    expected: Extent
+    most: Extent
 
 
 @dataclass(frozen=True)
@@ -123,7 +165,7 @@ class EngineFile:
     """A serialised TensorRT engine: native code, read only when its hash is right."""
 
     variant: Variant
-    file: str
+    file: FileName
     target: str
     flavour: str  # tensorrt | tensorrt_rtx
     version: str
@@ -133,7 +175,7 @@ class EngineFile:
     build_seconds: float
     activation_bytes: int | None = None  # what the builder reported, where it did
     version_compatible: bool = False  # it runs with later minor versions of its TensorRT too
-    plugin: str | None = None  # the correlation plugin's file: a library, or compiled kernels
+    plugin: FileName | None = None  # the correlation plugin's file: a library, or compiled kernels
 
     @property
     def record(self) -> str:
@@ -154,8 +196,8 @@ class Tolerance:
 class GoldenFile:
     """Inputs and outputs of the PyTorch model, to verify a bundle where no checkpoint is."""
 
-    size: tuple[int, int]
-    file: str
+    size: tuple[Extent, Extent]
+    file: FileName
     tolerance: dict[str, Tolerance]  # by precision
 
 
@@ -166,7 +208,7 @@ class ParityFigure:
     Of a run with so many queries and supports; in float64 only its first pair is compared.
     """
 
-    size: tuple[int, int]
+    size: tuple[Extent, Extent]
     precision: str
     lowering: str
     correlation: str
@@ -184,7 +226,7 @@ class ParityFigure:
 class AccuracyFigure:
     """What a precision came to on episodes, against FP32 on the same ones; mIoU in percent."""
 
-    size: tuple[int, int]
+    size: tuple[Extent, Extent]
     precision: str
     arithmetic: str  # what computed it: "onnxruntime" | "emulated" | "tensorrt" | "tensorrt_rtx"
     data: str  # what the episodes are of, in words
@@ -201,16 +243,16 @@ class Model:
     backbone: str
     weights_sha256: str
     trained: bool  # False: random weights, the masks show the pipeline and not the model
-    layers: tuple[int, int, int]  # feature layers of level 2, 3, 4
-    channels: tuple[int, int, int]
+    layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
+    channels: tuple[Extent, Extent, Extent]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """From a photograph to the network's input: RGB in [0,1], then `(x - mean) / std`."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[Finite, Finite, Finite] = (0.485, 0.456, 0.406)
+    std: tuple[Spread, Spread, Spread] = (0.229, 0.224, 0.225)
     resize: str = "stretch"  # stretch | letterbox
 
 
@@ -218,8 +260,8 @@ class Preprocessing:
 class FileRecord:
     """What a file must be: its SHA-256 and its size in bytes."""
 
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: Count
 
 
 @dataclass(frozen=True)
@@ -228,13 +270,23 @@ class Manifest:
 
     model: Model
     preprocessing: Preprocessing
-    sizes: tuple[tuple[int, int], ...]  # height, width; the first is the default
-    graphs: tuple[GraphFile, ...]
+    sizes: tuple[tuple[Extent, Extent], ...]  # height, width; the first is the default
+    graphs: tuple[
+        Annotated[
+            GraphFile,
+            Rule(
+                "a match graph whose first inputs are f2, f3, f4 of shapes like [B, 4, 512, 2500]",
+                _starts_with_features,
+                lambda graph: [(tensor.name, *tensor.shape) for tensor in graph.inputs],
+            ),
+        ],
+        ...,
+    ]
     engines: tuple[EngineFile, ...] = ()
     golden: tuple[GoldenFile, ...] = ()
     parity: tuple[ParityFigure, ...] = ()
     accuracy: tuple[AccuracyFigure, ...] = ()
-    files: dict[str, FileRecord] = field(default_factory=dict)
+    files: dict[FileName, FileRecord] = field(default_factory=dict)
     created_by: str = ""
     commands: tuple[str, ...] = ()  # what made the bundle, oldest first
     format_version: int = FORMAT_VERSION
@@ -245,17 +297,13 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read a manifest; every field's type is checked.
+        """Read a manifest; every field's type and value is checked.
 
         Raises:
-            BundleError: not JSON, of a newer format version, or a field is missing or mis-typed.
+            BundleError: not JSON, of a newer format version, or a field is not as it should be; it
+                is named.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(
-                "bundle.json is not JSON", found=error, fix="export the bundle again"
-            ) from error
+        data = parse(text, "bundle.json")
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             newer = isinstance(version, int) and version > FORMAT_VERSION
@@ -265,55 +313,4 @@ class Manifest:
                 found=version,
                 fix="upgrade hsnet-trt" if newer else "export the bundle again",
             )
-        return _record(cls, data, "bundle.json")
-
-
-def _record(kind: type[Record], data: Any, where: str) -> Record:
-    """Build a dataclass from parsed JSON, checking names and types."""
-    if not isinstance(data, dict):
-        raise _mistyped(where, f"an object ({kind.__name__})", data)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    needed = {
-        name
-        for name, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    if needed - data.keys() or data.keys() - fields.keys():
-        raise _mistyped(where, f"the keys {sorted(fields)}", sorted(data))
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{name: _value(hints[name], value, f"{where}.{name}") for name, value in data.items()}
-    )
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _record(typing.cast("type[Any]", hint), value, where)
-    if origin is types.UnionType:
-        kinds = tuple(args)
-        if isinstance(value, kinds) and not isinstance(value, bool):
-            return value
-    elif origin is tuple and isinstance(value, list):
-        inner = [args[0]] * len(value) if args[1:] == (...,) else list(args)
-        if len(inner) == len(value):
-            return tuple(
-                _value(h, v, f"{where}[{i}]")
-                for i, (h, v) in enumerate(zip(inner, value, strict=True))
-            )
-    elif origin is dict and isinstance(value, dict):
-        return {key: _value(args[1], item, f"{where}[{key!r}]") for key, item in value.items()}
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise _mistyped(where, getattr(hint, "__name__", None) or str(hint), value)
-
-
-def _mistyped(where: str, expected: str, found: Any) -> BundleError:
-    return BundleError(
-        f"{where} is not as it should be",
-        expected=expected,
-        found=repr(found)[:200],
-        fix="the manifest was edited or damaged: export the bundle again",
-    )
+        return read_record(cls, data, "bundle.json")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import Manifest
+from hsnet_trt.runtime.bundle.scratch import scratch_folder
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.packing import Columns, Shot, expand
 
@@ -103,19 +102,13 @@ class SupportSet:
             InputError: the file cannot be written.
         """
         target = Path(path)
-        scratch: str | None = None
         try:
-            handle, scratch = tempfile.mkstemp(
-                prefix=f".{target.name}.", dir=target.absolute().parent
-            )
-            with os.fdopen(handle, "wb") as stream:
-                self.write(stream, origin)
-            os.chmod(scratch, 0o644)
-            os.replace(scratch, target)
+            with scratch_folder(target.absolute()) as scratch:
+                written = scratch / "supports.npz"
+                with written.open("wb") as stream:
+                    self.write(stream, origin)
+                os.replace(written, target)
         except OSError as error:
-            if scratch is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(scratch)
             raise InputError(
                 f"the support set cannot be written to {target}",
                 found=error.strerror,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from hsnet_trt.errors import ExportError, InputError
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
+from hsnet_trt.runtime.bundle.scratch import scratch_folder
 from hsnet_trt.serving.triton_server.config import LIBRARY, configs, fixed_part, to_text
 from hsnet_trt.serving.triton_server.files import Served, choose_platform, same_network
 
@@ -100,13 +100,13 @@ def export_repository(
     version = _next_version(target, texts)
     target.parent.mkdir(parents=True, exist_ok=True)
     manifest = (opened[0].path / MANIFEST).read_bytes()
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+    with scratch_folder(target) as scratch:
         for name in texts:
-            folder = Path(scratch, name, str(version))
+            folder = scratch / name / str(version)
             folder.mkdir(parents=True)
             graph = name.removeprefix(f"{prefix}_") if name != prefix else None
             _write_version(folder, graph, served, manifest)
-        _move(Path(scratch), target, texts, version, served)
+        _move(scratch, target, texts, version, served)
     return Repository(
         target,
         served.platform,

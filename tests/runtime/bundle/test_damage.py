@@ -11,6 +11,7 @@ import pytest
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BundleError
+from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.verify import verify_bundle
 
 
@@ -31,6 +32,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
 MATCH = "graphs/match_96x128.onnx"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing graph": (lambda p: (p / MATCH).unlink(), "missing"),
@@ -49,6 +55,24 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "mis-typed": (lambda p: manifest(p, lambda d: d.update(sizes=["400"])), "sizes"),
     "unknown key": (lambda p: manifest(p, lambda d: d.update(run="this")), "as it should be"),
     "no vouching": (lambda p: manifest(p, lambda d: d["files"].pop(MATCH)), "vouch|know"),
+    "key twice": (
+        lambda p: (p / "bundle.json").write_text('{"format_version": 2, "format_version": 1}'),
+        "stands twice",
+    ),
+    "huge number": (
+        lambda p: (p / "bundle.json").write_text('{"format_version": ' + "9" * 5000 + "}"),
+        "not JSON",
+    ),
+    "link onto itself": (lambda p: loop(p / MATCH), "leads nowhere"),
+    "folder onto itself": (
+        lambda p: [shutil.rmtree(p / "graphs"), (p / "graphs").symlink_to(p / "graphs")],
+        "leads nowhere",
+    ),
+    "folder where a file was": (lambda p: [(p / MATCH).unlink(), (p / MATCH).mkdir()], "missing"),
+    "link out": (
+        lambda p: [(p / MATCH).unlink(), (p / MATCH).symlink_to("/etc/hostname")],
+        "out of the bundle",
+    ),
     "path outside": (
         lambda p: manifest(p, lambda d: d["files"].update({"../x": d["files"].pop(MATCH)})),
         "vouch|outside",
@@ -64,6 +88,58 @@ def test_damaged_bundles_do_not_load(copy: Path, damage: str) -> None:
         FewShotSegmenter.load(copy)
     with pytest.raises(BundleError, match=says):
         verify_bundle(copy)
+
+
+def entry(data: dict, name: str = "match") -> dict:
+    return next(g for g in data["graphs"] if g["variant"]["graph"] == name)
+
+
+def rename(data: dict, name: str) -> None:
+    data["files"][name] = data["files"].pop(MATCH)
+    entry(data)["file"] = name
+
+
+# Field that is named, what is expected of it, what is found there.
+FIELDS: list[tuple[Callable[[dict], object], str, str, str]] = [
+    (lambda d: entry(d)["inputs"][0].update(shape=["B", "fifty", 3, 4]),
+     "graphs[2].inputs[0].shape", "numbers from 1 up", "fifty"),
+    (lambda d: entry(d)["inputs"][0].update(shape=["B", 2, 3, "S"]),
+     "graphs[2]", "f2, f3, f4", "'S'"),
+    (lambda d: entry(d)["inputs"][0].update(shape=["B", 2, 3, -4]), "shape", "1 up", "-4"),
+    (lambda d: entry(d)["inputs"][0].update(shape=["B", True, 3, 4]), "shape[1]", "number", "True"),
+    (lambda d: entry(d).update(inputs=entry(d)["inputs"][:2]), "graphs[2]", "f2, f3, f4", "('f3'"),
+    (lambda d: d.update(sizes=[[96, 0]]), "sizes[0][1]", "1 to 65536", "0"),
+    (lambda d: d["model"].pop("trained"), "model.trained", "a value", "nothing"),
+    (lambda d: d["preprocessing"].update(std=[1, 1, 0]), "std[2]", "above 0", "0"),
+    (lambda d: d["preprocessing"].update(mean=[1, 1, 10**400]), "mean[2]", "a number", "1000"),
+    (lambda d: d["files"][MATCH].update(sha256="0x" + "0" * 62), "sha256", "64 hexa", "0x0"),
+    (lambda d: d["files"][MATCH].update(bytes="12"), "bytes", "a whole number", "'12'"),
+    (lambda d: rename(d, "/etc/passwd"), "file", "not outside", "/etc/passwd"),
+    (lambda d: rename(d, "graphs/\0"), "file", "not outside", "x00"),
+    (lambda d: rename(d, "graphs/" + "a" * 300), "file", "not outside", "aaa"),
+    (lambda d: rename(d, "graphs/\ud800"), "file", "not outside", "ud800"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(FIELDS)))
+def test_the_field_is_named_with_what_was_expected_and_found(copy: Path, number: int) -> None:
+    change, field, expected, found = FIELDS[number]
+    manifest(copy, change)
+    with pytest.raises(BundleError, match="is not as it should be") as caught:
+        FewShotSegmenter.load(copy)
+    assert field in caught.value.summary
+    assert expected in str(caught.value.expected)
+    assert found in str(caught.value.found)
+
+
+def test_a_file_that_is_none_of_the_bundles_is_never_read(copy: Path) -> None:
+    """Beside the manifest it may lie; in the bundle's own folders it is refused (above)."""
+    (copy / "README.txt").write_text("mine")
+    (copy / "more").mkdir()
+    (copy / "more" / "match.engine").write_bytes(b"native code")
+    FewShotSegmenter.load(copy).close()
+    with pytest.raises(BundleError, match="vouch"):
+        Bundle.open(copy).read("more/match.engine")
 
 
 def test_a_newer_format_says_upgrade(copy: Path) -> None:

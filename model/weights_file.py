@@ -1,0 +1,102 @@
+"""Reads a file of weights without running code from it: PyTorch's own format, and safetensors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hsnet_trt.errors import CheckpointError
+
+_WEIGHTS_ALONE = (
+    "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
+)
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+# What damaged pickles and archives make PyTorch's reader raise.
+_DAMAGE = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+    OverflowError, AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def read_weights_file(path: Path) -> Any:
+    """The content of a checkpoint: tensors on the CPU, in plain containers.
+
+    Args:
+        path: what `torch.save` wrote, or a `.safetensors` file.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not readable without running code.
+    """
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint at {path}", fix="check the path")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it is a TorchScript archive
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        raise _refusal(path, error) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs a library that is not installed",
+            expected="safetensors",
+            fix="pip install 'hsnet-trt[export]', or safetensors alone",
+        ) from error
+    try:
+        return load(path.read_bytes())
+    except (SafetensorError, *_DAMAGE) as error:
+        raise _damaged(path, "a whole safetensors file", error) from error
+
+
+def _refusal(path: Path, error: Exception) -> CheckpointError:
+    """PyTorch's message names a way round its own safeguard, and is not handed on."""
+    message = str(error)
+    if "TorchScript" in message:
+        return CheckpointError(
+            f"{path} is a TorchScript archive: a program, not weights",
+            expected="a state_dict (torch.save of tensors in dicts)",
+            fix=_WEIGHTS_ALONE,
+        )
+    if found := _GLOBAL.search(message):
+        return CheckpointError(
+            f"{path} is not a checkpoint of plain tensors: reading it could run code, "
+            "which is never done",
+            expected="tensors, numbers and strings in dicts and lists",
+            found=f"a pickled {found[1]}",
+            fix=_WEIGHTS_ALONE,
+        )
+    if isinstance(error, pickle.UnpicklingError):
+        return CheckpointError(
+            f"{path} is not a checkpoint of plain tensors",
+            expected="a state_dict (torch.save of tensors in dicts)",
+            found="a damaged file, or a pickle that cannot be read without running code",
+            fix=f"copy or download it again; else, {_WEIGHTS_ALONE}",
+        )
+    return _damaged(path, "a whole PyTorch checkpoint", error)
+
+
+def _damaged(path: Path, expected: str, error: Exception) -> CheckpointError:
+    size = os.path.getsize(path) if path.is_file() else None
+    reason = str(error).partition("\n")[0][:200]
+    return CheckpointError(
+        f"{path} cannot be read",
+        expected=expected,
+        found="no file" if size is None else f"{size} bytes: {reason or type(error).__name__}",
+        fix="the file is cut off or damaged: copy or download it again",
+    )
