@@ -115,9 +115,12 @@ def _segment_gpu(libraries: dict[str, Library], driver: Driver, jetson: str | No
     if flavour is None:
         return Ability(name, False, "no TensorRT that serves this GPU", fix)
     lacking = _lacking(libraries, ("pycuda",))
-    if lacking:
-        return Ability(name, False, lacking, f"{_PIP} pycuda")
-    return Ability(name, True, f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}")
+    how = f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}"
+    if not lacking:
+        return Ability(name, True, how)
+    if libraries["cuda.bindings"].state == "works":
+        return Ability(name, True, f"{how}, through cuda-bindings ({lacking})")
+    return Ability(name, False, lacking, _install(libraries, {"pycuda": "pycuda"}))
 
 
 def _export(libraries: dict[str, Library]) -> Ability:
