@@ -203,6 +203,11 @@ def test_rtx_does_not_serve_every_gpu(machine: Machine) -> None:
     assert (
         abilities["build engines for this machine's GPU"]["fix"] == "python -m pip install tensorrt"
     )
+    for name in ("build engines for this machine's GPU", "segment on the GPU"):
+        assert abilities[name]["how"] == (
+            "no TensorRT that serves Orin (compute capability 8.7); "
+            "TensorRT for RTX serves 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+        )
 
 
 def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:
