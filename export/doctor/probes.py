@@ -30,8 +30,8 @@ def _with(module: str) -> str:
     return f"importlib.import_module({module!r}) and None"
 
 
-# Import name and an expression that gives details, evaluated after `import NAME as m`. Packages that
-# load their native part in a module of theirs are tried with that module: `import pycuda` alone
+# Import name and an expression that gives details, evaluated after `import NAME as m`. Packages
+# whose native part is in a module of theirs are tried with that module: `import pycuda` alone
 # succeeds where its driver module cannot be loaded.
 LIBRARIES = {
     "numpy": "None",
