@@ -100,7 +100,9 @@ def build_engine(
     target: Annotated[
         str,
         typer.Option(
-            help="Machine to build for: rtx-4090, agx-orin-64gb, portable, sm86, this, ..."
+            help="Machine to build for: rtx-4090, agx-orin-64gb, sm86, this, ...; portable: one "
+            "engine for compute capability 8.0, 8.6, 8.9, 12.0 and later, so not for 7.5 (RTX 20), "
+            "8.7 (Orin), 9.0 (H100), 10.x and 11.0 (Thor)."
         ),
     ],
     precision: Annotated[

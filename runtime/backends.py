@@ -12,7 +12,7 @@ from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
 from hsnet_trt.runtime.device.driver import has
 from hsnet_trt.runtime.device.machine import find_driver, platform_tag
-from hsnet_trt.runtime.engines.compatibility import Host, best_fit
+from hsnet_trt.runtime.engines.compatibility import Host, best_fit, remedy
 from hsnet_trt.runtime.matching.graphs import GRAPHS, Runner
 from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
@@ -140,7 +140,7 @@ def _open_engines(
             f"{host.platform}",
             found="; ".join(dict.fromkeys(reasons))
             or f"none of precision {precision or 'fp16 or fp32'}",
-            fix=_BUILD,
+            fix=remedy(flavour, host.compute_capability),
         )
     from hsnet_trt.runtime.engines.runner import TensorRTRunner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -9,7 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.runtime.bundle import Bundle
@@ -293,8 +294,11 @@ class FewShotSegmenter:
             supports = self._snapshot("save_supports").supports
             supports.save(path, self._network.origin)
 
-    def load_supports(self, path: str | os.PathLike[str]) -> None:
+    def load_supports(self, path: str | os.PathLike[str] | IO[bytes]) -> None:
         """Add the classes of a file that `save_supports` wrote, replacing those of the same name.
+
+        Args:
+            path: the file, or a binary stream of it.
 
         Raises:
             InputError: not such a file, damaged, or made by another model, at another size or with
@@ -316,6 +320,25 @@ class FewShotSegmenter:
             self._idle.wait_for(lambda: self._active == 0)
             self._supports, self._arranged = SupportSet(), None
             self._network.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle is the bundle's path, the choices made and the support set.
+
+        It opens the bundle again where it is unpickled, on the same kind of backend, and refuses
+        another `bundle.json` at that path. `copy.copy` and `copy.deepcopy` do the same.
+
+        Raises:
+            BackendError: the segmenter is closed.
+        """
+        with self._use("pickle"), self._idle:
+            supports: bytes | None = None
+            if self._supports.classes:
+                stream = io.BytesIO()
+                self._supports.write(stream, self._network.origin)
+                supports = stream.getvalue()
+        bundle = self._network.bundle
+        choices = (self.backend, self.size, bundle.sha256, self.precision)
+        return _reopen, (str(bundle.path.absolute()), *choices, supports)
 
     def __enter__(self) -> FewShotSegmenter:
         return self
@@ -377,3 +400,18 @@ class FewShotSegmenter:
         check_color(color)
         with self._use(call):
             return self._network.pipeline.segment_all(images, self._snapshot(call), color)
+
+
+def _reopen(
+    path: str,
+    backend: str,
+    size: tuple[int, int],
+    sha256: str,
+    precision: str,
+    supports: bytes | None,
+) -> FewShotSegmenter:
+    """The segmenter of a pickle."""
+    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision)
+    if supports is not None:
+        segmenter.load_supports(io.BytesIO(supports))
+    return segmenter

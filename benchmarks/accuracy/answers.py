@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,24 +124,33 @@ class BundleNetwork:
         self._network.close()
 
 
-def prototype(features: Tensors, level: str, episode: Episode) -> Mask:
-    """Answer by masked average pooling and the cosine (SG-One, arXiv 1810.09091, section III).
+def foreground_minus_background(features: Tensors, levels: Sequence[str], episode: Episode) -> Mask:
+    """Answer by two prototypes, without any learning beyond the backbone's.
 
-    A position is the object where its feature's cosine to the mean feature of the supports'
-    objects is above that to the mean of the rest of the supports.
+    The prototypes are the mean feature of the supports' objects (masked average pooling, SG-One,
+    arXiv 1810.09091, section III) and that of all the rest. A pixel is the object where its
+    feature's cosine to the first is above that to the second, in the mean over the levels.
 
     Args:
         features: of the query, then of the K supports, each level [1+K,L,C,h*w].
-        level: "f2", "f3" or "f4"; the last layer of it is used.
+        levels: of "f2", "f3" and "f4" (strides 8, 16, 32); the last layer of each is used.
         episode: whose supports' masks they are.
 
     Returns:
         bool, shaped as the episode's query_mask.
     """
-    last = features[level][:, -1]  # [1+K,C,n]
+    contrasts = [_contrast(features[level][:, -1], episode) for level in levels]
+    return np.asarray(np.sum(contrasts, axis=0) > 0, np.bool_)
+
+
+def _contrast(last: Floats, episode: Episode) -> Floats:
+    """Cosine to the objects' mean less cosine to the rest's, float32 [H,W] of the query's mask.
+
+    `last` holds the features of the query and of the K supports, [1+K,C,h*w].
+    """
     grid = _grid(last.shape[2], _size(episode))
-    shares = np.stack([_shrunk(mask, grid) for mask in episode.support_masks])  # [K,n]
-    supports = last[1:].transpose(1, 0, 2).reshape(last.shape[1], -1)  # [C,K*n]
+    shares = np.stack([_shrunk(mask, grid) for mask in episode.support_masks])  # [K,h*w]
+    supports = last[1:].transpose(1, 0, 2).reshape(last.shape[1], -1)  # [C,K*h*w]
     means = [supports @ (weight / max(float(weight.sum()), 1e-6))
              for weight in (shares.ravel(), 1 - shares.ravel())]  # fmt: skip
     cosines = [
@@ -151,7 +160,7 @@ def prototype(features: Tensors, level: str, episode: Episode) -> Mask:
     difference = np.asarray(cosines[0] - cosines[1], np.float32).reshape(grid)
     height, width = episode.query_mask.shape
     smooth = PILImage.fromarray(difference).resize((width, height), PILImage.Resampling.BILINEAR)
-    return np.asarray(np.asarray(smooth) > 0)
+    return np.asarray(smooth, np.float32)
 
 
 @dataclass(frozen=True)
@@ -162,9 +171,18 @@ class Trivial:
     answer: Callable[[Episode], Mask]
 
 
+# One level each, and the two best ones together, which is the strongest of all.
+_PROTOTYPES = {
+    "prototypes, stride 8": ("f2",),
+    "prototypes, stride 16": ("f3",),
+    "prototypes, stride 32": ("f4",),
+    "prototypes, 16 + 32": ("f3", "f4"),
+}
+
+
 def trivial_answers(network: JudgedNetwork) -> list[Trivial]:
     """All trivial answers; the prototypes use the backbone of `network`."""
-    kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, for three levels
+    kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, for all prototypes
 
     def features_of(episode: Episode) -> Tensors:
         if not kept or kept[0][0] is not episode:
@@ -172,16 +190,16 @@ def trivial_answers(network: JudgedNetwork) -> list[Trivial]:
             kept[:] = [(episode, network.features(images))]
         return kept[0][1]
 
-    def by_prototype(level: str) -> Trivial:
+    def by_prototypes(name: str, levels: Sequence[str]) -> Trivial:
         return Trivial(
-            f"prototype, level {level[1]}",
-            lambda episode: prototype(features_of(episode), level, episode),
+            name,
+            lambda episode: foreground_minus_background(features_of(episode), levels, episode),
         )
 
     return [
         Trivial("all foreground", all_foreground),
         Trivial("colour histogram", colour_histogram),
-        *(by_prototype(level) for level in FEATURES),
+        *(by_prototypes(name, levels) for name, levels in _PROTOTYPES.items()),
     ]
 
 

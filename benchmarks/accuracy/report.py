@@ -58,6 +58,9 @@ def markdown(accuracy: Accuracy, command: str) -> str:
         "|---|---|---|---|---|---|---|",
         *(_line(row) for row in accuracy.rows), "",
     ]  # fmt: skip
+    if any(row.name.startswith("prototypes") for row in accuracy.rows):
+        lines += ["Prototypes: nearer to the mean feature of the supports' objects than to that of "
+                  "the rest, at the backbone's stride.", ""]  # fmt: skip
     best = accuracy.best_trivial
     if best is not None:
         ahead = accuracy.rows[0].miou.value - best.miou.value

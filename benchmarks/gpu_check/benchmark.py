@@ -1,37 +1,44 @@
-"""``make gpu-check PART=benchmark``: how fast HSNet can be on this card, in under 8 minutes.
+"""``make gpu-check PART=benchmark``: how fast HSNet can be on this card, in under 90 seconds.
 
 Runs from the source tree with the PyTorch that is there; nothing is installed. Measured are what
 the card can do at best, the whole network in the authors' order of operations and in this
-repository's lowerings, each block of each lowering, the correlation's kernels against native
-operations (with nvcc), and, with ``BUNDLE=folder`` of a bundle with engines for this card, TensorRT
-or TensorRT for RTX. The figures go into ``$OUT/benchmark.json`` (``build/gpu_check`` without
-``OUT``), rewritten after each part. Ends with 1 if something is wrong; a figure that was not
-reached is said, and is no error. Without a GPU it says so and ends with 0.
+repository's lowerings, each block of each lowering, and, with ``BUNDLE=folder`` of a bundle with
+engines for this card, TensorRT or TensorRT for RTX. What is worth most comes first: what there is
+no time for is left out, and the file names it. ``ARGS=--full`` takes up to 8 minutes and adds TF32,
+BF16 and the correlation's kernels against native operations (with nvcc).
+
+The figures go into ``$OUT/benchmark.json`` (``build/gpu_check`` without ``OUT``), rewritten after
+each part. Ends with 1 if something is wrong; a target that was missed is printed, and is no error.
+Without a GPU it prints that, and ends with 0.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
+from hsnet_trt.benchmarks.limits.case import Case
 from hsnet_trt.errors import HSNetError
 from hsnet_trt.runtime.device.driver import has
 from hsnet_trt.runtime.device.machine import find_driver
 
-BUDGET_S = 430.0
+BUDGET_S, FULL_BUDGET_S = 85.0, 430.0
+RESERVE_S = 5.0
 # FP16, against PyTorch eager in FP32 and torch.compile in FP16, both in the authors' order.
 TARGETS = (("authors' order, eager", "fp32", 10.0), ("authors' order, torch.compile", "fp16", 3.0))
 
 
 def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
     """A bundle's engines on this card: verified, then timed; or the exact refusal."""
-    from hsnet_trt.benchmarks.limits.case import Case, draw_inputs
+    from hsnet_trt.benchmarks.limits.case import draw_inputs
     from hsnet_trt.benchmarks.speed.contenders import BundleContender, Spec
     from hsnet_trt.model.hsnet import HSNet
     from hsnet_trt.runtime.bundle import Bundle
@@ -80,24 +87,24 @@ def best_ms(row: dict[str, Any]) -> float | None:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """What is said of the targets, from the rows of the whole network with one shot."""
+    """Which targets are reached, from the rows of the whole network with one shot."""
     ours = [(ms, row) for row in rows if row["form"].startswith("ours")
             and row["precision"] == "fp16" and (ms := best_ms(row))]  # fmt: skip
-    said = []
+    lines = []
     for form, precision, wanted in TARGETS:
         against = next((r for r in rows if (r["form"], r["precision"]) == (form, precision)), {})
         base = best_plain(against)
         label = f"{wanted:g} times {form} {precision}"
         if not ours or base is None:
-            said.append(f"{label}: not measured")
+            lines.append(f"{label}: not measured")
             continue
         ms, row = min(ours, key=lambda pair: pair[0])
         found = base / ms
-        said.append(
+        lines.append(
             f"{label}: {'reached' if found >= wanted else 'NOT reached'}, {found:.1f} "
             f"({base:.3f} ms against {ms:.3f} of {row['form']})"
         )
-    return said
+    return lines
 
 
 def best_plain(row: dict[str, Any]) -> float | None:
@@ -113,37 +120,77 @@ def table(rows: list[dict[str, Any]], *keys: str) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [str(row.get(key, "")) for key in keys]
-        cells += [str(row.get("ms", {}).get(name, row.get("failed", ""))) for name in clocks]
+        why_not = row.get("failed") or row.get("skipped", "")
+        cells += [str(row.get("ms", {}).get(name, why_not)) for name in clocks]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def measure_network(
-    report: GpuReport, device_name: str, clocks: dict[str, Any], **more: Any
-) -> None:
-    """The parts that PyTorch runs: rates, the whole network with 1 and 5 shots, the blocks."""
-    from hsnet_trt.benchmarks.gpu_check import network_on_device as network
-    from hsnet_trt.benchmarks.limits import rates
-    from hsnet_trt.benchmarks.limits.case import Case
-    from hsnet_trt.model.recipe import recipe_model
+class NetworkParts:
+    """The parts that PyTorch runs, for a report.
 
-    case = more.get("case") or Case("resnet50", (400, 400))
-    report.run("rates", lambda: rates.best(device_name.partition(":")[0]))
-    model = recipe_model(case.backbone)
-    device = network.Device(model, case, device_name, clocks)
-    compiled = more.get("compiled", True)
-    report.run("whole network, 1-shot", lambda: network.whole_network(device, compiled))
-    report.run("blocks, 1-shot", lambda: network.blocks(device))
-    five = Case(case.backbone, case.size, shots=5, area=case.area)
+    Args:
+        report: where the figures go, and how much time is left.
+        device: as PyTorch names it.
+        clocks: ways to time a call, by name.
+        full: TF32 and BF16 too.
+        case: what is measured; ResNet-50 at 400 x 400 with one shot by default.
+        compiled: whether torch.compile is tried.
+    """
 
-    def many() -> dict[str, Any]:
-        return network.whole_network(network.Device(model, five, device_name, clocks), False)
+    def __init__(
+        self, report: GpuReport, device: str, clocks: dict[str, Any], *, full: bool = False,
+        case: Case | None = None, compiled: bool = True,
+    ) -> None:  # fmt: skip
+        from hsnet_trt.benchmarks.gpu_check import network_on_device as network
+        from hsnet_trt.model.recipe import recipe_model
 
-    report.run("whole network, 5-shot", many)
+        self._report, self._name, self._clocks = report, device, clocks
+        self._full, self._compiled, self._network = full, compiled, network
+        self._case = case or Case("resnet50", (400, 400))
+        self._model = recipe_model(self._case.backbone)
+        self._device = network.Device(self._model, self._case, device, clocks)
+        self.rows: list[dict[str, Any]] = []  # of the whole network with one shot
+
+    def first(self) -> None:
+        """What the card can do, and the rows that are worth most."""
+        from hsnet_trt.benchmarks.limits import rates
+
+        self._whole("whole network, 1-shot", self._network.FIRST_ROWS)
+        self._report.run("rates", lambda: rates.best(self._name.partition(":")[0]))
+
+    def rest(self) -> None:
+        """Blocks, then other forms, five shots, and last what takes longest: torch.compile."""
+        network, report = self._network, self._report
+        precisions = ("fp16", "fp32", "tf32", "bf16") if self._full else ("fp16", "fp32")
+        report.run(
+            "blocks, 1-shot", lambda: network.blocks(self._device, precisions, lambda: report.left)
+        )
+        self._whole("other forms, 1-shot", network.OTHER_ROWS)
+        report.run("whole network, 5-shot", self._five_shots)
+        if self._compiled:
+            self._whole("torch.compile, 1-shot", network.COMPILED_ROWS)
+        if self._full:
+            rows = [r for r in network.FULL_ROWS if self._compiled or r[0] != network.COMPILED]
+            self._whole("TF32 and BF16, 1-shot", rows)
+
+    def _whole(self, part: str, rows: Sequence[tuple[str, str]]) -> None:
+        report, network = self._report, self._network
+        report.run(part, lambda: network.whole_network(self._device, rows, lambda: report.left))
+        self.rows += report.content[part].get("rows", [])
+
+    def _five_shots(self) -> dict[str, Any]:
+        network, report = self._network, self._report
+        five = dataclasses.replace(self._case, shots=5)
+        device = network.Device(self._model, five, self._name, self._clocks)
+        return network.whole_network(device, network.FIRST_ROWS, lambda: report.left)
 
 
 def main() -> int:
     """Measure what this machine can, print it, write it down."""
+    parser = argparse.ArgumentParser(description="Measure HSNet on this card.")
+    parser.add_argument("--full", action="store_true", help="TF32, BF16, kernels: up to 8 minutes")
+    full = parser.parse_args().full
     driver = find_driver()
     if not driver.gpus:
         print(f"gpu-check benchmark: skipped, {driver.problem}")
@@ -151,26 +198,25 @@ def main() -> int:
     if not has("torch"):
         print("gpu-check benchmark: skipped, PyTorch is not installed")
         return 0
+    out = Path(os.environ.get("OUT", "build/gpu_check"))
+    report = GpuReport(out / "benchmark.json", FULL_BUDGET_S if full else BUDGET_S, RESERVE_S)
     import torch
 
     if not torch.cuda.is_available():
         print("gpu-check benchmark: skipped, this PyTorch has no CUDA")
         return 0
-    out = Path(os.environ.get("OUT", "build/gpu_check"))
     out.mkdir(parents=True, exist_ok=True)
     from hsnet_trt.benchmarks.gpu_check.plugin_timing import time_graph
     from hsnet_trt.benchmarks.limits.machine_facts import machine_facts
 
+    report.content |= {"machine": machine_facts(), "torch": torch.__version__}
+    report.content["cuda"] = torch.version.cuda
     clocks = {
-        "plain": lambda call: median_ms(call, torch.cuda.synchronize),
         "graph": lambda call: 1000 * time_graph(torch, call),
+        "plain": lambda call: median_ms(call, torch.cuda.synchronize),
     }
-    report = GpuReport(
-        out / "benchmark.json", BUDGET_S,
-        machine=machine_facts(), torch=torch.__version__, cuda=torch.version.cuda,
-    )  # fmt: skip
-    measure_network(report, "cuda", clocks)
-    report.run("correlation", partial(check_correlation, report, out))
+    parts = NetworkParts(report, "cuda", clocks, full=full)
+    parts.first()
     for flavour in ("tensorrt", "tensorrt_rtx"):
         bundle = os.environ.get("BUNDLE")
         if not has(flavour):
@@ -179,26 +225,20 @@ def main() -> int:
             report.content[flavour] = {"skipped": "no BUNDLE was given"}
         else:
             report.run(flavour, partial(check_engines, bundle, flavour))
-    whole = report.content["whole network, 1-shot"].get("rows", [])
-    print(table(whole, "form", "precision", "error"))
-    print(
-        table(
-            report.content["blocks, 1-shot"].get("rows", []),
-            "lowering",
-            "block",
-            "precision",
-            "layout",
-        )
-    )
-    report.run("targets", lambda: {"said": verdicts(whole)})
+    parts.rest()
+    if full:
+        report.run("correlation", partial(check_correlation, report, out))
+    print(table(parts.rows, "form", "precision", "error"))
+    blocks = report.content["blocks, 1-shot"].get("rows", [])
+    print(table(blocks, "lowering", "block", "precision", "layout"))
+    report.run("targets", lambda: {"verdicts": verdicts(parts.rows)})
     return 1 if report.failed else 0
 
 
 def check_correlation(report: GpuReport, out: Path) -> dict[str, Any]:
     """The correlation's own kernels against native operations, where there is an nvcc."""
-    from gpu_check_plugin import compile_for
-
     from hsnet_trt.benchmarks.gpu_check import plugin_timing
+    from hsnet_trt.benchmarks.gpu_check.plugin import compile_for
     from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
     if find_nvcc() is None:

@@ -1,15 +1,16 @@
 """HSNet in PyTorch on a card, in every form that might win: whole, and block by block.
 
-Everything is judged by the model in FP32 on the same card before it is timed. The device and the
-clock are given, so that the same code runs where no GPU is.
+Everything is judged by the model in FP32 on the same card, TF32 off, before it is timed. The device
+and the clock are given, so that the same code runs where no GPU is.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,10 +22,32 @@ from hsnet_trt.export.graphs.probe import normalise
 from hsnet_trt.model.hsnet import HSNet
 
 Clock = Callable[[Callable[[], Any]], float]  # milliseconds of a call
+Row: TypeAlias = "tuple[str, str]"  # form, precision
 
 LOWERINGS = {"conv2d": MatchConv2d, "conv3d": MatchConv3d}
+EAGER, COMPILED = "authors' order, eager", "authors' order, torch.compile"
+OURS = (
+    "ours, conv3d, channels-last",
+    "ours, conv2d, channels-last",
+    "ours, conv3d",
+    "ours, conv2d",
+)
+# By worth: time may run out after any of them.
+FIRST_ROWS: tuple[Row, ...] = (
+    (EAGER, "fp32"), (EAGER, "fp16"), *((form, "fp16") for form in OURS),
+)  # fmt: skip
+OTHER_ROWS: tuple[Row, ...] = (
+    *((form, "fp32") for form in OURS),
+    ("authors' order, channels-last", "fp32"), ("authors' order, channels-last", "fp16"),
+)  # fmt: skip
+COMPILED_ROWS: tuple[Row, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
+FULL_ROWS: tuple[Row, ...] = tuple(
+    (form, precision) for precision in ("tf32", "bf16") for form in (EAGER, *OURS, COMPILED)
+)
+ROW_S, COMPILED_ROW_S = 8.0, 40.0  # left of the budget, or a row is not begun
 # max|difference| of logits over their standard deviation; FP32 here has TF32 switched off.
 TOLERANCE = {"fp32": 1e-3, "tf32": 0.05, "fp16": 0.1, "bf16": 0.5}
+_TYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class Device:
@@ -42,6 +65,7 @@ class Device:
 
         self.torch, self.case, self.device, self.clocks = torch, case, device, clocks
         self.model = copy.deepcopy(model).eval().to(device)
+        self.compute_in("fp32")  # the reference; cuDNN rounds to TF32 unless it is switched off
         inputs = draw_inputs(case, model.grids(case.size))
         self.query = normalise(np.stack(inputs.queries[0])).to(device)
         self.supports = normalise(np.stack(inputs.supports[0].images[0])).to(device)
@@ -51,16 +75,12 @@ class Device:
             self.encoded = self.model.support(self.model.features(self.supports), self.masks)
             self.logits = self.model.match(self.features, self.encoded, case.size)
 
-    def precisions(self) -> Iterator[tuple[str, Any]]:
-        """Every precision that this device computes, and PyTorch's type; TF32 set as it says."""
+    def compute_in(self, precision: str) -> Any:
+        """Switch TF32 on or off for all that follows; gives PyTorch's type of that precision."""
         torch = self.torch
-        for name, dtype in (("fp32", torch.float32), ("tf32", torch.float32),
-                            ("fp16", torch.float16), ("bf16", torch.bfloat16)):  # fmt: skip
-            if name == "tf32" and self.device == "cpu":
-                continue
-            torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
-            torch.backends.cudnn.allow_tf32 = name == "tf32"
-            yield name, dtype
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        return getattr(torch, _TYPES[precision])
 
     def timed(self, call: Callable[[], Any]) -> dict[str, Any]:
         """Milliseconds by clock; an error where that clock could not."""
@@ -81,119 +101,121 @@ class Device:
         return {"error": error, "wrong": wrong}
 
 
-def whole_network(device: Device, compiled: bool = True) -> dict[str, Any]:
+def whole_network(
+    device: Device, rows: Sequence[Row], left: Callable[[], float] = lambda: math.inf
+) -> dict[str, Any]:
     """One query with its supports registered before, and with everything anew (as the authors).
 
-    Returns:
-        `rows`: form, precision, error, milliseconds by clock; `wrong`: what is not the model.
-    """
-    rows: list[dict[str, Any]] = []
-    wrong: list[str] = []
+    Args:
+        device: the network and its inputs.
+        rows: form and precision of each, the most worthwhile first.
+        left: seconds that are left for all of them.
 
-    def add(
-        form: str, precision: str, call: Callable[[], Any], shaped: Callable[[Any], Any]
-    ) -> None:
+    Returns:
+        `rows`: form, precision, error, milliseconds by clock, or why not; `wrong`: what is not the
+        model.
+    """
+    found: list[dict[str, Any]] = []
+    wrong: list[str] = []
+    for form, precision in rows:
+        row: dict[str, Any] = {"form": form, "precision": precision}
+        found.append(row)
+        if left() < (COMPILED_ROW_S if form == COMPILED else ROW_S):
+            row["skipped"] = "no time was left"
+            continue
         try:
             with device.torch.no_grad():
-                verdict = device.judged(form, precision, shaped(call()))
-                rows.append(
-                    {"form": form, "precision": precision, "error": verdict["error"],
-                     "ms": device.timed(call)}
-                )  # fmt: skip
+                call = _form(device, form, device.compute_in(precision))
+                logits = call()
+                verdict = device.judged(form, precision, device.torch.cat(logits))
+                row |= {"error": verdict["error"], "ms": device.timed(call)}
             wrong.extend(verdict["wrong"])
         except Exception as error:  # noqa: BLE001  (torch.compile may fail in any way)
-            rows.append({"form": form, "precision": precision, "failed": f"{error}"[:300]})
-
-    for precision, dtype in device.precisions():
-        for form, call in _authors_forms(device, precision, dtype, compiled):
-            add(form, precision, call, device.torch.cat)
-        for form, call in _our_forms(device, dtype):
-            add(form, precision, call, lambda found: found)
-    return {"rows": rows, "wrong": wrong}
+            row["failed"] = f"{error}"[:300]
+    return {"rows": found, "wrong": wrong}
 
 
-def _authors_forms(
-    device: Device, precision: str, dtype: Any, compiled: bool
-) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _form(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
+    """What a row times: a call that gives logits, one tensor or one for each shot."""
+    torch = device.torch
+    kind, *details = form.split(", ")
+    layout = torch.channels_last if "channels-last" in details else torch.contiguous_format
+    if kind == "ours":
+        return _ours(device, LOWERINGS[details[0]], layout, dtype)
+    return _authors(device, layout, dtype, compiled="torch.compile" in details)
+
+
+def _authors(device: Device, layout: Any, dtype: Any, *, compiled: bool) -> Callable[[], list[Any]]:
     """Query and support encoded anew for every shot; FP16 and BF16 by autocast."""
     torch, case = device.torch, device.case
     net = AuthorsOrder(device.model).eval()
     half_size = (2 * device.model.grids(case.size)[0][0], 2 * device.model.grids(case.size)[0][1])
 
-    def run(forward: Callable[..., Any], layout: Any) -> Callable[[], Any]:
-        query = device.query.contiguous(memory_format=layout)
-        shots = [
-            (device.supports[k : k + 1].contiguous(memory_format=layout), device.masks[k : k + 1])
-            for k in range(case.shots)
-        ]
-
-        def call() -> Any:
-            kind = device.device.partition(":")[0]
-            with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
-                return [forward(query, image, mask) for image, mask in shots]
-
-        return call
-
     # Logits at the decoder's size, to be compared with the model's; upsampling is left out for all.
     def forward(query: Any, image: Any, mask: Any) -> Any:
         return net.match(net.encode(query), net.encode_support(image, mask), half_size)
 
-    yield "authors' order, eager", run(forward, torch.contiguous_format)
-    if precision in ("fp32", "fp16"):
-        yield "authors' order, channels-last", run(forward, torch.channels_last)
-    if compiled:
-        yield "authors' order, torch.compile", run(torch.compile(forward), torch.contiguous_format)
+    run = torch.compile(forward) if compiled else forward
+    query = device.query.contiguous(memory_format=layout)
+    shots = [
+        (device.supports[k : k + 1].contiguous(memory_format=layout), device.masks[k : k + 1])
+        for k in range(case.shots)
+    ]
+
+    def call() -> list[Any]:
+        kind = device.device.partition(":")[0]
+        with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
+            return [run(query, image, mask) for image, mask in shots]
+
+    return call
 
 
-def _our_forms(device: Device, dtype: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Features of the query, then one of the lowerings on all registered supports."""
+def _ours(device: Device, lowering: Any, layout: Any, dtype: Any) -> Callable[[], list[Any]]:
+    """Features of the query, then a lowering on all registered supports."""
     torch = device.torch
-    for layout_name, layout in (("", torch.contiguous_format),
-                                (", channels-last", torch.channels_last)):  # fmt: skip
-        backbone = copy.deepcopy(device.model).to(dtype)
-        if layout == torch.channels_last:
-            _channels_last(torch, backbone.backbone)
-        query = device.query.to(dtype).contiguous(memory_format=layout)
-        encoded = [level.to(dtype) for level in device.encoded]
-        for name, kind in LOWERINGS.items():
-            match = kind(device.model, device.case.size).eval().to(device.device).to(dtype)
-
-            def call(
-                backbone: Any = backbone, match: Any = match, query: Any = query,
-                encoded: Any = encoded,
-            ) -> Any:  # fmt: skip
-                return match(*backbone.features(query), *encoded)
-
-            yield f"ours, {name}{layout_name}", call
+    backbone = copy.deepcopy(device.model).to(dtype)
+    if layout == torch.channels_last:
+        _channels_last(torch, backbone.backbone)
+    query = device.query.to(dtype).contiguous(memory_format=layout)
+    encoded = [level.to(dtype) for level in device.encoded]
+    match = lowering(device.model, device.case.size).eval().to(device.device).to(dtype)
+    return lambda: [match(*backbone.features(query), *encoded)]
 
 
-def blocks(device: Device) -> dict[str, Any]:
+def blocks(
+    device: Device,
+    precisions: Sequence[str] = ("fp16", "fp32"),
+    left: Callable[[], float] = lambda: math.inf,
+) -> dict[str, Any]:
     """Every block of every lowering, on the inputs that it gets in a real call.
 
     Returns:
-        `rows`: lowering, block, precision, layout of the weights, milliseconds by clock.
+        `rows`: lowering, block, precision, layout of the weights, milliseconds by clock; `skipped`
+        if time ran out before the last.
     """
     torch = device.torch
-    rows = []
+    rows: list[dict[str, Any]] = []
     with torch.no_grad():
-        for precision, dtype in device.precisions():
+        for precision in precisions:
+            dtype = device.compute_in(precision)
             features = [level.to(dtype) for level in device.features]
             encoded = [level.to(dtype) for level in device.encoded]
-            for lowering, kind in LOWERINGS.items():
-                for layout in ("contiguous", "channels_last"):
-                    match = kind(device.model, device.case.size).eval().to(device.device).to(dtype)
-                    if layout == "channels_last":
-                        if lowering == "conv3d":
-                            continue  # its convolutions are of five dimensions
-                        _channels_last(torch, match)
-                    given = inputs_of_children(match, (*features, *encoded))
-                    for block, inputs in given.items():
-                        child = match.get_submodule(block)
-                        rows.append(
-                            {"lowering": lowering, "block": block, "precision": precision,
-                             "layout": layout,
-                             "ms": device.timed(partial(child, *inputs))}
-                        )  # fmt: skip
+            for lowering, layout in (("conv3d", "contiguous"), ("conv2d", "channels_last"),
+                                     ("conv2d", "contiguous")):  # fmt: skip
+                match = LOWERINGS[lowering](device.model, device.case.size).eval()
+                match = match.to(device.device).to(dtype)
+                if layout == "channels_last":
+                    _channels_last(torch, match)
+                given = inputs_of_children(match, (*features, *encoded))
+                for block, inputs in given.items():
+                    if left() < ROW_S:
+                        return {"rows": rows, "skipped": f"no time was left for {precision}"}
+                    child = match.get_submodule(block)
+                    rows.append(
+                        {"lowering": lowering, "block": block, "precision": precision,
+                         "layout": layout,
+                         "ms": device.timed(partial(child, *inputs))}
+                    )  # fmt: skip
     return {"rows": rows}
 
 

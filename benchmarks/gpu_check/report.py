@@ -14,9 +14,17 @@ from hsnet_trt.errors import HSNetError
 class GpuReport:
     """The figures of one `make gpu-check`, within a budget of time."""
 
-    def __init__(self, file: Path, budget_s: float, **facts: Any) -> None:
-        """`file`: the JSON to write; `facts`: what is known before anything is measured."""
+    def __init__(self, file: Path, budget_s: float, reserve_s: float = 30, **facts: Any) -> None:
+        """Begin to count the time.
+
+        Args:
+            file: the JSON to write.
+            budget_s: seconds for all checks.
+            reserve_s: with fewer seconds left, a check is not begun.
+            facts: what is known before anything is measured.
+        """
         self._file, self._budget, self._start = file, budget_s, time.monotonic()
+        self._reserve = reserve_s
         self.content: dict[str, Any] = facts
         self.failed = False
 
@@ -27,7 +35,7 @@ class GpuReport:
 
     def run(self, name: str, check: Callable[[], dict[str, Any]]) -> None:
         """Do a check and write down what it found, or why it could not be done."""
-        if self.left < 30:
+        if self.left < self._reserve:
             self.content[name] = {"skipped": "no time was left"}
         else:
             try:

@@ -180,6 +180,8 @@ class TorchContender:
         from hsnet_trt.model.recipe import recipe_model
 
         self._spec, self._size, self._torch = spec, size, torch
+        # FP32 is FP32: by default cuDNN rounds to TF32. Each contender has a process of its own.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         model = (
             load_checkpoint(spec.checkpoint, weights=spec.weights)
             if spec.checkpoint

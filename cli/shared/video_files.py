@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsnet_trt.errors import InputError
+from hsnet_trt.errors import HSNetWarning, InputError
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
@@ -151,13 +152,17 @@ class VideoFile:
         self._path, self._rate = path, rate
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         self._writer: Any = None
-        self._size: tuple[int, int] | None = None
+        self._size: tuple[int, int] | None = None  # width, height
+        self._fitted = False
 
     def write(self, picture: Picture) -> bool:
-        """Add a picture, of the size of the first.
+        """Add a picture. One of another size than the first is fitted into that, with black bars.
 
         Raises:
-            InputError: it has another size, or this OpenCV writes no such files.
+            InputError: this OpenCV writes no such files.
+
+        Warns:
+            HSNetWarning: the first time that a picture is fitted.
         """
         import cv2
 
@@ -171,13 +176,18 @@ class VideoFile:
                 raise InputError(
                     f"{self._path} cannot be written", fix="write a folder: --output frames/"
                 )
+        assert self._size is not None
         if size != self._size:
-            raise InputError(
-                "the pictures of a video must have one size",
-                expected=self._size,
-                found=size,
-                fix="write a folder: --output frames/",
-            )
+            if not self._fitted:
+                warnings.warn(
+                    f"the frames changed their size from {self._size[0]} x {self._size[1]} to "
+                    f"{size[0]} x {size[1]} pixels: a video has one size, so they are fitted into "
+                    "the first (--output frames/ keeps each size)",
+                    HSNetWarning,
+                    stacklevel=2,
+                )
+                self._fitted = True
+            picture = fit(picture, self._size)
         self._writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
         return True
 
@@ -188,6 +198,24 @@ class VideoFile:
         if keep and self._part.exists():
             self._part.replace(self._path)
         self._part.unlink(missing_ok=True)
+
+
+def fit(picture: Picture, size: tuple[int, int]) -> Picture:
+    """The picture scaled to fit a size (width, height), in the middle, with black bars."""
+    import cv2
+
+    width, height = size
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    inner = (
+        min(width, max(1, round(picture.shape[1] * scale))),
+        min(height, max(1, round(picture.shape[0] * scale))),
+    )
+    shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    fitted = np.zeros((height, width, 3), np.uint8)
+    scaled = cv2.resize(np.ascontiguousarray(picture), inner, interpolation=shrinks)
+    fitted[top : top + inner[1], left : left + inner[0]] = scaled
+    return fitted
 
 
 class Folder:

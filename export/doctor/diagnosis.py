@@ -113,11 +113,14 @@ def _segment_gpu(libraries: dict[str, Library], driver: Driver, jetson: str | No
         return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
     flavour, fix = _flavour_for(libraries, driver, jetson)
     if flavour is None:
-        return Ability(name, False, "no TensorRT that serves this GPU", fix)
+        return Ability(name, False, _unserved(libraries, driver), fix)
     lacking = _lacking(libraries, ("pycuda",))
-    if lacking:
-        return Ability(name, False, lacking, f"{_PIP} pycuda")
-    return Ability(name, True, f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}")
+    how = f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}"
+    if not lacking:
+        return Ability(name, True, how)
+    if libraries["cuda.bindings"].state == "works":
+        return Ability(name, True, f"{how}, through cuda-bindings ({lacking})")
+    return Ability(name, False, lacking, _install(libraries, {"pycuda": "pycuda"}))
 
 
 def _export(libraries: dict[str, Library]) -> Ability:
@@ -156,10 +159,10 @@ def _build_here(libraries: dict[str, Library], driver: Driver, jetson: str | Non
     if not driver.gpus:
         return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
     flavour, fix = _flavour_for(libraries, driver, jetson)
+    if flavour is None:
+        return Ability(name, False, _unserved(libraries, driver), fix)
     gpu = driver.gpus[0]
     card = f"{gpu.name} (compute capability {gpu.compute_capability})"
-    if flavour is None:
-        return Ability(name, False, f"no TensorRT that serves {card}", fix)
     return Ability(name, True, f"{flavour} {libraries[flavour].version} for {card}: --target this")
 
 
@@ -207,6 +210,15 @@ def _flavour_for(
         return None, _JETPACK
     name = "tensorrt_rtx" if served else "tensorrt"
     return None, f"{_PIP} {_again(libraries[name])}{name.replace('_', '-')}"
+
+
+def _unserved(libraries: dict[str, Library], driver: Driver) -> str:
+    """No TensorRT here serves the first GPU: in words, with what the installed one does serve."""
+    gpu = driver.gpus[0]
+    why = f"no TensorRT that serves {gpu.name} (compute capability {gpu.compute_capability})"
+    if libraries["tensorrt_rtx"].state == "works":
+        why += f"; TensorRT for RTX serves {', '.join(RTX_CAPABILITIES)}"
+    return why
 
 
 def _mend_driver(jetson: str | None) -> str:

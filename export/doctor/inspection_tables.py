@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from hsnet_trt.runtime.engines.compatibility import PORTABLE, PORTABLE_COVERS
 
 Report = dict[str, Any]
 
@@ -94,7 +96,7 @@ def _engines(report: Report, manifest: Report) -> Table:
         reported = engine["activation_bytes"]
         table.add_row(
             _stacked(v),
-            "\n".join([engine["target"], ", ".join(engine["compute_capabilities"])]),
+            "\n".join([engine["target"], _capabilities(engine["compute_capabilities"])]),
             "\n".join([engine["flavour"], engine["version"], engine["platform"]]),
             "\n".join(
                 f"{name} {r['least']}:{r['expected']}:{r['most']}"
@@ -105,6 +107,10 @@ def _engines(report: Report, manifest: Report) -> Table:
             f"{engine['build_seconds']:.1f}",
         )
     return table
+
+
+def _capabilities(names: Sequence[str]) -> str:
+    return ", ".join(PORTABLE_COVERS if name == PORTABLE else name for name in names)
 
 
 def _engine_notes(report: Report) -> Iterator[RenderableType]:

@@ -24,15 +24,23 @@ from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
 _TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
 
-# Import name and an expression that gives details, evaluated after `import NAME as m`.
+
+def _with(module: str) -> str:
+    """The expression that imports a module of a library too: what is really used of it."""
+    return f"importlib.import_module({module!r}) and None"
+
+
+# Import name and an expression that gives details, evaluated after `import NAME as m`. Packages
+# whose native part is in a module of theirs are tried with that module: `import pycuda` alone
+# succeeds where its driver module cannot be loaded.
 LIBRARIES = {
     "numpy": "None",
-    "PIL": "None",
+    "PIL": _with("PIL.Image"),
     "onnxruntime": "', '.join(m.get_available_providers())",
     "tensorrt": "None",
     "tensorrt_rtx": "None",
-    "pycuda": "None",
-    "cuda.bindings": "None",
+    "pycuda": _with("pycuda.driver"),
+    "cuda.bindings": _with("cuda.bindings.driver"),
     "torch": "f'CUDA {m.version.cuda}' if m.version.cuda else 'CPU only'",
     "onnx": "None",
     "onnxscript": "None",

@@ -14,6 +14,7 @@ from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.runtime.device.machine import Driver
+from hsnet_trt.runtime.engines.compatibility import PORTABLE_COVERS
 
 TENSORRT = "tensorrt"
 TENSORRT_RTX = "tensorrt_rtx"
@@ -32,8 +33,8 @@ class Target:
 
     name: str
     title: str
-    compute_capability: str | None  # "8.9"; None for `portable`, every card of the flavour
-    flavours: tuple[str, ...]  # what builds for it, the preferred first
+    compute_capability: str | None  # "8.9"; None for `portable`, which covers several
+    flavours: tuple[str, ...]  # what can serve it, the preferred first
     memory_gib: float | None = None
     bandwidth: float | None = None  # GB/s
     fp32: float | None = None  # TFLOPS
@@ -107,7 +108,7 @@ TARGETS: dict[str, Target] = {row[0]: Target(*row) for row in _TABLE}
 
 PORTABLE = Target(
     "portable",
-    "every RTX card from the 30 series on (compute capability 8.0 and later)",
+    f"RTX cards from the 30 series on (compute capability {PORTABLE_COVERS})",
     None,
     (TENSORRT_RTX,),
 )

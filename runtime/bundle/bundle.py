@@ -27,10 +27,17 @@ _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Its files are read through `read`, which checks their hash."""
+    """An opened bundle. Its files are read through `read`, which checks their hash.
+
+    Attributes:
+        path: its folder.
+        manifest: what `bundle.json` said when it was opened.
+        sha256: the SHA-256 of that `bundle.json`, in hex.
+    """
 
     path: Path
     manifest: Manifest
+    sha256: str
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, sha256: str | None = None) -> Bundle:
@@ -67,7 +74,7 @@ class Bundle:
                 found=found,
                 fix="copy the bundle again from where it was built",
             )
-        bundle = cls(folder, Manifest.from_json(text.decode("utf-8", "replace")))
+        bundle = cls(folder, Manifest.from_json(text.decode("utf-8", "replace")), found)
         bundle._check_presence()
         return bundle
 

@@ -169,7 +169,7 @@ class EngineFile:
     target: str
     flavour: str  # tensorrt | tensorrt_rtx
     version: str
-    compute_capabilities: tuple[str, ...]  # "8.9"; ("portable",) for every card the flavour serves
+    compute_capabilities: tuple[str, ...]  # "8.9"; ("portable",): see `engines.compatibility`
     platform: str  # "linux-x86_64"
     profile: dict[str, ProfileRange]  # by the name of the dynamic dimension
     build_seconds: float

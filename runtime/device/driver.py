@@ -1,13 +1,15 @@
 """The CUDA driver, as far as the runtime needs it: one thin seam, two libraries behind it.
 
-pycuda where it is installed, else cuda-bindings. Addresses are plain integers, streams and events
+pycuda where it can be loaded, else cuda-bindings. Addresses are plain integers, streams and events
 are whatever the library hands out (with an integer `handle`). Every call but `current` and `close`
 needs the context to be current: `with cuda.current(): ...`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -15,6 +17,8 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver_types import GpuFacts, HostMemory
+
+_log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 class Cuda(Protocol):
@@ -120,23 +124,49 @@ class Cuda(Protocol):
 
 
 def open_cuda() -> Cuda:
-    """The first GPU through pycuda, or through cuda-bindings where pycuda is not installed.
+    """The first GPU through pycuda, or through cuda-bindings where pycuda cannot be loaded.
 
     Raises:
-        BackendError: neither is installed, there is no driver, or no GPU.
+        BackendError: neither is installed or can be loaded, there is no driver, or no GPU.
     """
+    broken: BackendError | None = None
     if has("pycuda"):
-        from hsnet_trt.runtime.device.driver_pycuda import PycudaDriver
+        from hsnet_trt.runtime.device.driver_pycuda import PycudaDriver, load_pycuda
 
-        return PycudaDriver()
+        try:
+            load_pycuda()
+        except BackendError as error:
+            broken = error
+        else:
+            return PycudaDriver()
     if has("cuda.bindings"):
         from hsnet_trt.runtime.device.driver_bindings import BindingsDriver
 
-        return BindingsDriver()
+        try:
+            opened = BindingsDriver()
+        except BackendError as error:
+            if broken is None:
+                raise
+            raise BackendError(
+                "neither pycuda nor cuda-bindings can be used",
+                found=f"{broken.summary}: {broken.found}; {error.summary}: {error.found}",
+                fix=error.fix,
+            ) from error
+        if broken is not None:
+            _warn_once(f"cuda-bindings is used, because {broken.summary}: {broken.found}")
+        return opened
+    if broken is not None:
+        raise broken
     raise BackendError(
         "neither pycuda nor cuda-bindings is installed",
         fix="install one: python -m pip install pycuda (or cuda-bindings)",
     )
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """A warning in the log, once a process."""
+    _log.warning(text)
 
 
 def has(module: str) -> bool:

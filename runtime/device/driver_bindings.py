@@ -1,4 +1,4 @@
-"""The CUDA driver through NVIDIA's cuda-bindings, where pycuda is not installed."""
+"""The CUDA driver through NVIDIA's cuda-bindings, where pycuda cannot be loaded."""
 
 from __future__ import annotations
 

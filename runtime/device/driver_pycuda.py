@@ -35,14 +35,7 @@ class PycudaDriver:
         Raises:
             BackendError: pycuda cannot be loaded, there is no driver, or no GPU.
         """
-        try:
-            self._cuda: Any = importlib.import_module("pycuda.driver")
-        except (ImportError, OSError) as error:
-            raise BackendError(
-                "pycuda cannot be loaded",
-                found=error,
-                fix="install NVIDIA's driver and pycuda: python -m pip install pycuda",
-            ) from error
+        self._cuda: Any = load_pycuda()
         cuda = self._cuda
         try:
             cuda.init()
@@ -177,6 +170,22 @@ class PycudaDriver:
         stream: Any,
     ) -> None:
         kernels[name].prepared_async_call((*grid, 1), (*block, 1), stream, argument)
+
+
+def load_pycuda() -> Any:
+    """The module `pycuda.driver`.
+
+    Raises:
+        BackendError: it cannot be loaded.
+    """
+    try:
+        return importlib.import_module("pycuda.driver")
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            "pycuda cannot be loaded",
+            found=error,
+            fix="install NVIDIA's driver and pycuda: python -m pip install pycuda",
+        ) from error
 
 
 def _failed(error: Exception) -> BackendError:

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 
+REBUILD = "build engines for this machine: hsnet-trt build-engine BUNDLE --target this"
 PORTABLE = "portable"
-# TensorRT for RTX, "CPU-Only AOT and TensorRT-RTX Engines": on Ampere and later, not on Turing.
-_PORTABLE_FROM = (8, 0)
+# What TensorRT for RTX 1.7.1 itself listed when it refused an H100 ("Supported compute
+# capabilities: 8.0 8.6 8.9 12.0 12.1 >12.0"). Not 7.5, 8.7, 9.0, 10.x and 11.0.
+_PORTABLE_ON = ("8.0", "8.6", "8.9")
+_PORTABLE_FROM = (12, 0)
+PORTABLE_COVERS = f"{', '.join(_PORTABLE_ON)}, {'.'.join(map(str, _PORTABLE_FROM))} and later"
+# Refused whatever the engine was built for; 7.5 runs engines that were built for it.
+_NEVER_RTX = re.compile(r"8\.7|9\.\d|10\.\d|11\.\d")
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,24 @@ def _gpu_misfit(engine: EngineFile, capability: str) -> str | None:
     wanted = ", ".join(engine.compute_capabilities)
     fits = capability in engine.compute_capabilities
     if PORTABLE in engine.compute_capabilities:
-        wanted = f"{'.'.join(map(str, _PORTABLE_FROM))} and later"
-        fits = _numbers(capability) >= _PORTABLE_FROM
+        wanted = PORTABLE_COVERS
+        fits = capability in _PORTABLE_ON or _numbers(capability) >= _PORTABLE_FROM
     if fits:
         return None
     return (
         f"its {engine.variant.graph} engine is for compute capability {wanted}, "
         f"and this GPU has {capability}"
     )
+
+
+def remedy(flavour: str, capability: str) -> str:
+    """What to do where an engine of that flavour does not run on a GPU of that capability."""
+    if flavour == "tensorrt_rtx" and _NEVER_RTX.fullmatch(capability):
+        return (
+            f"TensorRT for RTX does not serve compute capability {capability}: install TensorRT "
+            f"(python -m pip install tensorrt) and {REBUILD}"
+        )
+    return REBUILD
 
 
 def best_fit(engines: Iterable[EngineFile], host: Host) -> tuple[EngineFile | None, list[str]]:

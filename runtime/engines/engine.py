@@ -15,10 +15,10 @@ import numpy as np
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines import kernel_cache
+from hsnet_trt.runtime.engines.compatibility import REBUILD
 from hsnet_trt.runtime.matching.graphs import INPUTS, OUTPUTS
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
-REBUILD = "build engines for this machine: hsnet-trt build-engine BUNDLE --target this"
 
 
 class Engine:

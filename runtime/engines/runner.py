@@ -21,8 +21,8 @@ from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
 from hsnet_trt.runtime.device.machine import platform_tag
 from hsnet_trt.runtime.device.memory import Block, reserve
-from hsnet_trt.runtime.engines.compatibility import Host, misfit
-from hsnet_trt.runtime.engines.engine import REBUILD, Engine
+from hsnet_trt.runtime.engines.compatibility import Host, misfit, remedy
+from hsnet_trt.runtime.engines.engine import Engine
 from hsnet_trt.runtime.engines.frame_kernels import find_kernels
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.kernel_cache import cache_file
@@ -70,7 +70,11 @@ class TensorRTRunner:
             for entry in engines.values():
                 reason = misfit(entry, host)
                 if reason is not None:
-                    raise BackendError(f"{entry.file} cannot run here", found=reason, fix=REBUILD)
+                    raise BackendError(
+                        f"{entry.file} cannot run here",
+                        found=reason,
+                        fix=remedy(self.backend, facts.compute_capability),
+                    )
             with cuda.current():
                 self._held.load(bundle, engines, trt, self.limits)
         except BaseException:
@@ -122,7 +126,7 @@ class _Held:
                 raise BackendError(
                     f"{entry.flavour} refuses the engine {entry.file}",
                     found=logger.errors[-1] if logger.errors else "no reason given",
-                    fix=REBUILD,
+                    fix=remedy(entry.flavour, self.cuda.facts.compute_capability),
                 )
             sha256 = bundle.manifest.files[entry.file].sha256
             cache = cache_file(sha256, self.cuda.facts.name)

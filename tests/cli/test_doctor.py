@@ -48,17 +48,21 @@ class Machine:
         for path in (self.modules, self.programs, self.driver):
             path.mkdir()
         self.give(**QUICK)
-        self.take("tensorrt", "pycuda", *EXTRA_ROOTS)
+        self.take("tensorrt", "pycuda", "cuda", *EXTRA_ROOTS)
 
     def give(self, **sources: str) -> None:
         for name, source in sources.items():
             (self.modules / f"{name}.py").write_text(source)
 
-    def give_package(self, name: str, module: str) -> None:
-        (self.modules / f"{name}.py").unlink(missing_ok=True)
-        (self.modules / name).mkdir()
-        (self.modules / name / "__init__.py").write_text("")
-        (self.modules / name / f"{module}.py").write_text("__version__ = '1'\n")
+    def give_package(
+        self, name: str, module: str, package: str = "", content: str = "__version__ = '1'\n"
+    ) -> None:
+        """`package` is the source of its `__init__`, `content` that of the module."""
+        (self.modules / f"{name.partition('.')[0]}.py").unlink(missing_ok=True)
+        folder = self.modules / name.replace(".", "/")
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(package)
+        (folder / f"{module}.py").write_text(content)
 
     def take(self, *names: str) -> None:
         self.give(**{name: ABSENT.format(name) for name in names})
@@ -142,7 +146,8 @@ def test_broken_libraries_do_not_take_it_down(machine: Machine) -> None:
 
 def test_a_jetson_with_tensorrt(machine: Machine) -> None:
     machine.give_driver(gpus=1)
-    machine.give(tensorrt="__version__ = '10.3.0'\n", pycuda="VERSION_TEXT = '2025.1'\n")
+    machine.give(tensorrt="__version__ = '10.3.0'\n")
+    machine.give_package("pycuda", "driver", "VERSION_TEXT = '2025.1'\n")
     machine.take("torch", "tensorrt_rtx")
     told, libraries, abilities = machine.diagnosis()
     assert told["driver"]["gpus"] == [
@@ -161,6 +166,38 @@ def test_a_jetson_with_tensorrt(machine: Machine) -> None:
     assert abilities["export a checkpoint"]["fix"] == "python -m pip install torch"
 
 
+def test_a_library_is_tried_with_what_is_used_of_it(machine: Machine) -> None:
+    """Each package can be imported, and its native part cannot."""
+    symbol = "raise ImportError('_driver.so: undefined symbol: cuArrayCreate_v2')\n"
+    machine.give_driver(gpus=1)
+    machine.give(tensorrt="__version__ = '10.3.0'\n")
+    machine.give_package("pycuda", "driver", "VERSION_TEXT = '2026.1'\n", symbol)
+    machine.give_package("cuda.bindings", "driver", "__version__ = '13.3.1'\n", symbol)
+    machine.give_package("PIL", "Image", "__version__ = '12.0'\n", "import PIL._imaging\n")
+    _, libraries, abilities = machine.diagnosis()
+    for name in ("pycuda", "cuda.bindings"):
+        assert libraries[name]["state"] == "broken"
+        assert "undefined symbol" in libraries[name]["detail"]
+    assert libraries["PIL"]["state"] == "broken" and not abilities["segment on the CPU"]["works"]
+    here = abilities["segment on the GPU"]
+    assert not here["works"] and "undefined symbol" in here["how"]
+    assert here["fix"] == "python -m pip install --force-reinstall pycuda"
+
+
+def test_either_cuda_library_will_do(machine: Machine) -> None:
+    machine.give_driver(gpus=1)
+    machine.give(tensorrt="__version__ = '10.3.0'\n")
+    machine.give_package("cuda.bindings", "driver", "__version__ = '12.9.0'\n")
+    _, libraries, abilities = machine.diagnosis()
+    assert libraries["cuda.bindings"]["state"] == "works"
+    assert libraries["cuda.bindings"]["version"] == "12.9.0"
+    here = abilities["segment on the GPU"]
+    assert here["works"]
+    assert here["how"] == (
+        "tensorrt 10.3.0 on Orin, through cuda-bindings (pycuda is not installed)"
+    )
+
+
 def test_rtx_does_not_serve_every_gpu(machine: Machine) -> None:
     """Compute capability 8.7 is not among those of TensorRT for RTX."""
     machine.give_driver(gpus=1)
@@ -169,6 +206,11 @@ def test_rtx_does_not_serve_every_gpu(machine: Machine) -> None:
     assert (
         abilities["build engines for this machine's GPU"]["fix"] == "python -m pip install tensorrt"
     )
+    for name in ("build engines for this machine's GPU", "segment on the GPU"):
+        assert abilities[name]["how"] == (
+            "no TensorRT that serves Orin (compute capability 8.7); "
+            "TensorRT for RTX serves 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+        )
 
 
 def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:

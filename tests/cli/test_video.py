@@ -105,7 +105,7 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     cases = [
         (("--input", "none.mp4"), "there is no input"),
         (("--input", "notes.mp4"), "cannot be opened"),
-        (("--input", "in.mp4", "--output", tmp_path / "x.txt"), "no video file"),
+        (("--input", "in.mp4", "--output", tmp_path / "x.txt"), "not a video file"),
     ]
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "notes.mp4").write_text("no video")
@@ -119,15 +119,43 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.mp4").read_bytes() == b"older"
 
 
-def test_pictures_of_two_sizes_do_not_make_a_video(tmp_path: Path) -> None:
+def test_a_recording_that_fails_leaves_the_older_one(tmp_path: Path) -> None:
     target = tmp_path / "o.mp4"
     target.write_bytes(b"older")
     sink = video_files.VideoFile(target, 30)
     sink.write(np.zeros((32, 48, 3), np.uint8))
-    with pytest.raises(InputError, match="one size"):
-        sink.write(np.zeros((32, 32, 3), np.uint8))
     sink.close(keep=False)
     assert target.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_frames_that_change_their_size_are_fitted_into_the_first(
+    folder: Path, tmp_path: Path
+) -> None:
+    """As a stream whose camera is switched: one warning, every frame in the file."""
+    (tmp_path / "frames").mkdir()
+    red = scene((320, 320), [(RED, np.s_[80:240, 80:240])])
+    for index in range(6):
+        picture = frame(0) if index < 2 else red
+        Image.fromarray(picture).save(tmp_path / f"frames/{index}.png")
+    arguments = ("--input", tmp_path / "frames", *SUPPORT)
+    done = hsnet("video", "bundle", *arguments, "--output", tmp_path / "o.mp4", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("changed their size from 240 x 160 to 320 x 320") == 1
+    read = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    pictures = [read.read()[1][:, :, ::-1].astype(int) for _ in range(6)]
+    assert not read.read()[0]
+    for picture in pictures[2:]:
+        assert picture.shape == (160, 240, 3)
+        assert picture[:, :32].max() < 24 and picture[:, -32:].max() < 24  # bars at both sides
+        assert is_tinted(picture, 5) and is_tinted(picture, 10)  # columns 90 and 150 of 80 to 160
+        assert not is_tinted(picture, 3) and not is_tinted(picture, 12)
+    done = hsnet("video", "bundle", *arguments, "--output", f"{tmp_path}/out/", folder=folder)
+    assert done.returncode == 0 and "changed their size" not in done.stderr
+    sizes = []
+    for path in sorted((tmp_path / "out").iterdir()):
+        with Image.open(path) as picture:
+            sizes.append(picture.size)
+    assert sizes == [(240, 160)] * 2 + [(320, 320)] * 4
 
 
 def test_the_jetson_camera_asks_gstreamer() -> None:

@@ -15,7 +15,7 @@ from hsnet_trt.errors import BackendError, BundleError, InputError
 from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.bundle.manifest import EngineFile, ProfileRange, Variant
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines.compatibility import Host, best_fit, misfit
+from hsnet_trt.runtime.engines.compatibility import Host, best_fit, misfit, remedy
 
 HOST = Host("tensorrt_rtx", "1.7.1.116", "8.9", "linux-x86_64")
 PLUGIN = Variant("match", (96, 128), "fp32", "conv2d", "plugin")
@@ -67,15 +67,45 @@ def test_misfit(changes: dict[str, object], says: str | None) -> None:
 @pytest.mark.parametrize(
     ("capability", "says"),
     [
-        ("7.5", "is for compute capability 8.0 and later, and this GPU has 7.5"),
+        ("7.5", "for compute capability 8.0, 8.6, 8.9, 12.0 and later, and this GPU has 7.5"),
         ("8.0", None),
+        ("8.6", None),
+        ("8.7", "and this GPU has 8.7"),
+        ("8.9", None),
+        ("9.0", "for compute capability 8.0, 8.6, 8.9, 12.0 and later, and this GPU has 9.0"),
+        ("10.0", "and this GPU has 10.0"),
+        ("10.3", "and this GPU has 10.3"),
+        ("11.0", "and this GPU has 11.0"),
+        ("12.0", None),
         ("12.1", None),
+        ("13.0", None),
     ],
 )
-def test_portable_engines_run_from_ampere_on(capability: str, says: str | None) -> None:
+def test_portable_engines_run_where_tensorrt_for_rtx_said_so(
+    capability: str, says: str | None
+) -> None:
     portable = engine(compute_capabilities=("portable",))
     reason = misfit(portable, dataclasses.replace(HOST, compute_capability=capability))
     assert reason is None if says is None else says in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "flavour", "served"),
+    [
+        ("9.0", "tensorrt_rtx", False),
+        ("8.7", "tensorrt_rtx", False),
+        ("10.3", "tensorrt_rtx", False),
+        ("7.5", "tensorrt_rtx", True),
+        ("12.0", "tensorrt_rtx", True),
+        ("9.0", "tensorrt", True),
+    ],
+)
+def test_the_remedy_is_tensorrt_where_the_one_for_rtx_runs_no_engine_at_all(
+    capability: str, flavour: str, served: bool
+) -> None:
+    text = remedy(flavour, capability)
+    assert "--target this" in text
+    assert ("pip install tensorrt" in text and capability in text) is not served
 
 
 def test_an_engine_for_this_very_gpu_is_preferred() -> None:
@@ -111,6 +141,7 @@ def pretend(
 
 
 GPU = Gpu(0, "Card", "8.9", 10**10, False)
+HOPPER = dataclasses.replace(GPU, compute_capability="9.0")
 
 
 def test_onnxruntime_is_the_default(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,6 +159,7 @@ def test_onnxruntime_is_the_default(bundle: Path, caplog: pytest.LogCaptureFixtu
         ((), True, "the driver sees no GPU"),
         ((GPU,), False, "tensorrt_rtx is not installed"),
         ((dataclasses.replace(GPU, compute_capability="7.5"),), True, "this GPU has 7.5"),
+        ((HOPPER,), True, "this GPU has 9.0"),
     ],
 )
 def test_falling_back_to_the_cpu_is_said_aloud(
@@ -139,7 +171,8 @@ def test_falling_back_to_the_cpu_is_said_aloud(
     says: str,
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
-    path = engines_bundle(tmp_path / "b", [engine(g, version=_version()) for g in PROFILES])
+    made = [engine(g, version=_version(), compute_capabilities=("portable",)) for g in PROFILES]
+    path = engines_bundle(tmp_path / "b", made)
     pretend(monkeypatch, gpus=gpus, installed=installed)
     with FewShotSegmenter.load(path) as segmenter:
         assert segmenter.backend == "onnxruntime"
@@ -148,6 +181,8 @@ def test_falling_back_to_the_cpu_is_said_aloud(
     with pytest.raises(BackendError) as caught:
         FewShotSegmenter.load(path, backend="tensorrt_rtx")
     assert says in str(caught.value)
+    hopeless = "TensorRT for RTX does not serve compute capability 9.0: install TensorRT"
+    assert (hopeless in str(caught.value)) == (gpus == (HOPPER,))
 
 
 def _version() -> str:

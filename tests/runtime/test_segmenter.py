@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -385,6 +388,41 @@ def test_close_waits_for_calls_under_way(bundle: Path, red_shot: Shot) -> None:
         go.set()
         assert result.result(20).masks["red"].any()
         closing.result(20)
+
+
+def test_a_pickle_opens_the_bundle_again_with_the_supports(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
+) -> None:
+    """In processes of their own, as joblib and Ray start them; and copies in this one."""
+    with pickle.loads(pickle.dumps(segmenter)) as empty:
+        assert empty.classes == ()
+    segmenter.set_support("red", [red_shot[0]] * 2, [red_shot[1]] * 2)
+    segmenter.set_support("green", *green_shot)
+    expected = segmenter.segment(QUERY)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        results = [pool.submit(segmenter.segment, QUERY).result(120)]
+    for twin in (copy.copy(segmenter), copy.deepcopy(segmenter)):
+        with twin:
+            assert (twin.backend, twin.size) == (segmenter.backend, segmenter.size)
+            results.append(twin.segment(QUERY))
+    for result in results:
+        assert result.classes == expected.classes
+        for name in expected.classes:
+            np.testing.assert_allclose(result.scores[name], expected.scores[name], atol=1e-6)
+    assert segmenter.segment(QUERY).masks["red"].any()  # the first one is not closed by its copies
+
+
+def test_a_pickle_of_another_bundle_or_of_a_closed_segmenter_is_refused(tmp_path: Path) -> None:
+    segmenter = FewShotSegmenter.load(make_bundle(tmp_path / "b"), "onnxruntime")
+    pickled = pickle.dumps(segmenter)
+    segmenter.close()
+    with pytest.raises(BackendError, match="closed"):
+        pickle.dumps(segmenter)
+    manifest = tmp_path / "b" / "bundle.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(BundleError, match="not the bundle that was asked for"):
+        pickle.loads(pickled)
 
 
 def test_logits_that_are_not_finite_are_an_error(

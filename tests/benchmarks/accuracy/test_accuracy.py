@@ -12,7 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
-from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork, Trivial, prototype, trivial_answers
+from hsnet_trt.benchmarks.accuracy.answers import (
+    TorchNetwork,
+    Trivial,
+    foreground_minus_background,
+    trivial_answers,
+)
 from hsnet_trt.benchmarks.accuracy.emulated_bundle import emulated_bundle
 from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
@@ -147,8 +152,8 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
     assert [row["name"] for row in kept["rows"]][2:] == [
-        "all foreground", "colour histogram",
-        "prototype, level 2", "prototype, level 3", "prototype, level 4",
+        "all foreground", "colour histogram", "prototypes, stride 8", "prototypes, stride 16",
+        "prototypes, stride 32", "prototypes, 16 + 32",
     ]  # fmt: skip
     assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
     assert set(kept["rows"][0]["per_class"]) <= {
@@ -206,7 +211,7 @@ def test_other_weights_are_not_compared(bundle: Path, blobs: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_prototype_finds_what_points_the_same_way(blobs: Path) -> None:
+def test_prototypes_find_what_points_the_same_way(blobs: Path) -> None:
     episode = next(Source(("folder",), root=blobs, size=SIZE, shots=2).open("test").take(1))
     truth = np.zeros((8, 8), np.bool_)
     truth[2:5, 3:8] = True
@@ -216,10 +221,28 @@ def test_a_prototype_finds_what_points_the_same_way(blobs: Path) -> None:
                       episode.support_masks)]  # fmt: skip
     last = np.stack([np.where(c.ravel(), inside[:, None], outside[:, None]) for c in cells])
     features = {"f2": np.stack([rng.normal(size=last.shape), last], axis=1).astype(np.float32)}
-    answer = prototype(features, "f2", episode)
+    answer = foreground_minus_background(features, ["f2"], episode)
     assert answer.shape == SIZE
     centres = answer[4::8, 4::8]
     np.testing.assert_array_equal(centres, truth)
+
+
+def test_the_surer_level_decides_where_two_disagree(blobs: Path) -> None:
+    """At 4 x 4, all objects; at 8 x 8, by a tenth of that angle, nothing: the mean says object."""
+    episode = next(Source(("folder",), root=blobs, size=SIZE).open("test").take(1))
+    mask = np.asarray(Image.fromarray(episode.support_masks[0]).resize((8, 8), 0)).ravel()
+
+    def last(sure: float, grid: int, at: float) -> np.ndarray:
+        """Features [2,1,2,n] of a query all at one angle, and a support by its mask."""
+        small = mask if grid == 8 else mask.reshape(8, 8)[::2, ::2].ravel()
+        support = np.where(small, sure, -sure)
+        angles = np.stack([np.full(grid * grid, at * sure), support])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, None].astype(np.float32)
+
+    features = {"f3": last(0.1, 8, -1.0), "f4": last(1.0, 4, 1.0)}
+    assert not foreground_minus_background(features, ["f3"], episode).any()
+    assert foreground_minus_background(features, ["f4"], episode).all()
+    assert foreground_minus_background(features, ["f3", "f4"], episode).all()
 
 
 def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from helpers.references import case
 
 from hsnet_trt.benchmarks.speed.authors_order import AuthorsOrder, vote
+from hsnet_trt.benchmarks.speed.contenders import Spec, TorchContender
 from hsnet_trt.model.hsnet import BACKBONES
 from hsnet_trt.model.recipe import recipe_model
 
@@ -55,3 +56,15 @@ def test_votes_are_those_of_the_paper():
     # votes 3, 2, 0 of the largest, 3
     assert vote(shots).flatten().tolist() == [True, True, False]
     assert not vote([shots[0][:, :, 1:]]).any()
+
+
+def test_fp32_is_not_rounded_to_tf32():
+    """On a GPU cuDNN would, by default, and no engine in FP32 could agree with the baseline."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        spec = Spec("PyTorch eager", "fp32", "torch", False, backbone="resnet18")
+        facts = TorchContender(spec, (64, 64)).facts()
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    assert (facts["tf32 matmul"], facts["tf32 cudnn"]) == ("False", "False")

@@ -19,6 +19,7 @@ from hsnet_trt.export.doctor.inspection import inspect_bundle
 from hsnet_trt.export.doctor.inspection_tables import inspection_tables
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.machine import Driver, Gpu
+from hsnet_trt.runtime.engines.compatibility import PORTABLE_COVERS
 
 RTX = pytest.mark.skipif(
     not inspection.installed("tensorrt_rtx"),
@@ -47,7 +48,14 @@ def test_layers_and_engines_are_told(bundle: Bundle) -> None:
         assert engine["record"]["layers"]
         assert "GPU" in engine["examined_missing"] or "examined" in engine
     text = rendered(report)
-    for told in ("MATRIX_MULTIPLY", "portable", "B 1:1:4", bundle.path.name, "bundle.json"[:6]):
+    for told in (
+        "MATRIX_MULTIPLY",
+        "portable",
+        PORTABLE_COVERS,
+        "B 1:1:4",
+        bundle.path.name,
+        "bundle.json"[:6],
+    ):
         assert told in text
     for record in bundle.manifest.files.values():
         assert record.sha256[:16] in text

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import typing
 
+import pytest
+from helpers.places import ROOT
+
+from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.engines.targets import RTX_CAPABILITIES, TARGETS, find_target
 from hsnet_trt.runtime.device.machine import Driver, Gpu
+from hsnet_trt.runtime.engines.compatibility import PORTABLE_COVERS
 
 # CUDA cores, boost clock (GHz), memory bus (bits), memory rate (Gbit/s a pin): each product's
 # specification page, a source apart from the white papers' tables of rates.
@@ -87,6 +92,15 @@ def test_names_are_read_kindly(name: str, found: str) -> None:
 def test_who_serves_what(name: str, capability: str | None, flavours: tuple[str, ...]) -> None:
     target = find_target(name)
     assert (target.compute_capability, target.flavours) == (capability, flavours)
+
+
+def test_portable_says_everywhere_what_it_covers() -> None:
+    """The verb's help repeats it by hand, so that `--help` loads no TensorRT code."""
+    assert PORTABLE_COVERS == "8.0, 8.6, 8.9, 12.0 and later"
+    assert PORTABLE_COVERS in find_target("portable").title
+    option = typing.get_type_hints(build_engine, include_extras=True)["target"].__metadata__[0]
+    assert PORTABLE_COVERS in option.help
+    assert PORTABLE_COVERS in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_this_is_the_first_gpu() -> None:

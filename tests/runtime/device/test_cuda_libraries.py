@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -12,6 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.fake_gpu import install
+from helpers.fake_pycuda import FakeDriver
+from helpers.fake_tensorrt import fake_tensorrt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device import cuda_graphs
@@ -124,6 +128,60 @@ def test_without_either_library_both_are_named(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(BackendError, match="neither pycuda nor cuda-bindings") as caught:
         cuda.open_cuda()
     assert "pip install" in str(caught.value.fix)
+
+
+BROKEN = "_driver.so: undefined symbol: cuArrayCreate_v2"
+
+
+@pytest.fixture
+def broken_pycuda(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    """A pycuda that is installed and whose driver module cannot be loaded."""
+    driver = FakeDriver()
+    install(monkeypatch, driver, fake_tensorrt(driver, "10.3.0"), pycuda=True, bindings=True)
+    load = importlib.import_module
+
+    def imported(name: str) -> object:
+        if name == "pycuda.driver":
+            raise ImportError(BROKEN)
+        return load(name)
+
+    monkeypatch.setattr(cuda_pycuda.importlib, "import_module", imported)
+    cuda._warn_once.cache_clear()
+    return driver
+
+
+def test_cuda_bindings_stands_in_for_a_broken_pycuda_and_that_is_logged_once(
+    broken_pycuda: FakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        opened = cuda.open_cuda()
+        assert opened.library == "cuda-bindings" and opened.facts.compute_capability == "8.9"
+        opened.close()
+    assert broken_pycuda.settled()
+    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert "cuda-bindings is used, because pycuda cannot be loaded" in record.message
+    assert BROKEN in record.message
+
+
+def test_a_broken_pycuda_alone_is_the_error(
+    broken_pycuda: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)  # type: ignore[arg-type]
+    with pytest.raises(BackendError, match="pycuda cannot be loaded") as caught:
+        cuda.open_cuda()
+    assert BROKEN in str(caught.value.found)
+
+
+def test_two_broken_libraries_are_both_named(
+    broken_pycuda: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> object:
+        raise BackendError("cuda-bindings cannot be loaded", found="too new")
+
+    monkeypatch.setattr(cuda_bindings, "load_bindings", refuse)
+    with pytest.raises(BackendError, match="neither pycuda nor cuda-bindings can be") as caught:
+        cuda.open_cuda()
+    assert BROKEN in str(caught.value.found) and "too new" in str(caught.value.found)
 
 
 def test_the_seam_is_the_same_on_both_sides() -> None:
