@@ -175,6 +175,15 @@ def labels_of(masks: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.where(masks.any(0), best, 0)
 
 
+def test_values_next_to_zero_are_rounded_as_on_the_cpu(frames: GuardedFrames) -> None:
+    """Tenths, a quarter of the way apart: a fused product and sum falls on the other side of 0."""
+    tenths = np.random.default_rng(0).integers(-9, 10, (40, 2, 9, 9))
+    logits, placement = (tenths / 10).astype(np.float32), place((33, 65), (64, 96), "stretch")
+    votes = frames.vote(logits, [1] * 40, placement)["votes"]
+    expected = np.stack(segment_logits(logits, [1] * 40, placement)[0])
+    np.testing.assert_array_equal(votes.astype(bool), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [(0, 0, 0, 0), (2, 1, 5, 8), (1, 0, 3, 4)])
