@@ -30,7 +30,7 @@ def estimate(
     """Predict the latency of BUNDLE on targets: a model, from counted work and published rates.
 
     Nothing was run there. The band's fast end is the roofline, its slow end a network of which
-    nothing is fused. The last lines tell how the model fits the machines that were measured.
+    nothing is fused. The last lines show how the model fits the machines that were measured.
     """
     from rich.console import Console
     from rich.table import Table
@@ -69,7 +69,7 @@ def estimate(
         f"{work.flops / 1e9:.1f} G operations, {work.needed_bytes / 1e6:.0f} to "
         f"{work.moved_bytes / 1e6:.0f} MB (in FP32) a call, counted on the ONNX graphs. A model: "
         "rates are published peaks, and nothing was run there.\n"
-        + model.said(model.checks(model.read_records())),
+        + model.summary(model.checks(model.read_records())),
         highlight=False,
     )  # fmt: skip
 
