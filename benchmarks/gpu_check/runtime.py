@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.benchmarks.gpu_check import runtime_on_device as checks
+from hsnet_trt.benchmarks.gpu_check.frame_parts import in_words
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
 from hsnet_trt.errors import HSNetError
 from hsnet_trt.runtime.device.driver import Cuda, has
@@ -89,7 +90,7 @@ def table(content: dict[str, Any]) -> str:
                 f"{two['beyond_ms']:.3f} ms a frame beyond the engines' {two['engine_ms']:.2f} "
                 f"({'reached' if reached else 'not reached'}: 0.3 ms or 5 %), "
                 f"{100 * two['share_of_engine_throughput']:.1f} % of their throughput; "
-                f"one at a time {one['beyond_ms']:.3f} ms"
+                f"one at a time {one['beyond_ms']:.3f} ms ({in_words(found['one_frame'])})"
             )
         lines.append(f"| {name} | {said} |")
     return "\n".join(lines)

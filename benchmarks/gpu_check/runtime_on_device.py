@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hsnet_trt.benchmarks.gpu_check.frame_parts import measure_parts
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
@@ -201,6 +202,11 @@ def _vote(
     return masks, scores, labels
 
 
+def draw_frame() -> NDArray[np.uint8]:
+    """A frame of noise, uint8 [H,W,3]."""
+    return np.random.default_rng(2).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
+
+
 class StandIn:
     """What `Engine` is to a frame, with a kernel that takes so long in place of an engine."""
 
@@ -268,7 +274,7 @@ class StandInFrames:
 
     def run(self, count: int, each: Callable[[int], None] | None = None) -> float:
         """Send so many frames through, `slots` at once; gives seconds."""
-        pixels = np.random.default_rng(2).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
+        pixels = draw_frame()
         under_way: list[Any] = []
         start = time.perf_counter()
         for index in range(count):
@@ -306,6 +312,11 @@ def measure_loop(cuda: Cuda, image: bytes, spin: bytes, count: int = 400) -> dic
                 "beyond_ms": each - alone,
                 "share_of_engine_throughput": alone / each,
             }
+            if slots == 1:
+                found["one_frame"] = measure_parts(
+                    cuda, standing.frames, standing.stream, draw_frame(), standing.supports,
+                    min(count, 100),
+                )  # fmt: skip
     return found
 
 

@@ -8,7 +8,6 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -123,14 +122,12 @@ class GpuFrames:
         """See `Lane.submit`."""
         size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
         with self._cuda.current():
-            clock = time.perf_counter()
             # Which class wins where masks overlap is settled by their scores.
             slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
-            np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), stored)
-            staged = 1000 * (time.perf_counter() - clock)
+            staged = slot.bring(stored, self._up, self._lock)
             with self._lock:
                 if self._closed:
                     raise BackendError("the segmenter was closed while a frame was under way")
@@ -194,8 +191,6 @@ class GpuFrames:
         cuda, compute, event = self._cuda, self._compute, slot.events
         placement = place(size, self._network, self._policy)
         tables = self._tables_of(placement)
-        cuda.record(event["begun"], self._up)
-        slot.pixels.upload(3 * size[0] * size[1], self._up)
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
@@ -339,7 +334,7 @@ class GpuFrames:
             times = []
             for _ in range(5):
                 cuda.record(slot.events["begun"], self._compute)
-                slot.pixels.upload(3 * size[0] * size[1], self._compute)
+                slot.pixels.upload(0, 3 * size[0] * size[1], self._compute)
                 self._prepare(slot, placement, tables)
                 # Stands for a mask: the same kernel writes as many bytes.
                 self._settle_nothing(slot, size)
