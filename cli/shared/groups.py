@@ -19,7 +19,9 @@ def flatten(verb: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(verb, include_extras=True)
     signature = inspect.signature(verb)
     groups: dict[str, type[Any]] = {
-        name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)
+        name: kind
+        for name, kind in hints.items()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
     }
     parameters = []
     for parameter in signature.parameters.values():
