@@ -105,7 +105,7 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     cases = [
         (("--input", "none.mp4"), "there is no input"),
         (("--input", "notes.mp4"), "cannot be opened"),
-        (("--input", "in.mp4", "--output", tmp_path / "x.txt"), "no video file"),
+        (("--input", "in.mp4", "--output", tmp_path / "x.txt"), "not a video file"),
     ]
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "notes.mp4").write_text("no video")
