@@ -151,7 +151,7 @@ _HEAD = [f.name for f in dataclasses.fields(CalibrationTable) if f.name != "rang
 
 
 def check_method(method: str) -> None:
-    """Raise InputError where there is no such method."""
+    """Raise InputError if there is no such method."""
     if method not in METHODS:
         raise InputError(
             "there is no such way to choose a range",
