@@ -15,8 +15,8 @@ from hsnet_trt.runtime.matching.encode import encode_parts, pair_up
 from hsnet_trt.runtime.matching.graphs import Runner
 from hsnet_trt.runtime.matching.packing import Shot, compress
 from hsnet_trt.runtime.matching.support_set import Origin
-from hsnet_trt.runtime.pictures.images import ImageSource
 from hsnet_trt.runtime.pictures.masks import MaskSource
+from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
 
 

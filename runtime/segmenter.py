@@ -18,9 +18,10 @@ from hsnet_trt.runtime.matching.encode import as_list
 from hsnet_trt.runtime.matching.graphs import Runner
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, SupportSet, check_name
 from hsnet_trt.runtime.network import Network
-from hsnet_trt.runtime.pictures.images import ImageSource, check_color
+from hsnet_trt.runtime.pictures.images import check_color
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 from hsnet_trt.runtime.stream import FrameStream
 
@@ -144,10 +145,11 @@ class FewShotSegmenter:
 
         Args:
             name: the class.
-            images: K images: paths, PIL images, or uint8 [H,W,3] arrays; one image may stand
-                alone. Each may have its own size.
+            images: K images: paths, file objects, PIL images, or arrays uint8 [H,W,3]; one image
+                may stand alone. Each may have its own size.
             masks: K masks of the object, each of the size of its image (after EXIF rotation):
-                paths, PIL images, or arrays [H,W] of bool, 0/1, 0/255, or floats in [0,1].
+                paths, file objects, PIL images, or arrays (of any library, or nested lists) [H,W]
+                of bool, 0/1, 0/255, or floats in [0,1]; one mask may stand alone.
             color: as for `segment`.
 
         Raises:

@@ -156,7 +156,8 @@ def read_scribble(path: str) -> tuple[Mask, Mask]:
     """
     import numpy as np
 
-    from hsnet_trt.runtime.pictures.images import open_image, upright
+    from hsnet_trt.runtime.pictures.images import open_image
+    from hsnet_trt.runtime.pictures.orientation import upright
 
     with open_image(path, "the scribble") as image:
         values = np.asarray(upright(image).convert("RGBA"))
@@ -172,7 +173,8 @@ def read_value(path: str, value: int) -> Mask:
     """
     import numpy as np
 
-    from hsnet_trt.runtime.pictures.images import open_image, upright
+    from hsnet_trt.runtime.pictures.images import open_image
+    from hsnet_trt.runtime.pictures.orientation import upright
 
     with open_image(path, "the mask") as image:
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):

@@ -111,7 +111,7 @@ def _is_cutout(path: Path, mask: Path | None) -> bool:
     if mask is not None or path.suffix.lower() not in {".png", ".webp"}:
         return False
     try:
-        return read_alpha(path) is not None
+        return read_alpha(path, upright=True) is not None
     except InputError:
         return False  # drawing it raises the error
 

@@ -35,15 +35,15 @@ class Photo:
 @functools.lru_cache(maxsize=1024)
 def load_photo(path: Path, mask_path: Path | None) -> Photo:
     """Read a photograph and cut it up; the same pieces every time. Raises InputError."""
-    image = read_image(path)
+    image = read_image(path, upright=True)
     if mask_path is not None:
-        mask, _ = read_any_mask(mask_path)
+        mask, _ = read_any_mask(mask_path, upright=True)
         check_same_size(image, mask, mask_path)
         if not mask.any():
             raise InputError(f"The mask {mask_path} marks nothing", expected="the object in white")
         image, mask = _shrink(image), _shrink(mask.astype(np.uint8)) > 0
         return Photo(image, (np.asarray(mask),))
-    alpha = read_alpha(path)
+    alpha = read_alpha(path, upright=True)
     image = _shrink(image)
     if alpha is None:
         return Photo(image, tuple(_cut_up(image)))

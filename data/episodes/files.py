@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
+from PIL import ImageOps
 
 from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.errors import InputError
 
+# Where Pillow looks for an orientation besides the EXIF block; nothing that shows pictures does.
+_NOT_EXIF = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 IGNORE = 255  # the value of boundary pixels in an index mask
 
 
-def read_image(path: Path) -> Image:
-    """Read an image file as RGB uint8 [H, W, 3]. Raises InputError naming the file."""
-    return np.asarray(_open(path, "image", "RGB"), np.uint8)
+def read_image(path: Path, *, upright: bool = False) -> Image:
+    """Read an image file as RGB uint8 [H, W, 3]. Raises InputError naming the file.
+
+    `upright`: turn it as its EXIF says. The datasets' masks are of the pictures as stored.
+    """
+    return np.asarray(_open(path, "image", "RGB", upright=upright), np.uint8)
 
 
-def read_alpha(path: Path) -> npt.NDArray[np.uint8] | None:
+def read_alpha(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8] | None:
     """Read how opaque a picture is, uint8 [H, W]; None where it all is. Raises InputError."""
-    picture = _open(path, "image")
+    picture = _open(path, "image", upright=upright)
     if "transparency" in picture.info:
         picture = picture.convert("RGBA")
     if "A" not in picture.getbands():
@@ -48,13 +55,13 @@ def read_grey_mask(path: Path) -> Mask:
     return np.asarray(_open(path, "mask", "L")) >= 128
 
 
-def read_any_mask(path: Path) -> tuple[Mask, Mask | None]:
+def read_any_mask(path: Path, *, upright: bool = False) -> tuple[Mask, Mask | None]:
     """Read a mask that a person drew: (object, ignored or None), bool [H, W] each.
 
     A palette PNG marks the object by any index but 0, and 255 is ignored; in any other the object
     is where the mask reaches half of its own maximum, so 0/1 and 0/255 both work.
     """
-    picture = _open(path, "mask")
+    picture = _open(path, "mask", upright=upright)
     if picture.mode == "P":
         index = np.asarray(picture)
         ignored = index == IGNORE
@@ -74,7 +81,7 @@ def check_same_size(image: Image, mask: npt.NDArray[np.generic], mask_path: Path
             f"The mask {mask_path} is not as large as its image",
             expected=f"{image.shape[0]} x {image.shape[1]} (height x width)",
             found=f"{mask.shape[0]} x {mask.shape[1]}",
-            fix="make the mask at the image's own size",
+            fix="make the mask at the size at which the image is shown",
         )
 
 
@@ -99,12 +106,14 @@ def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.int64]:
     return np.asarray(np.minimum(index, n_in - 1), np.int64)
 
 
-def _open(path: Path, what: str, mode: str | None = None) -> PILImage.Image:
+def _open(
+    path: Path, what: str, mode: str | None = None, *, upright: bool = False
+) -> PILImage.Image:
     try:
         with PILImage.open(path) as picture:
             picture.load()
-            loaded: PILImage.Image = picture.convert(mode) if mode else picture.copy()
-            return loaded
+            turned: PILImage.Image = _upright(picture) if upright else picture
+            return turned.convert(mode) if mode else turned.copy()
     except FileNotFoundError:
         raise InputError(
             f"There is no {what} {path}",
@@ -118,3 +127,12 @@ def _open(path: Path, what: str, mode: str | None = None) -> PILImage.Image:
             found=f"{type(error).__name__}: {error}",
             fix="replace it, or leave broken files out with --skip-bad",
         ) from error
+
+
+def _upright(picture: PILImage.Image) -> PILImage.Image:
+    for source in _NOT_EXIF:
+        picture.info.pop(source, None)
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
+        return picture  # a tag that cannot be read turns nothing

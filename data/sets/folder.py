@@ -63,9 +63,9 @@ class _Load:
     root: Path
 
     def __call__(self, name: str, class_id: int) -> Loaded:
-        image = read_image(self.root / name)
+        image = read_image(self.root / name, upright=True)
         path = (self.root / name).with_suffix(".png")
-        mask, ignored = read_any_mask(path)
+        mask, ignored = read_any_mask(path, upright=True)
         check_same_size(image, mask, path)
         if not mask.any():
             raise InputError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -16,30 +16,44 @@ from hsnet_trt.runtime.matching.graphs import SUPPORTS, Runner, Tensors, run_fea
 from hsnet_trt.runtime.pictures.images import read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
 from hsnet_trt.runtime.pictures.preprocess import network_input, network_mask
+from hsnet_trt.runtime.pictures.sources import as_array, is_array, is_encoded
+
+MASK = 2  # dimensions of a mask
 
 
 def as_list(items: Any, what: str, one: int) -> list[Any]:
     """What is given as one or as many, as a list.
 
     Args:
-        items: a path, a PIL image, an array, or an iterable of them.
+        items: a path, a file object, a PIL image, an array, or an iterable of them.
         what: how an error names them.
         one: an array of more dimensions than this holds several.
 
     Raises:
         InputError: none of these.
     """
-    if isinstance(items, (str, os.PathLike, bytes, Image.Image)):
+    if isinstance(items, Image.Image) or is_encoded(items):
         return [items]
-    if isinstance(items, np.ndarray) and items.ndim <= one:
-        return [items]
+    if is_array(items):
+        array = as_array(items, what, "a path, a PIL image, an array, or a list of them")
+        return [array] if array.ndim <= one else list(array)
     if isinstance(items, Iterable):
-        return list(items)
+        listed = list(items)
+        return [listed] if one == MASK and _are_rows(listed) else listed
     raise InputError(
         f"{what} are neither one image nor a sequence",
         expected="a path, a PIL image, an array, or a list of them",
         found=type(items).__name__,
     )
+
+
+def _are_rows(items: list[Any]) -> bool:
+    """Whether a list is one plane: its first item is a row of numbers, not a picture."""
+    first = items[0] if items else None
+    if is_array(first):
+        return np.ndim(first) == 1
+    row = isinstance(first, (list, tuple)) and len(first) > 0
+    return row and isinstance(first[0], (Number, np.generic))
 
 
 def pair_up(name: str, images: Any, masks: Any) -> list[tuple[Any, Any]]:
@@ -49,8 +63,10 @@ def pair_up(name: str, images: Any, masks: Any) -> list[tuple[Any, Any]]:
         InputError: another number of masks than of images, or none at all.
     """
     shots = as_list(images, f"the images of {name!r}", one=3)
-    alone = len(shots) == 1 and not isinstance(masks, (list, tuple))
-    planes = as_list(masks, f"the masks of {name!r}", one=3 if alone else 2)
+    if len(shots) == 1 and is_array(masks):
+        planes = [masks]  # [1,H,W] and [H,W,1] are one mask too
+    else:
+        planes = as_list(masks, f"the masks of {name!r}", one=MASK)
     if len(shots) != len(planes) or not shots:
         raise InputError(
             f"the supports of {name!r} do not pair up",
@@ -109,7 +125,7 @@ def encode_parts(
         for number, (image, mask) in enumerate(shots[first : first + most], first + 1):
             pixels.append(read_image(image, f"the image of shot {number} of {name!r}", color))
             shape = (pixels[-1].shape[0], pixels[-1].shape[1])
-            masks.append(read_mask(mask, shape, f"the mask of shot {number} of {name!r}"))
+            masks.append(read_mask(mask, shape, f"the mask of shot {number} of {name!r}", image))
         batch, placements = network_input(pixels, size, preprocessing)
         fitted = np.stack([network_mask(m, p) for m, p in zip(masks, placements, strict=True)])
         for number, plane in enumerate(fitted, first + 1):

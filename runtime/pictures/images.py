@@ -14,17 +14,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
-from hsnet_trt.errors import InputError
+from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.runtime.pictures.orientation import orientation, upright
+from hsnet_trt.runtime.pictures.sources import ImageSource, as_array, file_of, is_encoded
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 # A file of a few kilobytes can claim to be far larger. Below what Pillow itself refuses (179 MP).
 MAX_PIXELS = 150_000_000
 
-_EXPECTED = "uint8 [H,W,3] (RGB), or a path, or a PIL image"
+_EXPECTED = "uint8 [H,W,3] (RGB), a path, a file object, or a PIL image"
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _warnings_lock = threading.Lock()
 
@@ -51,7 +52,8 @@ def read_image(source: ImageSource, what: str = "the image", color: str = "rgb")
     16-bit values are scaled from 0..65535.
 
     Args:
-        source: a path, the content of an image file, a PIL image, or an array: uint8 or uint16
+        source: a path, the content of an image file, a file object (read from its beginning), a
+            PIL image, or an array, NumPy's or of another library on the host: uint8 or uint16
             [H,W], [H,W,1], [H,W,3] or [H,W,4] (the last channel is opacity).
         what: how an error names the image.
         color: the order of an array's channels, "rgb" or, as OpenCV reads them, "bgr". Files and
@@ -64,6 +66,9 @@ def read_image(source: ImageSource, what: str = "the image", color: str = "rgb")
     Raises:
         InputError: not such an image, a file that cannot be read or is cut, or more than
             `MAX_PIXELS` pixels; or another `color`.
+
+    Warns:
+        HSNetWarning: 16-bit values of which the largest is below an eighth of their range.
     """
     return np.ascontiguousarray(view_image(source, what, color))
 
@@ -75,7 +80,7 @@ def view_image(source: ImageSource, what: str = "the image", color: str = "rgb")
     memory: the last stride is -1. By index it is RGB all the same.
     """
     check_color(color)
-    if isinstance(source, (str, os.PathLike, bytes)):
+    if is_encoded(source):
         with open_image(source, what) as image:
             return _to_rgb(image, what)
     if isinstance(source, Image.Image):
@@ -85,25 +90,28 @@ def view_image(source: ImageSource, what: str = "the image", color: str = "rgb")
 
 
 @contextmanager
-def open_image(source: str | os.PathLike[str] | bytes, what: str) -> Iterator[Image.Image]:
-    """Open and decode an image file (a path, or its content), its EXIF rotation not yet applied.
+def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
+    """Open and decode an image file (a path, its content, or a file object).
+
+    Its EXIF rotation is not yet applied: see `upright`.
 
     Raises:
         InputError: no such file, not an image, cut or corrupt, or too large.
     """
-    name = f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+    file = file_of(source, what)
+    name = f"{len(file)} bytes" if isinstance(file, bytes) else os.fspath(file)
     try:
         # Pillow warns from 89 MP on and refuses from 179 MP on; the limit here lies between them.
         with _warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Image.DecompressionBombError as error:
         raise _too_large(str(error), what) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(
             f"{what} cannot be opened: {name}",
             expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
-            found=_cause(error, source),
+            found=_cause(error, file),
             fix="check the path and the file",
         ) from error
     with image:
@@ -120,12 +128,14 @@ def open_image(source: str | os.PathLike[str] | bytes, what: str) -> Iterator[Im
         yield image
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; as it is where that tag is unreadable."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
-        return image
+def stored_orientation(source: ImageSource) -> int:
+    """By which EXIF orientation (1 to 8) an image is turned; 1 for arrays."""
+    if isinstance(source, Image.Image):
+        return orientation(source)
+    if not is_encoded(source):
+        return 1
+    with open_image(source, "the image") as image:
+        return orientation(image)
 
 
 def check_area(size: tuple[int, int], what: str) -> None:
@@ -163,10 +173,7 @@ def _to_rgb(image: Image.Image, what: str) -> Pixels:
 
 
 def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
-    try:
-        array = np.asarray(source)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what} is not an image", expected=_EXPECTED, found=error) from error
+    array = as_array(source, what, _EXPECTED)
     shape, channels = array.shape, (array.shape[2] if array.ndim == 3 else 1)
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         turned = array.ndim == 3 and shape[0] in (1, 3, 4)
@@ -203,6 +210,15 @@ def _from_sixteen_bit(array: npt.NDArray[Any], what: str) -> Pixels:
     if least < 0 or most > 65535:
         raise InputError(
             f"{what} is not a photograph", expected="values 0..65535", found=f"{least}..{most}"
+        )
+    if 0 < most < 65536 // 8:
+        bits = most.bit_length()
+        scaled = "image" if bits <= 8 else f"(image >> {bits - 8})"
+        warnings.warn(
+            f"{what} is nearly black: its 16-bit values reach {most} of 65535; "
+            f"if they are of {bits} bits, scale them: {scaled}.astype('uint8')",
+            HSNetWarning,
+            stacklevel=4,
         )
     # 65535 / 255 = 257; rounded to the nearest.
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any, TypeAlias
 
@@ -11,15 +10,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from hsnet_trt.errors import HSNetWarning, InputError
-from hsnet_trt.runtime.pictures.images import ImageSource, check_area, open_image, upright
+from hsnet_trt.runtime.pictures.images import check_area, open_image, stored_orientation
+from hsnet_trt.runtime.pictures.orientation import mask_fix, turns_sides, upright
+from hsnet_trt.runtime.pictures.sources import ImageSource, as_array, is_encoded
 
 MaskSource: TypeAlias = ImageSource
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
+_EXPECTED = "one plane [H,W] of bool, 0/1, 0/255, or floats in [0,1]"
 _SPLIT = "choose one: masks=[label_map == label]"
 
 
-def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the support mask") -> Mask:
+def read_mask(
+    source: MaskSource,
+    shape: tuple[int, int],
+    what: str = "the support mask",
+    image: ImageSource | None = None,
+) -> Mask:
     """Read a mask of the size of its image.
 
     What is the object: True; 1 of 0 and 1; 255 of 0 and 255; the one value beside 0; grey levels
@@ -27,10 +34,12 @@ def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the suppo
     cut-out (its transparency is the mask).
 
     Args:
-        source: a path, the content of an image file, a PIL image, or an array [H,W], [H,W,1] or
-            [1,H,W] of bool, integers, or floats in [0,1].
+        source: a path, the content of an image file, a file object, a PIL image, or an array (or
+            nested list) [H,W], [H,W,1] or [1,H,W] of bool, integers, or floats in [0,1].
         shape: height and width of the image that the mask belongs to.
         what: how an error names the mask.
+        image: the image, for the error about a mask of another size: to say whether its EXIF turns
+            it.
 
     Returns:
         bool [H,W].
@@ -41,15 +50,23 @@ def read_mask(source: MaskSource, shape: tuple[int, int], what: str = "the suppo
     Warns:
         HSNetWarning: all of the image is the object.
     """
-    if isinstance(source, (str, os.PathLike, bytes)):
-        with open_image(source, what) as image:
-            levels = _levels(image, what)
+    if is_encoded(source):
+        with open_image(source, what) as opened:
+            levels = _levels(opened, what)
     elif isinstance(source, Image.Image):
         check_area(source.size, what)
         levels = _levels(source, what)
     else:
-        levels = _plane(np.asarray(source), what)
+        levels = _plane(as_array(source, what, _EXPECTED), what)
     if levels.shape != tuple(shape):
+        turned = 1 if image is None else stored_orientation(image)
+        if levels.shape == tuple(shape)[::-1] and turns_sides(turned):
+            raise InputError(
+                f"{what} is of its image as stored, but its EXIF turns that image",
+                expected=f"{shape[0]} x {shape[1]} (height x width, turned)",
+                found=f"{levels.shape[0]} x {levels.shape[1]}",
+                fix=f"turn the mask as the image: {mask_fix(turned)}",
+            )
         raise InputError(
             f"{what} is not of its image's size",
             expected=f"{shape[0]} x {shape[1]} (height x width, after any EXIF rotation)",
@@ -101,7 +118,7 @@ def _plane(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
         raise InputError(
             f"{what} is not a mask",
-            expected="one plane [H,W] of bool, 0/1, 0/255, or floats in [0,1]",
+            expected=_EXPECTED,
             found=f"{array.dtype} {list(array.shape)}",
             fix=_SPLIT if array.ndim == 3 else "give one mask an image",
         )

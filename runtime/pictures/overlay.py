@@ -9,8 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.pictures.images import ImageSource, Pixels, view_image
+from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pictures.sources import ImageSource
 
 
 def class_colour(index: int) -> tuple[int, int, int]:

@@ -17,9 +17,10 @@ from PIL import Image
 from hsnet_trt.errors import BackendError, HSNetError, InputError
 from hsnet_trt.runtime.matching.encode import pair_up
 from hsnet_trt.runtime.matching.support_set import check_name
-from hsnet_trt.runtime.pictures.images import ImageSource, read_image
+from hsnet_trt.runtime.pictures.images import read_image
 from hsnet_trt.runtime.pictures.masks import MaskSource, read_mask
 from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 from hsnet_trt.serving.store.uploads import FORMATS
 from hsnet_trt.serving.triton_server.protocol import LARGE, STEPS, set_id
@@ -226,7 +227,8 @@ def _contents(name: str, image: Any, mask: Any) -> tuple[bytes, bytes]:
         if plain is not None:
             return content, plain
     pixels = read_image(image, f"the image of {name!r}")
-    plane = read_mask(mask, (pixels.shape[0], pixels.shape[1]), f"the mask of {name!r}")
+    shape = (pixels.shape[0], pixels.shape[1])
+    plane = read_mask(mask, shape, f"the mask of {name!r}", image)
     return content, _png(Image.fromarray(plane.astype(np.uint8) * 255))
 
 

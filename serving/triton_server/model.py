@@ -198,7 +198,7 @@ class TritonPythonModel:
             pixels.append(self._picture(image, f"the image of {what}"))
             self._check(mask, f"the mask of {what}")
             shape = (pixels[-1].shape[0], pixels[-1].shape[1])
-            masks.append(read_mask(mask, shape, f"the mask of {what}"))
+            masks.append(read_mask(mask, shape, f"the mask of {what}", image))
             if masks[-1].all():
                 notes.append(f"the mask of {what} covers its whole image")
         batch, placements = network_input(pixels, self._size, self._manifest.preprocessing)

@@ -6,8 +6,10 @@ import io
 import zipfile
 
 import numpy as np
+import pytest
 from extras.page_driver import Page, iou, photograph
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
@@ -179,6 +181,28 @@ def test_photographs_as_people_have_them(page, tmp_path):
         picture = np.asarray(Image.open(io.BytesIO(overlay)).convert("RGB"))
         away = np.abs(picture.astype(int) - pixels).max(axis=2)
         assert picture.shape == pixels.shape and away[scan == 0].mean() < 12
+
+
+@pytest.mark.parametrize("place", ["exif, jpeg", "exif, png", "xmp, jpeg", "text, png"])
+def test_the_page_and_python_turn_a_photograph_alike(page, tmp_path, place):
+    """By the EXIF block alone: what is painted upright is segmented upright."""
+    from hsnet_trt.runtime.pictures.images import read_image
+
+    tags, text = Image.Exif(), PngInfo()
+    tags[0x0112] = 6
+    block = tags.tobytes()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
+    options = {
+        "exif, jpeg": {"exif": tags},
+        "exif, png": {"exif": tags},
+        "xmp, jpeg": {"xmp": xmp},
+        "text, png": {"pnginfo": text},
+    }[place]
+    file = tmp_path / f"a.{place.split()[1]}"
+    Image.fromarray(photograph("multimeter/red.jpg")[1][:300, :200]).save(file, **options)
+    page.add_support(file)
+    assert page.mask().shape == read_image(file).shape[:2]
 
 
 def test_painting_by_finger(browser, address):

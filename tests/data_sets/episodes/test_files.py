@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Skipped
-from hsnet_trt.data.episodes.files import read_any_mask, resize_mask
+from hsnet_trt.data.episodes.files import read_any_mask, read_image, resize_mask
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
 from hsnet_trt.data.sheet import episode_sheet
 from hsnet_trt.errors import InputError
@@ -35,6 +35,25 @@ def test_mask_rows_come_from_floor() -> None:
         # A mask that is its own row's bits tells which row was taken.
         bits = (np.arange(n_in)[:, None] >> np.arange(10)) & 1 > 0
         assert (resize_mask(bits, (n_out, 10)) == bits[rows]).all()
+
+
+@pytest.mark.parametrize(("place", "turned"), [("exif", True), ("xmp", False)])
+def test_a_persons_photographs_are_turned_by_exif_alone(
+    place: str, turned: bool, tmp_path: Path
+) -> None:
+    """Picture and mask alike; those of the datasets stay as they are stored."""
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
+    stored = np.zeros((4, 6), np.uint8)
+    stored[0] = 255
+    option = {"exif": tags} if place == "exif" else {"xmp": xmp}
+    Image.fromarray(stored).convert("RGB").save(tmp_path / "a.webp", lossless=True, **option)
+    shown = np.rot90(stored, -1) if turned else stored
+    mask, _ = read_any_mask(tmp_path / "a.webp", upright=True)
+    assert (read_image(tmp_path / "a.webp", upright=True)[..., 0] == shown).all()
+    assert (mask == (shown > 0)).all()
+    assert (read_image(tmp_path / "a.webp")[..., 0] == stored).all()
 
 
 def test_masks_that_people_draw(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_any_uint8_array_becomes_rgb_of_its_size(array: np.ndarray) -> None:
         np.testing.assert_array_equal(read_image(array[:, :, 0]), found)
 
 
+@pytest.mark.filterwarnings("ignore:.*nearly black")  # of arrays that Hypothesis draws
 @given(
     hnp.arrays(
         st.sampled_from([np.uint8, np.uint16]),
