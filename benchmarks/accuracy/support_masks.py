@@ -97,7 +97,7 @@ def measure(segmenter: FewShotSegmenter) -> dict[str, tuple[float, float, float]
     """
     photographs: dict[str, list[tuple[Image, Mask]]] = {}
     for path in sorted(PHOTOGRAPHS.glob("*/*.jpg")):
-        image = read_image(path, upright=True)
+        image = read_image(path)
         mask = read_mask(path.with_suffix(".png"), image.shape[:2])
         photographs.setdefault(path.parent.name, []).append((image, mask))
     rows = {}

@@ -49,11 +49,14 @@ def as_list(items: Any, what: str, one: int) -> list[Any]:
 
 def _are_rows(items: list[Any]) -> bool:
     """Whether a list is one plane: its first item is a row of numbers, not a picture."""
-    first = items[0] if items else None
+    if not items:
+        return False
+    first = items[0]
     if is_array(first):
-        return np.ndim(first) == 1
-    row = isinstance(first, (list, tuple)) and len(first) > 0
-    return row and isinstance(first[0], (Number, np.generic))
+        return bool(np.ndim(first) == 1)
+    if not isinstance(first, (list, tuple)) or not first:
+        return False
+    return isinstance(first[0], (Number, np.generic))
 
 
 def pair_up(name: str, images: Any, masks: Any) -> list[tuple[Any, Any]]:
