@@ -1,5 +1,4 @@
-"""The speeds that were set as targets, and what a run says of each: reached or missed, by how much,
-and what bounds it."""  # fmt: skip
+"""The speed targets, and how a run compares with each: reached or missed, by how much, and why."""
 
 from __future__ import annotations
 
@@ -38,12 +37,12 @@ CPU_TARGETS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says of a target."""
+    """Whether a run reached a target."""
 
     target: SpeedTarget
     contender: str | None
     speedup: Ratio | None
-    said: str  # reached | missed | too noisy to say | not measured
+    outcome: str  # reached | missed | too noisy to say | not measured
     why: str = ""  # what bounds it, where it was not reached
 
 
@@ -69,9 +68,9 @@ def _judge(rows: Sequence[Row], ours: str, target: SpeedTarget) -> Verdict:
     if row is None or base is None:
         return Verdict(target, None, None, "not measured")
     found = ratio(base.times.rounds, row.times.rounds)
-    said = found.verdict(target.wanted)
-    why = "" if said == "reached" else _bound(row, base, target)
-    return Verdict(target, f"{ours} {target.precision}", found, said, why)
+    outcome = found.verdict(target.wanted)
+    why = "" if outcome == "reached" else _bound(row, base, target)
+    return Verdict(target, f"{ours} {target.precision}", found, outcome, why)
 
 
 def _bound(row: Row, base: Row, target: SpeedTarget) -> str:

@@ -174,10 +174,10 @@ def test_targets_are_judged_and_said(plans):
         for v in judge(outcome.rows, "ONNX Runtime")
         if v.target.precision == "fp32"
     }
-    assert said["stream", 1, 0.2].said == "reached"  # 5 of 4
-    assert said["episode", 1, 0.2].said == "missed"  # 2 of 2.5
+    assert said["stream", 1, 0.2].outcome == "reached"  # 5 of 4
+    assert said["episode", 1, 0.2].outcome == "missed"  # 2 of 2.5
     assert "where 240 would reach it" in said["episode", 1, 0.2].why
-    assert said["stream", 5, 0.2].said == "not measured"
+    assert said["stream", 5, 0.2].outcome == "not measured"
     assert len(judge(outcome.rows, "ONNX Runtime")) == len(CPU_TARGETS)
     page = markdown(record(outcome))
     assert "**reached**" in page and "**missed**" in page
@@ -238,7 +238,7 @@ def test_scaling_is_judged_step_by_step(monkeypatch):
     pairs = by["pairs of positions", 1, 1, 400]
     assert pairs.times == pytest.approx((50**4 + 25**4 + 13**4) / (32**4 + 16**4 + 8**4))
     assert pairs.growth == pytest.approx(3) and pairs.linear
-    said = scaling.said(found)
+    said = scaling.summary(found)
     assert "FASTER than linearly in classes" in said[1] and "no faster" in said[2]
     assert "50 registered classes do NOT fit in 4 GB: the process takes 5.00 GB" in said[3]
     assert len(scaling.measure(spec, [(400, 400)])) == 6
