@@ -10,7 +10,7 @@ from typing import Any
 
 from hsnet_trt.benchmarks.limits.case import Case
 from hsnet_trt.benchmarks.speed.contenders import BASELINE
-from hsnet_trt.benchmarks.speed.race import MODES, Row
+from hsnet_trt.benchmarks.speed.race import MODES, SpeedRow
 from hsnet_trt.benchmarks.speed.record import Record, as_json
 from hsnet_trt.benchmarks.speed.scaling import Scale, summary
 from hsnet_trt.benchmarks.speed.targets import Verdict, judge
@@ -169,7 +169,7 @@ def _target_line(verdict: Verdict) -> str:
     )
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[SpeedRow]) -> list[str]:
     joules = any(row.joules is not None for row in rows)
     device = any(row.device_bytes is not None for row in rows)
     head = ["contender", "median ms", "p90", "p99", "calls", "spread", "per second",
@@ -244,11 +244,11 @@ def _explained(record: Record) -> list[str]:
     return lines
 
 
-def _times(row: Row) -> str:
+def _times(row: SpeedRow) -> str:
     return "" if row.speedup is None else f"{row.speedup.median:.1f} x"
 
 
-def _interval(row: Row) -> str:
+def _interval(row: SpeedRow) -> str:
     s = row.speedup
     return "" if s is None else f"**{s.median:.1f} x** ({s.low:.1f} to {s.high:.1f})"
 

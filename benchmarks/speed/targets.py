@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsnet_trt.benchmarks.speed.contenders import BASELINE
-from hsnet_trt.benchmarks.speed.race import Row
+from hsnet_trt.benchmarks.speed.race import SpeedRow
 from hsnet_trt.benchmarks.speed.timing_stats import Ratio, ratio
 
 
@@ -46,13 +46,13 @@ class Verdict:
     why: str = ""  # what bounds it, where it was not reached
 
 
-def judge(rows: Sequence[Row], ours: str) -> list[Verdict]:
+def judge(rows: Sequence[SpeedRow], ours: str) -> list[Verdict]:
     """Every CPU target, for the contender of that name (without its precision)."""
     return [_judge(rows, ours, target) for target in CPU_TARGETS]
 
 
-def _judge(rows: Sequence[Row], ours: str, target: SpeedTarget) -> Verdict:
-    def find(contender: str, precision: str) -> Row | None:
+def _judge(rows: Sequence[SpeedRow], ours: str, target: SpeedTarget) -> Verdict:
+    def find(contender: str, precision: str) -> SpeedRow | None:
         for row in rows:
             c = row.case
             if (row.contender, row.precision, row.mode) != (contender, precision, "latency"):
@@ -73,7 +73,7 @@ def _judge(rows: Sequence[Row], ours: str, target: SpeedTarget) -> Verdict:
     return Verdict(target, f"{ours} {target.precision}", found, outcome, why)
 
 
-def _bound(row: Row, base: Row, target: SpeedTarget) -> str:
+def _bound(row: SpeedRow, base: SpeedRow, target: SpeedTarget) -> str:
     wanted_ms = base.times.median / target.wanted
     text = f"{row.times.median:.0f} ms, where {wanted_ms:.0f} would reach it"
     roof = row.roofline

@@ -19,7 +19,7 @@ from hsnet_trt.benchmarks.limits.machine_facts import Bystanders, machine_facts
 from hsnet_trt.benchmarks.speed import race as speed
 from hsnet_trt.benchmarks.speed import scaling
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec, bundle_specs, torch_specs
-from hsnet_trt.benchmarks.speed.race import Effort, Outcome, Row, race
+from hsnet_trt.benchmarks.speed.race import Effort, Outcome, SpeedRow, race
 from hsnet_trt.benchmarks.speed.record import Plan, Record, benchmark
 from hsnet_trt.benchmarks.speed.report import (
     block,
@@ -93,7 +93,7 @@ def run(*specs: Spec, case: Case = CASE, rounds: int = 8) -> Outcome:
     return race(specs, [case], grids, Effort(rounds=rounds))
 
 
-def find(outcome: Outcome, contender: str, workload: str, mode: str = "latency") -> Row:
+def find(outcome: Outcome, contender: str, workload: str, mode: str = "latency") -> SpeedRow:
     (row,) = (
         r for r in outcome.rows
         if (r.contender, r.workload, r.mode) == (contender, workload, mode)
