@@ -13,7 +13,7 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import Tensors
 
-# By events: from, to. What lies between "uploaded" and "turn" is the CPU's, and in `rest_ms`.
+# By events: from, to. The time between "uploaded" and "turn" is the CPU's, and part of `rest_ms`.
 _SPANS = {
     "prepare_ms": ("turn", "prepared"),
     "engines_ms": ("prepared", "matched"),

@@ -22,7 +22,7 @@ from hsnet_trt.export.graphs.probe import normalise
 from hsnet_trt.model.hsnet import HSNet
 
 Clock = Callable[[Callable[[], Any]], float]  # milliseconds of a call
-Row: TypeAlias = "tuple[str, str]"  # form, precision
+Trial: TypeAlias = "tuple[str, str]"  # what a row measures: form, precision
 
 LOWERINGS = {"conv2d": MatchConv2d, "conv3d": MatchConv3d}
 EAGER, COMPILED = "authors' order, eager", "authors' order, torch.compile"
@@ -33,15 +33,15 @@ OURS = (
     "ours, conv2d",
 )
 # By worth: time may run out after any of them.
-FIRST_ROWS: tuple[Row, ...] = (
+FIRST_ROWS: tuple[Trial, ...] = (
     (EAGER, "fp32"), (EAGER, "fp16"), *((form, "fp16") for form in OURS),
 )  # fmt: skip
-OTHER_ROWS: tuple[Row, ...] = (
+OTHER_ROWS: tuple[Trial, ...] = (
     *((form, "fp32") for form in OURS),
     ("authors' order, channels-last", "fp32"), ("authors' order, channels-last", "fp16"),
 )  # fmt: skip
-COMPILED_ROWS: tuple[Row, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
-FULL_ROWS: tuple[Row, ...] = tuple(
+COMPILED_ROWS: tuple[Trial, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
+FULL_ROWS: tuple[Trial, ...] = tuple(
     (form, precision) for precision in ("tf32", "bf16") for form in (EAGER, *OURS, COMPILED)
 )
 ROW_S, COMPILED_ROW_S = 8.0, 40.0  # left of the budget, or a row is not begun
@@ -102,7 +102,7 @@ class Device:
 
 
 def whole_network(
-    device: Device, rows: Sequence[Row], left: Callable[[], float] = lambda: math.inf
+    device: Device, rows: Sequence[Trial], left: Callable[[], float] = lambda: math.inf
 ) -> dict[str, Any]:
     """One query with its supports registered before, and with everything anew (as the authors).
 

@@ -46,7 +46,7 @@ extern "C" __global__ void hsnet_spin(unsigned long long nanoseconds)
 
 
 def compile_spin(folder: Path, arch: int) -> bytes:
-    """Compile the kernel that only passes time."""
+    """Compile the kernel that runs for a given time and does nothing."""
     (folder / "spin.cu").write_text(SPIN)
     target = folder / "spin.fatbin"
     source = str(folder / "spin.cu")
@@ -208,7 +208,7 @@ def draw_frame() -> NDArray[np.uint8]:
 
 
 class StandIn:
-    """What `Engine` is to a frame, with a kernel that takes so long in place of an engine."""
+    """Stands for an `Engine`: a kernel of a given duration, in milliseconds."""
 
     def __init__(
         self, cuda: Cuda, spin: Any, stream: Any, most: dict[str, tuple[int, ...]], ms: float
@@ -223,21 +223,21 @@ class StandIn:
         """Nothing is read or written."""
 
     def shape(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Always the same."""
+        """Shapes do not change."""
 
     def output_shape(self, name: str) -> tuple[int, ...]:
-        """What it is at most."""
+        """The largest shape of a tensor."""
         return self.most[name]
 
     def launch(self, handle: int) -> None:
-        """Pass the time, in the stream it was made for."""
+        """Start that kernel in the stream it was made for."""
         self._cuda.launch(self._spin, "hsnet_spin", (1, 1), (1, 1), self._argument, self._stream)
 
     launch_for_capture = launch
 
 
 class StandInFrames:
-    """`GpuFrames` around two stand-ins; a context manager that gives a lane's frames a round."""
+    """`GpuFrames` around two stand-ins, with a lane of `slots` slots; a context manager."""
 
     def __init__(
         self, cuda: Cuda, image: bytes, spin: bytes, ms: tuple[float, float], slots: int
@@ -273,7 +273,7 @@ class StandInFrames:
             self.cuda.destroy(self.stream)
 
     def run(self, count: int, each: Callable[[int], None] | None = None) -> float:
-        """Send so many frames through, `slots` at once; gives seconds."""
+        """Send `count` frames through, `slots` in flight; returns seconds."""
         pixels = draw_frame()
         under_way: list[Any] = []
         start = time.perf_counter()
@@ -361,6 +361,6 @@ def long_run(cuda: Cuda, image: bytes, spin: bytes, count: int = 20_000) -> dict
 
 
 def resident_bytes() -> int:
-    """What this process holds of the machine's memory."""
+    """Resident memory of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

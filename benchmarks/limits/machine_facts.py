@@ -79,7 +79,7 @@ class Bystanders:
         self._busy = _busy_seconds()
 
     def share(self, own_seconds: float) -> float | None:
-        """Of the time of all cores since the beginning, 0 to 1; None where that is not told.
+        """Of the time of all cores since the beginning, 0 to 1; None if the system keeps no count.
 
         `own_seconds`: the processor time that the measuring itself took, children included.
         """

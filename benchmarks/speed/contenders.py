@@ -23,7 +23,7 @@ BASELINE = "PyTorch eager"
 
 @dataclass(frozen=True)
 class Spec:
-    """A contender by name, and how to open it; plain, so that a child process can be told."""
+    """A contender by name, and how to open it; plain, to be sent to a child process."""
 
     name: str
     precision: str  # fp32 | fp16 | bf16 | int8

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.benchmarks.limits.case import Case
-from hsnet_trt.benchmarks.speed.race import Row
+from hsnet_trt.benchmarks.speed.race import SpeedRow
 from hsnet_trt.benchmarks.speed.record import Record
 
 _OURS, _THEIRS = "#1b7f5a", "#9aa3ad"
@@ -42,11 +42,11 @@ def draw(record: Record, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _latency(record: Record, case: Case) -> list[Row]:
+def _latency(record: Record, case: Case) -> list[SpeedRow]:
     return [row for row in record.rows if row.case == case and row.mode == "latency"]
 
 
-def _bars(axis: Any, rows: Sequence[Row], title: str) -> None:
+def _bars(axis: Any, rows: Sequence[SpeedRow], title: str) -> None:
     names = list(dict.fromkeys(f"{r.contender}\n{r.precision}" for r in rows))
     found = {(f"{r.contender}\n{r.precision}", r.workload): r for r in rows}
     names.sort(key=lambda name: -found[name, "stream"].times.median)
@@ -76,7 +76,7 @@ def _bars(axis: Any, rows: Sequence[Row], title: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _roof(axis: Any, record: Record, rows: Sequence[Row]) -> None:
+def _roof(axis: Any, record: Record, rows: Sequence[SpeedRow]) -> None:
     """Operations per byte against operations per second, both logarithmic."""
     copy = record.rates.get("copy")
     kinds = {k: v for k, v in record.rates.items() if k != "copy" and _used(k, rows)}
@@ -110,5 +110,5 @@ def _roof(axis: Any, record: Record, rows: Sequence[Row]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _used(kind: str, rows: Sequence[Row]) -> bool:
+def _used(kind: str, rows: Sequence[SpeedRow]) -> bool:
     return any(row.precision == kind for row in rows)

@@ -39,7 +39,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One contender in one case, workload and mode."""
 
     case: Case
@@ -62,7 +62,7 @@ class Row:
 class Outcome:
     """All that was measured, and who could not take part, and why."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)  # FP32 results that are not the baseline's
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # by contender
@@ -241,7 +241,7 @@ class _Race:
                 base = figures.get((reference, workload, mode))
                 joules, queries = self.joules.get(name, [0.0, 0.0])
                 self.outcome.rows.append(
-                    Row(
+                    SpeedRow(
                         case=self.case,
                         contender=worker.spec.name,
                         precision=worker.spec.precision,

@@ -14,7 +14,7 @@ from hsnet_trt.benchmarks.limits.case import Case
 from hsnet_trt.benchmarks.limits.machine_facts import machine_facts
 from hsnet_trt.benchmarks.limits.roofline import Counter, roofline
 from hsnet_trt.benchmarks.speed.contenders import Spec, bundle_specs, torch_specs
-from hsnet_trt.benchmarks.speed.race import Effort, Outcome, Progress, Row, label, race
+from hsnet_trt.benchmarks.speed.race import Effort, Outcome, Progress, SpeedRow, label, race
 from hsnet_trt.benchmarks.speed.scaling import Scale
 from hsnet_trt.benchmarks.speed.scaling import measure as measure_scaling
 from hsnet_trt.errors import HSNetError, InputError
@@ -55,7 +55,7 @@ class Record:
     machine: dict[str, Any]
     effort: Effort
     rates: dict[str, float] = field(default_factory=dict)  # operations/s by precision, copy bytes/s
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)

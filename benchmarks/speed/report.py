@@ -10,9 +10,9 @@ from typing import Any
 
 from hsnet_trt.benchmarks.limits.case import Case
 from hsnet_trt.benchmarks.speed.contenders import BASELINE
-from hsnet_trt.benchmarks.speed.race import MODES, Row
+from hsnet_trt.benchmarks.speed.race import MODES, SpeedRow
 from hsnet_trt.benchmarks.speed.record import Record, as_json
-from hsnet_trt.benchmarks.speed.scaling import Scale, said
+from hsnet_trt.benchmarks.speed.scaling import Scale, summary
 from hsnet_trt.benchmarks.speed.targets import Verdict, judge
 
 _BEGIN, _END = "<!-- speed: begin -->", "<!-- speed: end -->"
@@ -114,8 +114,8 @@ def block(record: Record, name: str) -> str:
             f"| {stream.times.median:.0f} ms a query, {episode.times.median:.0f} ms an episode "
             f"| {_interval(stream)} | {_interval(episode)} |"
         )
-    judged = [v for v in judge(record.rows, ours) if v.said != "not measured"]
-    reached = sum(v.said == "reached" for v in judged)
+    judged = [v for v in judge(record.rows, ours) if v.outcome != "not measured"]
+    reached = sum(v.outcome == "reached" for v in judged)
     m = record.machine
     lines += [
         "",
@@ -150,7 +150,7 @@ def our_name(record: Record) -> str:
 
 def _targets(record: Record) -> list[str]:
     verdicts = judge(record.rows, our_name(record))
-    if all(v.said == "not measured" for v in verdicts):
+    if all(v.outcome == "not measured" for v in verdicts):
         return []
     lines = ["## Targets", "", "| target | wanted | measured | |", "|---|---|---|---|"]
     return [*lines, *(_target_line(v) for v in verdicts), ""]
@@ -165,11 +165,11 @@ def _target_line(verdict: Verdict) -> str:
     why = f": {verdict.why}" if verdict.why else ""
     return (
         f"| {t.precision} {t.workload}, {t.shots}-shot, mask {t.area:.0%}, against {against} "
-        f"| {t.wanted:g} x | {measured} | **{verdict.said}**{why} |"
+        f"| {t.wanted:g} x | {measured} | **{verdict.outcome}**{why} |"
     )
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[SpeedRow]) -> list[str]:
     joules = any(row.joules is not None for row in rows)
     device = any(row.device_bytes is not None for row in rows)
     head = ["contender", "median ms", "p90", "p99", "calls", "spread", "per second",
@@ -199,7 +199,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def _scaling(found: Sequence[Scale]) -> list[str]:
     if not found:
         return []
-    lines = ["## Scaling", "", *(f"- {line}" for line in said(found)), "",
+    lines = ["## Scaling", "", *(f"- {line}" for line in summary(found)), "",
              "| | case | times as many | ms a query | times as long | memory MB |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     lines += [
@@ -221,7 +221,7 @@ def _explained(record: Record) -> list[str]:
         "## How it was measured", "",
         f"- {m['date']}, revision {m['revision']}, {m['platform']}, Python {m['python']}, "
         + ", ".join(f"{name} {version}" for name, version in m["packages"].items()),
-        f"- clock {m['mhz']} MHz, governor {m['governor'] or 'not told'}, "
+        f"- clock {m['mhz']} MHz, governor {m['governor'] or 'not known'}, "
         f"{'a virtual machine' if m['virtual'] else 'not virtual'}, {m['memory_gb']} GB; "
         f"others used {_share(record.bystanders)} of the processor meanwhile",
         f"- the machine's own best: {reached}; copies {rates.get('copy', 0) / 1e9:.1f} GB/s",
@@ -234,7 +234,7 @@ def _explained(record: Record) -> list[str]:
         "take at the machine's rates (products at the GEMM rate, or weights, inputs and outputs at "
         "the copy rate), over the median. Work that a contender does twice does not count",
         "- memory: the largest of the whole process, libraries included",
-        f"- energy: {record.energy_source or 'the machine does not tell'}",
+        f"- energy: {record.energy_source or 'not measured: this machine has no counter'}",
         "- scores differ: the largest difference of foreground probability to "
         f"{BASELINE}'s, on one query",
     ]  # fmt: skip
@@ -244,11 +244,11 @@ def _explained(record: Record) -> list[str]:
     return lines
 
 
-def _times(row: Row) -> str:
+def _times(row: SpeedRow) -> str:
     return "" if row.speedup is None else f"{row.speedup.median:.1f} x"
 
 
-def _interval(row: Row) -> str:
+def _interval(row: SpeedRow) -> str:
     s = row.speedup
     return "" if s is None else f"**{s.median:.1f} x** ({s.low:.1f} to {s.high:.1f})"
 

@@ -27,7 +27,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster, and between what it lies with `CONFIDENCE`."""
+    """How many times faster: the median, and its interval at `CONFIDENCE`."""
 
     median: float
     low: float
