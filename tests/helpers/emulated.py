@@ -50,7 +50,7 @@ class EmulatedKernels:
     ) -> tuple[int, list[int]]:
         """What plan.h says: the workspace's bytes, and its other figures in a row."""
         figures = (ctypes.c_int64 * 32)()
-        size = self._library.hsnet_plan(_ints(sizes, shape), element, multiprocessors, figures)
+        size = self._library.hsnet_plan(ints(sizes, shape), element, multiprocessors, figures)
         return int(size), list(figures)
 
     def run(
@@ -65,14 +65,14 @@ class EmulatedKernels:
         """Return full, pruned, and how many columns were multiplied. Outputs start as NaN."""
         full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
         arrays = [
-            _aligned(query.shape, query.dtype, query),
-            _aligned(support.shape, query.dtype, support),
-            _aligned(full_shape, query.dtype),
-            _aligned(pruned_shape, query.dtype),
+            aligned(query.shape, query.dtype, query),
+            aligned(support.shape, query.dtype, support),
+            aligned(full_shape, query.dtype),
+            aligned(pruned_shape, query.dtype),
         ]
         shape = (query.shape[0], support.shape[0], query.shape[1], query.shape[2])
         columns = self._library.hsnet_run(
-            _ints(sizes, shape),
+            ints(sizes, shape),
             int(query.dtype == np.float16),
             int(large),
             ctypes.c_uint(seed),
@@ -83,11 +83,12 @@ class EmulatedKernels:
         return arrays[2][0], arrays[3][0], int(columns)
 
 
-def _ints(sizes: CorrelationSizes, shape: tuple[int, ...]) -> Any:
+def ints(sizes: CorrelationSizes, shape: tuple[int, ...]) -> Any:
+    """What the emulator's entries take: B, S, L, C and the op's attributes."""
     return (ctypes.c_int32 * 9)(*shape, *sizes.attributes().values())
 
 
-def _aligned(
+def aligned(
     shape: tuple[int, ...], dtype: Any, values: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """An array on a 256-byte border, all NaN, and the 64 NaN that lie behind its end."""

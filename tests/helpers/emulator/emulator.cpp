@@ -34,6 +34,12 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
     for (unsigned y = 0; y < grid.y; ++y)
     for (unsigned x = 0; x < grid.x; ++x)
     {
+#ifdef HSNET_COUNTS
+        if (!counters::begin_block(grid.threads))
+        {
+            continue;
+        }
+#endif
         blockIdx = {x, y, z};
         block.barrier = {};
         for (unsigned i = 0; i < grid.threads; ++i)
@@ -77,6 +83,9 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                         }
                         block.current = i;
                         threadIdx = {i, 0, 0};
+#ifdef HSNET_COUNTS
+                        counters::set_lane(i);
+#endif
                         emulator::resume(fiber);
                         left -= fiber.done ? 1 : 0;
                     }
@@ -84,6 +93,9 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                 }
             }
         }
+#ifdef HSNET_COUNTS
+        counters::end_block();
+#endif
     }
     emulator::block = nullptr;
 }
