@@ -103,6 +103,7 @@ class CountedKernels:
         *,
         large: bool,
         every: tuple[int, int, int] = (1, 1, 1),
+        start: int = 0,
     ) -> list[Counts]:
         """Return the counts of prepare, gather and correlate, in order.
 
@@ -112,6 +113,7 @@ class CountedKernels:
             mask: which support positions are not zero; all where None.
             every: of each kernel, every which block is counted. Blocks of the last kernel that
                 are not counted are not run.
+            start: bytes between a multiple of 256 and the start of every tensor.
         """
         batch, supports, layers, channels = shape
         query = np.ones((batch, layers, channels, sizes.query_positions), dtype)
@@ -119,8 +121,9 @@ class CountedKernels:
         if mask is not None:
             support[..., ~mask] = 0
         outputs = sizes.output_shapes(query.shape, support.shape)
-        arrays = [aligned(query.shape, dtype, query), aligned(support.shape, dtype, support)]
-        arrays += [aligned(output, dtype) for output in outputs]
+        arrays = [aligned(query.shape, dtype, query, start)]
+        arrays += [aligned(support.shape, dtype, support, start)]
+        arrays += [aligned(output, dtype, None, start) for output in outputs]
         counts = np.zeros((3, len(KINDS), FIGURES), np.int64)
         status = self._library.hsnet_count(
             ints(sizes, shape),
@@ -130,5 +133,5 @@ class CountedKernels:
             *(ctypes.c_void_p(array.ctypes.data) for array, _ in arrays),
             ctypes.c_void_p(counts.ctypes.data),
         )
-        assert status == 0
+        assert status == 0, "an access outside of the tensors"
         return [Counts(one) for one in counts]

@@ -61,14 +61,18 @@ class EmulatedKernels:
         *,
         large: bool,
         seed: int = 0,
+        start: int = 0,
     ) -> tuple[NDArray[Any], NDArray[Any], int]:
-        """Return full, pruned, and how many columns were multiplied. Outputs start as NaN."""
+        """Return full, pruned, and how many columns were multiplied. Outputs start as NaN.
+
+        Tensors begin ``start`` bytes behind a multiple of 256.
+        """
         full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
         arrays = [
-            aligned(query.shape, query.dtype, query),
-            aligned(support.shape, query.dtype, support),
-            aligned(full_shape, query.dtype),
-            aligned(pruned_shape, query.dtype),
+            aligned(query.shape, query.dtype, query, start),
+            aligned(support.shape, query.dtype, support, start),
+            aligned(full_shape, query.dtype, None, start),
+            aligned(pruned_shape, query.dtype, None, start),
         ]
         shape = (query.shape[0], support.shape[0], query.shape[1], query.shape[2])
         columns = self._library.hsnet_run(
@@ -89,13 +93,13 @@ def ints(sizes: CorrelationSizes, shape: tuple[int, ...]) -> Any:
 
 
 def aligned(
-    shape: tuple[int, ...], dtype: Any, values: NDArray[Any] | None = None
+    shape: tuple[int, ...], dtype: Any, values: NDArray[Any] | None = None, start: int = 0
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """An array on a 256-byte border, all NaN, and the 64 NaN that lie behind its end."""
+    """An array ``start`` bytes behind a 256-byte border, all NaN, and the 64 NaN behind its end."""
     count, item = int(np.prod(shape)), np.dtype(dtype).itemsize
-    raw = np.full((count + 64) * item + 256, 0xFF, np.uint8)
-    start = -raw.ctypes.data % 256
-    whole = raw[start : start + (count + 64) * item].view(dtype)
+    raw = np.full((count + 64) * item + 512 + start, 0xFF, np.uint8)
+    begin = 256 + -raw.ctypes.data % 256 + start
+    whole = raw[begin : begin + (count + 64) * item].view(dtype)
     array = whole[:count].reshape(shape)
     if values is not None:
         array[...] = values

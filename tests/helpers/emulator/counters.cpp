@@ -27,6 +27,7 @@ using Range = std::pair<uintptr_t, uintptr_t>;
 
 constexpr unsigned kLanes = 32;
 constexpr uintptr_t kSector = 32;
+constexpr uintptr_t kGuard = 128;
 
 std::vector<Range> global_ranges(8, Range{0, 0});
 std::vector<Range> ignored;
@@ -36,11 +37,21 @@ int64_t every = 1;
 int64_t blocks = 0;
 bool run_all = true;
 bool counting = false;
+bool outside = false;
 unsigned lane = kNobody;
 
 bool inside(std::vector<Range> const& ranges, uintptr_t at)
 {
     return std::any_of(ranges.begin(), ranges.end(), [&](Range r) { return at >= r.first && at < r.second; });
+}
+
+// Notes an access that does not lie within one tensor, but beside one.
+void guard(uintptr_t at, unsigned bytes)
+{
+    auto const near = [&](Range r) { return at + bytes > r.first - kGuard && at < r.second + kGuard; };
+    auto const whole = [&](Range r) { return at >= r.first && at + bytes <= r.second; };
+    outside |= std::any_of(global_ranges.begin(), global_ranges.end(), [&](Range r) { return r.second != 0 && near(r); })
+        && std::none_of(global_ranges.begin(), global_ranges.end(), whole);
 }
 
 void access(bool store, void* pointer, unsigned bytes, void* place)
@@ -50,6 +61,7 @@ void access(bool store, void* pointer, unsigned bytes, void* place)
         return;
     }
     auto const at = reinterpret_cast<uintptr_t>(pointer);
+    guard(at, bytes);
     if (inside(global_ranges, at))
     {
         record(store ? kGlobalStore : kGlobalLoad, place, pointer, bytes, nullptr);
@@ -204,7 +216,12 @@ void start(int64_t every_nth, bool all)
     every = every_nth;
     run_all = all;
     blocks = 0;
+    outside = false;
     std::fill(sums, sums + kKinds, Totals{});
+}
+bool left_a_tensor()
+{
+    return outside;
 }
 bool begin_block(unsigned threads)
 {
@@ -244,6 +261,10 @@ void record(Kind kind, void const* place, void const* address, unsigned bytes, v
 {
     if (counting && lane != kNobody)
     {
+        if (kind == kCopyAsync && address != nullptr)
+        {
+            guard(reinterpret_cast<uintptr_t>(address), bytes);
+        }
         traces[lane].push_back({reinterpret_cast<uintptr_t>(place), reinterpret_cast<uintptr_t>(address),
             reinterpret_cast<uintptr_t>(target), static_cast<uint16_t>(bytes), static_cast<uint16_t>(kind)});
     }

@@ -42,8 +42,10 @@ struct Totals
 
 struct Lines; // the traces of a block
 
-// Memory whose accesses count as global; the rest is local, or shared (static variables).
+// Memory whose accesses count as global; the rest is local, or shared (static variables). Whoever
+// touches the 128 bytes before or behind it has left the tensor.
 void set_global(int part, void const* start, size_t bytes);
+bool left_a_tensor();
 void ignore(void const* start, size_t bytes); // of the static variables
 
 // Count every `every`-th block from now on, and run the others only if `run_all`.

@@ -13,6 +13,10 @@ void count(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, int64_t 
     std::mt19937 random(0);
     counters::start(every, all);
     run(kernel, p, grid, random);
+    if (counters::left_a_tensor())
+    {
+        emulator::error = "an access outside of the tensors";
+    }
     std::memcpy(counts, counters::totals(), sizeof(counters::Totals) * counters::kKinds);
 }
 

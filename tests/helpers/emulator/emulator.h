@@ -50,6 +50,26 @@ inline __half __float2half_rn(float f)
     return {static_cast<_Float16>(f)};
 }
 
+inline __half __ushort_as_half(unsigned short bits)
+{
+    __half h;
+    std::memcpy(&h, &bits, 2);
+    return h;
+}
+struct alignas(16) uint4
+{
+    unsigned x, y, z, w;
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return {x, y, z, w};
+}
+// The low word of high:low, moved right by up to 31 bits.
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits)
+{
+    return static_cast<unsigned>((static_cast<uint64_t>(high) << 32 | low) >> (bits & 31));
+}
+
 struct Dim
 {
     unsigned x, y, z;
@@ -195,6 +215,23 @@ inline unsigned __ballot_sync(unsigned, bool vote)
     }
     emulator::warp_wait();
     return mask;
+}
+inline unsigned __shfl_sync(unsigned, unsigned value, int from)
+{
+    auto& warp = emulator::warp();
+    warp.a[emulator::lane()][0] = value;
+    emulator::warp_wait();
+    unsigned const taken = warp.a[from & 31][0];
+    emulator::warp_wait();
+    return taken;
+}
+inline int __shfl_sync(unsigned mask, int value, int from)
+{
+    return static_cast<int>(__shfl_sync(mask, static_cast<unsigned>(value), from));
+}
+inline void __syncwarp()
+{
+    emulator::warp_wait();
 }
 inline int __popc(unsigned value)
 {

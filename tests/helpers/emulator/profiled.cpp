@@ -25,7 +25,7 @@ extern "C" int hsnet_count_profiled(int32_t const* sizes, int64_t const* every, 
     };
     p.packed_query = take(query_rows * p.channels * p.query_pitch * 2);
     p.packed_support = take(support_rows * p.channels * p.support_pitch * 2);
-    p.inverse_norm = static_cast<float*>(take(query_rows * nq * 4));
+    p.squares = static_cast<float*>(take(query_rows * nq * 4));
     p.positions = static_cast<int32_t*>(take(support_rows * ns * 4));
     p.counts = static_cast<int32_t*>(take(support_rows * 4));
     p.flags = static_cast<uint8_t*>(take(support_rows * ns));

@@ -3,18 +3,18 @@
 #ifndef HSNET_PROFILED_CUH
 #define HSNET_PROFILED_CUH
 
-#include "kernels/prepare.cuh"
+#include "kernels/pieces.cuh"
 
 namespace profiled
 {
 
 using hsnet::ceil_div;
 using hsnet::from_float;
-using hsnet::kEpsilon;
 using hsnet::Problem;
 using hsnet::round_up;
 using hsnet::to_float;
 
+constexpr float kEpsilon = 1e-5F;
 constexpr int kColumnsPerBlock = 32;
 constexpr int kRowGroups = 16;
 constexpr int kGatherRows = 64;
@@ -65,7 +65,7 @@ __device__ __forceinline__ void prepare_query(Problem const& p, int64_t block, i
         {
             total += sums[g][lane];
         }
-        p.inverse_norm[image * n + column] = 1.0F / (sqrtf(total) + kEpsilon);
+        p.squares[image * n + column] = 1.0F / (sqrtf(total) + kEpsilon);
     }
 }
 
