@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-COLUMNS_PER_BLOCK = 32
-ROW_GROUPS = 16
-GATHER_ROWS = 64
-GATHER_THREADS = 256
+PIECE_BYTES = 16  # of one vector
+SECTOR_BYTES = 32  # of what global memory moves at least
+WINDOW_PIECES = 30  # that a warp of prepare or gather handles at a time
+PART_CHANNELS = 128  # that one block of prepare or gather goes through
+PACK_THREADS = 256  # of prepare and gather
 LARGE_TILE, LARGE_THREADS = 128, 256
 SMALL_TILE, SMALL_THREADS = 64, 128
-ROW_BYTES = 16  # of one asynchronous copy: rows in the workspace start on it
+ROW_BYTES = 128  # rows in the workspace start on it
 PART_BYTES = 256  # parts of the workspace start on it
 
 
@@ -28,7 +29,7 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("query", "support", "full", "pruned")),
         *(
             (name, ctypes.c_void_p)
-            for name in ("packed_query", "packed_support", "inverse_norm", "positions")
+            for name in ("packed_query", "packed_support", "squares", "positions")
         ),
         *((name, ctypes.c_void_p) for name in ("counts", "flags")),
         *((name, ctypes.c_int32) for name in ("batch", "supports", "layers", "channels")),
@@ -94,14 +95,15 @@ class Plan:
         sizes = self.sizes
         query_rows, support_rows = self.batch * self.layers, self.supports * self.layers
         row = self.channels * self.element_size
-        aligned = sizes.query_positions == self.query_pitch
+        aligned = sizes.query_positions * self.element_size % SECTOR_BYTES == 0
+        flags = self.support_pitch // (PIECE_BYTES // self.element_size)
         return {
             "packed_query": 0 if aligned else query_rows * row * self.query_pitch,
             "packed_support": support_rows * row * self.support_pitch,
-            "inverse_norm": query_rows * sizes.query_positions * 4,
-            "positions": support_rows * sizes.support_positions * 4,
+            "squares": self._parts * query_rows * self.query_pitch * 4,
+            "positions": support_rows * self.support_pitch * 4,
             "counts": support_rows * 4,
-            "flags": support_rows * sizes.support_positions,
+            "flags": support_rows * self._parts * flags,
         }
 
     @property
@@ -133,24 +135,32 @@ class Plan:
     def uses_large_tiles(self, multiprocessors: int) -> bool:
         """Whether large tiles are enough to keep every multiprocessor busy."""
         x, y, z = self._tiles(LARGE_TILE)
-        return x * y * z >= multiprocessors
+        return x * y * z >= (4 if self.element_size == 4 else 1) * multiprocessors
 
     def launches(self, multiprocessors: int) -> list[Launch]:
         """Return the three kernels of a call, in order."""
         suffix = "f16" if self.element_size == 2 else "f32"
-        columns = _ceil_div(self.query_pitch, COLUMNS_PER_BLOCK) * self.layers * self.batch
-        columns += _ceil_div(self.support_pitch, COLUMNS_PER_BLOCK) * self.layers * self.supports
-        rows = _ceil_div(self.channels, GATHER_ROWS)
+        window = WINDOW_PIECES * (PIECE_BYTES // self.element_size)
+        support = _ceil_div(self.sizes.support_positions, window)
+        windows = _ceil_div(self.sizes.query_positions, window) * self.batch
+        windows += support * self.supports
+        prepare = (windows * self.layers * self._parts, 1, 1)
+        gather = (support * self._parts, self.layers, self.supports)
         large = self.uses_large_tiles(multiprocessors)
         return [
-            Launch(f"hsnet_prepare_{suffix}", (columns, 1, 1), COLUMNS_PER_BLOCK * ROW_GROUPS),
-            Launch(f"hsnet_gather_{suffix}", (rows, self.layers, self.supports), GATHER_THREADS),
+            Launch(f"hsnet_prepare_{suffix}", prepare, PACK_THREADS),
+            Launch(f"hsnet_gather_{suffix}", gather, PACK_THREADS),
             Launch(
                 f"hsnet_correlate_{'large' if large else 'small'}_{suffix}",
                 self._tiles(LARGE_TILE if large else SMALL_TILE),
                 LARGE_THREADS if large else SMALL_THREADS,
             ),
         ]
+
+    @property
+    def _parts(self) -> int:
+        """Of the channels, each gone through by blocks of its own."""
+        return _ceil_div(self.channels, PART_CHANNELS)
 
     def _tiles(self, tile: int) -> tuple[int, int, int]:
         rows = _ceil_div(self.sizes.query_positions, tile)

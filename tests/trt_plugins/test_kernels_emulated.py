@@ -105,6 +105,21 @@ def test_scattered_columns_leave_wide_gaps(dtype: str, folder: Any) -> None:
         check(kernels(800, folder), query, support, sizes, large=large)
 
 
+@pytest.mark.parametrize("start", [0, 16])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_windows_of_columns_and_parts_of_channels(
+    dtype: str, large: bool, start: int, folder: Any
+) -> None:
+    # Rows of 437 and 551 elements: several windows, and no two rows alike in their sectors; the
+    # last part of the channels is a short one. Addresses are multiples of 16, not of 32.
+    sizes = CorrelationSizes(19, 23, 29, 19, 3)
+    for area in (None, 0.25):
+        mask = None if area is None else blob(sizes, area)
+        query, support = features(10, (1, 2, 2, 141), sizes, dtype, mask)
+        check(kernels(800, folder), query, support, sizes, large=large, start=start)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_aligned_and_dense_inputs_are_read_where_they_are(dtype: str, folder: Any) -> None:
     sizes = CorrelationSizes(12, 12, 8, 10, 2)

@@ -8,7 +8,7 @@
 #ifndef HSNET_PRODUCTS_CUH
 #define HSNET_PRODUCTS_CUH
 
-#include "prepare.cuh"
+#include "pieces.cuh"
 
 // Float: three TF32 products keep what FP32 keeps. They win where tensor cores outrun the FP32
 // lanes by more than three times: the data-centre chips and Orin, not the GeForce and RTX cards.

@@ -34,6 +34,12 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
     for (unsigned y = 0; y < grid.y; ++y)
     for (unsigned x = 0; x < grid.x; ++x)
     {
+#ifdef HSNET_COUNTS
+        if (!counters::begin_block(grid.threads))
+        {
+            continue;
+        }
+#endif
         blockIdx = {x, y, z};
         block.barrier = {};
         for (unsigned i = 0; i < grid.threads; ++i)
@@ -77,6 +83,9 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                         }
                         block.current = i;
                         threadIdx = {i, 0, 0};
+#ifdef HSNET_COUNTS
+                        counters::set_lane(i);
+#endif
                         emulator::resume(fiber);
                         left -= fiber.done ? 1 : 0;
                     }
@@ -84,6 +93,9 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                 }
             }
         }
+#ifdef HSNET_COUNTS
+        counters::end_block();
+#endif
     }
     emulator::block = nullptr;
 }
@@ -115,13 +127,14 @@ extern "C" int64_t hsnet_plan(int32_t const* sizes, int element_size, int multip
     plan[at++] = p.query_pitch;
     plan[at++] = p.support_pitch;
     for (void const* part : {static_cast<void const*>(p.packed_query), static_cast<void const*>(p.packed_support),
-             static_cast<void const*>(p.inverse_norm), static_cast<void const*>(p.positions),
+             static_cast<void const*>(p.squares), static_cast<void const*>(p.positions),
              static_cast<void const*>(p.counts), static_cast<void const*>(p.flags)})
     {
         plan[at++] = static_cast<char const*>(part) - base;
     }
-    bool const large = hsnet::use_large_tiles(p, multiprocessors);
-    for (hsnet::Grid grid : {hsnet::prepare_grid(p), hsnet::gather_grid(p), hsnet::correlate_grid(p, large)})
+    bool const large = hsnet::use_large_tiles(p, static_cast<size_t>(element_size), multiprocessors);
+    for (hsnet::Grid grid : {hsnet::prepare_grid(p, static_cast<size_t>(element_size)),
+             hsnet::gather_grid(p, static_cast<size_t>(element_size)), hsnet::correlate_grid(p, large)})
     {
         plan[at++] = grid.x;
         plan[at++] = grid.y;
@@ -150,8 +163,8 @@ extern "C" int64_t hsnet_run(int32_t const* sizes, int half, int large, unsigned
     p.support = support;
     p.full = full;
     p.pruned = pruned;
-    run(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p), random);
-    run(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p), random);
+    run(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p, element), random);
+    run(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p, element), random);
     auto* const correlate = large != 0 ? (half != 0 ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32)
                                        : (half != 0 ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32);
     run(correlate, p, hsnet::correlate_grid(p, large != 0), random);
