@@ -77,7 +77,7 @@ class Accuracy:
 
 
 @dataclass
-class _Tally:
+class _Counts:
     name: str
     on: str
     trivial: bool
@@ -130,9 +130,9 @@ def evaluate(
         count = JUDGED if episodes.count is None else episodes.count
     elif episodes.count is not None:
         count = min(count, episodes.count)
-    tallies = [_Tally(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks] + [
-        _Tally(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial
-    ]
+    counted = [
+        _Counts(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks
+    ] + [_Counts(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial]
     numbers: list[int] = []
     shots, size = 0, (0, 0)
     for number in range(count):
@@ -146,44 +146,44 @@ def evaluate(
             continue
         shots, size = episode.shots, (episode.query.shape[0], episode.query.shape[1])
         reference: Mask | None = None
-        for tally in tallies:
-            answer = tally.judge(episode, None if tally.trivial else reference)
+        for counts in counted:
+            answer = counts.judge(episode, None if counts.trivial else reference)
             reference = answer if reference is None else reference
         numbers.append(number)
     on_episode(episodes.name, count, count)
     if not numbers:
         raise InputError(f"No episode of {episodes.name} could be judged", expected="one at least")
-    shown, shown_for = _choose(tallies, numbers)
+    shown, shown_for = _choose(counted, numbers)
     return Accuracy(
         data=episodes.name, episodes=len(numbers), shots=shots, size=size,
-        original_size=original_size, rows=tuple(_row(t, tallies[0]) for t in tallies),
+        original_size=original_size, rows=tuple(_row(t, counted[0]) for t in counted),
         left_out=tuple(skip_bad.files) if skip_bad else (), shown=shown, shown_for=shown_for,
     )  # fmt: skip
 
 
-def _row(tally: _Tally, first: _Tally) -> Row:
-    compared = bool(tally.changed)
-    changed, judged = np.array(tally.changed or [(0, 1)]).sum(axis=0)
+def _row(counts: _Counts, first: _Counts) -> Row:
+    compared = bool(counts.changed)
+    changed, judged = np.array(counts.changed or [(0, 1)]).sum(axis=0)
     return Row(
-        name=tally.name,
-        on=tally.on,
-        trivial=tally.trivial,
-        miou=tally.score.miou_interval(),
-        fb_iou=tally.score.fb_iou_interval(),
-        per_class=tally.score.per_class(),
-        difference=tally.score.miou() - first.score.miou() if compared else None,
+        name=counts.name,
+        on=counts.on,
+        trivial=counts.trivial,
+        miou=counts.score.miou_interval(),
+        fb_iou=counts.score.fb_iou_interval(),
+        per_class=counts.score.per_class(),
+        difference=counts.score.miou() - first.score.miou() if compared else None,
         changed=100 * float(changed) / float(judged) if compared else None,
-        seconds=tally.seconds / len(tally.score),
+        seconds=counts.seconds / len(counts.score),
     )
 
 
-def _choose(tallies: list[_Tally], numbers: list[int]) -> tuple[tuple[int, ...], str]:
+def _choose(counted: list[_Counts], numbers: list[int]) -> tuple[tuple[int, ...], str]:
     """Choose the episodes to show: those that changed most, or good and bad ones alike."""
-    compared = [tally for tally in tallies if tally.changed]
+    compared = [counts for counts in counted if counts.changed]
     if compared:
-        worst = np.max([tally.shares() for tally in compared], axis=0)
+        worst = np.max([counts.shares() for counts in compared], axis=0)
         order = np.argsort(-worst, kind="stable")[:_SHOWN]
         return tuple(numbers[i] for i in order), "the episodes that changed most"
-    order = np.argsort(tallies[0].ious, kind="stable")
+    order = np.argsort(counted[0].ious, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, _SHOWN).astype(int))
     return tuple(numbers[i] for i in order[places]), "from the worst answer to the best"

@@ -182,18 +182,18 @@ def _vote(
     scores = np.empty((classes, *size), np.float32)
     labels = np.empty(size, np.uint8)
     sizes = {n: a.nbytes for n, a in sent.items()}
-    sizes |= {"votes": 2 * classes * count, "tally": 4 * (classes + 1)}
+    sizes |= {"votes": 2 * classes * count, "counts": 4 * (classes + 1)}
     sizes |= {"masks": masks.nbytes, "scores": scores.nbytes, "labels": count}
     block = Block(cuda, sizes)
     for name, array in sent.items():
         cuda.upload(block.at(name), array, stream)
-    cuda.zero(block.at("tally"), sizes["tally"], stream)
-    names = ("logits", "low_x", "along_x", "low_y", "along_y", "first", "votes", "scores", "tally")
+    cuda.zero(block.at("counts"), sizes["counts"], stream)
+    names = ("logits", "low_x", "along_x", "low_y", "along_y", "first", "votes", "scores", "counts")
     argument = VOTE.pack(
         *(block.at(n) for n in names), logits.size, len(logits), classes, *DECODER, *size
     )
     kernels.vote(logits.dtype, size[1], size[0], argument, stream)
-    parts = ("votes", "scores", "tally", "labels", "masks")
+    parts = ("votes", "scores", "counts", "labels", "masks")
     kernels.settle(count, SETTLE.pack(*(block.at(n) for n in parts), classes, count), stream)
     for name, array in (("masks", masks), ("scores", scores), ("labels", labels)):
         cuda.download(array, block.at(name), stream)

@@ -153,7 +153,7 @@ class GpuFrames:
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
         with self._cuda.current():
-            if slot.read_tally(classes)[classes]:
+            if slot.read_counts(classes)[classes]:
                 raise not_finite("on the GPU")
             labels = slot.read("labels", np.uint8, frame.size)
             planes = (classes, *frame.size)
@@ -203,7 +203,7 @@ class GpuFrames:
         self._vote_and_settle(slot, size, shots, tables)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.tally.download(0, 4 * (len(shots) + 1), self._down)
+        slot.counts.download(0, 4 * (len(shots) + 1), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -287,17 +287,17 @@ class GpuFrames:
                 self._votes = None
             self._votes = Block(cuda, {"votes": needed})
         votes, scores = self._votes.at("votes"), slot.address("scores")
-        cuda.zero(slot.tally.address, 4 * (classes + 1), self._compute)
+        cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
         supports = self._supports
         argument = VOTE.pack(
             supports.logits, *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
-            supports.first, votes, scores, slot.tally.address, supports.chunk_elements,
+            supports.first, votes, scores, slot.counts.address, supports.chunk_elements,
             supports.chunk, classes, *self._decoder, height, width,
         )  # fmt: skip
         dtype = self._engines["match"].types["logits"]
         self._kernels.vote(dtype, width, height, argument, self._compute)
         argument = SETTLE.pack(
-            votes, scores, slot.tally.address, slot.address("labels"), slot.address("masks"),
+            votes, scores, slot.counts.address, slot.address("labels"), slot.address("masks"),
             classes, height * width,
         )  # fmt: skip
         self._kernels.settle(height * width, argument, self._compute)
@@ -353,9 +353,9 @@ class GpuFrames:
         count = size[0] * size[1]
         if self._votes is None or self._votes.bytes < 2 * count:
             self._votes = Block(self._cuda, {"votes": 2 * count})
-        self._cuda.zero(slot.tally.address, 8, self._compute)
+        self._cuda.zero(slot.counts.address, 8, self._compute)
         argument = SETTLE.pack(
-            self._votes.at("votes"), 0, slot.tally.address, slot.address("labels"), 0, 1, count
+            self._votes.at("votes"), 0, slot.counts.address, slot.address("labels"), 0, 1, count
         )
         self._kernels.settle(count, argument, self._compute)
 

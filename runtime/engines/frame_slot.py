@@ -91,7 +91,7 @@ class Slot:
         answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
             uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
             needed).
-        tally: the counts of the vote, int32 [classes + 1]: the largest vote of each class, then 1
+        counts: of the vote, int32 [classes + 1]: the largest vote of each class, then 1
             if some logit was not finite, else 0.
         events: CUDA events by name, recorded as the frame moves on.
         parts: offset and length in `answer` of each part, in bytes.
@@ -102,7 +102,7 @@ class Slot:
         self.pixels = Buffer(cuda, mapped=mapped)
         self.answer = Buffer(cuda, mapped=mapped)
         # Not part of the answer: kernels update it atomically, which is slow in mapped memory.
-        self.tally = Buffer(cuda, mapped=False)
+        self.counts = Buffer(cuda, mapped=False)
         self.events = {name: cuda.event() for name in EVENTS}
         self.parts: dict[str, tuple[int, int]] = {}
 
@@ -120,7 +120,7 @@ class Slot:
             end += aligned(length)
         self.pixels.grow(3 * count)
         self.answer.grow(end)
-        self.tally.grow(4 * (classes + 1))
+        self.counts.grow(4 * (classes + 1))
 
     def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: Any) -> float:
         """Copy a frame into page-locked memory and upload it, in stripes of whole rows.
@@ -186,13 +186,13 @@ class Slot:
         start, length = self.parts[name]
         return self.answer.host[start : start + length].view(dtype).reshape(shape).copy()
 
-    def read_tally(self, classes: int) -> Any:
-        """The downloaded `tally`, int32 [classes + 1], as an array of its own."""
-        return self.tally.host[: 4 * (classes + 1)].view(np.int32).copy()
+    def read_counts(self, classes: int) -> Any:
+        """The downloaded `counts`, int32 [classes + 1], as an array of its own."""
+        return self.counts.host[: 4 * (classes + 1)].view(np.int32).copy()
 
     def free(self) -> None:
         """Free the buffers and destroy the events; may be called again."""
-        for buffer in (self.pixels, self.answer, self.tally):
+        for buffer in (self.pixels, self.answer, self.counts):
             buffer.free()
         for event in self.events.values():
             self._cuda.destroy(event)
