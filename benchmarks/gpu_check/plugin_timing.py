@@ -16,7 +16,7 @@ import numpy as np
 
 from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, square_mask
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
-from hsnet_trt.trt_plugins.plan import Plan
+from hsnet_trt.trt_plugins.plan import TILES, Plan
 from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes
 
 # ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
@@ -131,9 +131,11 @@ def time_level(
     parts = {
         launch.kernel: time_graph(torch, partial(call.start, [launch])) * 1e3 for launch in launches
     }
-    # The other tile size, to see whether the choice between them is right.
-    other = call.plan.launches(1 if "small" in launches[-1].kernel else 10**9)[-1]
-    parts[f"(not used) {other.kernel}"] = time_graph(torch, lambda: call.start([other])) * 1e3
+    # The other forms of the product, to see whether the choice between them is right.
+    for other in (call.plan.correlate(tiles) for tiles in TILES):
+        if other.kernel not in parts:
+            milliseconds = time_graph(torch, partial(call.start, [other])) * 1e3
+            parts[f"(not used) {other.kernel}"] = milliseconds
     return {
         "level": level,
         "area": "no mask" if area is None else f"{area:.0%}",
