@@ -16,8 +16,9 @@ SECTOR_BYTES = 32  # of what global memory moves at least
 WINDOW_PIECES = 30  # that a warp of prepare or gather handles at a time
 PART_CHANNELS = 128  # that one block of prepare or gather goes through
 PACK_THREADS = 256  # of prepare and gather
-LARGE_TILE, LARGE_THREADS = 128, 256
-SMALL_TILE, SMALL_THREADS = 64, 128
+# Of the product's three forms: positions of a tile, threads of a block.
+TILES = {"large": (128, 256), "small": (64, 128), "split": (32, 128)}
+KERNELS = ("prepare", "gather", *(f"correlate_{tiles}" for tiles in TILES))
 ROW_BYTES = 128  # rows in the workspace start on it
 PART_BYTES = 256  # parts of the workspace start on it
 
@@ -132,29 +133,32 @@ class Plan:
             **self.sizes.attributes(),
         )
 
-    def uses_large_tiles(self, multiprocessors: int) -> bool:
-        """Whether large tiles are enough to keep every multiprocessor busy."""
-        x, y, z = self._tiles(LARGE_TILE)
-        return x * y * z >= (4 if self.element_size == 4 else 1) * multiprocessors
+    def tiles(self, multiprocessors: int) -> str:
+        """Return the form of the product, a key of ``TILES``, for a GPU with so many processors."""
+        if self._blocks("large") >= (4 if self.element_size == 4 else 1) * multiprocessors:
+            return "large"
+        return "small" if self._blocks("small") >= multiprocessors else "split"
+
+    def correlate(self, tiles: str) -> Launch:
+        """Return the product's kernel in one of its forms, a key of ``TILES``."""
+        side, threads = TILES[tiles]
+        rows = _ceil_div(self.sizes.query_positions, side)
+        columns = _ceil_div(self.sizes.support_positions, side)
+        grid = (rows * columns, self.layers, self.batch * self.supports)
+        return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, threads)
 
     def launches(self, multiprocessors: int) -> list[Launch]:
         """Return the three kernels of a call, in order."""
-        suffix = "f16" if self.element_size == 2 else "f32"
         window = WINDOW_PIECES * (PIECE_BYTES // self.element_size)
         support = _ceil_div(self.sizes.support_positions, window)
         windows = _ceil_div(self.sizes.query_positions, window) * self.batch
         windows += support * self.supports
         prepare = (windows * self.layers * self._parts, 1, 1)
         gather = (support * self._parts, self.layers, self.supports)
-        large = self.uses_large_tiles(multiprocessors)
         return [
-            Launch(f"hsnet_prepare_{suffix}", prepare, PACK_THREADS),
-            Launch(f"hsnet_gather_{suffix}", gather, PACK_THREADS),
-            Launch(
-                f"hsnet_correlate_{'large' if large else 'small'}_{suffix}",
-                self._tiles(LARGE_TILE if large else SMALL_TILE),
-                LARGE_THREADS if large else SMALL_THREADS,
-            ),
+            Launch(f"hsnet_prepare_{self._suffix}", prepare, PACK_THREADS),
+            Launch(f"hsnet_gather_{self._suffix}", gather, PACK_THREADS),
+            self.correlate(self.tiles(multiprocessors)),
         ]
 
     @property
@@ -162,10 +166,13 @@ class Plan:
         """Of the channels, each gone through by blocks of its own."""
         return _ceil_div(self.channels, PART_CHANNELS)
 
-    def _tiles(self, tile: int) -> tuple[int, int, int]:
-        rows = _ceil_div(self.sizes.query_positions, tile)
-        columns = _ceil_div(self.sizes.support_positions, tile)
-        return rows * columns, self.layers, self.batch * self.supports
+    @property
+    def _suffix(self) -> str:
+        return "f16" if self.element_size == 2 else "f32"
+
+    def _blocks(self, tiles: str) -> int:
+        x, y, z = self.correlate(tiles).grid
+        return x * y * z
 
 
 def _ceil_div(a: int, b: int) -> int:

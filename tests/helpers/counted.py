@@ -16,6 +16,7 @@ import numpy as np
 from helpers.emulated import KERNELS, SOURCE, aligned, ints
 from numpy.typing import NDArray
 
+from hsnet_trt.trt_plugins.plan import TILES
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 KINDS = (
@@ -101,7 +102,7 @@ class CountedKernels:
         dtype: Any,
         mask: NDArray[np.bool_] | None = None,
         *,
-        large: bool,
+        tiles: str,
         every: tuple[int, int, int] = (1, 1, 1),
         start: int = 0,
     ) -> list[Counts]:
@@ -111,6 +112,7 @@ class CountedKernels:
             sizes: the op's attributes.
             shape: B, S, L, C.
             mask: which support positions are not zero; all where None.
+            tiles: the form of the product, a key of TILES.
             every: of each kernel, every which block is counted. Blocks of the last kernel that
                 are not counted are not run.
             start: bytes between a multiple of 256 and the start of every tensor.
@@ -128,7 +130,7 @@ class CountedKernels:
         status = self._library.hsnet_count(
             ints(sizes, shape),
             int(np.dtype(dtype) == np.float16),
-            int(large),
+            list(TILES).index(tiles),
             (ctypes.c_int64 * 3)(*every),
             *(ctypes.c_void_p(array.ctypes.data) for array, _ in arrays),
             ctypes.c_void_p(counts.ctypes.data),

@@ -12,6 +12,7 @@ import numpy as np
 from helpers.places import ROOT
 from numpy.typing import NDArray
 
+from hsnet_trt.trt_plugins.plan import TILES
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 SOURCE = Path(__file__).parent / "emulator"
@@ -64,13 +65,14 @@ class EmulatedKernels:
         support: NDArray[Any],
         sizes: CorrelationSizes,
         *,
-        large: bool,
+        tiles: str,
         seed: int = 0,
         start: int = 0,
     ) -> tuple[NDArray[Any], NDArray[Any], int]:
         """Return full, pruned, and how many columns were multiplied. Outputs start as NaN.
 
-        Tensors begin ``start`` bytes behind a multiple of 256.
+        ``tiles`` is the form of the product, a key of TILES. Tensors begin ``start`` bytes behind a
+        multiple of 256.
         """
         full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
         arrays = [
@@ -83,7 +85,7 @@ class EmulatedKernels:
         columns = self._library.hsnet_run(
             ints(sizes, shape),
             int(query.dtype == np.float16),
-            int(large),
+            list(TILES).index(tiles),
             ctypes.c_uint(seed),
             *(ctypes.c_void_p(array.ctypes.data) for array, _ in arrays),
         )

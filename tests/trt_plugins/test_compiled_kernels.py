@@ -9,7 +9,7 @@ import pytest
 from helpers.places import ROOT
 
 from hsnet_trt.errors import BackendError, BuildError
-from hsnet_trt.trt_plugins import compile_kernels, nvcc
+from hsnet_trt.trt_plugins import compile_kernels, nvcc, plan
 from hsnet_trt.trt_plugins.compile_kernels import KernelFigures
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import Plan
@@ -18,11 +18,7 @@ from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 NVCC = nvcc.find_nvcc()
 README = ROOT / "trt_plugins" / "README.md"
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
-KERNELS = {
-    f"{name}_{suffix}"
-    for name in ("prepare", "gather", "correlate_large", "correlate_small")
-    for suffix in ("f16", "f32")
-}
+KERNELS = {f"{name}_{suffix}" for name in plan.KERNELS for suffix in ("f16", "f32")}
 
 
 @needs_nvcc
@@ -97,9 +93,9 @@ def test_without_a_driver_the_error_says_so(
     driver.cuda_driver.cache_clear()
     path = tmp_path / "kernels.fatbin"
     path.write_bytes(b"anything")
-    plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
+    call = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
     with pytest.raises(BackendError, match="no NVIDIA driver"):
-        CorrelationKernels(path).launch(plan, plan.problem(0, 0, 0, 0, 0), 0)
+        CorrelationKernels(path).launch(call, call.problem(0, 0, 0, 0, 0), 0)
     driver.cuda_driver.cache_clear()
 
 

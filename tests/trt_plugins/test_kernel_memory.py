@@ -10,6 +10,7 @@ from helpers.correlation_cases import blob
 from helpers.counted import CountedKernels, counting_compiler
 
 from hsnet_trt.trt_plugins.occupancy import LEVELS
+from hsnet_trt.trt_plugins.plan import TILES
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 pytestmark = [
@@ -21,7 +22,7 @@ pytestmark = [
 # of excess larger, not smaller: prepare and gather do the same for every channel, and correlate's
 # loop over them, which has no excess, is the shorter beside its stores.
 CHANNELS = 512
-CASES = [("float16", level) for level in LEVELS] + [("float32", 3)]
+CASES = [("float16", level) for level in LEVELS] + [("float32", 3), ("float32", 4)]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,9 @@ def test_hardly_a_sector_or_wavefront_is_excess(
     layers, _, side, stride = LEVELS[level]
     sizes = CorrelationSizes(side, side, side, side, stride)
     mask = None if area is None else blob(sizes, area)
-    large = level < 4
+    tiles = {2: "large", 3: "large" if dtype == "float16" else "small", 4: "split"}[level]
     every = {2: (17, 17, 61), 3: (11, 11, 11), 4: (5, 5, 5)}[level]
-    counts = library.count(sizes, (1, 1, layers, CHANNELS), dtype, mask, large=large, every=every)
+    counts = library.count(sizes, (1, 1, layers, CHANNELS), dtype, mask, tiles=tiles, every=every)
     for kernel, found in zip(("prepare", "gather", "correlate"), counts, strict=True):
         assert found.excess_sectors <= 0.05 * found.sectors, kernel
         # Columns of several short runs are gathered with two runs in a bank now and then.
@@ -56,5 +57,5 @@ def test_no_access_leaves_a_tensor(
     # Odd rows; tensors that end within a piece of 16 bytes, and begin between two sectors.
     for sizes in (CorrelationSizes(9, 29, 27, 11, 2), CorrelationSizes(3, 5, 5, 7, 1)):
         mask = None if area is None else blob(sizes, area)
-        for large in (False, True):
-            library.count(sizes, (1, 1, 1, 37), dtype, mask, large=large, start=start)
+        for tiles in TILES:
+            library.count(sizes, (1, 1, 1, 37), dtype, mask, tiles=tiles, start=start)

@@ -13,11 +13,10 @@ namespace hsnet
 {
 
 // Copies stages of [depth][width] positions from rows of `pitch` elements; zero outside.
-template <class T, int width, int threads>
+template <class T, int width, int kDepth, int threads>
 struct StageLoader
 {
     static constexpr int kPerPiece = Elements<T>::kPerPiece;
-    static constexpr int kDepth = Elements<T>::kDepth;
     static constexpr int kPiecesPerRow = width / kPerPiece;
     static constexpr int kPieces = kDepth * kPiecesPerRow / threads;
     static constexpr int kRowsPerStep = threads / kPiecesPerRow;
@@ -49,7 +48,7 @@ struct StageLoader
             int const line = channel + i * kRowsPerStep;
             bool const valid = inside && first_channel + line < channels;
             T const* const from = valid ? next + i * kRowsPerStep * pitch : rows;
-            copy_async(stage + line * width + Elements<T>::swizzle(line, piece) * kPerPiece, from, valid);
+            copy_async(stage + line * width + swizzle<T, width>(line, piece) * kPerPiece, from, valid);
         }
         next += kDepth * pitch;
     }
@@ -81,6 +80,32 @@ __device__ __forceinline__ Share share_of(
     return {first, last, span_first, span_last};
 }
 
+// The first group of warps receives the sums of all, through `room` for those of the others.
+template <int groups, int group_threads, int MT, int NT>
+__device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room, int thread)
+{
+    constexpr int kSums = MT * NT * 4;
+#pragma unroll
+    for (int i = 0; i < kSums; ++i)
+    {
+        if (thread >= group_threads)
+        {
+            int const group = thread / group_threads - 1;
+            room[(group * kSums + i) * group_threads + thread % group_threads] = sums[i / 4 / NT][i / 4 % NT][i % 4];
+        }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kSums; ++i)
+    {
+        for (int group = 0; group < groups - 1 && thread < group_threads; ++group)
+        {
+            sums[i / 4 / NT][i / 4 % NT][i % 4] += room[(group * kSums + i) * group_threads + thread];
+        }
+    }
+    __syncthreads();
+}
+
 template <class T>
 __device__ __forceinline__ void exchange(T& a, T& b)
 {
@@ -89,14 +114,15 @@ __device__ __forceinline__ void exchange(T& a, T& b)
     b = kept;
 }
 
-template <class T, int BM, int BN, int warps_m, int warps_n>
+template <class T, int BM, int BN, int warps_m, int warps_n, int groups>
 __device__ __forceinline__ void correlate(Problem const& p)
 {
-    constexpr int kThreads = warps_m * warps_n * 32;
+    constexpr int kGroupThreads = warps_m * warps_n * 32;
+    constexpr int kThreads = groups * kGroupThreads;
     constexpr int MT = BM / warps_m / 16;
     constexpr int NT = BN / warps_n / 8;
     constexpr int kStages = 3;
-    constexpr int kDepth = Elements<T>::kDepth;
+    constexpr int kDepth = groups * Elements<T>::kDepth;
     constexpr int kStage = kDepth * (BM + BN);
     // A window of 64 floats or 128 halves of every row is staged at a time.
     constexpr int kStagedWindow = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
@@ -154,12 +180,13 @@ __device__ __forceinline__ void correlate(Problem const& p)
     int const column0 = tile * BN;
     int const rows_end = static_cast<int>(round_up(nq, kSector<T>));
     int const columns_end = static_cast<int>(round_up(count, kSector<T>));
-    StageLoader<T, BM, kThreads> query_loader(query, query_pitch, row0, rows_end);
-    StageLoader<T, BN, kThreads> support_loader(support, support_pitch, column0, columns_end);
+    StageLoader<T, BM, kDepth, kThreads> query_loader(query, query_pitch, row0, rows_end);
+    StageLoader<T, BN, kDepth, kThreads> support_loader(support, support_pitch, column0, columns_end);
 
     int const thread = static_cast<int>(threadIdx.x);
     int const lane = thread % 32;
-    int const warp_row = thread / 32 / warps_n * (MT * 16);
+    int const group = thread / kGroupThreads;
+    int const warp_row = thread % kGroupThreads / 32 / warps_n * (MT * 16);
     int const warp_column = thread / 32 % warps_n * (NT * 8);
     float sums[MT][NT][4] = {};
     int const steps = static_cast<int>(ceil_div(p.channels, kDepth));
@@ -187,12 +214,16 @@ __device__ __forceinline__ void correlate(Problem const& p)
         }
         copy_commit();
         T const* const stage = shared + reading * kStage;
-        multiply_stage<BM, BN>(sums, stage, stage + kDepth * BM, warp_row, warp_column, lane);
+        multiply_stage<BM, BN, groups>(sums, stage, stage + kDepth * BM, warp_row, warp_column, lane, group);
         reading = reading == kStages - 1 ? 0 : reading + 1;
         filling = filling == kStages - 1 ? 0 : filling + 1;
     }
     copy_wait<0>();
     __syncthreads();
+    if (groups > 1)
+    {
+        add_groups<groups, kGroupThreads>(sums, reinterpret_cast<float*>(shared), thread);
+    }
     auto* const norms = reinterpret_cast<float*>(shared + BM * Write::kPitch); // inverse, of each row
     if (thread < BM)
     {
@@ -224,7 +255,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
     for (int j = 0; j < 2 * NT; ++j)
     {
         int const column = column0 + warp_column + (j / 2) * 8 + (lane % 4) * 2 + j % 2;
-        place[j] = column < count ? positions[column] - share.first : -1;
+        place[j] = group == 0 && column < count ? positions[column] - share.first : -1;
     }
     // Pairs of floats would meet in a bank with those of the row beside: every other row swaps them.
     bool const swaps = sizeof(T) == 4 && lane / 4 % 2 == 1;

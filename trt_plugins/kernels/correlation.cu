@@ -26,12 +26,17 @@ using hsnet::Problem;
     extern "C" __global__ void __launch_bounds__(hsnet::kLargeThreads, LARGE_BLOCKS) \
         hsnet_correlate_large_##SUFFIX(const Problem p) \
     { \
-        hsnet::correlate<T, hsnet::kLargeTile, hsnet::kLargeTile, 2, 4>(p); \
+        hsnet::correlate<T, hsnet::kLargeTile, hsnet::kLargeTile, 2, 4, 1>(p); \
     } \
     extern "C" __global__ void __launch_bounds__(hsnet::kSmallThreads, SMALL_BLOCKS) \
         hsnet_correlate_small_##SUFFIX(const Problem p) \
     { \
-        hsnet::correlate<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2>(p); \
+        hsnet::correlate<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2, 1>(p); \
+    } \
+    extern "C" __global__ void __launch_bounds__(hsnet::kSplitThreads, 2) \
+        hsnet_correlate_split_##SUFFIX(const Problem p) \
+    { \
+        hsnet::correlate<T, hsnet::kSplitTile, hsnet::kSplitTile, 1, 1, hsnet::kSplitGroups>(p); \
     }
 
 HSNET_KERNELS(f16, __half, HSNET_HALF_BLOCKS, 2 * HSNET_HALF_BLOCKS)

@@ -61,8 +61,18 @@ constexpr int kPartChannels = 128;  // that one block of prepare or gather goes 
 constexpr int kPackThreads = 256;   // of prepare and gather
 constexpr int kLargeTile = 128;
 constexpr int kSmallTile = 64;
+constexpr int kSplitTile = 32;
+constexpr int kSplitGroups = 4; // of warps, among which the channels of a tile are split
 constexpr int kLargeThreads = 256;
 constexpr int kSmallThreads = 128;
+constexpr int kSplitThreads = 128;
+
+enum class Tiles
+{
+    kLarge,
+    kSmall,
+    kSplit
+};
 
 HSNET_HOST_DEVICE inline int64_t ceil_div(int64_t a, int64_t b)
 {
@@ -134,24 +144,33 @@ inline Grid gather_grid(Problem const& p, size_t element_size)
         static_cast<unsigned>(p.supports), kPackThreads};
 }
 
-inline Grid correlate_grid(Problem const& p, bool large)
+inline Grid correlate_grid(Problem const& p, Tiles tiles)
 {
-    int const tile = large ? kLargeTile : kSmallTile;
+    int const tile = tiles == Tiles::kLarge ? kLargeTile : tiles == Tiles::kSmall ? kSmallTile : kSplitTile;
+    int const threads = tiles == Tiles::kLarge ? kLargeThreads
+        : tiles == Tiles::kSmall               ? kSmallThreads
+                                               : kSplitThreads;
     int64_t const rows = ceil_div(static_cast<int64_t>(p.query_h) * p.query_w, tile);
     int64_t const columns = ceil_div(static_cast<int64_t>(p.support_h) * p.support_w, tile);
     return {static_cast<unsigned>(rows * columns), static_cast<unsigned>(p.layers),
-        static_cast<unsigned>(p.batch * p.supports),
-        static_cast<unsigned>(large ? kLargeThreads : kSmallThreads)};
+        static_cast<unsigned>(p.batch * p.supports), static_cast<unsigned>(threads)};
 }
 
 // Large tiles move the fewest bytes through shared memory; small ones keep every multiprocessor
-// busy where large ones would leave some idle. One large block of floats fills a multiprocessor, so
-// that a last wave of few of them costs as much as a full one.
-inline bool use_large_tiles(Problem const& p, size_t element_size, int multiprocessors)
+// busy where large ones would leave some idle, and where small ones would, too, the channels of
+// smaller ones yet are split. One large block of floats fills a multiprocessor, so that a last wave
+// of few of them costs as much as a full one.
+inline Tiles choose_tiles(Problem const& p, size_t element_size, int multiprocessors)
 {
-    Grid const grid = correlate_grid(p, true);
-    int64_t const waves = element_size == 4 ? 4 : 1;
-    return static_cast<int64_t>(grid.x) * grid.y * grid.z >= waves * multiprocessors;
+    auto const blocks = [&](Tiles tiles) {
+        Grid const grid = correlate_grid(p, tiles);
+        return static_cast<int64_t>(grid.x) * grid.y * grid.z;
+    };
+    if (blocks(Tiles::kLarge) >= (element_size == 4 ? 4 : 1) * static_cast<int64_t>(multiprocessors))
+    {
+        return Tiles::kLarge;
+    }
+    return blocks(Tiles::kSmall) >= multiprocessors ? Tiles::kSmall : Tiles::kSplit;
 }
 
 } // namespace hsnet

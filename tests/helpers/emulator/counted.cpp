@@ -4,7 +4,7 @@
 // As hsnet_run, but nothing is multiplied. Of kernel k every every[k]-th block is counted; the last
 // kernel's other blocks are not run.
 // counts: [3 kernels][kKinds][5]. Returns -1 where an access lies beside a tensor.
-extern "C" int hsnet_count(int32_t const* sizes, int half, int large, int64_t const* every, void const* query,
+extern "C" int hsnet_count(int32_t const* sizes, int half, int tiles, int64_t const* every, void const* query,
     void const* support, void* full, void* pruned, int64_t* counts)
 {
     Problem p = problem_of(sizes);
@@ -31,8 +31,7 @@ extern "C" int hsnet_count(int32_t const* sizes, int half, int large, int64_t co
     constexpr int kEach = counters::kKinds * 5;
     count(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p, element), every[0], true, counts);
     count(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p, element), every[1], true, counts + kEach);
-    auto* const correlate = large != 0 ? (half != 0 ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32)
-                                       : (half != 0 ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32);
-    count(correlate, p, hsnet::correlate_grid(p, large != 0), every[2], false, counts + 2 * kEach);
+    auto const form = static_cast<hsnet::Tiles>(tiles);
+    count(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), every[2], false, counts + 2 * kEach);
     return emulator::error == nullptr ? 0 : -1;
 }
