@@ -106,7 +106,9 @@ class CalibrationTable:
             raise InputError(
                 f"the calibration file {path} cannot be read", found=error.strerror
             ) from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
+        ) as error:  # fmt: skip
             raise InputError(
                 f"{path} is not a calibration file of this version",
                 expected="what `hsnet-trt calibrate` wrote",

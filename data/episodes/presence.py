@@ -77,7 +77,7 @@ def _cache_file(masks: Iterable[Path], what: str) -> Path:
 def _read_cache(kept: Path, masks: Sequence[Path]) -> dict[Path, list[int]] | None:
     try:
         values = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(values, list) or len(values) != len(masks):
         return None

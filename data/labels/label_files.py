@@ -50,14 +50,22 @@ def image_path(folder: Path, name: object, file: Path) -> Path:
             fix="name it in the file as it is called there",
         )
     below = folder / posix
-    return below if below.exists() else folder / Path(*windows.parts)
+    try:
+        return below if below.exists() else folder / Path(*windows.parts)
+    except (OSError, ValueError) as error:  # too long, or of characters that no name has
+        raise InputError(
+            f"{file} names an image by what is no file's name",
+            expected="a path below its folder",
+            found=repr(text[:80]),
+            fix="name it in the file as it is called there",
+        ) from error
 
 
 def check_size(height: object, width: object, file: Path) -> tuple[int, int]:
     """Return the size of an image as a file claims it. Raises InputError."""
     if (
-        isinstance(height, int)
-        and isinstance(width, int)
+        type(height) is int
+        and type(width) is int
         and min(height, width) > 0
         and height * width <= MAX_PIXELS
     ):

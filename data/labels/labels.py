@@ -61,7 +61,11 @@ def read_labels(
                 )
         supports[name] = [(image, draw()) for image, draw in chosen]
     if not supports:
-        raise InputError(f"there are no labels in {', '.join(map(str, files))}")
+        raise InputError(
+            f"there are no labels in {', '.join(map(str, files))}",
+            expected="at least one shape or annotation",
+            fix="label an image, or give the file that holds the labels",
+        )
     return supports
 
 

@@ -97,7 +97,7 @@ def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
         choice = json.loads(bundle.read(name))
         of = graph.variant.graph
         return {"int8": choice["int8"].get(of, []), "float": choice["float"].get(of, {})}
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{name} does not say which layers are INT8", found=error, fix="calibrate again"
         ) from error
@@ -118,7 +118,7 @@ def _engine(bundle: Bundle, engine: EngineFile) -> Report:
     if record in bundle.manifest.files:
         try:
             report["record"] = json.loads(bundle.read(record))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(
                 f"{record} is not JSON", found=error, fix="build the engine again"
             ) from error

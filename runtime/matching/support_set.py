@@ -157,7 +157,7 @@ class SupportSet:
             raise InputError(f"there is no support set at {path}", fix="save one first") from error
         except (
             OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile,
-            AttributeError, NotImplementedError, MemoryError,
+            AttributeError, NotImplementedError, MemoryError, RecursionError, OverflowError,
         ) as error:  # fmt: skip
             raise InputError(
                 f"{path} is not a support set, or is damaged",

@@ -196,7 +196,7 @@ def _read_plan(files: Any, path: str) -> Plan:
         with files.open_input_file(path) as stream:
             fields = json.loads(stream.read())
         return Plan(**{**fields, "size": tuple(fields["size"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{path} is not a sweep's plan", found=error, fix="choose another --out"
         ) from error
