@@ -28,10 +28,13 @@ extern "C" int hsnet_count(int32_t const* sizes, int half, int tiles, int64_t co
     counters::set_global(3, pruned, line * p.batch * p.supports * kept * nq);
     counters::set_global(4, reinterpret_cast<void const*>(start), bytes);
     ignore_emulator();
+    // What prepare finds out about the query moves no access of the other kernels.
+    int64_t const query_blocks = hsnet::window_count(static_cast<int64_t>(nq), element) * p.batch * p.layers
+        * hsnet::channel_parts(p);
     constexpr int kEach = counters::kKinds * 5;
-    count(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p, element), every[0], true, counts);
-    count(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p, element), every[1], true, counts + kEach);
+    count(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p, element), every[0], query_blocks, counts);
+    count(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p, element), every[1], 0, counts + kEach);
     auto const form = static_cast<hsnet::Tiles>(tiles);
-    count(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), every[2], false, counts + 2 * kEach);
+    count(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), every[2], INT64_MAX, counts + 2 * kEach);
     return emulator::error == nullptr ? 0 : -1;
 }

@@ -35,7 +35,7 @@ std::vector<std::vector<Event>> traces;
 Totals sums[kKinds];
 int64_t every = 1;
 int64_t blocks = 0;
-bool run_all = true;
+int64_t needed = 0;
 bool counting = false;
 bool outside = false;
 unsigned lane = kNobody;
@@ -211,10 +211,10 @@ void ignore(void const* start, size_t bytes)
     auto const at = reinterpret_cast<uintptr_t>(start);
     ignored.push_back({at, at + bytes});
 }
-void start(int64_t every_nth, bool all)
+void start(int64_t every_nth, int64_t needed_from)
 {
     every = every_nth;
-    run_all = all;
+    needed = needed_from;
     blocks = 0;
     outside = false;
     std::fill(sums, sums + kKinds, Totals{});
@@ -225,7 +225,8 @@ bool left_a_tensor()
 }
 bool begin_block(unsigned threads)
 {
-    counting = blocks++ % every == every / 2;
+    int64_t const index = blocks++;
+    counting = index % every == every / 2;
     if (counting)
     {
         traces.resize(threads);
@@ -234,7 +235,7 @@ bool begin_block(unsigned threads)
             trace.clear();
         }
     }
-    return counting || run_all;
+    return counting || index >= needed;
 }
 void set_lane(unsigned thread)
 {

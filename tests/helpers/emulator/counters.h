@@ -48,8 +48,8 @@ void set_global(int part, void const* start, size_t bytes);
 bool left_a_tensor();
 void ignore(void const* start, size_t bytes); // of the static variables
 
-// Count every `every`-th block from now on, and run the others only if `run_all`.
-void start(int64_t every, bool run_all);
+// Count every `every`-th block from now on, and run the others only from block `needed` on.
+void start(int64_t every, int64_t needed);
 bool begin_block(unsigned threads); // whether the block is to be run
 void set_lane(unsigned thread);     // whose accesses follow
 unsigned current_lane();

@@ -8,10 +8,10 @@ namespace
 {
 
 // One kernel's totals go to `counts`, [kKinds][5].
-void count(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, int64_t every, bool all, int64_t* counts)
+void count(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, int64_t every, int64_t needed, int64_t* counts)
 {
     std::mt19937 random(0);
-    counters::start(every, all);
+    counters::start(every, needed);
     run(kernel, p, grid, random);
     if (counters::left_a_tensor())
     {

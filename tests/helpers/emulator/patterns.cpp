@@ -80,5 +80,5 @@ extern "C" void hsnet_count_pattern(int pattern, void* memory, int64_t* counts)
     p.full = memory;
     counters::set_global(0, memory, 4096 * sizeof(float));
     ignore_emulator();
-    count(kernels[pattern], p, {1, 1, 1, 32}, 1, true, counts);
+    count(kernels[pattern], p, {1, 1, 1, 32}, 1, 0, counts);
 }

@@ -41,10 +41,10 @@ extern "C" int hsnet_count_profiled(int32_t const* sizes, int64_t const* every, 
         + hsnet::ceil_div(p.support_pitch, profiled::kColumnsPerBlock) * support_rows;
     constexpr unsigned kThreads = profiled::kColumnsPerBlock * profiled::kRowGroups;
     count([](Problem const problem) { profiled::prepare<__half>(problem); }, p,
-        {static_cast<unsigned>(blocks), 1, 1, kThreads}, every[0], true, counts);
+        {static_cast<unsigned>(blocks), 1, 1, kThreads}, every[0], 0, counts);
     auto const groups = static_cast<unsigned>(hsnet::ceil_div(p.channels, profiled::kGatherRows));
     count([](Problem const problem) { profiled::gather<__half>(problem); }, p,
         {groups, static_cast<unsigned>(p.layers), static_cast<unsigned>(p.supports), profiled::kGatherThreads},
-        every[1], true, counts + counters::kKinds * 5);
+        every[1], 0, counts + counters::kKinds * 5);
     return emulator::error == nullptr ? 0 : -1;
 }
