@@ -139,9 +139,7 @@ class BundleNetwork:
         self._runner.close()
 
 
-def foreground_minus_background(
-    features: Tensors, levels: Sequence[str], episode: Episode
-) -> Mask:
+def foreground_minus_background(features: Tensors, levels: Sequence[str], episode: Episode) -> Mask:
     """Answer by two prototypes, without any learning beyond the backbone's.
 
     The prototypes are the mean feature of the supports' objects (masked average pooling, SG-One,
