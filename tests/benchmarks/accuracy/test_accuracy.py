@@ -23,6 +23,7 @@ from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
+from hsnet_trt.data.episodes.forms import in_form
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.checkpoint import save_checkpoint
@@ -260,6 +261,32 @@ def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -
         answer = trivial.answer(episode)
         assert answer.shape == (64, 96) and answer.dtype == np.bool_
     assert taken == [2]
+
+
+def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_path: Path) -> None:
+    """Everything is found by the answer that marks everything; the page has no mIoU."""
+    root = write_folder(tmp_path / "set")
+    source = Source(("folder",), root=root, size=SIZE)
+    empty = in_form(source.open("test"), "absent")
+    nothing = Trivial("nothing", lambda episode: np.zeros_like(episode.query_mask))
+    speck = np.zeros(SIZE, np.bool_)
+    speck[:4, :4] = True  # 0.4 % of the picture
+    specks = Trivial("specks", lambda episode: speck)
+    network = Fake("all of it", 0, [])
+    network.answer = lambda episode: np.ones_like(episode.query_mask)  # type: ignore[method-assign]
+    accuracy = evaluate([network], [nothing, specks], empty, form="absent")
+    assert [row.found.value for row in accuracy.rows] == [100, 0, 0]
+    assert [row.area for row in accuracy.rows] == pytest.approx([100, 0, 100 * 16 / 64**2])
+    assert accuracy.rows[0].found.low == pytest.approx(100 * 8 / (8 + 1.96**2), abs=0.01)
+    assert accuracy.best_trivial is None
+    page = markdown(accuracy, "")
+    assert "| found in | of the pixels |" in page and "mIoU" not in page
+    assert "| all of it | 100.0 [67.6, 100.0] % | 100.0 % |" in page
+
+    judged = judge(checkpoint, source, tmp_path / "out", size=SIZE, form="mosaic")
+    assert judged.form == "mosaic" and judged.data.endswith("mosaic") and judged.episodes == 8
+    with pytest.raises(InputError, match="cannot be judged as absent"):
+        judge(checkpoint, Source(("procedural",)), tmp_path / "out", size=SIZE, form="absent")
 
 
 def test_broken_files_are_listed_or_named(tmp_path: Path, checkpoint: Path) -> None:
