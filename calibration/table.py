@@ -107,8 +107,13 @@ class CalibrationTable:
                 f"the calibration file {path} cannot be read", found=error.strerror
             ) from error
         except (
-            ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
-        ) as error:  # fmt: skip
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise InputError(
                 f"{path} is not a calibration file of this version",
                 expected="what `hsnet-trt calibrate` wrote",

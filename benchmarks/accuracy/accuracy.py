@@ -168,10 +168,17 @@ def evaluate(
         raise InputError(f"No episode of {episodes.name} could be judged", expected="one at least")
     shown, shown_for = _choose(counted, numbers, form)
     return Accuracy(
-        data=episodes.name, episodes=len(numbers), shots=shots, size=size,
-        original_size=original_size, form=form, rows=tuple(_row(t, counted[0]) for t in counted),
-        left_out=tuple(skip_bad.files) if skip_bad else (), shown=shown, shown_for=shown_for,
-    )  # fmt: skip
+        data=episodes.name,
+        episodes=len(numbers),
+        shots=shots,
+        size=size,
+        original_size=original_size,
+        form=form,
+        rows=tuple(_row(t, counted[0]) for t in counted),
+        left_out=tuple(skip_bad.files) if skip_bad else (),
+        shown=shown,
+        shown_for=shown_for,
+    )
 
 
 def _row(counts: _Counts, first: _Counts) -> Row:

@@ -129,8 +129,12 @@ def judge(
             form=form,
             on_episode=on_episode,
         )
-        facts = {"command": command, "weights_sha256": hashed, "hsnet_trt": __version__,
-                 "seed": source.seed}  # fmt: skip
+        facts = {
+            "command": command,
+            "weights_sha256": hashed,
+            "hsnet_trt": __version__,
+            "seed": source.seed,
+        }
         write_report(accuracy, networks, episodes, out, facts)
     return accuracy
 

@@ -50,11 +50,13 @@ def markdown(accuracy: Accuracy, command: str) -> str:
     height, width = accuracy.size
     judged = "the queries' own size" if accuracy.original_size else f"{height} x {width}"
     lines = [
-        f"# {accuracy.data}, {accuracy.shots}-shot", "",
+        f"# {accuracy.data}, {accuracy.shots}-shot",
+        "",
         f"{accuracy.episodes} episodes, network input {height} x {width}, judged at {judged}. "
-        "Intervals hold 95 % of 1000 bootstrap draws of episodes.", "",
+        "Intervals hold 95 % of 1000 bootstrap draws of episodes.",
+        "",
         *([f"    {command}", ""] if command else []),
-    ]  # fmt: skip
+    ]
     absent = accuracy.form == "absent"
     if absent:
         lines += ["No query shows what its supports show.", ""]
@@ -62,32 +64,48 @@ def markdown(accuracy: Accuracy, command: str) -> str:
     columns = ("answers", *figures, "pixels changed", "ms per episode", "on")
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [_line(row, absent) for row in accuracy.rows]
-    lines += ["", f"Something (at least {100 * SOMETHING:g} % of the picture) was found, right or "
-              f"wrong, by {accuracy.rows[0].name} in {accuracy.rows[0].found} % of the queries.",
-              ""]  # fmt: skip
+    lines += [
+        "",
+        f"Something (at least {100 * SOMETHING:g} % of the picture) was found, right or "
+        f"wrong, by {accuracy.rows[0].name} in {accuracy.rows[0].found} % of the queries.",
+        "",
+    ]
     if any(row.name.startswith("prototypes") for row in accuracy.rows):
-        lines += ["Prototypes: nearer to the mean feature of the supports' objects than to that of "
-                  "the rest, at the backbone's stride.", ""]  # fmt: skip
+        lines += [
+            "Prototypes: nearer to the mean feature of the supports' objects than to that of "
+            "the rest, at the backbone's stride.",
+            "",
+        ]
     best = accuracy.best_trivial
     if best is not None:
         ahead = accuracy.rows[0].miou.value - best.miou.value
-        lines += [f"{accuracy.rows[0].name} is {ahead:+.1f} points from the best trivial answer, "
-                  f"{best.name}.", ""]  # fmt: skip
+        lines += [
+            f"{accuracy.rows[0].name} is {ahead:+.1f} points from the best trivial answer, "
+            f"{best.name}.",
+            "",
+        ]
     if accuracy.left_out:
         lines += [f"{len(accuracy.left_out)} left out:", ""]
         lines += [f"- {line}" for line in accuracy.left_out] + [""]
     networks = [row for row in accuracy.rows if not row.trivial]
     if not absent:
         lines += _per_class(networks)
-    lines += [f"![{accuracy.shown_for}](accuracy.png)", "",
-              f"The sheet: {accuracy.shown_for}. Left to right: the supports, the query with its "
-              f"truth, then the answers of {', '.join(row.name for row in networks)}."]  # fmt: skip
+    lines += [
+        f"![{accuracy.shown_for}](accuracy.png)",
+        "",
+        f"The sheet: {accuracy.shown_for}. Left to right: the supports, the query with its "
+        f"truth, then the answers of {', '.join(row.name for row in networks)}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _per_class(networks: Sequence[Row]) -> list[str]:
-    lines = ["## Per class", "", f"| class | {' | '.join(row.name for row in networks)} |",
-             "|---" * (len(networks) + 1) + "|"]  # fmt: skip
+    lines = [
+        "## Per class",
+        "",
+        f"| class | {' | '.join(row.name for row in networks)} |",
+        "|---" * (len(networks) + 1) + "|",
+    ]
     for name in networks[0].per_class:
         figures = " | ".join(f"{row.per_class[name]:.1f}" for row in networks)
         lines.append(f"| {name} | {figures} |")

@@ -23,9 +23,13 @@ _SPANS = {
 
 
 def measure_parts(
-    cuda: Cuda, frames: GpuFrames, stream: Any, pixels: NDArray[np.uint8], supports: Tensors,
+    cuda: Cuda,
+    frames: GpuFrames,
+    stream: Any,
+    pixels: NDArray[np.uint8],
+    supports: Tensors,
     count: int = 50,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Medians over single frames, one at a time, each part in milliseconds.
 
     Args:
@@ -91,7 +95,11 @@ def _alone(cuda: Cuda, slot: Any, stream: Any, pixels: NDArray[np.uint8]) -> dic
 def in_words(parts: dict[str, float]) -> str:
     """One line of `measure_parts`."""
     names = (
-        ("copy_and_upload_ms", "copy and upload"), ("prepare_ms", "prepare"), ("vote_ms", "vote"),
-        ("download_ms", "download"), ("read_ms", "reading"), ("rest_ms", "launching and waiting"),
-    )  # fmt: skip
+        ("copy_and_upload_ms", "copy and upload"),
+        ("prepare_ms", "prepare"),
+        ("vote_ms", "vote"),
+        ("download_ms", "download"),
+        ("read_ms", "reading"),
+        ("rest_ms", "launching and waiting"),
+    )
     return ", ".join(f"{name} {parts[key]:.3f}" for key, name in names)

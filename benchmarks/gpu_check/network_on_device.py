@@ -34,12 +34,15 @@ OURS = (
 )
 # By worth: time may run out after any of them.
 FIRST_ROWS: tuple[Trial, ...] = (
-    (EAGER, "fp32"), (EAGER, "fp16"), *((form, "fp16") for form in OURS),
-)  # fmt: skip
+    (EAGER, "fp32"),
+    (EAGER, "fp16"),
+    *((form, "fp16") for form in OURS),
+)
 OTHER_ROWS: tuple[Trial, ...] = (
     *((form, "fp32") for form in OURS),
-    ("authors' order, channels-last", "fp32"), ("authors' order, channels-last", "fp16"),
-)  # fmt: skip
+    ("authors' order, channels-last", "fp32"),
+    ("authors' order, channels-last", "fp16"),
+)
 COMPILED_ROWS: tuple[Trial, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
 FULL_ROWS: tuple[Trial, ...] = tuple(
     (form, precision) for precision in ("tf32", "bf16") for form in (EAGER, *OURS, COMPILED)
@@ -200,8 +203,11 @@ def blocks(
             dtype = device.compute_in(precision)
             features = [level.to(dtype) for level in device.features]
             encoded = [level.to(dtype) for level in device.encoded]
-            for lowering, layout in (("conv3d", "contiguous"), ("conv2d", "channels_last"),
-                                     ("conv2d", "contiguous")):  # fmt: skip
+            for lowering, layout in (
+                ("conv3d", "contiguous"),
+                ("conv2d", "channels_last"),
+                ("conv2d", "contiguous"),
+            ):
                 match = LOWERINGS[lowering](device.model, device.case.size).eval()
                 match = match.to(device.device).to(dtype)
                 if layout == "channels_last":
@@ -212,10 +218,14 @@ def blocks(
                         return {"rows": rows, "skipped": f"no time was left for {precision}"}
                     child = match.get_submodule(block)
                     rows.append(
-                        {"lowering": lowering, "block": block, "precision": precision,
-                         "layout": layout,
-                         "ms": device.timed(partial(child, *inputs))}
-                    )  # fmt: skip
+                        {
+                            "lowering": lowering,
+                            "block": block,
+                            "precision": precision,
+                            "layout": layout,
+                            "ms": device.timed(partial(child, *inputs)),
+                        }
+                    )
     return {"rows": rows}
 
 

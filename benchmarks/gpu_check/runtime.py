@@ -35,8 +35,9 @@ LIBRARIES = {
 }
 
 
-def check_library(report: GpuReport, library: str, open_it: Callable[[], Cuda], out: Path,
-                  arch: int) -> None:  # fmt: skip
+def check_library(
+    report: GpuReport, library: str, open_it: Callable[[], Cuda], out: Path, arch: int
+) -> None:
     """All that needs a CUDA library."""
     cuda = open_it()
     try:
@@ -113,9 +114,12 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     gpu = driver.gpus[0]
     report = GpuReport(
-        out / "runtime.json", BUDGET_S,
-        gpu=gpu.name, compute_capability=gpu.compute_capability, cuda=driver.cuda_version,
-    )  # fmt: skip
+        out / "runtime.json",
+        BUDGET_S,
+        gpu=gpu.name,
+        compute_capability=gpu.compute_capability,
+        cuda=driver.cuda_version,
+    )
     for library, (_, module, name) in there.items():
         opened = getattr(importlib.import_module(f"hsnet_trt.runtime.device.{module}"), name)
         arch = int(gpu.compute_capability.replace(".", ""))

@@ -141,9 +141,16 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
 
 
 def _prepare(
-    cuda: Cuda, kernels: FrameKernels, stream: Any, pixels: NDArray[Any], policy: str,
-    dtype: np.dtype[Any], pad: int, *, bgr: bool,
-) -> NDArray[Any]:  # fmt: skip
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    pixels: NDArray[Any],
+    policy: str,
+    dtype: np.dtype[Any],
+    pad: int,
+    *,
+    bgr: bool,
+) -> NDArray[Any]:
     height, width = pixels.shape[:2]
     placement = place((height, width), NETWORK, policy)
     tables = {n: np.ascontiguousarray(a) for n, a in vars(make_tables(placement, DECODER)).items()}
@@ -157,11 +164,20 @@ def _prepare(
     for name, array in (("pixels", rows), *tables.items()):
         cuda.upload(block.at(name), array, stream)
     argument = PREPARE.pack(
-        block.at("pixels"), block.at("planes"),
+        block.at("pixels"),
+        block.at("planes"),
         *(block.at(n) for n in ("columns", "column_taps", "rows", "row_taps")),
-        pitch, tables["column_taps"].shape[1], tables["row_taps"].shape[1], *NETWORK,
-        placement.top, placement.left, *placement.content, bgr, *scale, *shift,
-    )  # fmt: skip
+        pitch,
+        tables["column_taps"].shape[1],
+        tables["row_taps"].shape[1],
+        *NETWORK,
+        placement.top,
+        placement.left,
+        *placement.content,
+        bgr,
+        *scale,
+        *shift,
+    )
     kernels.prepare(dtype, NETWORK[1], NETWORK[0], argument, stream)
     cuda.download(out, block.at("planes"), stream)
     cuda.synchronise(stream)
@@ -170,9 +186,14 @@ def _prepare(
 
 
 def _vote(
-    cuda: Cuda, kernels: FrameKernels, stream: Any, logits: NDArray[Any], shots: list[int],
-    size: tuple[int, int], policy: str,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:  # fmt: skip
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    logits: NDArray[Any],
+    shots: list[int],
+    size: tuple[int, int],
+    policy: str,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     classes, count = len(shots), size[0] * size[1]
     tables = vars(make_tables(place(size, NETWORK, policy), DECODER))
     sent = {n: np.ascontiguousarray(tables[n]) for n in ("low_x", "along_x", "low_y", "along_y")}
@@ -257,9 +278,14 @@ class StandInFrames:
             sizes = {"image": 6 * NETWORK[0] * NETWORK[1], "f2": 64, "f3": 64, "f4": 64}
             self.arena = Block(cuda, sizes)
             self.frames = GpuFrames(
-                cuda, self.engines, self.arena, self.stream, threading.RLock(),
-                Preprocessing(), FrameKernels(cuda, image),
-            )  # fmt: skip
+                cuda,
+                self.engines,
+                self.arena,
+                self.stream,
+                threading.RLock(),
+                Preprocessing(),
+                FrameKernels(cuda, image),
+            )
         self.lane: Lane = self.frames.open_lane(slots)
         self.slots = slots
 
@@ -314,9 +340,13 @@ def measure_loop(cuda: Cuda, image: bytes, spin: bytes, count: int = 400) -> dic
             }
             if slots == 1:
                 found["one_frame"] = measure_parts(
-                    cuda, standing.frames, standing.stream, draw_frame(), standing.supports,
+                    cuda,
+                    standing.frames,
+                    standing.stream,
+                    draw_frame(),
+                    standing.supports,
                     min(count, 100),
-                )  # fmt: skip
+                )
     return found
 
 
@@ -352,12 +382,18 @@ def long_run(cuda: Cuda, image: bytes, spin: bytes, count: int = 20_000) -> dict
     with StandInFrames(cuda, image, spin, (0.1, 0.1), 3) as standing:
         seconds = standing.run(count, look)
     device, host = seen[0][0] - seen[-1][0], seen[-1][1] - seen[0][1]
-    wrong = [f"{n} memory grew by {g} bytes" for n, g in (("device", device), ("host", host))
-             if g > 1_000_000]  # fmt: skip
+    wrong = [
+        f"{n} memory grew by {g} bytes"
+        for n, g in (("device", device), ("host", host))
+        if g > 1_000_000
+    ]
     return {
-        "frames": count, "seconds": seconds, "device_growth": device, "host_growth": host,
+        "frames": count,
+        "seconds": seconds,
+        "device_growth": device,
+        "host_growth": host,
         "wrong": wrong,
-    }  # fmt: skip
+    }
 
 
 def resident_bytes() -> int:

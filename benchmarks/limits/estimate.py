@@ -133,11 +133,15 @@ def checks(records: Iterable[Mapping[str, Any]]) -> list[Check]:
             case = dict(row["case"], size=tuple(row["case"]["size"]))
             found.append(
                 Check(
-                    name, f"{row['contender']} {row['precision']}", str(Case(**case)),
-                    row["workload"], row["times"]["median"],
-                    roof["floor_ms"], roof["unfused_ms"] / WORST,
+                    name,
+                    f"{row['contender']} {row['precision']}",
+                    str(Case(**case)),
+                    row["workload"],
+                    row["times"]["median"],
+                    roof["floor_ms"],
+                    roof["unfused_ms"] / WORST,
                 )
-            )  # fmt: skip
+            )
     return found
 
 

@@ -118,9 +118,13 @@ class _Race:
     """One case."""
 
     def __init__(
-        self, outcome: Outcome, workers: dict[str, RemoteWorker], case: Case,
-        grids: Sequence[Grid], effort: Effort,
-    ) -> None:  # fmt: skip
+        self,
+        outcome: Outcome,
+        workers: dict[str, RemoteWorker],
+        case: Case,
+        grids: Sequence[Grid],
+        effort: Effort,
+    ) -> None:
         self.outcome, self.workers, self.case, self.effort = outcome, workers, case, effort
         self.inputs = draw_inputs(case, grids)
         self.times: dict[tuple[str, str, str], list[list[float]]] = {}
@@ -174,7 +178,7 @@ class _Race:
 
     def _plays(self, spec: Spec) -> bool:
         """Without a cache K shots are K times the same forward: the baseline shows what that costs,
-        and its other forms are timed at one shot alone."""  # fmt: skip
+        and its other forms are timed at one shot alone."""
         repeats = spec.kind == "torch" and not spec.caches and spec.name != BASELINE
         return not repeats or self.case.shots == 1
 

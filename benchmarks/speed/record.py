@@ -117,9 +117,13 @@ def benchmark(
         specs = _specs(backbone, paths, checkpoint, plan)
         joined = functools.partial(_joined, record, specs=specs, bundle=paths[0], size=size)
         outcome = race(
-            specs, _cases(backbone, size, plan), HSNet(backbone).grids(size), plan.effort,
-            progress, functools.partial(_keep, keep, joined),
-        )  # fmt: skip
+            specs,
+            _cases(backbone, size, plan),
+            HSNet(backbone).grids(size),
+            plan.effort,
+            progress,
+            functools.partial(_keep, keep, joined),
+        )
         # A machine that others use shows its rate in its best moments alone.
         for kind, rate in machine_rates.measure(plan.device).items():
             record.rates[kind] = max(rate, record.rates.get(kind, 0.0))
@@ -181,8 +185,9 @@ def _check_weights(
             load_checkpoint(checkpoint, weights=choice) if checkpoint else recipe_model(backbone)
         )
         ours = weights_sha256(model)
-        for path in {path for (name, _), paths in groups.items() if name == backbone
-                     for path in paths}:  # fmt: skip
+        for path in {
+            path for (name, _), paths in groups.items() if name == backbone for path in paths
+        }:
             if Bundle.open(path).manifest.model.weights_sha256 != ours:
                 raise InputError(
                     f"{path} holds other weights than PyTorch would run",

@@ -94,8 +94,10 @@ def machine_line(record: Record) -> str:
 def block(record: Record, name: str) -> str:
     """What the README shows: a short table, and beside it command, machine and date."""
     ours = our_name(record)
-    lines = ["| mask | shots | PyTorch eager, authors' order | ours | stream | episode |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| mask | shots | PyTorch eager, authors' order | ours | stream | episode |",
+        "|---|---|---|---|---|---|",
+    ]
     for case in dict.fromkeys(row.case for row in record.rows):
         if case.classes > 1 or case.batch > 1:
             continue
@@ -172,17 +174,34 @@ def _target_line(verdict: Verdict) -> str:
 def _table(rows: Sequence[SpeedRow]) -> list[str]:
     joules = any(row.joules is not None for row in rows)
     device = any(row.device_bytes is not None for row in rows)
-    head = ["contender", "median ms", "p90", "p99", "calls", "spread", "per second",
-            "times faster (95 %)", "of attainable", "floor ms", "memory MB",
-            *(["device MB"] if device else []), *(["J a query"] if joules else []),
-            "scores differ", "mask differs"]  # fmt: skip
+    head = [
+        "contender",
+        "median ms",
+        "p90",
+        "p99",
+        "calls",
+        "spread",
+        "per second",
+        "times faster (95 %)",
+        "of attainable",
+        "floor ms",
+        "memory MB",
+        *(["device MB"] if device else []),
+        *(["J a query"] if joules else []),
+        "scores differ",
+        "mask differs",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in sorted(rows, key=lambda r: -r.times.median):
         t, roof, s = row.times, row.roofline, row.speedup
         cells = [
             f"{row.contender} {row.precision}",
-            f"{'~' if t.noisy else ''}{t.median:.1f}", f"{t.p90:.1f}", f"{t.p99:.1f}",
-            str(t.calls), f"{t.spread:.0%}", f"{row.per_second:.2f}",
+            f"{'~' if t.noisy else ''}{t.median:.1f}",
+            f"{t.p90:.1f}",
+            f"{t.p99:.1f}",
+            str(t.calls),
+            f"{t.spread:.0%}",
+            f"{row.per_second:.2f}",
             "" if s is None else f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})",
             "" if roof is None else f"{roof.reached:.0%}",
             "" if roof is None else f"{roof.floor_ms:.0f} ({roof.bound})",
@@ -191,7 +210,7 @@ def _table(rows: Sequence[SpeedRow]) -> list[str]:
             *([f"{row.joules:.2f}" if row.joules is not None else ""] if joules else []),
             "" if row.score_difference is None else f"{row.score_difference:.1e}",
             "" if row.mask_difference is None else f"{row.mask_difference:.3%}",
-        ]  # fmt: skip
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -199,9 +218,14 @@ def _table(rows: Sequence[SpeedRow]) -> list[str]:
 def _scaling(found: Sequence[Scale]) -> list[str]:
     if not found:
         return []
-    lines = ["## Scaling", "", *(f"- {line}" for line in summary(found)), "",
-             "| | case | times as many | ms a query | times as long | memory MB |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "## Scaling",
+        "",
+        *(f"- {line}" for line in summary(found)),
+        "",
+        "| | case | times as many | ms a query | times as long | memory MB |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {s.what} | {s.case} | {s.times:.3g} | {s.milliseconds:.1f} | {s.growth:.3g} "
         f"| {_megabytes(s.host_bytes)} |"
@@ -218,7 +242,8 @@ def _explained(record: Record) -> list[str]:
         if kind != "copy"
     )
     lines = [
-        "## How it was measured", "",
+        "## How it was measured",
+        "",
         f"- {m['date']}, revision {m['revision']}, {m['platform']}, Python {m['python']}, "
         + ", ".join(f"{name} {version}" for name, version in m["packages"].items()),
         f"- clock {m['mhz']} MHz, governor {m['governor'] or 'not known'}, "
@@ -237,7 +262,7 @@ def _explained(record: Record) -> list[str]:
         f"- energy: {record.energy_source or 'not measured: this machine has no counter'}",
         "- scores differ: the largest difference of foreground probability to "
         f"{BASELINE}'s, on one query",
-    ]  # fmt: skip
+    ]
     for name, facts in record.facts.items():
         lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     lines += [f"- not timed: {name}: {why}" for name, why in record.refused.items()]

@@ -111,8 +111,12 @@ class _Halves:
     size: tuple[int, int]
 
     def picture(self, own: Image, other: Image, own_first: bool) -> Image:
-        both = [resize_image(image, part) for image, part in zip(
-            (own, other) if own_first else (other, own), self._parts(), strict=True)]  # fmt: skip
+        both = [
+            resize_image(image, part)
+            for image, part in zip(
+                (own, other) if own_first else (other, own), self._parts(), strict=True
+            )
+        ]
         return np.concatenate(both, axis=0 if self.stacked else 1)
 
     def mask(self, own: Mask, own_first: bool) -> Mask:

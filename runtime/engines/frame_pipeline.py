@@ -41,9 +41,15 @@ class GpuFrames:
     """
 
     def __init__(
-        self, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
-        preprocessing: Preprocessing, kernels: FrameKernels,
-    ) -> None:  # fmt: skip
+        self,
+        cuda: Cuda,
+        engines: dict[str, Engine],
+        arena: Block,
+        stream: Any,
+        lock: Any,
+        preprocessing: Preprocessing,
+        kernels: FrameKernels,
+    ) -> None:
         """Use `GpuFrames.open`."""
         self._cuda, self._engines, self._arena, self._lock = cuda, engines, arena, lock
         self._kernels = kernels
@@ -65,9 +71,15 @@ class GpuFrames:
 
     @classmethod
     def open(
-        cls, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
-        preprocessing: Preprocessing, image: bytes | None,
-    ) -> GpuFrames | None:  # fmt: skip
+        cls,
+        cuda: Cuda,
+        engines: dict[str, Engine],
+        arena: Block,
+        stream: Any,
+        lock: Any,
+        preprocessing: Preprocessing,
+        image: bytes | None,
+    ) -> GpuFrames | None:
         """Load the kernels; None if there are none or the types of two engines differ.
 
         Args:
@@ -215,11 +227,21 @@ class GpuFrames:
         taps = self._taps[placement.source]
         (top, left), (height, width) = (placement.top, placement.left), placement.content
         argument = PREPARE.pack(
-            slot.pixels.address, self._arena.at("image"),
+            slot.pixels.address,
+            self._arena.at("image"),
             *(tables.at(name) for name in ("columns", "column_taps", "rows", "row_taps")),
-            3 * placement.source[1], taps.column_taps.shape[1], taps.row_taps.shape[1],
-            *self._network, top, left, height, width, swap, *self._scale, *self._shift,
-        )  # fmt: skip
+            3 * placement.source[1],
+            taps.column_taps.shape[1],
+            taps.row_taps.shape[1],
+            *self._network,
+            top,
+            left,
+            height,
+            width,
+            swap,
+            *self._scale,
+            *self._shift,
+        )
         self._kernels.prepare(
             engine.types["image"], self._network[1], self._network[0], argument, self._compute
         )
@@ -290,16 +312,30 @@ class GpuFrames:
         cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
         supports = self._supports
         argument = VOTE.pack(
-            supports.logits, *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
-            supports.first, votes, scores, slot.counts.address, supports.chunk_elements,
-            supports.chunk, classes, *self._decoder, height, width,
-        )  # fmt: skip
+            supports.logits,
+            *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
+            supports.first,
+            votes,
+            scores,
+            slot.counts.address,
+            supports.chunk_elements,
+            supports.chunk,
+            classes,
+            *self._decoder,
+            height,
+            width,
+        )
         dtype = self._engines["match"].types["logits"]
         self._kernels.vote(dtype, width, height, argument, self._compute)
         argument = SETTLE.pack(
-            votes, scores, slot.counts.address, slot.address("labels"), slot.address("masks"),
-            classes, height * width,
-        )  # fmt: skip
+            votes,
+            scores,
+            slot.counts.address,
+            slot.address("labels"),
+            slot.address("masks"),
+            classes,
+            height * width,
+        )
         self._kernels.settle(height * width, argument, self._compute)
 
     def _tables_of(self, placement: Placement) -> Block:

@@ -48,8 +48,11 @@ def test_every_check_passes_on_a_gpu_without_faults(
     parts = loop["one_frame"]
     # The fake's events lie one tick apart in each stream; the rest is the CPU's clock.
     assert [parts[f"{name}_ms"] for name in ("prepare", "engines", "vote", "upload_alone")] == [
-        1, 2, 1, 1,
-    ]  # fmt: skip
+        1,
+        2,
+        1,
+        1,
+    ]
     assert parts["copy_and_upload_ms"] >= 1 and parts["download_ms"] >= 1
     assert min(parts["frame_ms"], parts["read_ms"], parts["copy_alone_ms"]) > 0
     assert "launching and waiting" in gpu_check_runtime.table({"loop": loop})

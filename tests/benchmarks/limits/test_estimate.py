@@ -69,10 +69,14 @@ def record(median: float, contender: str = "ONNX Runtime") -> dict:
         "area": 0.2,
     }
     row = {
-        "case": case, "contender": contender, "precision": "fp32", "workload": "stream",
-        "mode": "latency", "times": {"median": median},
+        "case": case,
+        "contender": contender,
+        "precision": "fp32",
+        "workload": "stream",
+        "mode": "latency",
+        "times": {"median": median},
         "roofline": {"floor_ms": 100.0, "unfused_ms": 200.0},
-    }  # fmt: skip
+    }
     return {"machine": {"gpus": [], "cpu": "A CPU", "cores": 2}, "rates": {}, "rows": [row]}
 
 

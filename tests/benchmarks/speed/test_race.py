@@ -95,9 +95,8 @@ def run(*specs: Spec, case: Case = CASE, rounds: int = 8) -> Outcome:
 
 def find(outcome: Outcome, contender: str, workload: str, mode: str = "latency") -> SpeedRow:
     (row,) = (
-        r for r in outcome.rows
-        if (r.contender, r.workload, r.mode) == (contender, workload, mode)
-    )  # fmt: skip
+        r for r in outcome.rows if (r.contender, r.workload, r.mode) == (contender, workload, mode)
+    )
     return row
 
 
@@ -161,10 +160,16 @@ def test_batches_have_no_stream(plans):
 
 def record(outcome: Outcome, **more: Any) -> Record:
     return Record(
-        "hsnet-trt benchmark", machine_facts(), Effort(), rates=RATES, rows=outcome.rows,
-        refused=outcome.refused, wrong=outcome.wrong, facts=outcome.facts,
+        "hsnet-trt benchmark",
+        machine_facts(),
+        Effort(),
+        rates=RATES,
+        rows=outcome.rows,
+        refused=outcome.refused,
+        wrong=outcome.wrong,
+        facts=outcome.facts,
         **{"finished": True, **more},
-    )  # fmt: skip
+    )
 
 
 def test_targets_are_judged_and_said(plans):
@@ -348,10 +353,32 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
     out, plot = tmp_path / "out", tmp_path / "docs" / "benchmark.png"
     done = CliRunner().invoke(
         app,
-        ["benchmark", str(bundle), "--checkpoint", str(checkpoint), "--shots", "1", "--area", "0.2",
-         "--only", "onnx", "--rounds", "2", "--seconds", "0", "--out", str(out),
-         "--plot", str(plot), "--device", "cpu", "--no-scaling", "--readme", str(page)],
-    )  # fmt: skip
+        [
+            "benchmark",
+            str(bundle),
+            "--checkpoint",
+            str(checkpoint),
+            "--shots",
+            "1",
+            "--area",
+            "0.2",
+            "--only",
+            "onnx",
+            "--rounds",
+            "2",
+            "--seconds",
+            "0",
+            "--out",
+            str(out),
+            "--plot",
+            str(plot),
+            "--device",
+            "cpu",
+            "--no-scaling",
+            "--readme",
+            str(page),
+        ],
+    )
     assert done.exit_code == 0, done.output
     (file,) = out.glob("*.json")
     found = json.loads(file.read_text())

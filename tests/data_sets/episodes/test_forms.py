@@ -40,8 +40,10 @@ def test_half_of_each_picture_shows_another_class(clean: Episodes) -> None:
     firsts = []
     for index in range(12):
         episode, plain = mosaics[index], clean[index]
-        pictures = [(episode.query, episode.query_mask), *zip(
-            episode.supports, episode.support_masks, strict=True)]  # fmt: skip
+        pictures = [
+            (episode.query, episode.query_mask),
+            *zip(episode.supports, episode.support_masks, strict=True),
+        ]
         for picture, mask in pictures:
             assert picture.shape == (65, 81, 3) and mask.shape == (65, 81)
             # Where the class' colour is, its mask is; another one's is in the other half.
