@@ -1,5 +1,6 @@
 // The kernels by the names that the plugins launch them by.
 #include "correlate.cuh"
+#include "gather.cuh"
 
 using hsnet::Problem;
 
