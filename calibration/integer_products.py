@@ -54,7 +54,7 @@ class _Product:
         left, right = self.product.input
         self.left = self._quantised(left, thresholds[sources[left]] / 127, np.uint8(128))
         self.right = self._quantised(right, thresholds[sources[right]] / _ONE_BIT_LESS, np.int8(0))
-        # As the quantiser would scale a pair: what it wrote on a convolution's input fits.
+        # The scale that the quantiser gives a pair, so that those on a convolution's input match.
         self.scale = np.float32(thresholds[result]) / np.float32(255)
 
     def write(self) -> None:

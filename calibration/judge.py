@@ -1,4 +1,4 @@
-"""What a quantised form costs on episodes: mIoU, changed pixels, the logits' signal to noise."""
+"""The cost of a quantised form on episodes: mIoU, changed pixels, the logits' signal to noise."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Step = Callable[[int], None]  # called before each episode with its number
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one form, against FP32 on the same episodes.
+    """The cost of one form, compared with FP32 on the same episodes.
 
     Attributes:
         miou, miou_fp32: percent.
-        changed: share of the judged pixels that are answered otherwise, in [0,1].
+        changed: share of the judged pixels with another answer, in [0,1].
         sqnr: of the logits' difference (foreground minus background, which alone decides): its
-            variance over the mean square of the error, in decibels; inf where nothing changed.
+            variance over the mean square of the error, in decibels; inf if nothing changed.
         episodes: how many.
     """
 
@@ -44,7 +44,7 @@ class Cost:
 
     @property
     def points(self) -> float:
-        """Points of mIoU that it costs; negative where it gained."""
+        """Points of mIoU lost; negative if mIoU rose."""
         return self.miou_fp32 - self.miou
 
 

@@ -1,4 +1,4 @@
-"""NVIDIA Model Optimizer as the quantiser, where it is installed: our layers and ranges, its form.
+"""NVIDIA Model Optimizer as the quantiser, if installed: our layers and ranges, its form.
 
 Tried with nvidia-modelopt 0.47: the same activations carry the same scales as with ONNX Runtime's
 quantiser. It leaves weights in FP32 with a Q/DQ pair of their own, which TensorRT folds when it

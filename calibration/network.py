@@ -59,8 +59,10 @@ class MemoryRunner:
         """Run `graph` once."""
         session = self._sessions[graph]
         names = [output.name for output in session.get_outputs()]
-        feed = {spec.name: np.ascontiguousarray(inputs[spec.name], _type(spec.type))
-                for spec in session.get_inputs()}  # fmt: skip
+        feed = {
+            spec.name: np.ascontiguousarray(inputs[spec.name], _type(spec.type))
+            for spec in session.get_inputs()
+        }
         found = dict(zip(names, session.run(names, feed), strict=True))
         for tensor in self._taps.get(graph, []):
             self._seen(graph, tensor, feed[tensor] if tensor in feed else found[tensor])

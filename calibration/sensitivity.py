@@ -16,7 +16,7 @@ from hsnet_trt.calibration.placement import Layer
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What one layer, or one block, costs when it alone is INT8.
+    """The cost of one layer, or one block, if it alone is INT8.
 
     Attributes:
         name: of the layer or block.

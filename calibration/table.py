@@ -107,8 +107,13 @@ class CalibrationTable:
                 f"the calibration file {path} cannot be read", found=error.strerror
             ) from error
         except (
-            ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
-        ) as error:  # fmt: skip
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise InputError(
                 f"{path} is not a calibration file of this version",
                 expected="what `hsnet-trt calibrate` wrote",
@@ -153,7 +158,7 @@ _HEAD = [f.name for f in dataclasses.fields(CalibrationTable) if f.name != "rang
 
 
 def check_method(method: str) -> None:
-    """Raise InputError where there is no such method."""
+    """Raise InputError if there is no such method."""
     if method not in METHODS:
         raise InputError(
             "there is no such way to choose a range",

@@ -152,9 +152,9 @@ def _add_int8(bundle: Path, bar: StepBar) -> None:
     from hsnet_trt.calibration.workbench import Workbench
     from hsnet_trt.data.sources import Source
     from hsnet_trt.export.precision.int8 import calibrate
-    from hsnet_trt.runtime.backends import PACKED
+    from hsnet_trt.runtime.backends import CPU_LOWERING
 
-    bench = Workbench(bundle, Source(("procedural",)), lowering=PACKED, progress=bar)
+    bench = Workbench(bundle, Source(("procedural",)), lowering=CPU_LOWERING, progress=bar)
     calibrate(bench, bundle, episodes=8, judged=0, command="hsnet-trt benchmark")
 
 

@@ -68,7 +68,7 @@ def estimate(
         f"{work.flops / 1e9:.1f} G operations, {work.needed_bytes / 1e6:.0f} to "
         f"{work.moved_bytes / 1e6:.0f} MB (in FP32) a call, counted on the ONNX graphs. A model: "
         "rates are published peaks, and nothing was run there.\n"
-        + model.said(model.checks(model.read_records())),
+        + model.summary(model.checks(model.read_records())),
         highlight=False,
     )
 

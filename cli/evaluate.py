@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,18 @@ from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
 from hsnet_trt.cli.shared.options import BackendOption, Size, WeightsOption, size_option
 from hsnet_trt.cli.shared.values import command_line
 
+if TYPE_CHECKING:
+    from hsnet_trt.benchmarks.accuracy.accuracy import Row
+
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A bundle, a checkpoint, or 'shipped'.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A bundle, a checkpoint, or 'shipped': the model in this package, for "
+            "400 x 400, and good at 256 and 320, too (--size)."
+        ),
+    ],
     data: Annotated[list[str], typer.Option(help=DATA_HELP)],
     checkpoint: Annotated[
         Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
@@ -34,6 +43,13 @@ def evaluate(
     original_size: Annotated[
         bool, typer.Option("--original-size", help="Judge at the queries' own size.")
     ] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            help="Of folder and fss: clean; mosaic, where half of each picture shows another "
+            "class; or absent, where the query does, and nothing should be found."
+        ),
+    ] = "clean",
     episodes: Annotated[
         int | None, typer.Option(help="How many; by default the protocol's, else 1000.")
     ] = None,
@@ -69,6 +85,7 @@ def evaluate(
             precisions=precision or [None],
             device=device,
             original_size=original_size,
+            form=form,
             count=episodes,
             skip_bad=skip_bad,
             command=command_line(),
@@ -77,15 +94,18 @@ def evaluate(
     for line in accuracy.left_out:
         console.print(f"left out: {line}", highlight=False)
     table = Table(title=accuracy.data, box=None)
-    for column in ("answers", "mIoU", "FB-IoU", "difference", "changed"):
+    names = ("found in", "pixels") if form == "absent" else ("mIoU", "FB-IoU", "difference")
+    for column in ("answers", *names, "changed"):
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
-        table.add_row(
-            row.name,
-            str(row.miou),
-            str(row.fb_iou),
-            "" if row.difference is None else f"{row.difference:+.2f}",
-            "" if row.changed is None else f"{row.changed:.3f} %",
-        )
+        table.add_row(row.name, *_figures(row, absent=form == "absent"))
     Console().print(table)
     typer.echo(out)
+
+
+def _figures(row: Row, *, absent: bool) -> list[str]:
+    changed = "" if row.changed is None else f"{row.changed:.3f} %"
+    if absent:
+        return [f"{row.found} %", f"{row.area:.1f} %", changed]
+    difference = "" if row.difference is None else f"{row.difference:+.2f}"
+    return [str(row.miou), str(row.fb_iou), difference, changed]

@@ -56,7 +56,7 @@ def export(
     from rich.console import Console
 
     from hsnet_trt.cli.shared.progress import StepBar
-    from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, PRECISIONS, export_bundle
+    from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, EXPORT_PRECISIONS, export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
 
     console = Console(stderr=True)
@@ -69,7 +69,7 @@ def export(
             sizes=size or [model.size or (400, 400)],
             lowerings=lowering or DEFAULT_LOWERINGS,
             correlations=correlation or ["native"],
-            precisions=precision or PRECISIONS,
+            precisions=precision or EXPORT_PRECISIONS,
             resize=resize,
             command=command_line(),
             progress=bar,

@@ -39,7 +39,7 @@ from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
 
 # TensorRT builds the first of these, CPUs run the second.
 DEFAULT_LOWERINGS = ("conv2d", "packed")
-PRECISIONS = ("fp32", "fp16")
+EXPORT_PRECISIONS = ("fp32", "fp16")
 LARGEST = 2048  # pixels a side; level 2 alone then correlates 2^32 pairs of positions
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
@@ -52,7 +52,7 @@ def export_bundle(
     sizes: Sequence[Grid] = ((400, 400),),
     lowerings: Sequence[str] = DEFAULT_LOWERINGS,
     correlations: Sequence[str] = ("native",),
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = EXPORT_PRECISIONS,
     resize: str = "stretch",
     command: str = "",
     progress: Progress = lambda what, done, total: None,
@@ -187,13 +187,13 @@ def _check_arguments(
             )
     unknown = [name for name in lowerings if name not in FORMS]
     unknown += [name for name in correlations if name not in CORRELATIONS]
-    unknown += [name for name in precisions if name not in PRECISIONS]
+    unknown += [name for name in precisions if name not in EXPORT_PRECISIONS]
     some = sizes and lowerings and correlations and precisions
     if unknown or not some or resize not in ("stretch", "letterbox"):
         raise InputError(
             "the export was asked for a form that is not there",
             expected=f"lowering {' | '.join(FORMS)}, correlation {' | '.join(CORRELATIONS)}, "
-            f"precision {' | '.join(PRECISIONS)}, resize stretch | letterbox",
+            f"precision {' | '.join(EXPORT_PRECISIONS)}, resize stretch | letterbox",
             found=f"{unknown or (*lowerings, *correlations, *precisions)}, {resize}, "
             f"{len(sizes)} sizes",
             fix="INT8 is added by `hsnet-trt calibrate`" if "int8" in unknown else None,

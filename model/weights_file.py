@@ -21,10 +21,20 @@ _WEIGHTS_ALONE = (
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 # What damaged pickles and archives make PyTorch's reader raise.
 _DAMAGE = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-    OverflowError, AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    pickle.UnpicklingError,
     zipfile.BadZipFile,
-)  # fmt: skip
+)
 
 
 def read_weights_file(path: Path) -> Any:

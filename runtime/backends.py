@@ -25,7 +25,7 @@ BACKENDS = (*TENSORRT, "onnxruntime")  # the best first
 # What `precision=None` means: on GPUs FP16 is faster and INT8 is a choice to be made knowingly; on
 # CPUs FP32 is the fastest but for INT8.
 _PREFERENCE = {"gpu": ("fp16", "fp32", "int8"), "cpu": ("fp32", "fp16", "int8")}
-PACKED = "packed"  # the lowering that is for CPUs
+CPU_LOWERING = "packed"  # the lowering that is for CPUs
 _BUILD = "build engines: hsnet-trt build-engine BUNDLE --target this"
 
 
@@ -165,8 +165,8 @@ def choose_graphs(
         BundleError: it does not hold all three in that size and precision.
     """
     best_first = sorted(
-        (g for g in bundle.manifest.graphs if packed or g.variant.lowering != PACKED),
-        key=lambda g: (g.variant.lowering != PACKED, g.variant.correlation == "plugin"),
+        (g for g in bundle.manifest.graphs if packed or g.variant.lowering != CPU_LOWERING),
+        key=lambda g: (g.variant.lowering != CPU_LOWERING, g.variant.correlation == "plugin"),
     )
 
     def pick(graph: str, of: str) -> GraphFile | None:

@@ -21,7 +21,7 @@ from hsnet_trt.runtime.matching.graphs import (
     GRAPHS,
     INPUTS,
     OUTPUTS,
-    PACKED,
+    PACKED_INPUTS,
     Limits,
     Tensors,
 )
@@ -150,7 +150,7 @@ def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limit
 
 def _check_names(file: GraphFile, session: Any) -> None:
     graph = file.variant.graph
-    inputs = (*FEATURES, *PACKED) if file.packing else INPUTS[graph]
+    inputs = (*FEATURES, *PACKED_INPUTS) if file.packing else INPUTS[graph]
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})
     if found != (set(inputs), set(OUTPUTS[graph])):
         raise BackendError(

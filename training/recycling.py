@@ -37,7 +37,7 @@ class Pool:
         return again
 
     def put(self, batch: Batch) -> None:
-        """Take `fresh` new episodes in, in place of the oldest ones where it is full."""
+        """Add `fresh` new episodes; a full pool drops its oldest ones for them."""
         first = self._put % self._batches * self._fresh
         rows = slice(first, first + self._fresh)
         self._images[:, rows] = batch.images.view(2, -1, *batch.images.shape[1:])
@@ -45,7 +45,7 @@ class Pool:
         self._put += 1
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
-        """Draw so many of the episodes that are there."""
+        """Draw `count` of the stored episodes at random, with replacement."""
         there = min(self._put, self._batches) * self._fresh
         rows = torch.randint(there, (count,), generator=generator, device=self._images.device)
         return Batch(self._images[:, rows].flatten(0, 1), self._masks[:, rows].flatten(0, 1))

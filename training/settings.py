@@ -18,7 +18,7 @@ _VALIDATION_SEED = 20_000  # another stream than the one learned from
 
 @dataclass(frozen=True)
 class Settings:
-    """One training run. The defaults are the paper's, where it says.
+    """One training run. The defaults are the paper's where it gives a value.
 
     Attributes:
         data: where episodes come from (data.sources.SOURCES); of several, each in turn.

@@ -19,7 +19,7 @@ _KEPT_BYTES = 2 << 30  # of episodes that are kept between validations
 
 
 class Validation:
-    """The same episodes again and again; kept in memory where they are not too many."""
+    """A fixed set of episodes, kept in memory if they take no more than 2 GiB."""
 
     def __init__(self, episodes: Episodes, count: int, skipped: Skipped | None) -> None:
         self.name = episodes.name
@@ -57,7 +57,7 @@ class Validation:
 
 @torch.no_grad()
 def answer_batch(model: HSNet, episodes: Sequence[Episode], device: torch.device) -> list[Mask]:
-    """The voted masks, bool [H,W] each, of episodes with as many shots each."""
+    """The voted masks, bool [H,W] each, of episodes that all have the same number of shots."""
     model.eval()
     shots, size = episodes[0].shots, episodes[0].query.shape[:2]
     query = _images(np.stack([e.query for e in episodes]), device)

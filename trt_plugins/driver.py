@@ -17,7 +17,7 @@ from typing import Any
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.trt_plugins.compile_kernels import FATBIN
-from hsnet_trt.trt_plugins.plan import Launch, Plan, Problem
+from hsnet_trt.trt_plugins.plan import KERNELS, Launch, Plan, Problem
 from hsnet_trt.trt_plugins.sizes import DOMAIN, OP
 
 _MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
@@ -123,7 +123,7 @@ class CorrelationKernels:
         check_status(status, f"loading {self._name}")
         functions = {}
         for suffix in ("f16", "f32"):
-            for name in ("prepare", "gather", "correlate_large", "correlate_small"):
+            for name in KERNELS:
                 symbol = f"hsnet_{name}_{suffix}"
                 function = ctypes.c_void_p()
                 check_status(

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-COLUMNS_PER_BLOCK = 32
-ROW_GROUPS = 16
-GATHER_ROWS = 64
-GATHER_THREADS = 256
-LARGE_TILE, LARGE_THREADS = 128, 256
-SMALL_TILE, SMALL_THREADS = 64, 128
-ROW_BYTES = 16  # of one asynchronous copy: rows in the workspace start on it
+PIECE_BYTES = 16  # of one vector
+SECTOR_BYTES = 32  # of what global memory moves at least
+WINDOW_PIECES = 30  # that a warp of prepare or gather handles at a time
+PART_CHANNELS = 128  # that one block of prepare or gather goes through
+PACK_THREADS = 256  # of prepare and gather
+# Of the product's three forms: positions of a tile, threads of a block.
+TILES = {"large": (128, 256), "small": (64, 128), "split": (32, 128)}
+KERNELS = ("prepare", "gather", *(f"correlate_{tiles}" for tiles in TILES))
+ROW_BYTES = 128  # rows in the workspace start on it
 PART_BYTES = 256  # parts of the workspace start on it
 
 
@@ -28,7 +30,7 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("query", "support", "full", "pruned")),
         *(
             (name, ctypes.c_void_p)
-            for name in ("packed_query", "packed_support", "inverse_norm", "positions")
+            for name in ("packed_query", "packed_support", "squares", "positions")
         ),
         *((name, ctypes.c_void_p) for name in ("counts", "flags")),
         *((name, ctypes.c_int32) for name in ("batch", "supports", "layers", "channels")),
@@ -94,14 +96,15 @@ class Plan:
         sizes = self.sizes
         query_rows, support_rows = self.batch * self.layers, self.supports * self.layers
         row = self.channels * self.element_size
-        aligned = sizes.query_positions == self.query_pitch
+        aligned = sizes.query_positions * self.element_size % SECTOR_BYTES == 0
+        flags = self.support_pitch // (PIECE_BYTES // self.element_size)
         return {
             "packed_query": 0 if aligned else query_rows * row * self.query_pitch,
             "packed_support": support_rows * row * self.support_pitch,
-            "inverse_norm": query_rows * sizes.query_positions * 4,
-            "positions": support_rows * sizes.support_positions * 4,
+            "squares": self._parts * query_rows * self.query_pitch * 4,
+            "positions": support_rows * self.support_pitch * 4,
             "counts": support_rows * 4,
-            "flags": support_rows * sizes.support_positions,
+            "flags": support_rows * self._parts * flags,
         }
 
     @property
@@ -130,32 +133,46 @@ class Plan:
             **self.sizes.attributes(),
         )
 
-    def uses_large_tiles(self, multiprocessors: int) -> bool:
-        """Whether large tiles are enough to keep every multiprocessor busy."""
-        x, y, z = self._tiles(LARGE_TILE)
-        return x * y * z >= multiprocessors
+    def tiles(self, multiprocessors: int) -> str:
+        """Return the form of the product, a key of ``TILES``, for a GPU with so many processors."""
+        if self._blocks("large") >= (4 if self.element_size == 4 else 1) * multiprocessors:
+            return "large"
+        return "small" if self._blocks("small") >= multiprocessors else "split"
+
+    def correlate(self, tiles: str) -> Launch:
+        """Return the product's kernel in one of its forms, a key of ``TILES``."""
+        side, threads = TILES[tiles]
+        rows = _ceil_div(self.sizes.query_positions, side)
+        columns = _ceil_div(self.sizes.support_positions, side)
+        grid = (rows * columns, self.layers, self.batch * self.supports)
+        return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, threads)
 
     def launches(self, multiprocessors: int) -> list[Launch]:
         """Return the three kernels of a call, in order."""
-        suffix = "f16" if self.element_size == 2 else "f32"
-        columns = _ceil_div(self.query_pitch, COLUMNS_PER_BLOCK) * self.layers * self.batch
-        columns += _ceil_div(self.support_pitch, COLUMNS_PER_BLOCK) * self.layers * self.supports
-        rows = _ceil_div(self.channels, GATHER_ROWS)
-        large = self.uses_large_tiles(multiprocessors)
+        window = WINDOW_PIECES * (PIECE_BYTES // self.element_size)
+        support = _ceil_div(self.sizes.support_positions, window)
+        windows = _ceil_div(self.sizes.query_positions, window) * self.batch
+        windows += support * self.supports
+        prepare = (windows * self.layers * self._parts, 1, 1)
+        gather = (support * self._parts, self.layers, self.supports)
         return [
-            Launch(f"hsnet_prepare_{suffix}", (columns, 1, 1), COLUMNS_PER_BLOCK * ROW_GROUPS),
-            Launch(f"hsnet_gather_{suffix}", (rows, self.layers, self.supports), GATHER_THREADS),
-            Launch(
-                f"hsnet_correlate_{'large' if large else 'small'}_{suffix}",
-                self._tiles(LARGE_TILE if large else SMALL_TILE),
-                LARGE_THREADS if large else SMALL_THREADS,
-            ),
+            Launch(f"hsnet_prepare_{self._suffix}", prepare, PACK_THREADS),
+            Launch(f"hsnet_gather_{self._suffix}", gather, PACK_THREADS),
+            self.correlate(self.tiles(multiprocessors)),
         ]
 
-    def _tiles(self, tile: int) -> tuple[int, int, int]:
-        rows = _ceil_div(self.sizes.query_positions, tile)
-        columns = _ceil_div(self.sizes.support_positions, tile)
-        return rows * columns, self.layers, self.batch * self.supports
+    @property
+    def _parts(self) -> int:
+        """Of the channels, each gone through by blocks of its own."""
+        return _ceil_div(self.channels, PART_CHANNELS)
+
+    @property
+    def _suffix(self) -> str:
+        return "f16" if self.element_size == 2 else "f32"
+
+    def _blocks(self, tiles: str) -> int:
+        x, y, z = self.correlate(tiles).grid
+        return x * y * z
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -9,10 +9,11 @@ import numpy as np
 
 from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork, Trivial, timed
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
-from hsnet_trt.data.episodes.metrics import Interval, Score
+from hsnet_trt.data.episodes.metrics import Interval, Score, share_interval
 from hsnet_trt.errors import InputError
 
 JUDGED = 1000  # episodes of what never ends
+SOMETHING = 0.005  # of the picture: an answer of less counts as nothing found
 _SHOWN = 6  # episodes on the sheet
 
 OnEpisode = Callable[[str, int, int], None]  # what is being done, episodes done, episodes in all
@@ -27,6 +28,9 @@ class Row:
         on: what ran it, in words; empty for trivial answers.
         trivial: it has no squeeze network.
         miou, fb_iou: with a 95 % bootstrap interval over episodes.
+        found: share of the episodes in which something was found, right or wrong, with a 95 %
+            interval (Wilson); "something" is at least 0.5 % of the picture.
+        area: share of the pictures that the answers cover, in the mean.
         per_class: class name -> IoU.
         difference: of mIoU to the first network's; None for itself and for trivial answers.
         changed: share of the judged pixels that are answered otherwise than by the first network.
@@ -38,6 +42,8 @@ class Row:
     trivial: bool
     miou: Interval
     fb_iou: Interval
+    found: Interval
+    area: float
     per_class: dict[str, float]
     difference: float | None
     changed: float | None
@@ -54,6 +60,8 @@ class Accuracy:
         shots: supports in each.
         size: (height, width) of the network's input.
         original_size: judged at the queries' own size.
+        form: "clean", "mosaic" or "absent", as `data.episodes.forms` makes them; where the class
+            is absent, `found` and `area` count, and mIoU and FB-IoU say nothing.
         rows: the networks, the reference first, then the trivial answers.
         left_out: one line for each broken file.
         shown: numbers of the episodes that the sheet shows, and why these, in words.
@@ -64,6 +72,7 @@ class Accuracy:
     shots: int
     size: tuple[int, int]
     original_size: bool
+    form: str
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
     shown: tuple[int, ...]
@@ -71,19 +80,20 @@ class Accuracy:
 
     @property
     def best_trivial(self) -> Row | None:
-        """The trivial answer to beat."""
-        rows = [row for row in self.rows if row.trivial]
+        """The trivial answer to beat; None where the class is absent."""
+        rows = [row for row in self.rows if row.trivial and self.form != "absent"]
         return max(rows, key=lambda row: row.miou.value) if rows else None
 
 
 @dataclass
-class _Tally:
+class _Counts:
     name: str
     on: str
     trivial: bool
     answer: Callable[[Episode], Mask]
     score: Score
     ious: list[float] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
     changed: list[tuple[int, int]] = field(default_factory=list)  # pixels changed, pixels judged
     seconds: float = 0.0
 
@@ -91,6 +101,7 @@ class _Tally:
         answer, seconds = timed(self.answer, episode)
         self.seconds += seconds
         self.ious.append(self.score.add(episode, answer))
+        self.areas.append(float(answer.mean()))
         if reference is not None:
             judged = np.ones_like(answer) if episode.ignore is None else ~episode.ignore
             self.changed.append((int(((answer != reference) & judged).sum()), int(judged.sum())))
@@ -109,6 +120,7 @@ def evaluate(
     count: int | None = None,
     skip_bad: Skipped | None = None,
     original_size: bool = False,
+    form: str = "clean",
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
     """Judge networks and trivial answers on the same episodes.
@@ -120,6 +132,7 @@ def evaluate(
         count: how many, from the first; by default all, or 1000 of what never ends.
         skip_bad: where broken episodes are noted; None raises at the first.
         original_size: only to be written down; `episodes` has been opened so.
+        form: what `episodes` has been brought into.
         on_episode: called before each episode.
 
     Raises:
@@ -130,9 +143,9 @@ def evaluate(
         count = JUDGED if episodes.count is None else episodes.count
     elif episodes.count is not None:
         count = min(count, episodes.count)
-    tallies = [_Tally(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks] + [
-        _Tally(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial
-    ]
+    counted = [
+        _Counts(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks
+    ] + [_Counts(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial]
     numbers: list[int] = []
     shots, size = 0, (0, 0)
     for number in range(count):
@@ -146,44 +159,56 @@ def evaluate(
             continue
         shots, size = episode.shots, (episode.query.shape[0], episode.query.shape[1])
         reference: Mask | None = None
-        for tally in tallies:
-            answer = tally.judge(episode, None if tally.trivial else reference)
+        for counts in counted:
+            answer = counts.judge(episode, None if counts.trivial else reference)
             reference = answer if reference is None else reference
         numbers.append(number)
     on_episode(episodes.name, count, count)
     if not numbers:
         raise InputError(f"No episode of {episodes.name} could be judged", expected="one at least")
-    shown, shown_for = _choose(tallies, numbers)
+    shown, shown_for = _choose(counted, numbers, form)
     return Accuracy(
-        data=episodes.name, episodes=len(numbers), shots=shots, size=size,
-        original_size=original_size, rows=tuple(_row(t, tallies[0]) for t in tallies),
-        left_out=tuple(skip_bad.files) if skip_bad else (), shown=shown, shown_for=shown_for,
-    )  # fmt: skip
-
-
-def _row(tally: _Tally, first: _Tally) -> Row:
-    compared = bool(tally.changed)
-    changed, judged = np.array(tally.changed or [(0, 1)]).sum(axis=0)
-    return Row(
-        name=tally.name,
-        on=tally.on,
-        trivial=tally.trivial,
-        miou=tally.score.miou_interval(),
-        fb_iou=tally.score.fb_iou_interval(),
-        per_class=tally.score.per_class(),
-        difference=tally.score.miou() - first.score.miou() if compared else None,
-        changed=100 * float(changed) / float(judged) if compared else None,
-        seconds=tally.seconds / len(tally.score),
+        data=episodes.name,
+        episodes=len(numbers),
+        shots=shots,
+        size=size,
+        original_size=original_size,
+        form=form,
+        rows=tuple(_row(t, counted[0]) for t in counted),
+        left_out=tuple(skip_bad.files) if skip_bad else (),
+        shown=shown,
+        shown_for=shown_for,
     )
 
 
-def _choose(tallies: list[_Tally], numbers: list[int]) -> tuple[tuple[int, ...], str]:
+def _row(counts: _Counts, first: _Counts) -> Row:
+    compared = bool(counts.changed)
+    changed, judged = np.array(counts.changed or [(0, 1)]).sum(axis=0)
+    return Row(
+        name=counts.name,
+        on=counts.on,
+        trivial=counts.trivial,
+        miou=counts.score.miou_interval(),
+        fb_iou=counts.score.fb_iou_interval(),
+        found=share_interval(sum(a >= SOMETHING for a in counts.areas), len(counts.areas)),
+        area=100 * float(np.mean(counts.areas)),
+        per_class=counts.score.per_class(),
+        difference=counts.score.miou() - first.score.miou() if compared else None,
+        changed=100 * float(changed) / float(judged) if compared else None,
+        seconds=counts.seconds / len(counts.score),
+    )
+
+
+def _choose(counted: list[_Counts], numbers: list[int], form: str) -> tuple[tuple[int, ...], str]:
     """Choose the episodes to show: those that changed most, or good and bad ones alike."""
-    compared = [tally for tally in tallies if tally.changed]
+    compared = [counts for counts in counted if counts.changed]
     if compared:
-        worst = np.max([tally.shares() for tally in compared], axis=0)
+        worst = np.max([counts.shares() for counts in compared], axis=0)
         order = np.argsort(-worst, kind="stable")[:_SHOWN]
         return tuple(numbers[i] for i in order), "the episodes that changed most"
-    order = np.argsort(tallies[0].ious, kind="stable")
+    if form == "absent":
+        order, why = np.argsort(-np.array(counted[0].areas), kind="stable"), "from much to nothing"
+    else:
+        order, why = np.argsort(counted[0].ious, kind="stable"), "from the worst answer to the best"
     places = np.unique(np.linspace(0, len(order) - 1, _SHOWN).astype(int))
-    return tuple(numbers[i] for i in order[places]), "from the worst answer to the best"
+    return tuple(numbers[i] for i in order[places]), why

@@ -151,8 +151,10 @@ def _contrast(last: Floats, episode: Episode) -> Floats:
     grid = _grid(last.shape[2], _size(episode))
     shares = np.stack([_shrunk(mask, grid) for mask in episode.support_masks])  # [K,h*w]
     supports = last[1:].transpose(1, 0, 2).reshape(last.shape[1], -1)  # [C,K*h*w]
-    means = [supports @ (weight / max(float(weight.sum()), 1e-6))
-             for weight in (shares.ravel(), 1 - shares.ravel())]  # fmt: skip
+    means = [
+        supports @ (weight / max(float(weight.sum()), 1e-6))
+        for weight in (shares.ravel(), 1 - shares.ravel())
+    ]
     cosines = [
         mean @ last[0] / (np.linalg.norm(mean) * np.linalg.norm(last[0], axis=0) + 1e-6)
         for mean in means

@@ -18,11 +18,13 @@ from hsnet_trt.benchmarks.accuracy.answers import (
 from hsnet_trt.benchmarks.accuracy.emulated_bundle import SUFFIX, emulated_bundle
 from hsnet_trt.benchmarks.accuracy.report import write_report
 from hsnet_trt.data.episodes.episode import Skipped
+from hsnet_trt.data.episodes.forms import in_form
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.bundle import Bundle
 
 _SIZE = (400, 400)  # the paper's
+_ONE_CLASS = {"folder", "fss"}  # sources whose pictures show one class each
 
 
 def judge(
@@ -37,6 +39,7 @@ def judge(
     precisions: Sequence[str | None] = (None,),
     device: str = "cpu",
     original_size: bool = False,
+    form: str = "clean",
     count: int | None = None,
     skip_bad: bool = False,
     command: str = "",
@@ -57,6 +60,7 @@ def judge(
             "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated_bundle`.
         device: of PyTorch.
         original_size: judge at the queries' own size.
+        form: of the episodes: see `data.episodes.forms`.
         count: how many episodes; by default the protocol's, else 1000.
         skip_bad: leave out broken files, and list them.
         command: what was typed, to be kept beside the figures.
@@ -66,6 +70,12 @@ def judge(
         InputError: broken data, or a checkpoint of other weights than the bundle's.
         BundleError, BackendError, CheckpointError: what is to be judged cannot be opened.
     """
+    if form != "clean" and (original_size or not _ONE_CLASS.issuperset(source.names)):
+        raise InputError(
+            f"{' and '.join(source.names)} cannot be judged as {form}",
+            expected="folder or fss, whose pictures show one class each, at the network's size",
+            found=f"{', '.join(source.names)}{', at the original size' if original_size else ''}",
+        )
     model = _shipped(model)
     compared = checkpoint and _shipped(checkpoint)
     if model.is_file():
@@ -108,6 +118,7 @@ def judge(
         source = dataclasses.replace(source, size=size or _SIZE)
         skipped = Skipped() if skip_bad else None
         episodes = source.open("test", original_size=original_size, skipped=skipped)
+        episodes = in_form(episodes, form, source.seed)
         accuracy = evaluate(
             networks,
             trivial_answers(networks[0]),
@@ -115,10 +126,15 @@ def judge(
             count=count,
             skip_bad=skipped,
             original_size=original_size,
+            form=form,
             on_episode=on_episode,
         )
-        facts = {"command": command, "weights_sha256": hashed, "hsnet_trt": __version__,
-                 "seed": source.seed}  # fmt: skip
+        facts = {
+            "command": command,
+            "weights_sha256": hashed,
+            "hsnet_trt": __version__,
+            "seed": source.seed,
+        }
         write_report(accuracy, networks, episodes, out, facts)
     return accuracy
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from hsnet_trt.benchmarks.accuracy.accuracy import Accuracy, Row
+from hsnet_trt.benchmarks.accuracy.accuracy import SOMETHING, Accuracy, Row
 from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork
 from hsnet_trt.data.episodes.episode import Episodes
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
@@ -50,45 +50,79 @@ def markdown(accuracy: Accuracy, command: str) -> str:
     height, width = accuracy.size
     judged = "the queries' own size" if accuracy.original_size else f"{height} x {width}"
     lines = [
-        f"# {accuracy.data}, {accuracy.shots}-shot", "",
+        f"# {accuracy.data}, {accuracy.shots}-shot",
+        "",
         f"{accuracy.episodes} episodes, network input {height} x {width}, judged at {judged}. "
-        "Intervals hold 95 % of 1000 bootstrap draws of episodes.", "",
+        "Intervals hold 95 % of 1000 bootstrap draws of episodes.",
+        "",
         *([f"    {command}", ""] if command else []),
-        "| answers | mIoU | FB-IoU | difference | pixels changed | ms per episode | on |",
-        "|---|---|---|---|---|---|---|",
-        *(_line(row) for row in accuracy.rows), "",
-    ]  # fmt: skip
+    ]
+    absent = accuracy.form == "absent"
+    if absent:
+        lines += ["No query shows what its supports show.", ""]
+    figures = ("found in", "of the pixels") if absent else ("mIoU", "FB-IoU", "difference")
+    columns = ("answers", *figures, "pixels changed", "ms per episode", "on")
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [_line(row, absent) for row in accuracy.rows]
+    lines += [
+        "",
+        f"Something (at least {100 * SOMETHING:g} % of the picture) was found, right or "
+        f"wrong, by {accuracy.rows[0].name} in {accuracy.rows[0].found} % of the queries.",
+        "",
+    ]
     if any(row.name.startswith("prototypes") for row in accuracy.rows):
-        lines += ["Prototypes: nearer to the mean feature of the supports' objects than to that of "
-                  "the rest, at the backbone's stride.", ""]  # fmt: skip
+        lines += [
+            "Prototypes: nearer to the mean feature of the supports' objects than to that of "
+            "the rest, at the backbone's stride.",
+            "",
+        ]
     best = accuracy.best_trivial
     if best is not None:
         ahead = accuracy.rows[0].miou.value - best.miou.value
-        lines += [f"{accuracy.rows[0].name} is {ahead:+.1f} points from the best trivial answer, "
-                  f"{best.name}.", ""]  # fmt: skip
+        lines += [
+            f"{accuracy.rows[0].name} is {ahead:+.1f} points from the best trivial answer, "
+            f"{best.name}.",
+            "",
+        ]
     if accuracy.left_out:
         lines += [f"{len(accuracy.left_out)} left out:", ""]
         lines += [f"- {line}" for line in accuracy.left_out] + [""]
     networks = [row for row in accuracy.rows if not row.trivial]
-    lines += ["## Per class", "", f"| class | {' | '.join(row.name for row in networks)} |",
-              "|---" * (len(networks) + 1) + "|"]  # fmt: skip
-    for name in networks[0].per_class:
-        figures = " | ".join(f"{row.per_class[name]:.1f}" for row in networks)
-        lines.append(f"| {name} | {figures} |")
-    lines += ["", f"![{accuracy.shown_for}](accuracy.png)", "",
-              f"The sheet: {accuracy.shown_for}. Left to right: the supports, the query with its "
-              f"truth, then the answers of {', '.join(row.name for row in networks)}."]  # fmt: skip
+    if not absent:
+        lines += _per_class(networks)
+    lines += [
+        f"![{accuracy.shown_for}](accuracy.png)",
+        "",
+        f"The sheet: {accuracy.shown_for}. Left to right: the supports, the query with its "
+        f"truth, then the answers of {', '.join(row.name for row in networks)}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Row) -> str:
+def _per_class(networks: Sequence[Row]) -> list[str]:
+    lines = [
+        "## Per class",
+        "",
+        f"| class | {' | '.join(row.name for row in networks)} |",
+        "|---" * (len(networks) + 1) + "|",
+    ]
+    for name in networks[0].per_class:
+        figures = " | ".join(f"{row.per_class[name]:.1f}" for row in networks)
+        lines.append(f"| {name} | {figures} |")
+    return [*lines, ""]
+
+
+def _line(row: Row, absent: bool) -> str:
     difference = "" if row.difference is None else f"{row.difference:+.2f}"
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
     # Of the prototypes, the first one pays for the features of all.
     time = "" if row.trivial else f"{1000 * row.seconds:.0f}"
-    return (
-        f"| {row.name} | {row.miou} | {row.fb_iou} | {difference} | {changed} | {time} | {row.on} |"
+    figures = (
+        (f"{row.found} %", f"{row.area:.1f} %")
+        if absent
+        else (f"{row.miou}", f"{row.fb_iou}", difference)
     )
+    return f"| {' | '.join((row.name, *figures, changed, time, row.on))} |"
 
 
 def sheet(

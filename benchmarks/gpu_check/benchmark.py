@@ -88,8 +88,11 @@ def best_ms(row: dict[str, Any]) -> float | None:
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
     """Which targets are reached, from the rows of the whole network with one shot."""
-    ours = [(ms, row) for row in rows if row["form"].startswith("ours")
-            and row["precision"] == "fp16" and (ms := best_ms(row))]  # fmt: skip
+    ours = [
+        (ms, row)
+        for row in rows
+        if row["form"].startswith("ours") and row["precision"] == "fp16" and (ms := best_ms(row))
+    ]
     lines = []
     for form, precision, wanted in TARGETS:
         against = next((r for r in rows if (r["form"], r["precision"]) == (form, precision)), {})
@@ -139,9 +142,15 @@ class NetworkParts:
     """
 
     def __init__(
-        self, report: GpuReport, device: str, clocks: dict[str, Any], *, full: bool = False,
-        case: Case | None = None, compiled: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        report: GpuReport,
+        device: str,
+        clocks: dict[str, Any],
+        *,
+        full: bool = False,
+        case: Case | None = None,
+        compiled: bool = True,
+    ) -> None:
         from hsnet_trt.benchmarks.gpu_check import network_on_device as network
         from hsnet_trt.model.recipe import recipe_model
 

@@ -22,7 +22,7 @@ from hsnet_trt.export.graphs.probe import normalise
 from hsnet_trt.model.hsnet import HSNet
 
 Clock = Callable[[Callable[[], Any]], float]  # milliseconds of a call
-Row: TypeAlias = "tuple[str, str]"  # form, precision
+Trial: TypeAlias = "tuple[str, str]"  # what a row measures: form, precision
 
 LOWERINGS = {"conv2d": MatchConv2d, "conv3d": MatchConv3d}
 EAGER, COMPILED = "authors' order, eager", "authors' order, torch.compile"
@@ -33,15 +33,18 @@ OURS = (
     "ours, conv2d",
 )
 # By worth: time may run out after any of them.
-FIRST_ROWS: tuple[Row, ...] = (
-    (EAGER, "fp32"), (EAGER, "fp16"), *((form, "fp16") for form in OURS),
-)  # fmt: skip
-OTHER_ROWS: tuple[Row, ...] = (
+FIRST_ROWS: tuple[Trial, ...] = (
+    (EAGER, "fp32"),
+    (EAGER, "fp16"),
+    *((form, "fp16") for form in OURS),
+)
+OTHER_ROWS: tuple[Trial, ...] = (
     *((form, "fp32") for form in OURS),
-    ("authors' order, channels-last", "fp32"), ("authors' order, channels-last", "fp16"),
-)  # fmt: skip
-COMPILED_ROWS: tuple[Row, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
-FULL_ROWS: tuple[Row, ...] = tuple(
+    ("authors' order, channels-last", "fp32"),
+    ("authors' order, channels-last", "fp16"),
+)
+COMPILED_ROWS: tuple[Trial, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
+FULL_ROWS: tuple[Trial, ...] = tuple(
     (form, precision) for precision in ("tf32", "bf16") for form in (EAGER, *OURS, COMPILED)
 )
 ROW_S, COMPILED_ROW_S = 8.0, 40.0  # left of the budget, or a row is not begun
@@ -102,7 +105,7 @@ class Device:
 
 
 def whole_network(
-    device: Device, rows: Sequence[Row], left: Callable[[], float] = lambda: math.inf
+    device: Device, rows: Sequence[Trial], left: Callable[[], float] = lambda: math.inf
 ) -> dict[str, Any]:
     """One query with its supports registered before, and with everything anew (as the authors).
 
@@ -200,8 +203,11 @@ def blocks(
             dtype = device.compute_in(precision)
             features = [level.to(dtype) for level in device.features]
             encoded = [level.to(dtype) for level in device.encoded]
-            for lowering, layout in (("conv3d", "contiguous"), ("conv2d", "channels_last"),
-                                     ("conv2d", "contiguous")):  # fmt: skip
+            for lowering, layout in (
+                ("conv3d", "contiguous"),
+                ("conv2d", "channels_last"),
+                ("conv2d", "contiguous"),
+            ):
                 match = LOWERINGS[lowering](device.model, device.case.size).eval()
                 match = match.to(device.device).to(dtype)
                 if layout == "channels_last":
@@ -212,10 +218,14 @@ def blocks(
                         return {"rows": rows, "skipped": f"no time was left for {precision}"}
                     child = match.get_submodule(block)
                     rows.append(
-                        {"lowering": lowering, "block": block, "precision": precision,
-                         "layout": layout,
-                         "ms": device.timed(partial(child, *inputs))}
-                    )  # fmt: skip
+                        {
+                            "lowering": lowering,
+                            "block": block,
+                            "precision": precision,
+                            "layout": layout,
+                            "ms": device.timed(partial(child, *inputs)),
+                        }
+                    )
     return {"rows": rows}
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hsnet_trt.benchmarks.gpu_check.frame_parts import measure_parts
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
@@ -45,7 +46,7 @@ extern "C" __global__ void hsnet_spin(unsigned long long nanoseconds)
 
 
 def compile_spin(folder: Path, arch: int) -> bytes:
-    """Compile the kernel that only passes time."""
+    """Compile the kernel that runs for a given time and does nothing."""
     (folder / "spin.cu").write_text(SPIN)
     target = folder / "spin.fatbin"
     source = str(folder / "spin.cu")
@@ -140,9 +141,16 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
 
 
 def _prepare(
-    cuda: Cuda, kernels: FrameKernels, stream: Any, pixels: NDArray[Any], policy: str,
-    dtype: np.dtype[Any], pad: int, *, bgr: bool,
-) -> NDArray[Any]:  # fmt: skip
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    pixels: NDArray[Any],
+    policy: str,
+    dtype: np.dtype[Any],
+    pad: int,
+    *,
+    bgr: bool,
+) -> NDArray[Any]:
     height, width = pixels.shape[:2]
     placement = place((height, width), NETWORK, policy)
     tables = {n: np.ascontiguousarray(a) for n, a in vars(make_tables(placement, DECODER)).items()}
@@ -156,11 +164,20 @@ def _prepare(
     for name, array in (("pixels", rows), *tables.items()):
         cuda.upload(block.at(name), array, stream)
     argument = PREPARE.pack(
-        block.at("pixels"), block.at("planes"),
+        block.at("pixels"),
+        block.at("planes"),
         *(block.at(n) for n in ("columns", "column_taps", "rows", "row_taps")),
-        pitch, tables["column_taps"].shape[1], tables["row_taps"].shape[1], *NETWORK,
-        placement.top, placement.left, *placement.content, bgr, *scale, *shift,
-    )  # fmt: skip
+        pitch,
+        tables["column_taps"].shape[1],
+        tables["row_taps"].shape[1],
+        *NETWORK,
+        placement.top,
+        placement.left,
+        *placement.content,
+        bgr,
+        *scale,
+        *shift,
+    )
     kernels.prepare(dtype, NETWORK[1], NETWORK[0], argument, stream)
     cuda.download(out, block.at("planes"), stream)
     cuda.synchronise(stream)
@@ -169,9 +186,14 @@ def _prepare(
 
 
 def _vote(
-    cuda: Cuda, kernels: FrameKernels, stream: Any, logits: NDArray[Any], shots: list[int],
-    size: tuple[int, int], policy: str,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:  # fmt: skip
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    logits: NDArray[Any],
+    shots: list[int],
+    size: tuple[int, int],
+    policy: str,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     classes, count = len(shots), size[0] * size[1]
     tables = vars(make_tables(place(size, NETWORK, policy), DECODER))
     sent = {n: np.ascontiguousarray(tables[n]) for n in ("low_x", "along_x", "low_y", "along_y")}
@@ -181,18 +203,18 @@ def _vote(
     scores = np.empty((classes, *size), np.float32)
     labels = np.empty(size, np.uint8)
     sizes = {n: a.nbytes for n, a in sent.items()}
-    sizes |= {"votes": 2 * classes * count, "tally": 4 * (classes + 1)}
+    sizes |= {"votes": 2 * classes * count, "counts": 4 * (classes + 1)}
     sizes |= {"masks": masks.nbytes, "scores": scores.nbytes, "labels": count}
     block = Block(cuda, sizes)
     for name, array in sent.items():
         cuda.upload(block.at(name), array, stream)
-    cuda.zero(block.at("tally"), sizes["tally"], stream)
-    names = ("logits", "low_x", "along_x", "low_y", "along_y", "first", "votes", "scores", "tally")
+    cuda.zero(block.at("counts"), sizes["counts"], stream)
+    names = ("logits", "low_x", "along_x", "low_y", "along_y", "first", "votes", "scores", "counts")
     argument = VOTE.pack(
         *(block.at(n) for n in names), logits.size, len(logits), classes, *DECODER, *size
     )
     kernels.vote(logits.dtype, size[1], size[0], argument, stream)
-    parts = ("votes", "scores", "tally", "labels", "masks")
+    parts = ("votes", "scores", "counts", "labels", "masks")
     kernels.settle(count, SETTLE.pack(*(block.at(n) for n in parts), classes, count), stream)
     for name, array in (("masks", masks), ("scores", scores), ("labels", labels)):
         cuda.download(array, block.at(name), stream)
@@ -201,8 +223,13 @@ def _vote(
     return masks, scores, labels
 
 
+def draw_frame() -> NDArray[np.uint8]:
+    """A frame of noise, uint8 [H,W,3]."""
+    return np.random.default_rng(2).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
+
+
 class StandIn:
-    """What `Engine` is to a frame, with a kernel that takes so long in place of an engine."""
+    """Stands for an `Engine`: a kernel of a given duration, in milliseconds."""
 
     def __init__(
         self, cuda: Cuda, spin: Any, stream: Any, most: dict[str, tuple[int, ...]], ms: float
@@ -217,21 +244,21 @@ class StandIn:
         """Nothing is read or written."""
 
     def shape(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Always the same."""
+        """Shapes do not change."""
 
     def output_shape(self, name: str) -> tuple[int, ...]:
-        """What it is at most."""
+        """The largest shape of a tensor."""
         return self.most[name]
 
     def launch(self, handle: int) -> None:
-        """Pass the time, in the stream it was made for."""
+        """Start that kernel in the stream it was made for."""
         self._cuda.launch(self._spin, "hsnet_spin", (1, 1), (1, 1), self._argument, self._stream)
 
     launch_for_capture = launch
 
 
 class StandInFrames:
-    """`GpuFrames` around two stand-ins; a context manager that gives a lane's frames a round."""
+    """`GpuFrames` around two stand-ins, with a lane of `slots` slots; a context manager."""
 
     def __init__(
         self, cuda: Cuda, image: bytes, spin: bytes, ms: tuple[float, float], slots: int
@@ -251,9 +278,14 @@ class StandInFrames:
             sizes = {"image": 6 * NETWORK[0] * NETWORK[1], "f2": 64, "f3": 64, "f4": 64}
             self.arena = Block(cuda, sizes)
             self.frames = GpuFrames(
-                cuda, self.engines, self.arena, self.stream, threading.RLock(),
-                Preprocessing(), FrameKernels(cuda, image),
-            )  # fmt: skip
+                cuda,
+                self.engines,
+                self.arena,
+                self.stream,
+                threading.RLock(),
+                Preprocessing(),
+                FrameKernels(cuda, image),
+            )
         self.lane: Lane = self.frames.open_lane(slots)
         self.slots = slots
 
@@ -267,8 +299,8 @@ class StandInFrames:
             self.cuda.destroy(self.stream)
 
     def run(self, count: int, each: Callable[[int], None] | None = None) -> float:
-        """Send so many frames through, `slots` at once; gives seconds."""
-        pixels = np.random.default_rng(2).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
+        """Send `count` frames through, `slots` in flight; returns seconds."""
+        pixels = draw_frame()
         under_way: list[Any] = []
         start = time.perf_counter()
         for index in range(count):
@@ -306,6 +338,15 @@ def measure_loop(cuda: Cuda, image: bytes, spin: bytes, count: int = 400) -> dic
                 "beyond_ms": each - alone,
                 "share_of_engine_throughput": alone / each,
             }
+            if slots == 1:
+                found["one_frame"] = measure_parts(
+                    cuda,
+                    standing.frames,
+                    standing.stream,
+                    draw_frame(),
+                    standing.supports,
+                    min(count, 100),
+                )
     return found
 
 
@@ -341,15 +382,21 @@ def long_run(cuda: Cuda, image: bytes, spin: bytes, count: int = 20_000) -> dict
     with StandInFrames(cuda, image, spin, (0.1, 0.1), 3) as standing:
         seconds = standing.run(count, look)
     device, host = seen[0][0] - seen[-1][0], seen[-1][1] - seen[0][1]
-    wrong = [f"{n} memory grew by {g} bytes" for n, g in (("device", device), ("host", host))
-             if g > 1_000_000]  # fmt: skip
+    wrong = [
+        f"{n} memory grew by {g} bytes"
+        for n, g in (("device", device), ("host", host))
+        if g > 1_000_000
+    ]
     return {
-        "frames": count, "seconds": seconds, "device_growth": device, "host_growth": host,
+        "frames": count,
+        "seconds": seconds,
+        "device_growth": device,
+        "host_growth": host,
         "wrong": wrong,
-    }  # fmt: skip
+    }
 
 
 def resident_bytes() -> int:
-    """What this process holds of the machine's memory."""
+    """Resident memory of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Energy while something runs, where the machine tells: RAPL, or NVML's or tegrastats' power."""
+"""Energy while something runs, where the machine measures it: by RAPL, NVML or tegrastats."""
 
 from __future__ import annotations
 

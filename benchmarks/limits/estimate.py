@@ -2,7 +2,7 @@
 
 The band reaches from the roofline, which nothing gets below, to a network of which nothing is fused
 and every node runs at half of its own roofline. How the same band fits machines that were really
-measured is told beside it.
+measured is printed beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Estimate:
     target: str
     precision: str
     low: float | None  # None: not even the bandwidth is published
-    high: float | None  # None: the rate is not published, so that only `low` can be told
+    high: float | None  # None: the rate is not published, so only `low` is known
     bound: str  # compute | memory: what the fast end is
     published: bool  # whether the rate at that precision is
 
@@ -46,7 +46,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Check:
-    """A machine that was measured, and what the same model says of it from its own rates."""
+    """A machine that was measured, and the model's band from that machine's own rates."""
 
     machine: str
     contender: str
@@ -133,16 +133,20 @@ def checks(records: Iterable[Mapping[str, Any]]) -> list[Check]:
             case = dict(row["case"], size=tuple(row["case"]["size"]))
             found.append(
                 Check(
-                    name, f"{row['contender']} {row['precision']}", str(Case(**case)),
-                    row["workload"], row["times"]["median"],
-                    roof["floor_ms"], roof["unfused_ms"] / WORST,
+                    name,
+                    f"{row['contender']} {row['precision']}",
+                    str(Case(**case)),
+                    row["workload"],
+                    row["times"]["median"],
+                    roof["floor_ms"],
+                    roof["unfused_ms"] / WORST,
                 )
-            )  # fmt: skip
+            )
     return found
 
 
-def said(found: Sequence[Check]) -> str:
-    """In words, how good the model was on what was measured."""
+def summary(found: Sequence[Check]) -> str:
+    """How well the model fits what was measured, in words."""
     if not found:
         return (
             "No machine has been measured yet that the model could be held against "
@@ -154,17 +158,17 @@ def said(found: Sequence[Check]) -> str:
         errors = [check.error for check in mine]
         lines.append(
             f"Held against {machine}, with its own measured rates: {sum(c.inside for c in mine)} "
-            f"of {len(mine)} latencies lie in the band; its middle is off by {min(errors):+.0%} "
+            f"of {len(mine)} latencies are in the band; its middle is off by {min(errors):+.0%} "
             f"to {max(errors):+.0%}."
         )
     return "\n".join(lines)
 
 
 def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Every record of the benchmark in a folder."""
+    """Every record of `hsnet-trt benchmark` in a folder; what `gpu-check` wrote is passed over."""
     found = []
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if "rows" in content and "rates" in content:  # gpu-check writes others
+        if isinstance(content, dict) and {"machine", "rows", "rates"} <= content.keys():
             found.append(content)
     return found

@@ -23,8 +23,19 @@ from hsnet_trt.runtime.device.machine import (
 
 _PACKAGES = ("torch", "onnxruntime", "numpy", "Pillow", "tensorrt", "tensorrt_rtx")
 # Of a processor's many flags, those that decide how fast a network runs.
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
-          "asimd", "asimddp", "i8mm", "bf16")  # fmt: skip
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
 
 
@@ -79,7 +90,7 @@ class Bystanders:
         self._busy = _busy_seconds()
 
     def share(self, own_seconds: float) -> float | None:
-        """Of the time of all cores since the beginning, 0 to 1; None where that is not told.
+        """Of the time of all cores since the beginning, 0 to 1; None if the system keeps no count.
 
         `own_seconds`: the processor time that the measuring itself took, children included.
         """

@@ -36,8 +36,8 @@ class Counter:
     def __init__(
         self, bundle: Bundle, size: tuple[int, int], precision: str, *, packed: bool
     ) -> None:
-        """`packed`: of the `match` that multiplies what lies under the masks alone, if it is there;
-        it is what CPUs run. Otherwise of the whole one, which engines are built of.
+        """`packed`: count the packed `match`, which multiplies only what is under the masks, if the
+        bundle holds it: CPUs run that one. Engines are built from the whole one.
 
         Raises:
             BundleError: the bundle does not hold that precision at that size.
@@ -102,12 +102,12 @@ def with_unique_shapes(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray])
         small.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     found = session.run(names, dict(inputs))
-    told = onnx.ModelProto()
-    told.CopyFrom(model)
-    told.graph.value_info.extend(
+    shaped = onnx.ModelProto()
+    shaped.CopyFrom(model)
+    shaped.graph.value_info.extend(
         _integers(name, array.shape) for name, array in zip(names, found, strict=True)
     )
-    return told
+    return shaped
 
 
 def _integers(name: str, shape: Sequence[int] | None) -> onnx.ValueInfoProto:

@@ -3,7 +3,7 @@
 The weights are those of `HSNet`, and so are the results; but the pyramid's layers are masked,
 normalised and multiplied one by one, every tensor is permuted and copied before and after each of
 the two convolutions of a center-pivot convolution, and query and support are both encoded again
-for every shot. `match` alone, on supports that were encoded before, tells what caching them gains.
+for every shot. `match` alone, on supports that were encoded before, shows what caching them gains.
 """
 
 from __future__ import annotations

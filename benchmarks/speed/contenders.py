@@ -23,7 +23,7 @@ BASELINE = "PyTorch eager"
 
 @dataclass(frozen=True)
 class Spec:
-    """A contender by name, and how to open it; plain, so that a child process can be told."""
+    """A contender by name, and how to open it; plain, to be sent to a child process."""
 
     name: str
     precision: str  # fp32 | fp16 | bf16 | int8
@@ -76,9 +76,16 @@ def torch_specs(
 
     def spec(name: str, precision: str = "fp32", *, caches: bool = False, **more: Any) -> Spec:
         return Spec(
-            name, precision, "torch", caches,
-            backbone=backbone, checkpoint=checkpoint, weights=weights, device=device, **more,
-        )  # fmt: skip
+            name,
+            precision,
+            "torch",
+            caches,
+            backbone=backbone,
+            checkpoint=checkpoint,
+            weights=weights,
+            device=device,
+            **more,
+        )
 
     return [
         spec(BASELINE),
@@ -92,27 +99,41 @@ def torch_specs(
 
 def bundle_specs(path: str | os.PathLike[str], name: str = "") -> list[Spec]:
     """A bundle in every precision it holds graphs of on ONNX Runtime, and on each TensorRT it has
-    engines for."""  # fmt: skip
+    engines for."""
     from hsnet_trt.runtime.bundle import Bundle
 
     manifest = Bundle.open(path).manifest
     title = f" {name}" if name else ""
     found = [
-        Spec(f"ONNX Runtime{title}", precision, "bundle", True,
-             backbone=manifest.model.backbone, bundle=os.fspath(path), backend="onnxruntime")
+        Spec(
+            f"ONNX Runtime{title}",
+            precision,
+            "bundle",
+            True,
+            backbone=manifest.model.backbone,
+            bundle=os.fspath(path),
+            backend="onnxruntime",
+        )
         for precision in dict.fromkeys(
             g.variant.precision for g in manifest.graphs if g.variant.graph == "match"
         )
-    ]  # fmt: skip
+    ]
     engines = dict.fromkeys(
         (e.flavour, e.variant.precision) for e in manifest.engines if e.variant.graph == "match"
     )
     titles = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
     found += [
-        Spec(f"{titles[flavour]}{title}", precision, "bundle", True,
-             backbone=manifest.model.backbone, bundle=os.fspath(path), backend=flavour)
+        Spec(
+            f"{titles[flavour]}{title}",
+            precision,
+            "bundle",
+            True,
+            backbone=manifest.model.backbone,
+            bundle=os.fspath(path),
+            backend=flavour,
+        )
         for flavour, precision in engines
-    ]  # fmt: skip
+    ]
     return found
 
 

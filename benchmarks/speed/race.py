@@ -39,7 +39,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One contender in one case, workload and mode."""
 
     case: Case
@@ -62,7 +62,7 @@ class Row:
 class Outcome:
     """All that was measured, and who could not take part, and why."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)  # FP32 results that are not the baseline's
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # by contender
@@ -118,9 +118,13 @@ class _Race:
     """One case."""
 
     def __init__(
-        self, outcome: Outcome, workers: dict[str, RemoteWorker], case: Case,
-        grids: Sequence[Grid], effort: Effort,
-    ) -> None:  # fmt: skip
+        self,
+        outcome: Outcome,
+        workers: dict[str, RemoteWorker],
+        case: Case,
+        grids: Sequence[Grid],
+        effort: Effort,
+    ) -> None:
         self.outcome, self.workers, self.case, self.effort = outcome, workers, case, effort
         self.inputs = draw_inputs(case, grids)
         self.times: dict[tuple[str, str, str], list[list[float]]] = {}
@@ -174,7 +178,7 @@ class _Race:
 
     def _plays(self, spec: Spec) -> bool:
         """Without a cache K shots are K times the same forward: the baseline shows what that costs,
-        and its other forms are timed at one shot alone."""  # fmt: skip
+        and its other forms are timed at one shot alone."""
         repeats = spec.kind == "torch" and not spec.caches and spec.name != BASELINE
         return not repeats or self.case.shots == 1
 
@@ -241,7 +245,7 @@ class _Race:
                 base = figures.get((reference, workload, mode))
                 joules, queries = self.joules.get(name, [0.0, 0.0])
                 self.outcome.rows.append(
-                    Row(
+                    SpeedRow(
                         case=self.case,
                         contender=worker.spec.name,
                         precision=worker.spec.precision,

@@ -14,7 +14,7 @@ from hsnet_trt.benchmarks.limits.case import Case
 from hsnet_trt.benchmarks.limits.machine_facts import machine_facts
 from hsnet_trt.benchmarks.limits.roofline import Counter, roofline
 from hsnet_trt.benchmarks.speed.contenders import Spec, bundle_specs, torch_specs
-from hsnet_trt.benchmarks.speed.race import Effort, Outcome, Progress, Row, label, race
+from hsnet_trt.benchmarks.speed.race import Effort, Outcome, Progress, SpeedRow, label, race
 from hsnet_trt.benchmarks.speed.scaling import Scale
 from hsnet_trt.benchmarks.speed.scaling import measure as measure_scaling
 from hsnet_trt.errors import HSNetError, InputError
@@ -55,7 +55,7 @@ class Record:
     machine: dict[str, Any]
     effort: Effort
     rates: dict[str, float] = field(default_factory=dict)  # operations/s by precision, copy bytes/s
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -117,9 +117,13 @@ def benchmark(
         specs = _specs(backbone, paths, checkpoint, plan)
         joined = functools.partial(_joined, record, specs=specs, bundle=paths[0], size=size)
         outcome = race(
-            specs, _cases(backbone, size, plan), HSNet(backbone).grids(size), plan.effort,
-            progress, functools.partial(_keep, keep, joined),
-        )  # fmt: skip
+            specs,
+            _cases(backbone, size, plan),
+            HSNet(backbone).grids(size),
+            plan.effort,
+            progress,
+            functools.partial(_keep, keep, joined),
+        )
         # A machine that others use shows its rate in its best moments alone.
         for kind, rate in machine_rates.measure(plan.device).items():
             record.rates[kind] = max(rate, record.rates.get(kind, 0.0))
@@ -181,8 +185,9 @@ def _check_weights(
             load_checkpoint(checkpoint, weights=choice) if checkpoint else recipe_model(backbone)
         )
         ours = weights_sha256(model)
-        for path in {path for (name, _), paths in groups.items() if name == backbone
-                     for path in paths}:  # fmt: skip
+        for path in {
+            path for (name, _), paths in groups.items() if name == backbone for path in paths
+        }:
             if Bundle.open(path).manifest.model.weights_sha256 != ours:
                 raise InputError(
                     f"{path} holds other weights than PyTorch would run",

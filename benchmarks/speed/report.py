@@ -10,9 +10,9 @@ from typing import Any
 
 from hsnet_trt.benchmarks.limits.case import Case
 from hsnet_trt.benchmarks.speed.contenders import BASELINE
-from hsnet_trt.benchmarks.speed.race import MODES, Row
+from hsnet_trt.benchmarks.speed.race import MODES, SpeedRow
 from hsnet_trt.benchmarks.speed.record import Record, as_json
-from hsnet_trt.benchmarks.speed.scaling import Scale, said
+from hsnet_trt.benchmarks.speed.scaling import Scale, summary
 from hsnet_trt.benchmarks.speed.targets import Verdict, judge
 
 _BEGIN, _END = "<!-- speed: begin -->", "<!-- speed: end -->"
@@ -94,8 +94,10 @@ def machine_line(record: Record) -> str:
 def block(record: Record, name: str) -> str:
     """What the README shows: a short table, and beside it command, machine and date."""
     ours = our_name(record)
-    lines = ["| mask | shots | PyTorch eager, authors' order | ours | stream | episode |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| mask | shots | PyTorch eager, authors' order | ours | stream | episode |",
+        "|---|---|---|---|---|---|",
+    ]
     for case in dict.fromkeys(row.case for row in record.rows):
         if case.classes > 1 or case.batch > 1:
             continue
@@ -114,8 +116,8 @@ def block(record: Record, name: str) -> str:
             f"| {stream.times.median:.0f} ms a query, {episode.times.median:.0f} ms an episode "
             f"| {_interval(stream)} | {_interval(episode)} |"
         )
-    judged = [v for v in judge(record.rows, ours) if v.said != "not measured"]
-    reached = sum(v.said == "reached" for v in judged)
+    judged = [v for v in judge(record.rows, ours) if v.outcome != "not measured"]
+    reached = sum(v.outcome == "reached" for v in judged)
     m = record.machine
     lines += [
         "",
@@ -150,7 +152,7 @@ def our_name(record: Record) -> str:
 
 def _targets(record: Record) -> list[str]:
     verdicts = judge(record.rows, our_name(record))
-    if all(v.said == "not measured" for v in verdicts):
+    if all(v.outcome == "not measured" for v in verdicts):
         return []
     lines = ["## Targets", "", "| target | wanted | measured | |", "|---|---|---|---|"]
     return [*lines, *(_target_line(v) for v in verdicts), ""]
@@ -165,24 +167,41 @@ def _target_line(verdict: Verdict) -> str:
     why = f": {verdict.why}" if verdict.why else ""
     return (
         f"| {t.precision} {t.workload}, {t.shots}-shot, mask {t.area:.0%}, against {against} "
-        f"| {t.wanted:g} x | {measured} | **{verdict.said}**{why} |"
+        f"| {t.wanted:g} x | {measured} | **{verdict.outcome}**{why} |"
     )
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[SpeedRow]) -> list[str]:
     joules = any(row.joules is not None for row in rows)
     device = any(row.device_bytes is not None for row in rows)
-    head = ["contender", "median ms", "p90", "p99", "calls", "spread", "per second",
-            "times faster (95 %)", "of attainable", "floor ms", "memory MB",
-            *(["device MB"] if device else []), *(["J a query"] if joules else []),
-            "scores differ", "mask differs"]  # fmt: skip
+    head = [
+        "contender",
+        "median ms",
+        "p90",
+        "p99",
+        "calls",
+        "spread",
+        "per second",
+        "times faster (95 %)",
+        "of attainable",
+        "floor ms",
+        "memory MB",
+        *(["device MB"] if device else []),
+        *(["J a query"] if joules else []),
+        "scores differ",
+        "mask differs",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in sorted(rows, key=lambda r: -r.times.median):
         t, roof, s = row.times, row.roofline, row.speedup
         cells = [
             f"{row.contender} {row.precision}",
-            f"{'~' if t.noisy else ''}{t.median:.1f}", f"{t.p90:.1f}", f"{t.p99:.1f}",
-            str(t.calls), f"{t.spread:.0%}", f"{row.per_second:.2f}",
+            f"{'~' if t.noisy else ''}{t.median:.1f}",
+            f"{t.p90:.1f}",
+            f"{t.p99:.1f}",
+            str(t.calls),
+            f"{t.spread:.0%}",
+            f"{row.per_second:.2f}",
             "" if s is None else f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})",
             "" if roof is None else f"{roof.reached:.0%}",
             "" if roof is None else f"{roof.floor_ms:.0f} ({roof.bound})",
@@ -191,7 +210,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
             *([f"{row.joules:.2f}" if row.joules is not None else ""] if joules else []),
             "" if row.score_difference is None else f"{row.score_difference:.1e}",
             "" if row.mask_difference is None else f"{row.mask_difference:.3%}",
-        ]  # fmt: skip
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -199,9 +218,14 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def _scaling(found: Sequence[Scale]) -> list[str]:
     if not found:
         return []
-    lines = ["## Scaling", "", *(f"- {line}" for line in said(found)), "",
-             "| | case | times as many | ms a query | times as long | memory MB |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "## Scaling",
+        "",
+        *(f"- {line}" for line in summary(found)),
+        "",
+        "| | case | times as many | ms a query | times as long | memory MB |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {s.what} | {s.case} | {s.times:.3g} | {s.milliseconds:.1f} | {s.growth:.3g} "
         f"| {_megabytes(s.host_bytes)} |"
@@ -218,10 +242,11 @@ def _explained(record: Record) -> list[str]:
         if kind != "copy"
     )
     lines = [
-        "## How it was measured", "",
+        "## How it was measured",
+        "",
         f"- {m['date']}, revision {m['revision']}, {m['platform']}, Python {m['python']}, "
         + ", ".join(f"{name} {version}" for name, version in m["packages"].items()),
-        f"- clock {m['mhz']} MHz, governor {m['governor'] or 'not told'}, "
+        f"- clock {m['mhz']} MHz, governor {m['governor'] or 'not known'}, "
         f"{'a virtual machine' if m['virtual'] else 'not virtual'}, {m['memory_gb']} GB; "
         f"others used {_share(record.bystanders)} of the processor meanwhile",
         f"- the machine's own best: {reached}; copies {rates.get('copy', 0) / 1e9:.1f} GB/s",
@@ -234,21 +259,21 @@ def _explained(record: Record) -> list[str]:
         "take at the machine's rates (products at the GEMM rate, or weights, inputs and outputs at "
         "the copy rate), over the median. Work that a contender does twice does not count",
         "- memory: the largest of the whole process, libraries included",
-        f"- energy: {record.energy_source or 'the machine does not tell'}",
+        f"- energy: {record.energy_source or 'not measured: this machine has no counter'}",
         "- scores differ: the largest difference of foreground probability to "
         f"{BASELINE}'s, on one query",
-    ]  # fmt: skip
+    ]
     for name, facts in record.facts.items():
         lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     lines += [f"- not timed: {name}: {why}" for name, why in record.refused.items()]
     return lines
 
 
-def _times(row: Row) -> str:
+def _times(row: SpeedRow) -> str:
     return "" if row.speedup is None else f"{row.speedup.median:.1f} x"
 
 
-def _interval(row: Row) -> str:
+def _interval(row: SpeedRow) -> str:
     s = row.speedup
     return "" if s is None else f"**{s.median:.1f} x** ({s.low:.1f} to {s.high:.1f})"
 

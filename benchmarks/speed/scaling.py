@@ -87,8 +87,8 @@ def measure(
     return found
 
 
-def said(found: Sequence[Scale]) -> list[str]:
-    """What the figures say of the two claims, in words."""
+def summary(found: Sequence[Scale]) -> list[str]:
+    """Whether the figures bear out the two claims, in words."""
     lines = []
     for what in dict.fromkeys(scale.what for scale in found):
         last = [scale for scale in found if scale.what == what][-1]

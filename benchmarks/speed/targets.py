@@ -1,5 +1,4 @@
-"""The speeds that were set as targets, and what a run says of each: reached or missed, by how much,
-and what bounds it."""  # fmt: skip
+"""The speed targets, and how a run compares with each: reached or missed, by how much, and why."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsnet_trt.benchmarks.speed.contenders import BASELINE
-from hsnet_trt.benchmarks.speed.race import Row
+from hsnet_trt.benchmarks.speed.race import SpeedRow
 from hsnet_trt.benchmarks.speed.timing_stats import Ratio, ratio
 
 
@@ -38,22 +37,22 @@ CPU_TARGETS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says of a target."""
+    """Whether a run reached a target."""
 
     target: SpeedTarget
     contender: str | None
     speedup: Ratio | None
-    said: str  # reached | missed | too noisy to say | not measured
+    outcome: str  # reached | missed | too noisy to say | not measured
     why: str = ""  # what bounds it, where it was not reached
 
 
-def judge(rows: Sequence[Row], ours: str) -> list[Verdict]:
+def judge(rows: Sequence[SpeedRow], ours: str) -> list[Verdict]:
     """Every CPU target, for the contender of that name (without its precision)."""
     return [_judge(rows, ours, target) for target in CPU_TARGETS]
 
 
-def _judge(rows: Sequence[Row], ours: str, target: SpeedTarget) -> Verdict:
-    def find(contender: str, precision: str) -> Row | None:
+def _judge(rows: Sequence[SpeedRow], ours: str, target: SpeedTarget) -> Verdict:
+    def find(contender: str, precision: str) -> SpeedRow | None:
         for row in rows:
             c = row.case
             if (row.contender, row.precision, row.mode) != (contender, precision, "latency"):
@@ -69,12 +68,12 @@ def _judge(rows: Sequence[Row], ours: str, target: SpeedTarget) -> Verdict:
     if row is None or base is None:
         return Verdict(target, None, None, "not measured")
     found = ratio(base.times.rounds, row.times.rounds)
-    said = found.verdict(target.wanted)
-    why = "" if said == "reached" else _bound(row, base, target)
-    return Verdict(target, f"{ours} {target.precision}", found, said, why)
+    outcome = found.verdict(target.wanted)
+    why = "" if outcome == "reached" else _bound(row, base, target)
+    return Verdict(target, f"{ours} {target.precision}", found, outcome, why)
 
 
-def _bound(row: Row, base: Row, target: SpeedTarget) -> str:
+def _bound(row: SpeedRow, base: SpeedRow, target: SpeedTarget) -> str:
     wanted_ms = base.times.median / target.wanted
     text = f"{row.times.median:.0f} ms, where {wanted_ms:.0f} would reach it"
     roof = row.roofline

@@ -27,7 +27,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster, and between what it lies with `CONFIDENCE`."""
+    """How many times faster: the median, and its interval at `CONFIDENCE`."""
 
     median: float
     low: float
@@ -48,9 +48,14 @@ def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
     spread = float((high - low) / np.median(medians))
     p50, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
     return Summary(
-        len(calls), p50, p90, p99, spread, spread > NOISY or len(rounds) < 2,
+        len(calls),
+        p50,
+        p90,
+        p99,
+        spread,
+        spread > NOISY or len(rounds) < 2,
         tuple(float(value) for value in medians),
-    )  # fmt: skip
+    )
 
 
 def ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
@@ -66,7 +71,7 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
 
 def _outside(count: int) -> int:
     """How many of the smallest and largest of `count` values may be left off, so that the rest
-    spans the median with `CONFIDENCE`; none if even all of them do not."""  # fmt: skip
+    spans the median with `CONFIDENCE`; none if even all of them do not."""
     tail, skip = 0.0, -1
     for k in range((count + 1) // 2):
         tail += math.comb(count, k) / 2**count

@@ -2,7 +2,7 @@
 
     python -m hsnet_trt.benchmarks.speed.triton_load BUNDLE localhost:8001 --clients 1 8
 
-BUNDLE, the one the server's repository was made from, says how fast it goes without a server: the
+BUNDLE, the one the server's repository was made from, shows the speed without a server: the
 same pictures, one after the other, in this process. They are JPEGs of 640 x 480 pixels; what is on
 them does not matter for the time.
 """

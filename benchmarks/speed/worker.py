@@ -1,4 +1,4 @@
-"""One contender in a process of its own, told what to do by the one that measures.
+"""One contender in a process of its own, which takes its orders from the one that measures.
 
 So that contenders share nothing but the machine: no thread pool of one spins while another is
 timed, the memory of each is its own, and one that crashes takes nothing down.

@@ -26,6 +26,17 @@ class Interval:
         return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
+def share_interval(times: int, of: int) -> Interval:
+    """A share in percent with its 95 % interval by Wilson's score, which holds at 0 and 100 %, too.
+
+    (E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.)
+    """
+    z, share = 1.959964, times / of
+    centre = (share + z**2 / (2 * of)) / (1 + z**2 / of)
+    half = z / (1 + z**2 / of) * float(np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2)))
+    return Interval(100 * share, 100 * max(0.0, centre - half), 100 * min(1.0, centre + half))
+
+
 def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Counts, Counts]:
     """Count the pixels of one episode.
 

@@ -19,7 +19,7 @@ from hsnet_trt.errors import BuildError, BundleError
 from hsnet_trt.export.engines.flavours import TITLES, installed
 from hsnet_trt.export.engines.process import run_job
 from hsnet_trt.export.engines.worker import Job
-from hsnet_trt.runtime.backends import PACKED
+from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
 from hsnet_trt.runtime.bundle.variants import layers_name
@@ -87,7 +87,7 @@ def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
         for g in bundle.manifest.graphs
         if (g.variant.graph, g.variant.size, g.variant.precision)
         == ("match", graph.variant.size, "int8")
-        and g.variant.lowering != PACKED
+        and g.variant.lowering != CPU_LOWERING
     ]
     lowering = graph.variant.lowering or (of_match[0].lowering if of_match else "")
     name = layers_name(graph.variant.size, lowering)

@@ -10,7 +10,7 @@ from hsnet_trt.export.graphs.graphs import OPSET
 from hsnet_trt.export.graphs.lowering import Grid
 from hsnet_trt.export.graphs.lowering_packed import most_packed
 from hsnet_trt.export.precision.fp16 import to_fp16
-from hsnet_trt.runtime.backends import PACKED
+from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.bundle import BundleWriter
 from hsnet_trt.runtime.bundle.manifest import (
     GraphFile,
@@ -58,9 +58,9 @@ class GraphFiles:
         CPUs run packed graphs, and nothing in FP16.
         """
         made = {"fp32": model}
-        if "fp16" in self.precisions and lowering != PACKED:
+        if "fp16" in self.precisions and lowering != CPU_LOWERING:
             made["fp16"] = to_fp16(model)
-        packing = self.packing if lowering == PACKED else ()
+        packing = self.packing if lowering == CPU_LOWERING else ()
         self.grows = footprint(model, most_packed(packing))[1]
         for precision in (p for p in self.precisions if p in made):
             self._write(
@@ -75,7 +75,7 @@ class GraphFiles:
         if form:
             bare = f"graphs/{name}_bare.onnx"
             self.writer.add(bare, drop_function(model).SerializeToString())
-        packing = self.packing if variant.lowering == PACKED else ()
+        packing = self.packing if variant.lowering == CPU_LOWERING else ()
         largest, activations = footprint(model, most_packed(packing))
         self.entries.append(
             GraphFile(

@@ -26,7 +26,7 @@ from hsnet_trt.export.graphs.lowering_plugin import (
     put_correlations_before,
 )
 from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.runtime.backends import PACKED
+from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS
 from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
 
@@ -36,7 +36,7 @@ LOWERINGS: dict[str, type[MatchConv2d] | type[MatchConv3d]] = {
     "conv2d": MatchConv2d,
     "conv3d": MatchConv3d,
 }
-FORMS = (*LOWERINGS, PACKED)  # of the center-pivot convolutions in `match`
+FORMS = (*LOWERINGS, CPU_LOWERING)  # of the center-pivot convolutions in `match`
 CORRELATIONS = ("native", "plugin")
 
 
@@ -102,7 +102,7 @@ def export_match(
     nodes `hsnet::HyperCorrelation`, and the model holds the op's function of native ops. The
     lowering `packed` takes other supports: see `lowering_packed`.
     """
-    if lowering == PACKED:
+    if lowering == CPU_LOWERING:
         return _export_packed(model, size, facts)
     if correlation == "plugin":
         return _export_plugin(model, size, facts)

@@ -23,7 +23,7 @@ from hsnet_trt.calibration.workbench import EPISODES, Workbench
 from hsnet_trt.errors import InputError
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.export.precision.fp16 import to_fp16
-from hsnet_trt.runtime.backends import PACKED
+from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import (
     AccuracyFigure,
@@ -195,8 +195,8 @@ def _entry(
     variant = dataclasses.replace(fp32.variant, precision="int8")
     file = fp32.file.replace("_fp32", "_int8")
     if for_cpu and not variant.lowering:
-        variant = dataclasses.replace(variant, lowering=PACKED)
-        file = file.replace(".onnx", f"_{PACKED}.onnx")
+        variant = dataclasses.replace(variant, lowering=CPU_LOWERING)
+        file = file.replace(".onnx", f"_{CPU_LOWERING}.onnx")
     (opset,) = (entry.version for entry in graph.opset_import if entry.domain == "")
     entry = dataclasses.replace(
         fp32,

@@ -153,7 +153,7 @@ class GraphFile:
 
 @dataclass(frozen=True)
 class ProfileRange:
-    """The least, the expected and the largest value of a dynamic dimension."""
+    """The minimum, optimum and maximum of a dynamic dimension (TensorRT's min, opt and max)."""
 
     least: Extent
     expected: Extent

@@ -116,8 +116,13 @@ def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def _words(hint: Any) -> str:
     """A type as people read it: `two of: a whole number`."""
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false",
-             type(None): "null"}  # fmt: skip
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
     hint = _bare(hint)[0]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in _UNIONS:

@@ -168,9 +168,17 @@ class BindingsDriver:
         content = ctypes.create_string_buffer(argument, len(argument))
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(content))  # copied before it returns
         self._call(
-            "cuLaunchKernel", kernels[name], *grid, 1, *block, 1, 0, stream.raw,
-            ctypes.addressof(pointers), 0,
-        )  # fmt: skip
+            "cuLaunchKernel",
+            kernels[name],
+            *grid,
+            1,
+            *block,
+            1,
+            0,
+            stream.raw,
+            ctypes.addressof(pointers),
+            0,
+        )
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """What the function gives beside its status: nothing, one thing, or several."""

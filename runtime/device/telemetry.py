@@ -36,8 +36,10 @@ class Telemetry:
             with contextlib.suppress(OSError):
                 self._process = subprocess.Popen(
                     [path, "--interval", str(int(1000 * _INTERVAL_S))],
-                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                )  # fmt: skip
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
                 self.source = "tegrastats"
                 self._start(self._read_tegrastats)
         return self

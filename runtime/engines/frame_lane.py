@@ -26,7 +26,7 @@ class Launched:
         size: height and width of the photograph.
         classes: how many classes it is segmented for.
         scores: whether score maps are wanted.
-        staged_ms: milliseconds of its copy into page-locked memory.
+        staged_ms: milliseconds of copying before the upload of its first stripe.
     """
 
     slot: Slot

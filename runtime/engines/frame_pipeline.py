@@ -8,7 +8,6 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,9 +41,15 @@ class GpuFrames:
     """
 
     def __init__(
-        self, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
-        preprocessing: Preprocessing, kernels: FrameKernels,
-    ) -> None:  # fmt: skip
+        self,
+        cuda: Cuda,
+        engines: dict[str, Engine],
+        arena: Block,
+        stream: Any,
+        lock: Any,
+        preprocessing: Preprocessing,
+        kernels: FrameKernels,
+    ) -> None:
         """Use `GpuFrames.open`."""
         self._cuda, self._engines, self._arena, self._lock = cuda, engines, arena, lock
         self._kernels = kernels
@@ -66,9 +71,15 @@ class GpuFrames:
 
     @classmethod
     def open(
-        cls, cuda: Cuda, engines: dict[str, Engine], arena: Block, stream: Any, lock: Any,
-        preprocessing: Preprocessing, image: bytes | None,
-    ) -> GpuFrames | None:  # fmt: skip
+        cls,
+        cuda: Cuda,
+        engines: dict[str, Engine],
+        arena: Block,
+        stream: Any,
+        lock: Any,
+        preprocessing: Preprocessing,
+        image: bytes | None,
+    ) -> GpuFrames | None:
         """Load the kernels; None if there are none or the types of two engines differ.
 
         Args:
@@ -123,14 +134,12 @@ class GpuFrames:
         """See `Lane.submit`."""
         size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
         with self._cuda.current():
-            clock = time.perf_counter()
             # Which class wins where masks overlap is settled by their scores.
             slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
-            np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), stored)
-            staged = 1000 * (time.perf_counter() - clock)
+            staged = slot.bring(stored, self._up, self._lock)
             with self._lock:
                 if self._closed:
                     raise BackendError("the segmenter was closed while a frame was under way")
@@ -156,7 +165,7 @@ class GpuFrames:
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
         with self._cuda.current():
-            if slot.read_tally(classes)[classes]:
+            if slot.read_counts(classes)[classes]:
                 raise not_finite("on the GPU")
             labels = slot.read("labels", np.uint8, frame.size)
             planes = (classes, *frame.size)
@@ -194,8 +203,6 @@ class GpuFrames:
         cuda, compute, event = self._cuda, self._compute, slot.events
         placement = place(size, self._network, self._policy)
         tables = self._tables_of(placement)
-        cuda.record(event["begun"], self._up)
-        slot.pixels.upload(3 * size[0] * size[1], self._up)
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
@@ -208,7 +215,7 @@ class GpuFrames:
         self._vote_and_settle(slot, size, shots, tables)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.tally.download(0, 4 * (len(shots) + 1), self._down)
+        slot.counts.download(0, 4 * (len(shots) + 1), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -220,11 +227,21 @@ class GpuFrames:
         taps = self._taps[placement.source]
         (top, left), (height, width) = (placement.top, placement.left), placement.content
         argument = PREPARE.pack(
-            slot.pixels.address, self._arena.at("image"),
+            slot.pixels.address,
+            self._arena.at("image"),
             *(tables.at(name) for name in ("columns", "column_taps", "rows", "row_taps")),
-            3 * placement.source[1], taps.column_taps.shape[1], taps.row_taps.shape[1],
-            *self._network, top, left, height, width, swap, *self._scale, *self._shift,
-        )  # fmt: skip
+            3 * placement.source[1],
+            taps.column_taps.shape[1],
+            taps.row_taps.shape[1],
+            *self._network,
+            top,
+            left,
+            height,
+            width,
+            swap,
+            *self._scale,
+            *self._shift,
+        )
         self._kernels.prepare(
             engine.types["image"], self._network[1], self._network[0], argument, self._compute
         )
@@ -292,19 +309,33 @@ class GpuFrames:
                 self._votes = None
             self._votes = Block(cuda, {"votes": needed})
         votes, scores = self._votes.at("votes"), slot.address("scores")
-        cuda.zero(slot.tally.address, 4 * (classes + 1), self._compute)
+        cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
         supports = self._supports
         argument = VOTE.pack(
-            supports.logits, *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
-            supports.first, votes, scores, slot.tally.address, supports.chunk_elements,
-            supports.chunk, classes, *self._decoder, height, width,
-        )  # fmt: skip
+            supports.logits,
+            *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
+            supports.first,
+            votes,
+            scores,
+            slot.counts.address,
+            supports.chunk_elements,
+            supports.chunk,
+            classes,
+            *self._decoder,
+            height,
+            width,
+        )
         dtype = self._engines["match"].types["logits"]
         self._kernels.vote(dtype, width, height, argument, self._compute)
         argument = SETTLE.pack(
-            votes, scores, slot.tally.address, slot.address("labels"), slot.address("masks"),
-            classes, height * width,
-        )  # fmt: skip
+            votes,
+            scores,
+            slot.counts.address,
+            slot.address("labels"),
+            slot.address("masks"),
+            classes,
+            height * width,
+        )
         self._kernels.settle(height * width, argument, self._compute)
 
     def _tables_of(self, placement: Placement) -> Block:
@@ -339,7 +370,7 @@ class GpuFrames:
             times = []
             for _ in range(5):
                 cuda.record(slot.events["begun"], self._compute)
-                slot.pixels.upload(3 * size[0] * size[1], self._compute)
+                slot.pixels.upload(0, 3 * size[0] * size[1], self._compute)
                 self._prepare(slot, placement, tables)
                 # Stands for a mask: the same kernel writes as many bytes.
                 self._settle_nothing(slot, size)
@@ -358,9 +389,9 @@ class GpuFrames:
         count = size[0] * size[1]
         if self._votes is None or self._votes.bytes < 2 * count:
             self._votes = Block(self._cuda, {"votes": 2 * count})
-        self._cuda.zero(slot.tally.address, 8, self._compute)
+        self._cuda.zero(slot.counts.address, 8, self._compute)
         argument = SETTLE.pack(
-            self._votes.at("votes"), 0, slot.tally.address, slot.address("labels"), 0, 1, count
+            self._votes.at("votes"), 0, slot.counts.address, slot.address("labels"), 0, 1, count
         )
         self._kernels.settle(count, argument, self._compute)
 

@@ -7,14 +7,19 @@ so nothing is allocated per frame.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import Bytes, HostMemory
 from hsnet_trt.runtime.device.memory import aligned
+
+_STRIPE, _MOST_STRIPES = 512 * 1024, 8  # bytes; each upload costs the CPU some microseconds
 
 EVENTS = ("begun", "uploaded", "turn", "prepared", "featured", "matched", "settled", "done")
 
@@ -40,6 +45,11 @@ class Buffer:
         self.size = size
 
     @property
+    def mapped(self) -> bool:
+        """Whether kernels use the host's memory directly."""
+        return self._mapped
+
+    @property
     def host(self) -> Bytes:
         """The host's part, uint8 [size]."""
         assert self._host is not None
@@ -53,10 +63,10 @@ class Buffer:
         assert address is not None
         return address
 
-    def upload(self, size: int, stream: Any) -> None:
-        """Copy the first `size` bytes to the device; no-op if mapped."""
-        if not self._mapped:
-            self._cuda.upload(self.address, self.host[:size], stream)
+    def upload(self, start: int, end: int, stream: Any) -> None:
+        """Copy the bytes from `start` to `end` to the device; no-op if mapped."""
+        if not self._mapped and end > start:
+            self._cuda.upload(self.address + start, self.host[start:end], stream)
 
     def download(self, start: int, end: int, stream: Any) -> None:
         """Copy the bytes from `start` to `end` to the host; no-op if mapped."""
@@ -81,7 +91,7 @@ class Slot:
         answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
             uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
             needed).
-        tally: the counts of the vote, int32 [classes + 1]: the largest vote of each class, then 1
+        counts: of the vote, int32 [classes + 1]: the largest vote of each class, then 1
             if some logit was not finite, else 0.
         events: CUDA events by name, recorded as the frame moves on.
         parts: offset and length in `answer` of each part, in bytes.
@@ -92,7 +102,7 @@ class Slot:
         self.pixels = Buffer(cuda, mapped=mapped)
         self.answer = Buffer(cuda, mapped=mapped)
         # Not part of the answer: kernels update it atomically, which is slow in mapped memory.
-        self.tally = Buffer(cuda, mapped=False)
+        self.counts = Buffer(cuda, mapped=False)
         self.events = {name: cuda.event() for name in EVENTS}
         self.parts: dict[str, tuple[int, int]] = {}
 
@@ -110,7 +120,56 @@ class Slot:
             end += aligned(length)
         self.pixels.grow(3 * count)
         self.answer.grow(end)
-        self.tally.grow(4 * (classes + 1))
+        self.counts.grow(4 * (classes + 1))
+
+    def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: Any) -> float:
+        """Copy a frame into page-locked memory and upload it, in stripes of whole rows.
+
+        The GPU fetches one stripe while the CPU copies the next. Records the event "begun".
+
+        Args:
+            pixels: uint8 [H,W,3]; its rows may be padded.
+            stream: the stream that uploads; "uploaded" is for the caller to record.
+            lock: held while work is enqueued. While another thread holds it, copying goes on, and
+                what was copied is uploaded later.
+
+        Returns:
+            Milliseconds of copying before "begun".
+
+        Raises:
+            BackendError: CUDA failed, or the slot was freed meanwhile.
+        """
+        clock, staged = time.perf_counter(), 0.0
+        row, sent, copied = pixels[0].size, 0, 0
+        host = self.pixels.host[: pixels.size].reshape(pixels.shape)
+        try:
+            for end in self._stripes(len(pixels), row):
+                np.copyto(host[copied:end], pixels[copied:end])
+                copied = end
+                if sent == 0:
+                    staged = 1000 * (time.perf_counter() - clock)
+                if not lock.acquire(blocking=copied == len(pixels)):
+                    continue
+                try:
+                    if not self.events:
+                        raise BackendError("the segmenter was closed while a frame was under way")
+                    if sent == 0:
+                        self._cuda.record(self.events["begun"], stream)
+                    self.pixels.upload(sent * row, copied * row, stream)
+                    sent = copied
+                finally:
+                    lock.release()
+        except BaseException:
+            with lock:
+                if self.events:  # nothing may still read the slot when it is used again
+                    self._cuda.synchronise(stream)
+            raise
+        return staged
+
+    def _stripes(self, rows: int, row: int) -> list[int]:
+        """Where each stripe ends, in rows; one stripe if there is nothing to upload."""
+        count = 1 if self.pixels.mapped else min(_MOST_STRIPES, rows, max(1, rows * row // _STRIPE))
+        return [rows * (index + 1) // count for index in range(count)]
 
     def address(self, name: str) -> int:
         """The address of a part of the answer; 0 if this frame has no such part."""
@@ -127,13 +186,13 @@ class Slot:
         start, length = self.parts[name]
         return self.answer.host[start : start + length].view(dtype).reshape(shape).copy()
 
-    def read_tally(self, classes: int) -> Any:
-        """The downloaded `tally`, int32 [classes + 1], as an array of its own."""
-        return self.tally.host[: 4 * (classes + 1)].view(np.int32).copy()
+    def read_counts(self, classes: int) -> Any:
+        """The downloaded `counts`, int32 [classes + 1], as an array of its own."""
+        return self.counts.host[: 4 * (classes + 1)].view(np.int32).copy()
 
     def free(self) -> None:
         """Free the buffers and destroy the events; may be called again."""
-        for buffer in (self.pixels, self.answer, self.tally):
+        for buffer in (self.pixels, self.answer, self.counts):
             buffer.free()
         for event in self.events.values():
             self._cuda.destroy(event)

@@ -57,9 +57,15 @@ def make_tables(placement: Placement, decoder: tuple[int, int]) -> Tables:
     low_x, along_x = sample_positions(decoder[1], placement, axis=1)
     low_y, along_y = sample_positions(decoder[0], placement, axis=0)
     return Tables(
-        columns, column_taps, rows, row_taps,
-        low_x.astype(np.int32), along_x, low_y.astype(np.int32), along_y,
-    )  # fmt: skip
+        columns,
+        column_taps,
+        rows,
+        row_taps,
+        low_x.astype(np.int32),
+        along_x,
+        low_y.astype(np.int32),
+        along_y,
+    )
 
 
 def resize_taps(source: int, target: int) -> tuple[Integers, Integers]:

@@ -142,10 +142,14 @@ class _Held:
         self._arena = reserve(self.cuda, sizes, match, most)
         self._bind()
         self.frames = GpuFrames.open(
-            self.cuda, self.engines, self._arena, self.stream, self.lock,
+            self.cuda,
+            self.engines,
+            self._arena,
+            self.stream,
+            self.lock,
             bundle.manifest.preprocessing,
             find_kernels(bundle, self.cuda.facts.compute_capability),
-        )  # fmt: skip
+        )
         _log.debug("%d bytes of device memory for %s", self._arena.bytes, bundle.path)
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:

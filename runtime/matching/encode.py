@@ -54,8 +54,9 @@ def _are_rows(items: list[Any]) -> bool:
     first = items[0]
     if is_array(first):
         return bool(np.ndim(first) == 1)
-    row = isinstance(first, (list, tuple)) and len(first) > 0
-    return row and isinstance(first[0], (Number, np.generic))
+    if not isinstance(first, (list, tuple)) or not first:
+        return False
+    return isinstance(first[0], (Number, np.generic))
 
 
 def pair_up(name: str, images: Any, masks: Any) -> list[tuple[Any, Any]]:

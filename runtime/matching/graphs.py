@@ -18,7 +18,7 @@ Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 FEATURES = ("f2", "f3", "f4")
 SUPPORTS = LEVELS
-PACKED = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
+PACKED_INPUTS = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
 OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}

@@ -156,9 +156,19 @@ class SupportSet:
         except FileNotFoundError as error:
             raise InputError(f"there is no support set at {path}", fix="save one first") from error
         except (
-            OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile,
-            AttributeError, NotImplementedError, MemoryError, RecursionError, OverflowError,
-        ) as error:  # fmt: skip
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            zipfile.BadZipFile,
+            AttributeError,
+            NotImplementedError,
+            MemoryError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise InputError(
                 f"{path} is not a support set, or is damaged",
                 expected="a .npz that save_supports wrote",

@@ -147,10 +147,15 @@ def test_of_something_else(subject, table, change, words):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "{}", '{"calibration_format": 2}', "nonsense", "[" * 100_000,
+        "",
+        "[]",
+        "{}",
+        '{"calibration_format": 2}',
+        "nonsense",
+        "[" * 100_000,
         '{"calibration_format": 1, "size": [64], "ranges": {}}',
     ],
-)  # fmt: skip
+)
 def test_not_a_calibration_file(tmp_path, text):
     path = tmp_path / "ranges.json"
     path.write_text(text)

@@ -30,17 +30,25 @@ def graph() -> onnx.ModelProto:
         helper.make_node("MatMul", ["mix", "some"], ["mixed"], "mixing"),
     ]
     constants = {
-        "flat": np.array([0, -1, 20]), "which": ROWS, "planes": np.array([-1, 2, 4, 5]),
-        "weight": WEIGHT, "mix": MIX,
-    }  # fmt: skip
+        "flat": np.array([0, -1, 20]),
+        "which": ROWS,
+        "planes": np.array([-1, 2, 4, 5]),
+        "weight": WEIGHT,
+        "mix": MIX,
+    }
     made = helper.make_graph(
-        nodes, "cosines",
-        [helper.make_tensor_value_info("f2", TensorProto.FLOAT, [1, 2, 32, 20]),
-         helper.make_tensor_value_info("s2", TensorProto.FLOAT, [2, 3, 32])],
-        [helper.make_tensor_value_info("turned", TensorProto.FLOAT, [3, 6, 4, 5]),
-         helper.make_tensor_value_info("mixed", TensorProto.FLOAT, [1, 3, 4, 20])],
+        nodes,
+        "cosines",
+        [
+            helper.make_tensor_value_info("f2", TensorProto.FLOAT, [1, 2, 32, 20]),
+            helper.make_tensor_value_info("s2", TensorProto.FLOAT, [2, 3, 32]),
+        ],
+        [
+            helper.make_tensor_value_info("turned", TensorProto.FLOAT, [3, 6, 4, 5]),
+            helper.make_tensor_value_info("mixed", TensorProto.FLOAT, [1, 3, 4, 20]),
+        ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )  # fmt: skip
+    )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 

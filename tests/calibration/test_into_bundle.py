@@ -205,9 +205,21 @@ def test_command(bundle, pictures, tmp_path, calibrated):
     ranges = tmp_path / "ranges.json"
     done = runner.invoke(
         app,
-        ["calibrate", str(bundle.path), "--data", f"folder:{pictures}", "--episodes", "8",
-         "--judged", "0", "--save", str(ranges), "--out", str(tmp_path / "out")],
-    )  # fmt: skip
+        [
+            "calibrate",
+            str(bundle.path),
+            "--data",
+            f"folder:{pictures}",
+            "--episodes",
+            "8",
+            "--judged",
+            "0",
+            "--save",
+            str(ranges),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(ranges.read_text())["data"] == "pictures0 train"
     damaged = json.loads(ranges.read_text()) | {"weights_sha256": "0" * 64}

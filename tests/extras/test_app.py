@@ -138,8 +138,12 @@ def test_classes_shots_and_the_set_that_is_kept(page, browser, address, shipped,
     with zipfile.ZipFile(io.BytesIO(page.saved("#save-all"))) as archive:
         assert archive.testzip() is None
         assert sorted(archive.namelist()) == [
-            "blue.png", "blue_overlay.jpg", "far.png", "far_overlay.jpg", "labels.txt",
-        ]  # fmt: skip
+            "blue.png",
+            "blue_overlay.jpg",
+            "far.png",
+            "far_overlay.jpg",
+            "labels.txt",
+        ]
         assert archive.read("labels.txt").decode() == "0 background\n1 statue\n2 meter\n"
         assert (np.asarray(Image.open(archive.open("far.png"))) == shown[0]).all()
         overlay = np.asarray(Image.open(archive.open("blue_overlay.jpg"))).astype(int)

@@ -69,11 +69,19 @@ def test_a_file_that_is_too_large(browser, shipped):
 
 def test_no_other_file_can_be_read(address):
     paths = [
-        "/../../../../../../etc/passwd", "/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd",
-        "/..%2f..%2f..%2fetc%2fpasswd", "/../app.py", "/page/../app.py", "/.%00/main.js",
-        "/api/pictures/..%2f..%2fetc%2fpasswd", "/api/sets/%2fetc%2fpasswd/supports.npz",
-        "/main.js/../../app.py", "/file:///etc/passwd", "/..\\..\\app.py",
-    ]  # fmt: skip
+        "/../../../../../../etc/passwd",
+        "/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/..%2f..%2f..%2fetc%2fpasswd",
+        "/../app.py",
+        "/page/../app.py",
+        "/.%00/main.js",
+        "/api/pictures/..%2f..%2fetc%2fpasswd",
+        "/api/sets/%2fetc%2fpasswd/supports.npz",
+        "/main.js/../../app.py",
+        "/file:///etc/passwd",
+        "/..\\..\\app.py",
+    ]
     for path in paths:
         status, body = ask(address, "GET", path)
         assert status == 404, path

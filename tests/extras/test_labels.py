@@ -268,10 +268,19 @@ def test_the_command_writes_what_it_reads(bundle: Path, tmp_path: Path) -> None:
     Image.fromarray(query).save(tmp_path / "query.png")
     Image.fromarray(query[:, ::-1]).save(tmp_path / "below/query.png")
     done = hsnet(
-        "segment", bundle, "query.png", "below/query.png", "--support",
-        "red=red.png:box=28,18,84,64", "--support", "green=green.png:box=28,18,84,64", "--coco",
-        "--out", "out", folder=tmp_path,
-    )  # fmt: skip
+        "segment",
+        bundle,
+        "query.png",
+        "below/query.png",
+        "--support",
+        "red=red.png:box=28,18,84,64",
+        "--support",
+        "green=green.png:box=28,18,84,64",
+        "--coco",
+        "--out",
+        "out",
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     judge = COCO(str(tmp_path / "out/annotations.json"))
     assert sorted(i["file_name"] for i in judge.imgs.values()) == ["below/query.png", "query.png"]
@@ -291,9 +300,19 @@ def test_the_command_writes_what_it_reads(bundle: Path, tmp_path: Path) -> None:
         for inside, class_id in zip(found.mask, found.class_id, strict=True):
             assert (labels[inside] == class_id + 1).mean() > 0.95
     again = hsnet(
-        "segment", bundle, "query.png", "--labels", "out/annotations.json", "--labels-images", ".",
-        "--class", "green", "--out", "again", folder=tmp_path,
-    )  # fmt: skip
+        "segment",
+        bundle,
+        "query.png",
+        "--labels",
+        "out/annotations.json",
+        "--labels-images",
+        ".",
+        "--class",
+        "green",
+        "--out",
+        "again",
+        folder=tmp_path,
+    )
     assert again.returncode == 0, again.stderr
     labels = np.asarray(Image.open(tmp_path / "again/query.png"))
     assert labels[100, 230] == 1 and labels[100, 70] == 0

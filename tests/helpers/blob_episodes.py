@@ -17,11 +17,17 @@ def make_episode(number: int, *, empty: bool = False) -> Episode:
     query, query_mask = blob(2 * number, number % 3, SIZE)
     support, mask = blob(2 * number + 1, number % 3, SIZE)
     return Episode(
-        query=query, query_mask=query_mask, supports=support[None],
+        query=query,
+        query_mask=query_mask,
+        supports=support[None],
         support_masks=np.zeros_like(mask[None]) if empty else mask[None],
-        class_id=number % 3, class_name=f"c{number % 3}", ignore=None, query_name=f"q{number}",
-        support_names=(f"s{number}",), original_size=SIZE,
-    )  # fmt: skip
+        class_id=number % 3,
+        class_name=f"c{number % 3}",
+        ignore=None,
+        query_name=f"q{number}",
+        support_names=(f"s{number}",),
+        original_size=SIZE,
+    )
 
 
 CLASSES = {0: "c0", 1: "c1", 2: "c2"}

@@ -12,6 +12,7 @@ import numpy as np
 from helpers.places import ROOT
 from numpy.typing import NDArray
 
+from hsnet_trt.trt_plugins.plan import TILES
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 SOURCE = Path(__file__).parent / "emulator"
@@ -55,7 +56,7 @@ class EmulatedKernels:
     ) -> tuple[int, list[int]]:
         """What plan.h says: the workspace's bytes, and its other figures in a row."""
         figures = (ctypes.c_int64 * 32)()
-        size = self._library.hsnet_plan(_ints(sizes, shape), element, multiprocessors, figures)
+        size = self._library.hsnet_plan(ints(sizes, shape), element, multiprocessors, figures)
         return int(size), list(figures)
 
     def run(
@@ -64,22 +65,27 @@ class EmulatedKernels:
         support: NDArray[Any],
         sizes: CorrelationSizes,
         *,
-        large: bool,
+        tiles: str,
         seed: int = 0,
+        start: int = 0,
     ) -> tuple[NDArray[Any], NDArray[Any], int]:
-        """Return full, pruned, and how many columns were multiplied. Outputs start as NaN."""
+        """Return full, pruned, and how many columns were multiplied. Outputs start as NaN.
+
+        ``tiles`` is the form of the product, a key of TILES. Tensors begin ``start`` bytes behind a
+        multiple of 256.
+        """
         full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
         arrays = [
-            _aligned(query.shape, query.dtype, query),
-            _aligned(support.shape, query.dtype, support),
-            _aligned(full_shape, query.dtype),
-            _aligned(pruned_shape, query.dtype),
+            aligned(query.shape, query.dtype, query, start),
+            aligned(support.shape, query.dtype, support, start),
+            aligned(full_shape, query.dtype, None, start),
+            aligned(pruned_shape, query.dtype, None, start),
         ]
         shape = (query.shape[0], support.shape[0], query.shape[1], query.shape[2])
         columns = self._library.hsnet_run(
-            _ints(sizes, shape),
+            ints(sizes, shape),
             int(query.dtype == np.float16),
-            int(large),
+            list(TILES).index(tiles),
             ctypes.c_uint(seed),
             *(ctypes.c_void_p(array.ctypes.data) for array, _ in arrays),
         )
@@ -88,18 +94,19 @@ class EmulatedKernels:
         return arrays[2][0], arrays[3][0], int(columns)
 
 
-def _ints(sizes: CorrelationSizes, shape: tuple[int, ...]) -> Any:
+def ints(sizes: CorrelationSizes, shape: tuple[int, ...]) -> Any:
+    """What the emulator's entries take: B, S, L, C and the op's attributes."""
     return (ctypes.c_int32 * 9)(*shape, *sizes.attributes().values())
 
 
-def _aligned(
-    shape: tuple[int, ...], dtype: Any, values: NDArray[Any] | None = None
+def aligned(
+    shape: tuple[int, ...], dtype: Any, values: NDArray[Any] | None = None, start: int = 0
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """An array on a 256-byte border, all NaN, and the 64 NaN that lie behind its end."""
+    """An array ``start`` bytes behind a 256-byte border, all NaN, and the 64 NaN behind its end."""
     count, item = int(np.prod(shape)), np.dtype(dtype).itemsize
-    raw = np.full((count + 64) * item + 256, 0xFF, np.uint8)
-    start = -raw.ctypes.data % 256
-    whole = raw[start : start + (count + 64) * item].view(dtype)
+    raw = np.full((count + 64) * item + 512 + start, 0xFF, np.uint8)
+    begin = 256 + -raw.ctypes.data % 256 + start
+    whole = raw[begin : begin + (count + 64) * item].view(dtype)
     array = whole[:count].reshape(shape)
     if values is not None:
         array[...] = values

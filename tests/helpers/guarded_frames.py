@@ -57,10 +57,20 @@ class GuardedFrames:
 
         def start(at: Mapping[str, int]) -> None:
             argument = PREPARE.pack(
-                at["pixels"], at["planes"], *(at[name] for name in names), rows.shape[1],
-                tables["column_taps"].shape[1], tables["row_taps"].shape[1], *placement.network,
-                placement.top, placement.left, *placement.content, swap, *scale, *shift,
-            )  # fmt: skip
+                at["pixels"],
+                at["planes"],
+                *(at[name] for name in names),
+                rows.shape[1],
+                tables["column_taps"].shape[1],
+                tables["row_taps"].shape[1],
+                *placement.network,
+                placement.top,
+                placement.left,
+                *placement.content,
+                swap,
+                *scale,
+                *shift,
+            )
             self.kernels.prepare(np.dtype(dtype), *placement.network[::-1], argument, None)
 
         # The last row ends with its last pixel.
@@ -69,9 +79,14 @@ class GuardedFrames:
         return _twice(start, inputs, outputs)["planes"]
 
     def vote(
-        self, logits: np.ndarray, shots: Sequence[int], placement: Placement,
-        *, chunk: int | None = None, scores: bool = True,
-    ) -> dict[str, np.ndarray]:  # fmt: skip
+        self,
+        logits: np.ndarray,
+        shots: Sequence[int],
+        placement: Placement,
+        *,
+        chunk: int | None = None,
+        scores: bool = True,
+    ) -> dict[str, np.ndarray]:
         """Votes, scores and largest votes of logits [S,2,h,w], which lie in chunks of shots."""
         size, (height, width) = (len(shots), *placement.source), placement.source
         chunk = chunk or len(logits)
@@ -87,10 +102,19 @@ class GuardedFrames:
 
         def start(at: Mapping[str, int]) -> None:
             argument = VOTE.pack(
-                at["logits"], *(at[name] for name in names), at["first"], at["votes"],
-                at.get("scores", 0), at["largest"], elements, chunk, len(shots), *decoder,
-                height, width,
-            )  # fmt: skip
+                at["logits"],
+                *(at[name] for name in names),
+                at["first"],
+                at["votes"],
+                at.get("scores", 0),
+                at["largest"],
+                elements,
+                chunk,
+                len(shots),
+                *decoder,
+                height,
+                width,
+            )
             self.kernels.vote(logits.dtype, width, height, argument, None)
 
         inputs = {"logits": chunks, "first": np.cumsum([0, *shots]).astype(np.int32)}
@@ -114,9 +138,14 @@ class GuardedFrames:
 
         def start(at: Mapping[str, int]) -> None:
             argument = SETTLE.pack(
-                at["votes"], at.get("scores", 0), at["largest"], at["labels"], at.get("masks", 0),
-                classes, count,
-            )  # fmt: skip
+                at["votes"],
+                at.get("scores", 0),
+                at["largest"],
+                at["labels"],
+                at.get("masks", 0),
+                classes,
+                count,
+            )
             self.kernels.settle(count, argument, None)
 
         return _twice(start, inputs, outputs)
@@ -139,9 +168,11 @@ class Region:
 
 
 def _twice(
-    start: Callable[[Mapping[str, int]], None], inputs: Arrays, outputs: Arrays,
+    start: Callable[[Mapping[str, int]], None],
+    inputs: Arrays,
+    outputs: Arrays,
     zeroed: Arrays | None = None,
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Launch, judge what else was touched; return the outputs and what was zeroed before."""
     given = {**inputs, **(zeroed or {})}
     found: list[dict[str, np.ndarray]] = []
@@ -157,7 +188,8 @@ def _twice(
         found.append({n: r.array.copy() for n, r in regions.items() if n not in inputs})
     for name, array in found[0].items():
         np.testing.assert_array_equal(
-            array.view(np.uint8), found[1][name].view(np.uint8),
+            array.view(np.uint8),
+            found[1][name].view(np.uint8),
             err_msg=f"{name} depends on bytes outside the inputs, or is not all written",
-        )  # fmt: skip
+        )
     return found[0]

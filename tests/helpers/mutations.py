@@ -15,10 +15,33 @@ from typing import Any
 import numpy as np
 
 ODD: list[Any] = [
-    None, True, -1, 0, 2, 10**30, -(10**30), 1e308, float("nan"), float("inf"), "", "text", "\x00",
-    "\ud800", "../outside/secret", "/etc/passwd", "graphs/../../outside/secret", "C:\\secret",
-    "a" * 5000, [], {}, [[]], [1, 2], ["x"], {"a": 1}, [None] * 3,
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    2,
+    10**30,
+    -(10**30),
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "text",
+    "\x00",
+    "\ud800",
+    "../outside/secret",
+    "/etc/passwd",
+    "graphs/../../outside/secret",
+    "C:\\secret",
+    "a" * 5000,
+    [],
+    {},
+    [[]],
+    [1, 2],
+    ["x"],
+    {"a": 1},
+    [None] * 3,
+]
 
 
 def flip_bits(rng: random.Random, content: bytes) -> bytes:

@@ -63,9 +63,10 @@ ALONE = {
     "under model_state_dict": lambda s: {"model_state_dict": behind("module.", s)},
     "under two": lambda s: {"checkpoint": {"network": behind("segmenter.core.", s)}},
     "of two parts": lambda s: {
-        "backbone": split(s, "backbone."), "hpn_learner": split(s, "hpn_learner."),
+        "backbone": split(s, "backbone."),
+        "hpn_learner": split(s, "hpn_learner."),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", ALONE)

@@ -95,9 +95,13 @@ print(moments - 1, aside, ",".join(kept))
 def test_killed_at_every_step(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, kind, str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     moments, aside, kept = done.stdout.split()
     print(f"{kind}: {moments} moments, {aside} of them with the old one put aside")

@@ -49,9 +49,17 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     thresholds = {"minmax": 1.0, "percentile": 0.9, "entropy": 0.8}
     ranges = {f"/layer{i}/conv": TensorRange(-1.0, 1.5, 4096, thresholds) for i in range(4)}
     table = CalibrationTable(
-        "ab" * 32, "resnet50", SIZE, "conv2d", {"match": "cd" * 32}, "percentile", "blobs", 8,
-        "a test", {"match": ranges, "features": ranges},
-    )  # fmt: skip
+        "ab" * 32,
+        "resnet50",
+        SIZE,
+        "conv2d",
+        {"match": "cd" * 32},
+        "percentile",
+        "blobs",
+        8,
+        "a test",
+        {"match": ranges, "features": ranges},
+    )
     (root / "table" / "ranges.json").write_text(table.to_json())
     for folder in (root / "labelme", root / "coco"):
         Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(folder / "a.png")
@@ -71,9 +79,14 @@ def labelme() -> dict:
         {"label": "cup", "shape_type": "mask", "points": [[5, 6], [8, 10]], "mask": part},
     ]
     return {
-        "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": "a.png",
-        "imageData": None, "imageHeight": SIZE[0], "imageWidth": SIZE[1],
-    }  # fmt: skip
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": "a.png",
+        "imageData": None,
+        "imageHeight": SIZE[0],
+        "imageWidth": SIZE[1],
+    }
 
 
 def coco() -> dict:
@@ -82,12 +95,25 @@ def coco() -> dict:
         "images": [{"id": 1, "file_name": "a.png", "height": SIZE[0], "width": SIZE[1]}],
         "categories": [{"id": 7, "name": "mug"}],
         "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 7, "area": 900, "iscrowd": 0,
-             "segmentation": [[3, 4, 60, 5, 40, 70]], "bbox": [3, 4, 57, 66]},
-            {"id": 2, "image_id": 1, "category_id": 7, "area": 3840, "iscrowd": 1,
-             "segmentation": {"size": list(SIZE), "counts": counts}},
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 7,
+                "area": 900,
+                "iscrowd": 0,
+                "segmentation": [[3, 4, 60, 5, 40, 70]],
+                "bbox": [3, 4, 57, 66],
+            },
+            {
+                "id": 2,
+                "image_id": 1,
+                "category_id": 7,
+                "area": 3840,
+                "iscrowd": 1,
+                "segmentation": {"size": list(SIZE), "counts": counts},
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def read_all(kind: str, source: Path, work: Path) -> tuple[Counter, list[str]]:
@@ -99,9 +125,13 @@ def read_all(kind: str, source: Path, work: Path) -> tuple[Counter, list[str]]:
         command = [sys.executable, str(CHILD), kind, str(source), str(work)]
         child = subprocess.run(
             [*command, str(first), str(COUNT - first)],
-            cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=3600,
+            check=False,
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-        )  # fmt: skip
+        )
         lines = [json.loads(line) for line in child.stdout.splitlines() if line.startswith("{")]
         done = [line for line in lines if "came" in line]
         came.update(line["came"] for line in done)

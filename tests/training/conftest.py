@@ -33,6 +33,13 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(blobs: Path) -> Settings:
     """Learning all of a ResNet-18 from a few pictures of 64 x 64."""
     return Settings(
-        data=("folder",), root=blobs, backbone="resnet18", train_backbone=True, size=(64, 64),
-        batch=2, steps=5, validate_every=3, validation_episodes=4,
-    )  # fmt: skip
+        data=("folder",),
+        root=blobs,
+        backbone="resnet18",
+        train_backbone=True,
+        size=(64, 64),
+        batch=2,
+        steps=5,
+        validate_every=3,
+        validation_episodes=4,
+    )

@@ -24,9 +24,14 @@ from hsnet_trt.training.validation import Validation
 
 def batches(settings: Settings, first: int, count: int, workers: int = 0) -> list[Batch]:
     drawn = learning_batches(
-        settings.source().open("train"), first=first, count=count, batch=3, workers=workers,
-        skip_bad=False, pin=False,
-    )  # fmt: skip
+        settings.source().open("train"),
+        first=first,
+        count=count,
+        batch=3,
+        workers=workers,
+        skip_bad=False,
+        pin=False,
+    )
     return [batch for batch, broken in drawn if not broken]
 
 
@@ -103,8 +108,10 @@ def test_a_pool_that_is_not_full_gives_what_is_there() -> None:
     pool = Pool((4, 4), 3, torch.device("cpu"))
     pool.put(numbered(7))
     assert set(pool.draw(60, torch.Generator().manual_seed(1)).images[:60].unique().tolist()) == {
-        21, 22, 23,
-    }  # fmt: skip
+        21,
+        22,
+        23,
+    }
 
 
 def test_a_picture_and_its_mask_move_together() -> None:
@@ -126,8 +133,9 @@ def test_a_picture_and_its_mask_move_together() -> None:
 def test_a_turn_keeps_angles_in_pictures_that_are_not_square() -> None:
     masks = torch.zeros(40, 64, 128, dtype=torch.bool)
     masks[:, 27:37, 59:69] = True  # a square of 10 stays one: as long as it is wide
-    _, seen = augment(masks[:, None].expand(-1, 3, -1, -1).byte(), masks,
-                      torch.Generator().manual_seed(0))  # fmt: skip
+    _, seen = augment(
+        masks[:, None].expand(-1, 3, -1, -1).byte(), masks, torch.Generator().manual_seed(0)
+    )
     whole = 0
     for mask in seen:
         rows, columns = mask.nonzero(as_tuple=True)
@@ -145,8 +153,10 @@ def test_the_loss_is_cross_entropy_on_upsampled_logits(small: Settings) -> None:
     query, support = images[:3], images[3:]
     with torch.no_grad():
         logits = [model(query, support, batch.masks[3:]), model(support, query, batch.masks[:3])]
-    chance = [two.softmax(1).gather(1, truth[:, None].long())
-              for two, truth in zip(logits, batch.masks.split(3), strict=True)]  # fmt: skip
+    chance = [
+        two.softmax(1).gather(1, truth[:, None].long())
+        for two, truth in zip(logits, batch.masks.split(3), strict=True)
+    ]
     one_way, other_way = (float(-shares.log().mean()) for shares in chance)
     loss = frozen(images, batch.masks)
     assert loss.item() == pytest.approx(one_way, rel=1e-4)
@@ -172,8 +182,10 @@ def test_validation_counts_as_the_score_does(
     model: HSNet = recipe_model("resnet18")
     score = Score(episodes.classes)
     for episode in episodes.take(5):
-        shown = [normalise(torch.from_numpy(p.copy()).permute(0, 3, 1, 2))
-                 for p in (episode.query[None], episode.supports)]  # fmt: skip
+        shown = [
+            normalise(torch.from_numpy(p.copy()).permute(0, 3, 1, 2))
+            for p in (episode.query[None], episode.supports)
+        ]
         marked = torch.from_numpy(episode.support_masks)[None]
         score.add(episode, model.predict(shown[0], shown[1][None], marked)[0].numpy() > 0.5)
     validation = Validation(episodes, 5, None)
@@ -184,10 +196,16 @@ def test_validation_counts_as_the_score_does(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 0}, {"batch": 3, "reuse": 2}, {"batch": 1}, {"learning_rate": 0.0},
-     {"precision": "fp16"}, {"schedule": "linear"}],
+    [
+        {"steps": 0},
+        {"batch": 3, "reuse": 2},
+        {"batch": 1},
+        {"learning_rate": 0.0},
+        {"precision": "fp16"},
+        {"schedule": "linear"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused(
     small: Settings, changes: dict[str, object]
 ) -> None:

@@ -91,9 +91,16 @@ def test_learning_from_nothing_lowers_the_loss_and_finds_the_objects(
 
 def test_drawn_and_mixed_episodes_are_learned_from(tmp_path: Path) -> None:
     settings = Settings(
-        data=("procedural", "procedural"), backbone="resnet18", train_backbone=True,
-        size=(64, 64), batch=2, steps=2, validate_every=2, validation_episodes=3, workers=1,
-    )  # fmt: skip
+        data=("procedural", "procedural"),
+        backbone="resnet18",
+        train_backbone=True,
+        size=(64, 64),
+        batch=2,
+        steps=2,
+        validate_every=2,
+        validation_episodes=3,
+        workers=1,
+    )
     assert train(settings, tmp_path / "run", bar=Quiet()).steps == 2
 
 
@@ -115,16 +122,38 @@ def test_a_killed_command_ends_as_its_twin(
 ) -> None:
     settings = dataclasses.replace(small, steps=9, validate_every=3)
     arguments = [
-        "train", "--data", "folder", "--root", str(blobs), "--backbone", "resnet18",
-        "--train-backbone", "--size", "64", "--batch", "2", "--steps", "9",
-        "--validate-every", "3", "--validation-episodes", "4", "--workers", "0",
-        "--device", "cpu", "--out", str(tmp_path / "killed"),
-    ]  # fmt: skip
+        "train",
+        "--data",
+        "folder",
+        "--root",
+        str(blobs),
+        "--backbone",
+        "resnet18",
+        "--train-backbone",
+        "--size",
+        "64",
+        "--batch",
+        "2",
+        "--steps",
+        "9",
+        "--validate-every",
+        "3",
+        "--validation-episodes",
+        "4",
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "killed"),
+    ]
     child = subprocess.Popen(
         [sys.executable, "-m", "hsnet_trt.cli.main", *arguments],
-        cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 240
     while not (tmp_path / "killed/last.pt").is_file() and time.monotonic() < deadline:
         assert child.poll() is None
@@ -139,8 +168,11 @@ def test_a_killed_command_ends_as_its_twin(
 
 def test_the_papers_way_leaves_the_backbone_as_it_is(small: Settings, tmp_path: Path) -> None:
     given = recipe_model("resnet18")
-    weights = {k.removeprefix("backbone."): v for k, v in given.state_dict().items()
-               if k.startswith("backbone.")}  # fmt: skip
+    weights = {
+        k.removeprefix("backbone."): v
+        for k, v in given.state_dict().items()
+        if k.startswith("backbone.")
+    }
     torch.save(weights, tmp_path / "resnet18-torchvision.pth")
     settings = dataclasses.replace(
         small, train_backbone=False, backbone_weights=tmp_path / "resnet18-torchvision.pth"

@@ -17,7 +17,7 @@ from helpers.emulated import EmulatedKernels, compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsnet_trt.trt_plugins.plan import Plan, Problem
+from hsnet_trt.trt_plugins.plan import TILES, Plan, Problem
 from hsnet_trt.trt_plugins.reference import hyper_correlation
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
@@ -53,16 +53,16 @@ def check(
     assert not np.signbit(full).any(), "zeros are positive"
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("tiles", TILES)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("architecture", [700, 750, 800, 890])
 def test_every_inner_product_is_the_reference(
-    architecture: int, dtype: str, large: bool, folder: Any
+    architecture: int, dtype: str, tiles: str, folder: Any
 ) -> None:
     # Several tiles in both directions, channels that fill no stage, images and layers to confuse.
     sizes = CorrelationSizes(13, 11, 12, 13, 2)
     query, support = features(architecture, (1, 2, 1, 51), sizes, dtype, blob(sizes, 0.6))
-    check(kernels(architecture, folder), query, support, sizes, large=large)
+    check(kernels(architecture, folder), query, support, sizes, tiles=tiles)
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,7 +73,7 @@ def test_every_inner_product_is_the_reference(
     stride=st.integers(1, 4),
     area=st.sampled_from([None, 0.0, 0.001, 0.1, 0.4]),
     dtype=st.sampled_from(["float16", "float32"]),
-    large=st.booleans(),
+    tiles=st.sampled_from(list(TILES)),
 )
 def test_any_size_and_mask(
     *,
@@ -84,12 +84,12 @@ def test_any_size_and_mask(
     stride: int,
     area: float | None,
     dtype: str,
-    large: bool,
+    tiles: str,
 ) -> None:
     sizes = CorrelationSizes(*spatial, stride)
     mask = None if area is None else blob(sizes, area)
     query, support = features(seed, shape, sizes, dtype, mask)
-    check(kernels(800, folder), query, support, sizes, large=large, seed=seed)
+    check(kernels(800, folder), query, support, sizes, tiles=tiles, seed=seed)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -101,8 +101,23 @@ def test_scattered_columns_leave_wide_gaps(dtype: str, folder: Any) -> None:
     mask[200:450] = False
     mask[[3, 700, 740, 741, 742, 743]] = True
     query, support = features(2, (1, 1, 2, 16), sizes, dtype, mask)
-    for large in (False, True):
-        check(kernels(800, folder), query, support, sizes, large=large)
+    for tiles in TILES:
+        check(kernels(800, folder), query, support, sizes, tiles=tiles)
+
+
+@pytest.mark.parametrize("start", [0, 16])
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_windows_of_columns_and_parts_of_channels(
+    dtype: str, tiles: str, start: int, folder: Any
+) -> None:
+    # Rows of 437 and 551 elements: several windows, and no two rows alike in their sectors; the
+    # last part of the channels is a short one. Addresses are multiples of 16, not of 32.
+    sizes = CorrelationSizes(19, 23, 29, 19, 3)
+    for area in (None, 0.25):
+        mask = None if area is None else blob(sizes, area)
+        query, support = features(10, (1, 2, 2, 141), sizes, dtype, mask)
+        check(kernels(800, folder), query, support, sizes, tiles=tiles, start=start)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -110,18 +125,18 @@ def test_aligned_and_dense_inputs_are_read_where_they_are(dtype: str, folder: An
     sizes = CorrelationSizes(12, 12, 8, 10, 2)
     query, support = features(3, (1, 1, 2, 48), sizes, dtype)
     assert Plan.of(sizes, query.shape, support.shape, query.itemsize).parts()["packed_query"] == 0
-    check(kernels(800, folder), query, support, sizes, large=False)
+    check(kernels(800, folder), query, support, sizes, tiles="small")
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("tiles", TILES)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_skipping_changes_no_bit(dtype: str, large: bool, folder: Any) -> None:
+def test_skipping_changes_no_bit(dtype: str, tiles: str, folder: Any) -> None:
     sizes = CorrelationSizes(9, 10, 14, 15, 2)
     mask = blob(sizes, 0.3)
     query, dense = features(4, (1, 1, 2, 40), sizes, dtype)
     masked = np.where(mask, dense, np.zeros_like(dense))
-    everything, _, _ = kernels(800, folder).run(query, dense, sizes, large=large)
-    skipping, _, columns = kernels(800, folder).run(query, masked, sizes, large=large)
+    everything, _, _ = kernels(800, folder).run(query, dense, sizes, tiles=tiles)
+    skipping, _, columns = kernels(800, folder).run(query, masked, sizes, tiles=tiles)
     assert columns == 2 * mask.sum()
     kept = mask.reshape(sizes.support_h, sizes.support_w)
     np.testing.assert_array_equal(skipping[..., kept], everything[..., kept])
@@ -134,14 +149,14 @@ def test_small_and_large_norms(dtype: str, scale: float, folder: Any) -> None:
     # 64 channels of 4e3: the sum of squares is 1e9, far beyond FP16.
     sizes = CorrelationSizes(4, 5, 6, 5, 1)
     query, support = features(5, (1, 1, 1, 64), sizes, dtype)
-    check(kernels(800, folder), query * query.dtype.type(scale), support, sizes, large=False)
+    check(kernels(800, folder), query * query.dtype.type(scale), support, sizes, tiles="small")
 
 
 def test_huge_floats_stay_within_single_precision(folder: Any) -> None:
     sizes = CorrelationSizes(4, 5, 6, 5, 1)
     query, support = features(6, (1, 1, 1, 64), sizes, "float32")
     for scale in (1e17, 1e-17):
-        check(kernels(800, folder), query * np.float32(scale), support, sizes, large=True)
+        check(kernels(800, folder), query * np.float32(scale), support, sizes, tiles="large")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -151,7 +166,7 @@ def test_nan_stays_in_its_row_and_column(dtype: str, folder: Any) -> None:
     column = int(np.flatnonzero((support[0, 0] != 0).any(axis=0))[2])
     query[0, 0, 5, 3] = np.nan
     support[0, 0, 1, column] = np.nan
-    full, pruned, _ = kernels(800, folder).run(query, support, sizes, large=False)
+    full, pruned, _ = kernels(800, folder).run(query, support, sizes, tiles="small")
     found = np.isnan(full.reshape(20, 30))
     expected = np.zeros_like(found)
     expected[3, (support[0, 0] != 0).any(axis=0)] = True
@@ -164,7 +179,7 @@ def test_negative_zero_counts_as_zero(folder: Any) -> None:
     sizes = CorrelationSizes(3, 3, 4, 4, 2)
     query, support = features(8, (1, 1, 1, 8), sizes, "float16", blob(sizes, 0.3))
     support[support == 0] = -0.0
-    check(kernels(800, folder), query, support, sizes, large=False)
+    check(kernels(800, folder), query, support, sizes, tiles="small")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -172,7 +187,7 @@ def test_the_order_of_warps_does_not_matter(seed: int, folder: Any) -> None:
     # Copies land as late and other warps run as far ahead as barriers allow: a missing one shows.
     sizes = CorrelationSizes(12, 12, 13, 12, 4)
     query, support = features(9, (1, 1, 1, 120), sizes, "float16", blob(sizes, 0.5))
-    check(kernels(800, folder), query, support, sizes, large=True, seed=seed)
+    check(kernels(800, folder), query, support, sizes, tiles="large", seed=seed)
 
 
 @settings(max_examples=60, deadline=None)
@@ -199,6 +214,6 @@ def test_the_plan_in_python_is_the_plan_in_cpp(
     expected = [plan.query_pitch, plan.support_pitch, *starts]
     for launch in plan.launches(multiprocessors):
         expected += [*launch.grid, launch.threads]
-    expected += [int(plan.uses_large_tiles(multiprocessors)), ctypes.sizeof(Problem)]
+    expected += [list(TILES).index(plan.tiles(multiprocessors)), ctypes.sizeof(Problem)]
     assert size == plan.workspace_bytes
     assert figures[: len(expected)] == expected

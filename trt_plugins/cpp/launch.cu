@@ -18,21 +18,29 @@ cudaError_t start(Kernel kernel, Grid grid, Problem const& p, cudaStream_t strea
 
 cudaError_t launch(Problem p, bool half, int multiprocessors, void* workspace, cudaStream_t stream)
 {
-    lay_out(p, half ? 2 : 4, workspace);
-    bool const large = use_large_tiles(p, multiprocessors);
-    cudaError_t error = start(half ? hsnet_prepare_f16 : hsnet_prepare_f32, prepare_grid(p), p, stream);
+    size_t const element_size = half ? 2 : 4;
+    lay_out(p, element_size, workspace);
+    Tiles const tiles = choose_tiles(p, element_size, multiprocessors);
+    cudaError_t error = start(half ? hsnet_prepare_f16 : hsnet_prepare_f32, prepare_grid(p, element_size), p, stream);
     if (error != cudaSuccess)
     {
         return error;
     }
-    error = start(half ? hsnet_gather_f16 : hsnet_gather_f32, gather_grid(p), p, stream);
+    error = start(half ? hsnet_gather_f16 : hsnet_gather_f32, gather_grid(p, element_size), p, stream);
     if (error != cudaSuccess)
     {
         return error;
     }
-    auto* const large_kernel = half ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32;
-    auto* const small_kernel = half ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32;
-    return start(large ? large_kernel : small_kernel, correlate_grid(p, large), p, stream);
+    auto* kernel = half ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32;
+    if (tiles == Tiles::kSmall)
+    {
+        kernel = half ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32;
+    }
+    if (tiles == Tiles::kSplit)
+    {
+        kernel = half ? hsnet_correlate_split_f16 : hsnet_correlate_split_f32;
+    }
+    return start(kernel, correlate_grid(p, tiles), p, stream);
 }
 
 } // namespace hsnet

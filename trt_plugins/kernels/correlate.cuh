@@ -5,60 +5,19 @@
 #ifndef HSNET_CORRELATE_CUH
 #define HSNET_CORRELATE_CUH
 
+#include "prepare.cuh"
 #include "products.cuh"
+#include "stage_loader.cuh"
 #include "store.cuh"
 
 namespace hsnet
 {
 
-// Copies stages of [depth][width] positions from rows of `pitch` elements; zero outside.
-template <class T, int width, int threads>
-struct StageLoader
-{
-    static constexpr int kPerPiece = Elements<T>::kPerPiece;
-    static constexpr int kDepth = Elements<T>::kDepth;
-    static constexpr int kPiecesPerRow = width / kPerPiece;
-    static constexpr int kPieces = kDepth * kPiecesPerRow / threads;
-    static constexpr int kRowsPerStep = threads / kPiecesPerRow;
-
-    T const* rows;
-    T const* next;
-    int64_t pitch;
-    int channel;
-    int piece;
-    bool inside;
-
-    __device__ __forceinline__ StageLoader(T const* source, int row_pitch, int start, int end)
-        : rows(source)
-        , pitch(row_pitch)
-    {
-        int const thread = static_cast<int>(threadIdx.x);
-        channel = thread / kPiecesPerRow;
-        piece = thread % kPiecesPerRow;
-        int const position = start + piece * kPerPiece;
-        inside = position < end;
-        next = source + channel * pitch + position;
-    }
-
-    __device__ __forceinline__ void load(T* stage, int first_channel, int channels)
-    {
-#pragma unroll
-        for (int i = 0; i < kPieces; ++i)
-        {
-            int const line = channel + i * kRowsPerStep;
-            bool const valid = inside && first_channel + line < channels;
-            T const* const from = valid ? next + i * kRowsPerStep * pitch : rows;
-            copy_async(stage + line * width + Elements<T>::swizzle(line, piece) * kPerPiece, from, valid);
-        }
-        next += kDepth * pitch;
-    }
-};
-
-// Which support positions a block writes. Blocks with a tile of columns write these and the zeros
-// between them; blocks without share the zeros before the first and after the last column.
+// Which support positions a block with a tile of columns writes: these and the zeros between them.
+// Blocks without one share the zeros before the first and behind the last column: the span.
 struct Share
 {
-    int first;  // of the block's own range, or of its zeros counted without the columns' span
+    int first;
     int last;
     int span_first;
     int span_last;
@@ -68,35 +27,68 @@ template <int BN>
 __device__ __forceinline__ Share share_of(
     int tile, int tiles, int busy, int count, int32_t const* positions, int n)
 {
-    int const idle = tiles - busy;
     int const span_first = count == 0 ? 0 : positions[0];
     int const span_last = count == 0 ? 0 : positions[count - 1] + 1;
-    if (tile < busy)
+    if (tile >= busy)
     {
-        bool const is_last = tile == busy - 1;
-        int const first = tile == 0 ? (idle == 0 ? 0 : span_first) : positions[tile * BN];
-        int const last = is_last ? (idle == 0 ? n : span_last) : positions[(tile + 1) * BN];
-        return {first, last, span_first, span_last};
+        return {0, 0, span_first, span_last};
     }
-    int const zeros = n - (span_last - span_first);
-    int const each = static_cast<int>(round_up(ceil_div(zeros, idle), 64));
-    int const first = min((tile - busy) * each, zeros);
-    return {first, min(first + each, zeros), span_first, span_last};
+    bool const all_busy = tiles == busy;
+    int const first = tile == 0 ? (all_busy ? 0 : span_first) : positions[tile * BN];
+    int const last = tile == busy - 1 ? (all_busy ? n : span_last) : positions[(tile + 1) * BN];
+    return {first, last, span_first, span_last};
 }
 
-template <class T, int BM, int BN, int warps_m, int warps_n>
+// The first group of warps receives the sums of all, through `room` for those of the others.
+template <int groups, int group_threads, int MT, int NT>
+__device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room, int thread)
+{
+    constexpr int kSums = MT * NT * 4;
+#pragma unroll
+    for (int i = 0; i < kSums; ++i)
+    {
+        if (thread >= group_threads)
+        {
+            int const group = thread / group_threads - 1;
+            room[(group * kSums + i) * group_threads + thread % group_threads] = sums[i / 4 / NT][i / 4 % NT][i % 4];
+        }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kSums; ++i)
+    {
+        for (int group = 0; group < groups - 1 && thread < group_threads; ++group)
+        {
+            sums[i / 4 / NT][i / 4 % NT][i % 4] += room[(group * kSums + i) * group_threads + thread];
+        }
+    }
+    __syncthreads();
+}
+
+template <class T>
+__device__ __forceinline__ void exchange(T& a, T& b)
+{
+    T const kept = a;
+    a = b;
+    b = kept;
+}
+
+template <class T, int BM, int BN, int warps_m, int warps_n, int groups>
 __device__ __forceinline__ void correlate(Problem const& p)
 {
-    constexpr int kThreads = warps_m * warps_n * 32;
+    constexpr int kGroupThreads = warps_m * warps_n * 32;
+    constexpr int kThreads = groups * kGroupThreads;
     constexpr int MT = BM / warps_m / 16;
     constexpr int NT = BN / warps_n / 8;
     constexpr int kStages = 3;
-    constexpr int kDepth = Elements<T>::kDepth;
+    constexpr int kDepth = groups * Elements<T>::kDepth;
     constexpr int kStage = kDepth * (BM + BN);
     // A window of 64 floats or 128 halves of every row is staged at a time.
-    constexpr int kWindow = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
-    using Write = Writer<T, BM, kWindow, kThreads>;
-    static_assert(BM * Write::kPitch <= kStages * kStage, "the staged window reuses the stages");
+    constexpr int kStagedWindow = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
+    using Write = Writer<T, BM, kStagedWindow, kThreads>;
+    constexpr int kNormBytes = BM * static_cast<int>(sizeof(float));
+    static_assert(BM * Write::kPitch * sizeof(T) + kNormBytes <= kStages * kStage * sizeof(T),
+        "the staged window and the norms reuse the stages");
     alignas(16) __shared__ T shared[kStages * kStage];
 
     int const nq = p.query_h * p.query_w;
@@ -106,7 +98,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
     int64_t const query_image = static_cast<int64_t>(pair / p.supports) * p.layers + layer;
     int64_t const support_image = static_cast<int64_t>(pair % p.supports) * p.layers + layer;
     int const count = p.counts[support_image];
-    int32_t const* const positions = p.positions + support_image * ns;
+    int32_t const* const positions = p.positions + support_image * p.support_pitch;
 
     // Blocks that run together share eight rows of tiles, so that both inputs stay in the L2 cache.
     constexpr int kTogetherRows = 8;
@@ -120,36 +112,40 @@ __device__ __forceinline__ void correlate(Problem const& p)
 
     int const busy = static_cast<int>(ceil_div(count, BN));
     Share const share = share_of<BN>(tile, tiles, busy, count, positions, ns);
-    Write const writer(p, pair, layer, row0);
     if (tile >= busy)
     {
-        int const before = share.span_first; // zeros before the columns' span
+        Write const writer(p, pair, layer, row0);
+        // Rows are shared among these blocks, not positions: zeros lie side by side in a row.
+        int const start = (tile - busy) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
+        int const step = (tiles - busy) * (kThreads / 32);
+        writer.zero_rows(0, share.span_first, start, step);
+        writer.zero_rows(share.span_last, ns, start, step);
         int const gap = share.span_last - share.span_first;
-        for (int first = share.first; first < min(share.last, before); first += kWindow)
+        for (int i = start; i < ns - gap; i += step)
         {
-            writer.write(nullptr, first, min(first + kWindow, min(share.last, before)));
-        }
-        for (int first = max(share.first, before); first < share.last; first += kWindow)
-        {
-            writer.write(nullptr, first + gap, min(first + kWindow, share.last) + gap);
+            writer.write_position(nullptr, i < share.span_first ? i : i + gap);
         }
         return;
     }
 
-    bool const query_as_given = nq == p.query_pitch;
-    bool const support_as_given = count == ns && ns == p.support_pitch;
+    bool const query_as_given = rows_are_aligned(nq, sizeof(T));
+    bool const support_as_given = count == ns && rows_are_aligned(ns, sizeof(T));
+    int const query_pitch = query_as_given ? nq : p.query_pitch;
+    int const support_pitch = support_as_given ? ns : p.support_pitch;
     T const* const query = static_cast<T const*>(query_as_given ? p.query : p.packed_query)
-        + query_image * p.channels * p.query_pitch;
+        + query_image * p.channels * query_pitch;
     T const* const support = static_cast<T const*>(support_as_given ? p.support : p.packed_support)
-        + support_image * p.channels * p.support_pitch;
+        + support_image * p.channels * support_pitch;
     int const column0 = tile * BN;
-    int const columns_end = static_cast<int>(round_up(count, Elements<T>::kPerPiece));
-    StageLoader<T, BM, kThreads> query_loader(query, p.query_pitch, row0, p.query_pitch);
-    StageLoader<T, BN, kThreads> support_loader(support, p.support_pitch, column0, columns_end);
+    int const rows_end = static_cast<int>(round_up(nq, kSector<T>));
+    int const columns_end = static_cast<int>(round_up(count, kSector<T>));
+    StageLoader<T, BM, kDepth, kThreads> query_loader(query, query_pitch, row0, rows_end);
+    StageLoader<T, BN, kDepth, kThreads> support_loader(support, support_pitch, column0, columns_end);
 
     int const thread = static_cast<int>(threadIdx.x);
     int const lane = thread % 32;
-    int const warp_row = thread / 32 / warps_n * (MT * 16);
+    int const group = thread / kGroupThreads;
+    int const warp_row = thread % kGroupThreads / 32 / warps_n * (MT * 16);
     int const warp_column = thread / 32 % warps_n * (NT * 8);
     float sums[MT][NT][4] = {};
     int const steps = static_cast<int>(ceil_div(p.channels, kDepth));
@@ -177,17 +173,34 @@ __device__ __forceinline__ void correlate(Problem const& p)
         }
         copy_commit();
         T const* const stage = shared + reading * kStage;
-        multiply_stage<BM, BN>(sums, stage, stage + kDepth * BM, warp_row, warp_column, lane);
+        multiply_stage<BM, BN, groups>(sums, stage, stage + kDepth * BM, warp_row, warp_column, lane, group);
         reading = reading == kStages - 1 ? 0 : reading + 1;
         filling = filling == kStages - 1 ? 0 : filling + 1;
     }
     copy_wait<0>();
+    __syncthreads();
+    if (groups > 1)
+    {
+        add_groups<groups, kGroupThreads>(sums, reinterpret_cast<float*>(shared), thread);
+    }
+    auto* const norms = reinterpret_cast<float*>(shared + BM * Write::kPitch); // inverse, of each row
+    if (thread < BM)
+    {
+        int const parts = channel_parts(p);
+        int64_t const images = static_cast<int64_t>(p.batch) * p.layers;
+        float total = 0.0F;
+        for (int part = 0; part < parts && row0 + thread < nq; ++part)
+        {
+            total += p.squares[(part * images + query_image) * p.query_pitch + row0 + thread];
+        }
+        norms[thread] = 1.0F / (sqrtf(total) + kEpsilon);
+    }
+    __syncthreads();
 
 #pragma unroll
     for (int i = 0; i < 2 * MT; ++i)
     {
-        int const row = row0 + warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4;
-        float const scale = row < nq ? p.inverse_norm[query_image * nq + row] : 0.0F;
+        float const scale = norms[warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4];
 #pragma unroll
         for (int j = 0; j < 2 * NT; ++j)
         {
@@ -196,53 +209,69 @@ __device__ __forceinline__ void correlate(Problem const& p)
             sum = !(cosine <= 0.0F) ? cosine : 0.0F; // NaN stays NaN, -0 becomes 0
         }
     }
-    int place[2 * NT]; // the support position of each of this thread's columns
+    int place[2 * NT]; // where each of this thread's columns goes, from the block's first position on
 #pragma unroll
     for (int j = 0; j < 2 * NT; ++j)
     {
         int const column = column0 + warp_column + (j / 2) * 8 + (lane % 4) * 2 + j % 2;
-        place[j] = column < count ? positions[column] : -1;
+        place[j] = group == 0 && column < count ? positions[column] - share.first : -1;
     }
-    bool const gaps = share.last - share.first != min(BN, count - column0);
-    for (int first = share.first; first < share.last; first += kWindow)
+    // Pairs of floats would meet in a bank with those of the row beside: every other row swaps them.
+    bool const swaps = sizeof(T) == 4 && lane / 4 % 2 == 1;
+#pragma unroll
+    for (int j = 0; j < 2 * NT; j += 2)
     {
-        int const last = min(first + kWindow, share.last);
+        if (swaps)
+        {
+            exchange(place[j], place[j + 1]);
+#pragma unroll
+            for (int i = 0; i < 2 * MT; ++i)
+            {
+                exchange(sums[i / 2][j / 2][i % 2 * 2], sums[i / 2][j / 2][i % 2 * 2 + 1]);
+            }
+        }
+    }
+    Write const writer(p, pair, layer, row0);
+    int const length = share.last - share.first;
+    bool const gaps = length != min(BN, count - column0);
+    for (int k = 0; k * kStagedWindow < length; ++k)
+    {
+        int const from = k * kStagedWindow;
         int mine = 0;
 #pragma unroll
         for (int j = 0; j < 2 * NT; ++j)
         {
-            mine |= place[j] >= first && place[j] < last ? 1 : 0;
+            mine |= place[j] >= from && place[j] < from + Write::kStaged ? 1 : 0;
         }
-        // Also the barrier after which the stages, or the window before, may be overwritten.
+        // Also the barrier after which the window before may be overwritten.
         if (__syncthreads_or(mine) == 0)
         {
-            writer.write(nullptr, first, last);
+            writer.write_window(nullptr, share.first, share.last, k);
             continue;
         }
         if (gaps)
         {
-            for (int i = thread; i < BM * Write::kPitch / kTogether; i += kThreads)
+            for (int i = thread; i < BM * Write::kPitch / kPiece<T>; i += kThreads)
             {
-                reinterpret_cast<Pack<T>*>(shared)[i] = Pack<T>{};
+                reinterpret_cast<uint4*>(shared)[i] = make_uint4(0, 0, 0, 0);
             }
             __syncthreads();
         }
 #pragma unroll
         for (int i = 0; i < 2 * MT; ++i)
         {
-            int const row = warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4;
-            T* const line = shared + row * Write::kPitch + writer.shift(row, first) - first;
+            T* const line = shared + (warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4) * Write::kPitch - from;
 #pragma unroll
             for (int j = 0; j < 2 * NT; ++j)
             {
-                if (place[j] >= first && place[j] < last)
+                if (place[j] >= from && place[j] < from + Write::kStaged)
                 {
                     line[place[j]] = from_float<T>(sums[i / 2][j / 2][(i % 2) * 2 + j % 2]);
                 }
             }
         }
         __syncthreads();
-        writer.write(shared, first, last);
+        writer.write_window(shared, share.first, share.last, k);
     }
 }
 

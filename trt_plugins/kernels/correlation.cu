@@ -1,5 +1,6 @@
 // The kernels by the names that the plugins launch them by.
 #include "correlate.cuh"
+#include "gather.cuh"
 
 using hsnet::Problem;
 
@@ -13,12 +14,12 @@ using hsnet::Problem;
 // The least blocks on a multiprocessor bound the registers. Two large half blocks: one multiplies
 // while the other writes. The splitting of floats needs more than the 128 registers that leaves.
 #define HSNET_KERNELS(SUFFIX, T, LARGE_BLOCKS, SMALL_BLOCKS) \
-    extern "C" __global__ void __launch_bounds__(hsnet::kColumnsPerBlock* hsnet::kRowGroups) \
+    extern "C" __global__ void __launch_bounds__(hsnet::kPackThreads, 2) \
         hsnet_prepare_##SUFFIX(const Problem p) \
     { \
         hsnet::prepare<T>(p); \
     } \
-    extern "C" __global__ void __launch_bounds__(hsnet::kGatherThreads, 4) \
+    extern "C" __global__ void __launch_bounds__(hsnet::kPackThreads, 4) \
         hsnet_gather_##SUFFIX(const Problem p) \
     { \
         hsnet::gather<T>(p); \
@@ -26,12 +27,17 @@ using hsnet::Problem;
     extern "C" __global__ void __launch_bounds__(hsnet::kLargeThreads, LARGE_BLOCKS) \
         hsnet_correlate_large_##SUFFIX(const Problem p) \
     { \
-        hsnet::correlate<T, hsnet::kLargeTile, hsnet::kLargeTile, 2, 4>(p); \
+        hsnet::correlate<T, hsnet::kLargeTile, hsnet::kLargeTile, 2, 4, 1>(p); \
     } \
     extern "C" __global__ void __launch_bounds__(hsnet::kSmallThreads, SMALL_BLOCKS) \
         hsnet_correlate_small_##SUFFIX(const Problem p) \
     { \
-        hsnet::correlate<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2>(p); \
+        hsnet::correlate<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2, 1>(p); \
+    } \
+    extern "C" __global__ void __launch_bounds__(hsnet::kSplitThreads, 2) \
+        hsnet_correlate_split_##SUFFIX(const Problem p) \
+    { \
+        hsnet::correlate<T, hsnet::kSplitTile, hsnet::kSplitTile, 1, 1, hsnet::kSplitGroups>(p); \
     }
 
 HSNET_KERNELS(f16, __half, HSNET_HALF_BLOCKS, 2 * HSNET_HALF_BLOCKS)

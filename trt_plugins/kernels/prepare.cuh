@@ -1,218 +1,166 @@
 // What comes before the product, each input read once:
-//   prepare  the query's inverse norms (and an aligned copy where its rows are not aligned), and
-//            which columns of the support are not zero;
-//   gather   those columns, packed side by side, in ascending order.
-// Packing columns skips every zero column, not only whole tiles of them: a blob of 20 % of the
-// area touches half of all 128-column tiles, but packs into a fifth.
+//   prepare  the query's sums of squares (and an aligned copy where its rows are not aligned), and
+//            which columns of the support are not zero.
+// A block goes through one window of columns and one part of the channels, a warp through every
+// eighth of those; the parts are put together by whoever reads them, so that no block waits.
 #ifndef HSNET_PREPARE_CUH
 #define HSNET_PREPARE_CUH
 
-#include "plan.h"
-#include "ptx.cuh"
+#include "pieces.cuh"
 
 namespace hsnet
 {
 
-__device__ __forceinline__ float to_float(float value)
-{
-    return value;
-}
-__device__ __forceinline__ float to_float(__half value)
-{
-    return __half2float(value);
-}
-template <class T>
-__device__ __forceinline__ T from_float(float value);
-template <>
-__device__ __forceinline__ float from_float<float>(float value)
-{
-    return value;
-}
-template <>
-__device__ __forceinline__ __half from_float<__half>(float value)
-{
-    return __float2half_rn(value);
-}
-
 constexpr float kEpsilon = 1e-5F; // added to the norm, as HSNet does
+constexpr int kPackWarps = kPackThreads / 32;
+constexpr int kBatch = 4; // rows that a warp asks for before it waits for the first
 
-// One block: 32 columns x 16 groups of channels.
+// Loads row first + i * kPackWarps of a [channels][n] image for each i; zeros for rows from `last` on.
 template <class T>
-__device__ __forceinline__ void prepare_query(Problem const& p, int64_t block, int lane, int group)
+__device__ __forceinline__ void load_rows(uint4 (&pieces)[kBatch], T const* image, T const* begin, T const* end,
+    int n, int column0, int first, int last, int lane)
 {
-    __shared__ float sums[kRowGroups][kColumnsPerBlock];
-    int const n = p.query_h * p.query_w;
-    int const blocks = static_cast<int>(ceil_div(p.query_pitch, kColumnsPerBlock));
-    int64_t const image = block / blocks; // and layer
-    int const column = static_cast<int>(block % blocks) * kColumnsPerBlock + lane;
-    bool const copies = n != p.query_pitch;
-    T const* const source = static_cast<T const*>(p.query) + image * p.channels * n + column;
-    T* const target
-        = static_cast<T*>(p.packed_query) + image * p.channels * p.query_pitch + column;
-    float sum = 0.0F;
-    if (column < n)
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i)
     {
-#pragma unroll 8
-        for (int c = group; c < p.channels; c += kRowGroups)
+        int const c = first + i * kPackWarps;
+        T const* const row = image + static_cast<int64_t>(c) * n;
+        pieces[i] = c < last ? load_window(row + column0, row + n, begin, end, lane) : make_uint4(0, 0, 0, 0);
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void prepare_query(
+    Problem const& p, int64_t image, int part, int column0, int lane, int warp)
+{
+    // [warp][element of a piece][lane], each with room that keeps columns in different banks.
+    constexpr int kLine = 32 + 32 / kPiece<T>;
+    __shared__ float sums[kPackWarps][kPiece<T>][kLine];
+    int const n = p.query_h * p.query_w;
+    bool const copies = !rows_are_aligned(n, sizeof(T));
+    auto const* const begin = static_cast<T const*>(p.query);
+    int64_t const images = static_cast<int64_t>(p.batch) * p.layers;
+    T const* const end = begin + images * p.channels * n;
+    T const* const source = begin + image * p.channels * n;
+    int const column = column0 + lane * kPiece<T>;
+    int const here = lane < kWindowPieces ? n - column : 0; // elements of this lane's piece, and more
+    T* const target = static_cast<T*>(p.packed_query) + image * p.channels * p.query_pitch + column;
+    int const last = min((part + 1) * kPartChannels, p.channels);
+    float mine[kPiece<T>] = {};
+    for (int first = part * kPartChannels + warp; first < last; first += kBatch * kPackWarps)
+    {
+        uint4 pieces[kBatch];
+        load_rows(pieces, source, begin, end, n, column0, first, last, lane);
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i)
         {
-            T const value = source[static_cast<int64_t>(c) * n];
-            float const x = to_float(value);
-            sum += x * x;
-            if (copies)
+            int const c = first + i * kPackWarps;
+            int const skip = offset_in_sector(source + static_cast<int64_t>(c) * n + column0);
+            uint4 const piece = first_elements<T>(shift_window(pieces[i], skip, lane), here);
+#pragma unroll
+            for (int e = 0; e < kPiece<T>; ++e)
             {
-                target[static_cast<int64_t>(c) * p.query_pitch] = value;
+                float const x = element_of<T>(piece, e);
+                mine[e] += x * x;
+            }
+            // Whole sectors, with zeros behind the row.
+            if (copies && c < last && lane < kWindowPieces && column < round_up(n, kSector<T>))
+            {
+                *reinterpret_cast<uint4*>(target + static_cast<int64_t>(c) * p.query_pitch) = piece;
             }
         }
     }
-    else if (copies && column < p.query_pitch)
+#pragma unroll
+    for (int e = 0; e < kPiece<T>; ++e)
     {
-        for (int c = group; c < p.channels; c += kRowGroups)
-        {
-            target[static_cast<int64_t>(c) * p.query_pitch] = from_float<T>(0.0F);
-        }
+        sums[warp][e][lane] = mine[e];
     }
-    sums[group][lane] = sum;
     __syncthreads();
-    if (group == 0 && column < n)
+    float* const squares = p.squares + (part * images + image) * p.query_pitch + column0;
+    int const thread = static_cast<int>(threadIdx.x);
+    if (thread < kWindow<T> && column0 + thread < n)
     {
         float total = 0.0F;
-        for (int g = 0; g < kRowGroups; ++g)
+        for (int w = 0; w < kPackWarps; ++w)
         {
-            total += sums[g][lane];
+            total += sums[w][thread % kPiece<T>][thread / kPiece<T>];
         }
-        p.inverse_norm[image * n + column] = 1.0F / (sqrtf(total) + kEpsilon);
+        squares[thread] = total;
     }
 }
 
 template <class T>
-__device__ __forceinline__ void prepare_support(Problem const& p, int64_t block, int lane, int group)
+__device__ __forceinline__ void prepare_support(
+    Problem const& p, int64_t image, int part, int column0, int lane, int warp)
 {
-    __shared__ uint8_t found[kRowGroups][kColumnsPerBlock];
-    constexpr int kAtOnce = 8;
+    __shared__ unsigned found[kPackWarps][32];
     int const n = p.support_h * p.support_w;
-    int const blocks = static_cast<int>(ceil_div(p.support_pitch, kColumnsPerBlock));
-    int64_t const image = block / blocks;
-    int const column = static_cast<int>(block % blocks) * kColumnsPerBlock + lane;
-    T const* const source = static_cast<T const*>(p.support) + image * p.channels * n + column;
-    bool any = false;
+    auto const* const begin = static_cast<T const*>(p.support);
+    T const* const end = begin + static_cast<int64_t>(p.supports) * p.layers * p.channels * n;
+    T const* const source = begin + image * p.channels * n;
+    int const here = lane < kWindowPieces ? min(max(n - column0 - lane * kPiece<T>, 0), kPiece<T>) : 0;
+    unsigned const wanted = (1U << here) - 1U;
+    int const last = min((part + 1) * kPartChannels, p.channels);
+    unsigned mine = 0;
     // A column is known at its first value that is not zero: only zero columns are read to the end.
-    for (int first = group; column < n && first < p.channels && !any; first += kAtOnce * kRowGroups)
+    for (int first = part * kPartChannels + warp; first < last; first += kBatch * kPackWarps)
     {
+        if (__ballot_sync(kAllLanes, mine != wanted) == 0)
+        {
+            break;
+        }
+        uint4 pieces[kBatch];
+        load_rows(pieces, source, begin, end, n, column0, first, last, lane);
 #pragma unroll
-        for (int i = 0; i < kAtOnce; ++i)
+        for (int i = 0; i < kBatch; ++i)
         {
-            int const c = first + i * kRowGroups;
-            float const x = c < p.channels ? to_float(source[static_cast<int64_t>(c) * n]) : 0.0F;
-            any |= x != 0.0F; // NaN counts as not zero, -0 as zero
+            int const c = first + i * kPackWarps;
+            int const skip = offset_in_sector(source + static_cast<int64_t>(c) * n + column0);
+            uint4 const piece = shift_window(pieces[i], skip, lane);
+#pragma unroll
+            for (int e = 0; e < kPiece<T>; ++e)
+            {
+                // NaN counts as not zero, -0 as zero.
+                mine |= element_of<T>(piece, e) != 0.0F ? 1U << e : 0U;
+            }
         }
+        mine &= wanted;
     }
-    found[group][lane] = any ? 1 : 0;
+    found[warp][lane] = mine;
     __syncthreads();
-    if (group == 0 && column < n)
+    if (warp == 0 && here > 0)
     {
-        uint8_t all = 0;
-        for (int g = 0; g < kRowGroups; ++g)
+        unsigned all = 0;
+        for (int w = 0; w < kPackWarps; ++w)
         {
-            all |= found[g][lane];
+            all |= found[w][lane];
         }
-        p.flags[image * n + column] = all;
+        int64_t const line = image * channel_parts(p) + part;
+        p.flags[(line * p.support_pitch + column0) / kPiece<T> + lane] = static_cast<uint8_t>(all);
     }
 }
 
 template <class T>
 __device__ __forceinline__ void prepare(Problem const& p)
 {
-    int64_t const query_blocks
-        = ceil_div(p.query_pitch, kColumnsPerBlock) * p.layers * p.batch;
-    int const lane = static_cast<int>(threadIdx.x) % kColumnsPerBlock;
-    int const group = static_cast<int>(threadIdx.x) / kColumnsPerBlock;
-    int64_t const block = blockIdx.x;
-    if (block < query_blocks)
+    int const thread = static_cast<int>(threadIdx.x);
+    int const parts = channel_parts(p);
+    int const query_windows = static_cast<int>(window_count(p.query_h * p.query_w, sizeof(T)));
+    int const support_windows = static_cast<int>(window_count(p.support_h * p.support_w, sizeof(T)));
+    int64_t const query_blocks = static_cast<int64_t>(p.batch) * p.layers * parts * query_windows;
+    bool const of_query = blockIdx.x < query_blocks;
+    int64_t const block = of_query ? blockIdx.x : blockIdx.x - query_blocks;
+    int const windows = of_query ? query_windows : support_windows;
+    int const column0 = static_cast<int>(block % windows) * kWindow<T>;
+    int const part = static_cast<int>(block / windows % parts);
+    int64_t const image = block / windows / parts; // and layer
+    if (of_query)
     {
-        prepare_query<T>(p, block, lane, group);
+        prepare_query<T>(p, image, part, column0, thread % 32, thread / 32);
     }
     else
     {
-        prepare_support<T>(p, block - query_blocks, lane, group);
-    }
-}
-
-template <class T>
-__device__ __forceinline__ void gather(Problem const& p)
-{
-    constexpr int kWarps = kGatherThreads / 32;
-    __shared__ int warp_counts[kWarps];
-    __shared__ int kept[kGatherThreads];
-    int const n = p.support_h * p.support_w;
-    int const thread = static_cast<int>(threadIdx.x);
-    int const lane = thread % 32;
-    int const warp = thread / 32;
-    int64_t const image = static_cast<int64_t>(blockIdx.z) * p.layers + blockIdx.y;
-    uint8_t const* const flags = p.flags + image * n;
-    bool const records = blockIdx.x == 0;
-    int const first_row = static_cast<int>(blockIdx.x) * kGatherRows;
-    int const last_row = min(first_row + kGatherRows, p.channels);
-    T const* const source = static_cast<T const*>(p.support) + image * p.channels * n;
-    T* const target = static_cast<T*>(p.packed_support) + image * p.channels * p.support_pitch;
-
-    int zeros = 0;
-    for (int column = thread; column < n; column += kGatherThreads)
-    {
-        zeros += flags[column] == 0 ? 1 : 0;
-    }
-    // Rows that are dense and aligned are read where they are (see support_rows in correlate.cuh).
-    bool const packs = __syncthreads_or(zeros) != 0 || n != p.support_pitch;
-
-    int count = 0;
-    for (int chunk = 0; chunk < n; chunk += kGatherThreads)
-    {
-        int const column = chunk + thread;
-        bool const keep = column < n && flags[column] != 0;
-        unsigned const mask = __ballot_sync(0xffffffffU, keep);
-        if (lane == 0)
-        {
-            warp_counts[warp] = __popc(mask);
-        }
-        __syncthreads();
-        int before = 0;
-        int found = 0;
-        for (int w = 0; w < kWarps; ++w)
-        {
-            before += w < warp ? warp_counts[w] : 0;
-            found += warp_counts[w];
-        }
-        before += __popc(mask & ((1U << lane) - 1U));
-        if (keep)
-        {
-            kept[before] = column;
-            if (records)
-            {
-                p.positions[image * n + count + before] = column;
-            }
-        }
-        __syncthreads();
-        for (int row = first_row + warp; packs && row < last_row; row += kWarps)
-        {
-            int64_t const from = static_cast<int64_t>(row) * n;
-            int64_t const to = static_cast<int64_t>(row) * p.support_pitch + count;
-            for (int i = lane; i < found; i += 32)
-            {
-                target[to + i] = source[from + kept[i]];
-            }
-        }
-        // No barrier: kept is next written after the barrier that follows warp_counts.
-        count += found;
-    }
-    // The last 16 bytes of a row that is read are whole, and what fills them up is zero.
-    int const padding = static_cast<int>(round_up(count, kRowBytes / static_cast<int>(sizeof(T)))) - count;
-    for (int i = thread; packs && i < padding * (last_row - first_row); i += kGatherThreads)
-    {
-        int64_t const row = first_row + i / padding;
-        target[row * p.support_pitch + count + i % padding] = from_float<T>(0.0F);
-    }
-    if (records && thread == 0)
-    {
-        p.counts[image] = count;
+        prepare_support<T>(p, image, part, column0, thread % 32, thread / 32);
     }
 }
 

@@ -3,12 +3,13 @@
 //   row(i)    = (i / 2) * 16 + (i % 2) * 8 + lane / 4
 //   column(j) = (j / 2) * 8 + (lane % 4) * 2 + j % 2
 //   sum       = sums[i / 2][j / 2][(i % 2) * 2 + j % 2]
+// Where several groups of warps share a tile, each multiplies every `groups`-th step of channels.
 // Stages hold [channel][position]; the 16-byte pieces of a row are permuted (swizzled) by its
 // channel, which keeps ldmatrix and 32-bit loads free of bank conflicts.
 #ifndef HSNET_PRODUCTS_CUH
 #define HSNET_PRODUCTS_CUH
 
-#include "prepare.cuh"
+#include "pieces.cuh"
 
 // Float: three TF32 products keep what FP32 keeps. They win where tensor cores outrun the FP32
 // lanes by more than three times: the data-centre chips and Orin, not the GeForce and RTX cards.
@@ -28,40 +29,46 @@ template <>
 struct Elements<__half>
 {
     static constexpr int kPerPiece = 8; // 16 bytes
-    static constexpr int kDepth = 32;   // channels of one stage
-    __device__ static __forceinline__ int swizzle(int channel, int piece)
-    {
-        return piece ^ (channel & 7);
-    }
+    static constexpr int kDepth = 32;   // channels of one stage, for each group of warps
+    static constexpr int kStep = 16;    // channels of one mma
 };
 template <>
 struct Elements<float>
 {
     static constexpr int kPerPiece = 4;
     static constexpr int kDepth = 16;
-    __device__ static __forceinline__ int swizzle(int channel, int piece)
+    static constexpr int kStep = 8;
+};
+
+// Which piece of a row of a stage, `width` positions wide, holds the given piece.
+template <class T, int width>
+__device__ __forceinline__ int swizzle(int channel, int piece)
+{
+    constexpr int kPieces = width / Elements<T>::kPerPiece;
+    if (sizeof(T) == 4)
     {
         return piece ^ ((channel & 3) * 2);
     }
-};
+    return piece ^ (kPieces < 8 ? channel / 2 & (kPieces - 1) : channel & 7);
+}
 
 // Where element (channel, position) of a stage that is `width` positions wide lies.
 template <class T, int width>
 __device__ __forceinline__ int stage_index(int channel, int position)
 {
     constexpr int kPerPiece = Elements<T>::kPerPiece;
-    return channel * width + Elements<T>::swizzle(channel, position / kPerPiece) * kPerPiece
-        + position % kPerPiece;
+    return channel * width + swizzle<T, width>(channel, position / kPerPiece) * kPerPiece + position % kPerPiece;
 }
 
 // No tensor cores: one multiply-add per lane and clock.
-template <class T, int BM, int BN, int MT, int NT>
+template <class T, int BM, int BN, int groups, int MT, int NT>
 __device__ __forceinline__ void multiply_plain(
-    float (&sums)[MT][NT][4], T const* query, T const* support, int row0, int column0, int lane)
+    float (&sums)[MT][NT][4], T const* query, T const* support, int row0, int column0, int lane, int group)
 {
 #pragma unroll 4
-    for (int channel = 0; channel < Elements<T>::kDepth; ++channel)
+    for (int c = 0; c < Elements<T>::kDepth; ++c)
     {
+        int const channel = c * groups + group;
         float a[2 * MT];
         float b[2 * NT];
 #pragma unroll
@@ -90,15 +97,16 @@ __device__ __forceinline__ void multiply_plain(
 }
 
 #if __CUDA_ARCH__ >= 750
-template <int BM, int BN, int MT, int NT>
+template <int BM, int BN, int groups, int MT, int NT>
 __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half const* query,
-    __half const* support, int row0, int column0, int lane)
+    __half const* support, int row0, int column0, int lane, int group)
 {
     int const matrix = lane / 8;
     int const line = lane % 8;
 #pragma unroll
-    for (int k = 0; k < Elements<__half>::kDepth; k += 16)
+    for (int step = 0; step < Elements<__half>::kDepth; step += Elements<__half>::kStep)
     {
+        int const k = step * groups + group * Elements<__half>::kStep;
         uint32_t a[MT][4];
         uint32_t b[NT / 2][4];
 #pragma unroll
@@ -127,11 +135,11 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half 
     }
 }
 #else
-template <int BM, int BN, int MT, int NT>
+template <int BM, int BN, int groups, int MT, int NT>
 __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half const* query,
-    __half const* support, int row0, int column0, int lane)
+    __half const* support, int row0, int column0, int lane, int group)
 {
-    multiply_plain<__half, BM, BN>(sums, query, support, row0, column0, lane);
+    multiply_plain<__half, BM, BN, groups>(sums, query, support, row0, column0, lane, group);
 }
 #endif
 
@@ -142,13 +150,14 @@ __device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t
     low = round_tf32(value - __uint_as_float(high));
 }
 
-template <int BM, int BN, int MT, int NT>
+template <int BM, int BN, int groups, int MT, int NT>
 __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float const* query,
-    float const* support, int row0, int column0, int lane)
+    float const* support, int row0, int column0, int lane, int group)
 {
 #pragma unroll
-    for (int k = 0; k < Elements<float>::kDepth; k += 8)
+    for (int step = 0; step < Elements<float>::kDepth; step += Elements<float>::kStep)
     {
+        int const k = step * groups + group * Elements<float>::kStep;
         uint32_t b_high[NT][2];
         uint32_t b_low[NT][2];
 #pragma unroll
@@ -185,11 +194,11 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float c
     }
 }
 #else
-template <int BM, int BN, int MT, int NT>
+template <int BM, int BN, int groups, int MT, int NT>
 __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float const* query,
-    float const* support, int row0, int column0, int lane)
+    float const* support, int row0, int column0, int lane, int group)
 {
-    multiply_plain<float, BM, BN>(sums, query, support, row0, column0, lane);
+    multiply_plain<float, BM, BN, groups>(sums, query, support, row0, column0, lane, group);
 }
 #endif
 

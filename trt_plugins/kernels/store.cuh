@@ -1,33 +1,36 @@
-// Writing a window of the correlation, every element once, in both layouts.
-// A window is `rows` query positions from row0 times the support positions [first, last).
+// Writing the correlation of one tile of query positions, every element once, in both layouts and in
+// whole sectors wherever a row begins: only the first and last sector of a block's part of a row can
+// be shared with another block, and elements of those are written one by one.
 #ifndef HSNET_STORE_CUH
 #define HSNET_STORE_CUH
 
-#include "prepare.cuh"
+#include "pieces.cuh"
 
 namespace hsnet
 {
 
-constexpr int kTogether = 4; // elements of one store: 8 bytes of half, 16 of float
-
-template <class T>
-struct alignas(kTogether * sizeof(T)) Pack
-{
-    T value[kTogether];
-};
-
-// Where the outputs of one (query image, support image, layer, tile of rows) lie.
+// The part of the outputs that belongs to BM query positions from row0 on. A block writes the support
+// positions [first, last), a window at a time. Window k of a row begins k * window elements behind
+// the row's first border of a sector (window 0 has what lies before it, too); its elements are taken
+// from the offsets [k * window, (k + 1) * window + kSector) that were staged.
 template <class T, int BM, int window, int threads>
 struct Writer
 {
-    static constexpr int kPitch = window + 16 / static_cast<int>(sizeof(T));
+    static constexpr int kStaged = window + kSector<T>;
+    // A multiple of 16 bytes; rows are 12 banks (mod 32) apart, so that the eight rows, each of four
+    // neighbouring words, that a warp stages at a time lie in different banks.
+    static constexpr int kPitch = (kStaged * static_cast<int>(sizeof(T)) / 4 + 19) / 32 * 32 * 4
+            / static_cast<int>(sizeof(T))
+        + 48 / static_cast<int>(sizeof(T));
+    static_assert(kPitch >= kStaged, "a row has room for what is staged of it");
+    static_assert(window % kSector<T> == 0, "windows are whole sectors");
 
     T* full;
     T* pruned;
-    int64_t full_start;    // element (row0, position 0)
-    int64_t full_pitch;    // from one row to the next
-    int64_t pruned_start;  // element (pruned position 0, row0)
-    int64_t pruned_pitch;  // from one pruned position to the next
+    int64_t full_start;   // element (row0, position 0)
+    int64_t full_pitch;   // from one row to the next
+    int64_t pruned_start; // element (pruned position 0, row0)
+    int64_t pruned_pitch; // from one pruned position to the next
     int rows;
     int support_w;
     int stride;
@@ -48,77 +51,124 @@ struct Writer
         pruned_start = pair * kept * pruned_pitch + layer * nq + row0;
     }
 
-    // How far a staged row is moved so that its 4-element pieces are those of global memory.
-    __device__ __forceinline__ int shift(int row, int first) const
+    // Elements from `index` to the next border of a sector.
+    __device__ static __forceinline__ int to_border(int64_t index)
     {
-        return static_cast<int>((full_start + row * full_pitch + first) % kTogether);
+        return static_cast<int>(-index & (kSector<T> - 1));
     }
 
-    __device__ __forceinline__ void put(T* target, int64_t start, int low, int count, Pack<T> const& pack) const
+    // Window k of all rows; staged is [BM][kPitch], null where the window is zero.
+    __device__ __forceinline__ void write_window(T const* staged, int first, int last, int k) const
     {
-        if (low >= 0 && low + kTogether <= count)
+        write_pieces(staged, first, last - first, k);
+        write_ends(staged, first, last - first, k);
+        int const from = first + k * window;
+        write_pruned(staged, from, min(from + window, last));
+    }
+
+    // Zeros at the support positions [first, last) of the rows start, start + step, ...: a row a warp.
+    __device__ __forceinline__ void zero_rows(int first, int last, int start, int step) const
+    {
+        int const lane = static_cast<int>(threadIdx.x) % 32;
+        int const count = last - first;
+        for (int row = start; row < rows && count > 0; row += step)
         {
-            *reinterpret_cast<Pack<T>*>(target + start + low) = pack;
+            int64_t const index = full_start + row * full_pitch + first;
+            T* const line = full + index;
+            int const head = min(to_border(index), count);
+            int const tail = head + (count - head) / kPiece<T> * kPiece<T>;
+            if (lane < head)
+            {
+                line[lane] = from_float<T>(0.0F);
+            }
+            for (int at = head + lane * kPiece<T>; at < tail; at += 32 * kPiece<T>)
+            {
+                *reinterpret_cast<uint4*>(line + at) = make_uint4(0, 0, 0, 0);
+            }
+            if (tail + lane < count)
+            {
+                line[tail + lane] = from_float<T>(0.0F);
+            }
+        }
+    }
+
+    // One support position of the pruned output, by one warp: lanes lie in whole sectors. A column of
+    // the staged window where it is not null, else zeros.
+    __device__ __forceinline__ void write_position(T const* column, int position) const
+    {
+        int const y = position / support_w;
+        int const x = position % support_w;
+        if (y % stride != 0 || x % stride != 0)
+        {
             return;
         }
-#pragma unroll
-        for (int e = 0; e < kTogether; ++e)
+        int64_t const kept = static_cast<int64_t>(y / stride) * ceil_div(support_w, stride) + x / stride;
+        int64_t const index = pruned_start + kept * pruned_pitch;
+        int const lane = static_cast<int>(threadIdx.x) % 32;
+        int const before = static_cast<int>(index & (kSector<T> - 1));
+        for (int row = lane - before; row < rows; row += 32)
         {
-            if (low + e >= 0 && low + e < count)
+            if (row >= 0)
             {
-                target[start + low + e] = pack.value[e];
+                pruned[index + row] = column != nullptr ? column[row * kPitch] : from_float<T>(0.0F);
             }
         }
     }
 
-    // staged is [BM][kPitch], each row moved by shift; null where the whole window is zero.
-    __device__ __forceinline__ void write(T const* staged, int first, int last) const
+private:
+    __device__ __forceinline__ void write_pieces(T const* staged, int first, int count, int k) const
     {
-        constexpr int kPieces = window / kTogether + 1;
-        int const thread = static_cast<int>(threadIdx.x);
-        int const count = last - first;
-        for (int i = thread; i < rows * kPieces; i += threads)
+        constexpr int kPieces = window / kPiece<T>;
+        for (int i = static_cast<int>(threadIdx.x); i < rows * kPieces; i += threads)
         {
             int const row = i / kPieces;
-            int const piece = i % kPieces;
-            int64_t const start = full_start + row * full_pitch + first;
-            int const low = piece * kTogether - static_cast<int>(start % kTogether);
-            if (low < count)
+            int64_t const index = full_start + row * full_pitch + first;
+            int const from = to_border(index) + i % kPieces * kPiece<T>; // from the window's start
+            int const at = k * window + from;
+            if (at + kPiece<T> <= count)
             {
-                Pack<T> pack = {};
+                uint4 piece = make_uint4(0, 0, 0, 0);
                 if (staged != nullptr)
                 {
-                    pack = *reinterpret_cast<Pack<T> const*>(staged + row * kPitch + piece * kTogether);
+                    // Of two pieces that begin on 16 bytes; the second may lie behind what is staged.
+                    auto const* const line = reinterpret_cast<uint4 const*>(staged + row * kPitch);
+                    int const skip = from % kPiece<T> * static_cast<int>(sizeof(T));
+                    uint4 const low = line[from / kPiece<T>];
+                    uint4 const high = skip == 0 ? low : line[from / kPiece<T> + 1];
+                    piece = join(low, high, skip);
                 }
-                put(full, start, low, count, pack);
+                *reinterpret_cast<uint4*>(full + index + at) = piece;
             }
         }
-        int const lane = thread % 32;
-        for (int position = first + thread / 32; position < last; position += threads / 32)
+    }
+
+    // What no whole piece has: before a row's first border, in window 0, and behind its last piece.
+    __device__ __forceinline__ void write_ends(T const* staged, int first, int count, int k) const
+    {
+        for (int i = static_cast<int>(threadIdx.x); i < rows * kSector<T>; i += threads)
         {
-            int const y = position / support_w;
-            int const x = position % support_w;
-            if (y % stride != 0 || x % stride != 0)
+            int const row = i / kSector<T>;
+            int64_t const index = full_start + row * full_pitch + first;
+            int const border = to_border(index);
+            int const e = i % kSector<T>;
+            if (k == 0 && e < border && e < count)
             {
-                continue;
+                full[index + e] = staged != nullptr ? staged[row * kPitch + e] : from_float<T>(0.0F);
             }
-            int64_t const kept = static_cast<int64_t>(y / stride) * ceil_div(support_w, stride) + x / stride;
-            int64_t const start = pruned_start + kept * pruned_pitch;
-            int const moved = static_cast<int>(start % kTogether);
-            for (int low = lane * kTogether - moved; low < rows; low += 32 * kTogether)
+            int const tail = border + max(count - border, 0) / kPiece<T> * kPiece<T> + e;
+            int const from = tail - k * window;
+            if (tail < count && from >= border && from < border + window && e < kPiece<T>)
             {
-                Pack<T> pack = {};
-#pragma unroll
-                for (int e = 0; e < kTogether; ++e)
-                {
-                    int const row = low + e;
-                    if (staged != nullptr && row >= 0 && row < rows)
-                    {
-                        pack.value[e] = staged[row * kPitch + shift(row, first) + position - first];
-                    }
-                }
-                put(pruned, start, low, rows, pack);
+                full[index + tail] = staged != nullptr ? staged[row * kPitch + from] : from_float<T>(0.0F);
             }
+        }
+    }
+
+    __device__ __forceinline__ void write_pruned(T const* staged, int from, int to) const
+    {
+        for (int position = from + static_cast<int>(threadIdx.x) / 32; position < to; position += threads / 32)
+        {
+            write_position(staged != nullptr ? staged + (position - from) : nullptr, position);
         }
     }
 };

@@ -23,6 +23,7 @@ from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
+from hsnet_trt.data.episodes.forms import in_form
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.checkpoint import save_checkpoint
@@ -48,13 +49,19 @@ def drawn(count: int, *, ignored: bool) -> list[Episode]:
     blank = np.zeros((8, 8, 3), np.uint8)
     return [
         Episode(
-            query=blank, query_mask=rng.random((8, 8)) < 0.4, supports=blank[None],
-            support_masks=np.ones((1, 8, 8), np.bool_), class_id=i % 3, class_name=f"c{i % 3}",
-            ignore=rng.random((8, 8)) < 0.2 if ignored else None, query_name=str(i),
-            support_names=("s",), original_size=(8, 8),
+            query=blank,
+            query_mask=rng.random((8, 8)) < 0.4,
+            supports=blank[None],
+            support_masks=np.ones((1, 8, 8), np.bool_),
+            class_id=i % 3,
+            class_name=f"c{i % 3}",
+            ignore=rng.random((8, 8)) < 0.2 if ignored else None,
+            query_name=str(i),
+            support_names=("s",),
+            original_size=(8, 8),
         )
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
 class Fake:
@@ -142,9 +149,15 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
 ) -> None:
     source = Source(("pascal",), root=write_voc(tmp_path / "voc"), shots=2, seed=0)
     accuracy = judge(
-        bundle, source, tmp_path / "out", checkpoint=checkpoint, backend="onnxruntime",
-        original_size=True, count=6, command="hsnet-trt evaluate ...",
-    )  # fmt: skip
+        bundle,
+        source,
+        tmp_path / "out",
+        checkpoint=checkpoint,
+        backend="onnxruntime",
+        original_size=True,
+        count=6,
+        command="hsnet-trt evaluate ...",
+    )
     reference, engine = accuracy.rows[:2]
     assert reference.name == "PyTorch fp32" and engine.name == "onnxruntime fp32"
     assert engine.changed is not None and engine.changed < 0.5
@@ -152,32 +165,48 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
     assert [row["name"] for row in kept["rows"]][2:] == [
-        "all foreground", "colour histogram", "prototypes, stride 8", "prototypes, stride 16",
-        "prototypes, stride 32", "prototypes, 16 + 32",
-    ]  # fmt: skip
+        "all foreground",
+        "colour histogram",
+        "prototypes, stride 8",
+        "prototypes, stride 16",
+        "prototypes, stride 32",
+        "prototypes, 16 + 32",
+    ]
     assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
     assert set(kept["rows"][0]["per_class"]) <= {
-        "aeroplane", "bicycle", "bird", "boat", "bottle",
-    }  # fmt: skip
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+    }
     # Two supports, the truth, two answers.
     assert Image.open(tmp_path / "out/accuracy.png").size == (5 * 192, 6 * 192)
     assert "the queries' own size" in (tmp_path / "out/accuracy.md").read_text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "accuracy.json", "accuracy.md", "accuracy.png",
-    ]  # fmt: skip
+        "accuracy.json",
+        "accuracy.md",
+        "accuracy.png",
+    ]
 
 
 def test_fp16_is_judged_as_it_rounds(bundle: Path, blobs: Path, tmp_path: Path) -> None:
     """Emulated, and as ONNX Runtime computes it on a CPU: near FP32, and not the same."""
     source = Source(("folder",), root=blobs, seed=0)
     accuracy = judge(
-        bundle, source, tmp_path / "out", backend="onnxruntime", count=6,
+        bundle,
+        source,
+        tmp_path / "out",
+        backend="onnxruntime",
+        count=6,
         precisions=["fp32", "fp16-emulated", "fp16"],
-    )  # fmt: skip
+    )
     exact, rounded, native = accuracy.rows[:3]
     assert [row.name for row in accuracy.rows[:3]] == [
-        "onnxruntime fp32", "fp16, emulated", "onnxruntime fp16",
-    ]  # fmt: skip
+        "onnxruntime fp32",
+        "fp16, emulated",
+        "onnxruntime fp16",
+    ]
     for row in (rounded, native):
         assert row.changed is not None and row.changed < 1
         assert abs(row.miou.value - exact.miou.value) < 1
@@ -217,8 +246,10 @@ def test_prototypes_find_what_points_the_same_way(blobs: Path) -> None:
     truth[2:5, 3:8] = True
     rng = np.random.default_rng(0)
     inside, outside = rng.normal(size=(2, 16))
-    cells = [truth, *(np.asarray(Image.fromarray(m).resize((8, 8), 0)) for m in
-                      episode.support_masks)]  # fmt: skip
+    cells = [
+        truth,
+        *(np.asarray(Image.fromarray(m).resize((8, 8), 0)) for m in episode.support_masks),
+    ]
     last = np.stack([np.where(c.ravel(), inside[:, None], outside[:, None]) for c in cells])
     features = {"f2": np.stack([rng.normal(size=last.shape), last], axis=1).astype(np.float32)}
     answer = foreground_minus_background(features, ["f2"], episode)
@@ -262,6 +293,32 @@ def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -
     assert taken == [2]
 
 
+def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_path: Path) -> None:
+    """Everything is found by the answer that marks everything; the page has no mIoU."""
+    root = write_folder(tmp_path / "set")
+    source = Source(("folder",), root=root, size=SIZE)
+    empty = in_form(source.open("test"), "absent")
+    nothing = Trivial("nothing", lambda episode: np.zeros_like(episode.query_mask))
+    speck = np.zeros(SIZE, np.bool_)
+    speck[:4, :4] = True  # 0.4 % of the picture
+    specks = Trivial("specks", lambda episode: speck)
+    network = Fake("all of it", 0, [])
+    network.answer = lambda episode: np.ones_like(episode.query_mask)  # type: ignore[method-assign]
+    accuracy = evaluate([network], [nothing, specks], empty, form="absent")
+    assert [row.found.value for row in accuracy.rows] == [100, 0, 0]
+    assert [row.area for row in accuracy.rows] == pytest.approx([100, 0, 100 * 16 / 64**2])
+    assert accuracy.rows[0].found.low == pytest.approx(100 * 8 / (8 + 1.96**2), abs=0.01)
+    assert accuracy.best_trivial is None
+    page = markdown(accuracy, "")
+    assert "| found in | of the pixels |" in page and "mIoU" not in page
+    assert "| all of it | 100.0 [67.6, 100.0] % | 100.0 % |" in page
+
+    judged = judge(checkpoint, source, tmp_path / "out", size=SIZE, form="mosaic")
+    assert judged.form == "mosaic" and judged.data.endswith("mosaic") and judged.episodes == 8
+    with pytest.raises(InputError, match="cannot be judged as absent"):
+        judge(checkpoint, Source(("procedural",)), tmp_path / "out", size=SIZE, form="absent")
+
+
 def test_broken_files_are_listed_or_named(tmp_path: Path, checkpoint: Path) -> None:
     root = write_folder(tmp_path / "set")
     (root / "class1" / "2.png").unlink()
@@ -275,16 +332,26 @@ def test_broken_files_are_listed_or_named(tmp_path: Path, checkpoint: Path) -> N
         path.unlink()
     with pytest.raises(InputError, match="No episode"):
         evaluate(
-            [Fake("one", 1, [])], [], dataclasses.replace(source, size=SIZE).open("test"),
+            [Fake("one", 1, [])],
+            [],
+            dataclasses.replace(source, size=SIZE).open("test"),
             skip_bad=Skipped(),
-        )  # fmt: skip
+        )
 
 
 def test_the_command_writes_the_table(checkpoint: Path, blobs: Path, tmp_path: Path) -> None:
     arguments = [
-        "evaluate", str(checkpoint), "--data", "folder", "--root", str(blobs), "--size", "64",
-        "--out", str(tmp_path / "out"),
-    ]  # fmt: skip
+        "evaluate",
+        str(checkpoint),
+        "--data",
+        "folder",
+        "--root",
+        str(blobs),
+        "--size",
+        "64",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "PyTorch fp32" in result.output and "colour histogram" in result.output
@@ -312,9 +379,13 @@ def test_a_mixture_takes_turns(blobs: Path) -> None:
     own = Source(("folder",), root=blobs, size=SIZE).open("train")
     names = [twice[i].query_name for i in range(6)]
     assert names == [
-        alone[0].query_name, own[0].query_name, alone[1].query_name,
-        alone[2].query_name, own[1].query_name, alone[3].query_name,
-    ]  # fmt: skip
+        alone[0].query_name,
+        own[0].query_name,
+        alone[1].query_name,
+        alone[2].query_name,
+        own[1].query_name,
+        alone[3].query_name,
+    ]
     assert twice.name == f"2 x procedural train + {blobs.name} train"
     assert len(twice.classes) == len(alone.classes) + len(own.classes)
     for i in range(6):

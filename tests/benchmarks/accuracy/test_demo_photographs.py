@@ -29,8 +29,10 @@ def resource_file(files: dict[str, tuple[bytes, bool]]) -> bytes:
         struct.pack(
             ">4sIIIII", b"qres", 3, start, start + len(tree), start + len(tree) + len(data), 0
         )
-        + tree + data + names
-    )  # fmt: skip
+        + tree
+        + data
+        + names
+    )
 
 
 def test_files_of_a_qt_resource_file_are_read_by_name(tmp_path):

@@ -125,9 +125,10 @@ def test_the_reference_is_computed_without_tf32(monkeypatch, tf32):
 def test_tf32_is_on_for_its_rows_alone(device, monkeypatch, tf32):
     flags = {}
     monkeypatch.setattr(
-        network, "_form",
+        network,
+        "_form",
         lambda d, form, dtype: lambda: flags.update({form: torch.backends.cudnn.allow_tf32}) or [],
-    )  # fmt: skip
+    )
     network.whole_network(device, [("a", "tf32"), ("b", "fp32"), ("c", "fp16"), ("d", "bf16")])
     assert flags == {"a": True, "b": False, "c": False, "d": False}
 
@@ -164,9 +165,13 @@ def parts(monkeypatch, tmp_path, budget: float, **more: Any) -> tuple[dict[str, 
 def test_all_parts_are_written_down(tmp_path, monkeypatch):
     kept, order = parts(monkeypatch, tmp_path, 430, full=True)
     assert order == [
-        "whole network, 1-shot", "rates", "blocks, 1-shot", "other forms, 1-shot",
-        "whole network, 5-shot", "TF32 and BF16, 1-shot",
-    ]  # fmt: skip
+        "whole network, 1-shot",
+        "rates",
+        "blocks, 1-shot",
+        "other forms, 1-shot",
+        "whole network, 5-shot",
+        "TF32 and BF16, 1-shot",
+    ]
     shown = check.table(kept["whole network, 1-shot"]["rows"], "form", "precision")
     assert len(shown.splitlines()) == 2 + len(kept["whole network, 1-shot"]["rows"])
 

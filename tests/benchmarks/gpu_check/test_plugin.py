@@ -130,10 +130,13 @@ def test_the_native_sequence_is_the_op() -> None:
     torch = pytest.importorskip("torch")
     for case in plugin_cases.random_cases("float32", 6, 9, seed=4):
         tensors = (torch.from_numpy(case.query), torch.from_numpy(case.support))
-        outputs = plugin_timing.native(torch, *tensors, case.sizes)
+        longer = [plugin_timing.padded(torch, tensor) for tensor in tensors]
+        assert all(tensor.shape[-1] % 8 == 0 for tensor in longer)
         expected = hyper_correlation(case.query, case.support, case.sizes)
-        for found, wanted in zip(outputs, expected, strict=True):
-            np.testing.assert_allclose(found.numpy().reshape(wanted.shape), wanted, atol=1e-6)
+        for inputs in (tensors, longer):
+            outputs = plugin_timing.native(torch, *inputs, case.sizes)
+            for found, wanted in zip(outputs, expected, strict=True):
+                np.testing.assert_allclose(found.numpy().reshape(wanted.shape), wanted, atol=1e-6)
 
 
 def row(level: str, area: str, speedup: float, share: float) -> dict[str, Any]:
@@ -153,14 +156,19 @@ def row(level: str, area: str, speedup: float, share: float) -> dict[str, Any]:
 
 
 def test_missed_speeds_are_said_with_the_kernel_that_took_longest() -> None:
-    rows = [row("level 2", "no mask", 1.2, 0.5), row("level 4", "20%", 1.6, 0.1)]
+    rows = [row("level 2", "no mask", 1.6, 0.3), row("level 4", "20%", 2.1, 0.1)]
+    rows[0] |= {"native_padded_ms": 0.7, "product_ms": 0.15, "product_padded_ms": 0.05}
     said = plugin_timing.targets({"rows": rows})
     assert said[0].endswith(": reached")
-    assert said[1].endswith(": reached")
-    assert "NOT reached" in said[2]
-    assert "0.50, most of it in correlate" in said[2]
+    assert said[1].endswith(": not measured")
+    assert said[2].endswith(": reached")
+    assert "NOT reached" in said[3]
+    assert "0.30, most of it in correlate" in said[3]
+    assert said[4].endswith(": not measured")
     assert plugin_timing.targets({"rows": []})[0].endswith("not measured")
-    assert len(plugin_timing.table({"rows": rows}).splitlines()) == 4
+    head, _, *lines = plugin_timing.table({"rows": rows}).splitlines()
+    assert "| 1.60 x | 0.7000 | 0.1500 | 0.0500 | 0.3000 |" in lines[0]
+    assert [line.count("|") for line in lines] == [head.count("|")] * 2
 
 
 def test_without_a_gpu_the_check_says_so_and_is_no_failure(tmp_path: Path) -> None:

@@ -45,6 +45,17 @@ def test_every_check_passes_on_a_gpu_without_faults(
     cuda.close()
     assert driver.settled()
     assert "reached" in gpu_check_runtime.table({"loop": loop})
+    parts = loop["one_frame"]
+    # The fake's events lie one tick apart in each stream; the rest is the CPU's clock.
+    assert [parts[f"{name}_ms"] for name in ("prepare", "engines", "vote", "upload_alone")] == [
+        1,
+        2,
+        1,
+        1,
+    ]
+    assert parts["copy_and_upload_ms"] >= 1 and parts["download_ms"] >= 1
+    assert min(parts["frame_ms"], parts["read_ms"], parts["copy_alone_ms"]) > 0
+    assert "launching and waiting" in gpu_check_runtime.table({"loop": loop})
 
 
 @pytest.mark.usefixtures("frames_image")

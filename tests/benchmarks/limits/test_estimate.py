@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -68,10 +69,14 @@ def record(median: float, contender: str = "ONNX Runtime") -> dict:
         "area": 0.2,
     }
     row = {
-        "case": case, "contender": contender, "precision": "fp32", "workload": "stream",
-        "mode": "latency", "times": {"median": median},
+        "case": case,
+        "contender": contender,
+        "precision": "fp32",
+        "workload": "stream",
+        "mode": "latency",
+        "times": {"median": median},
         "roofline": {"floor_ms": 100.0, "unfused_ms": 200.0},
-    }  # fmt: skip
+    }
     return {"machine": {"gpus": [], "cpu": "A CPU", "cores": 2}, "rates": {}, "rows": [row]}
 
 
@@ -79,10 +84,10 @@ def test_the_model_is_held_against_what_was_measured(tmp_path):
     inside, outside = model.checks([record(160.0), record(900.0)])
     assert inside.inside and not outside.inside
     assert inside.error == pytest.approx(200 / 160 - 1)  # the middle of 100 to 400 is 200
-    text = model.said([inside, outside])
+    text = model.summary([inside, outside])
     assert "1 of 2 latencies" in text and "-78% to +25%" in text
     assert not model.checks([record(160.0, "PyTorch eager")])
-    assert "No machine has been measured" in model.said([])
+    assert "No machine has been measured" in model.summary([])
     (tmp_path / "a.json").write_text(json.dumps(record(1.0)))
     (tmp_path / "other.json").write_text("{}")
     assert len(model.read_records(tmp_path)) == 1
@@ -98,3 +103,24 @@ def test_the_command_says_that_it_is_a_model(bundle):
     assert all(name in every.output for name in TARGETS)
     wrong = CliRunner().invoke(app, ["estimate", str(bundle), "--workload", "sprint"])
     assert wrong.exit_code == 1 and "workload" in str(wrong.exception)
+
+
+def test_records_of_another_form_are_passed_over(tmp_path):
+    """`gpu-check` writes JSON too, whole or by parts, and so may anyone."""
+    measured = model.read_records()
+    (tmp_path / "kept.json").write_text(json.dumps(measured[0]))
+    plugin = json.loads((model.RESULTS / "h100-plugin.json").read_text())
+    others = [plugin, plugin["timing"], [measured[0]], 5, None]
+    for index, content in enumerate(others):
+        (tmp_path / f"other{index}.json").write_text(json.dumps(content))
+    assert model.read_records(tmp_path) == [measured[0]]
+    assert {"rows", "rates"} <= plugin["timing"].keys(), "the part that looks most like a record"
+    assert model.checks(model.read_records(tmp_path)) == model.checks(measured[:1])
+
+
+def test_no_record_names_a_place_on_a_machine():
+    files = sorted(model.RESULTS.iterdir())
+    assert {"h100.md", "h100-plugin.json", "h100-runtime.json"} <= {file.name for file in files}
+    for file in files:
+        places = re.findall(r"[^.\w](/(?:root|home|tmp|work|opt|mnt|usr)/\S*)", file.read_text())
+        assert not places, (file.name, places)

@@ -46,9 +46,11 @@ def zeros(*shape, dtype=np.float32):
 def test_convolution():
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], strides=[2, 2], pads=[1] * 4, group=2)
     model = graph(
-        [node], [("x", F32, ["N", 8, 10, 10])], [("y", F32, ["N", 6, 5, 5])],
+        [node],
+        [("x", F32, ["N", 8, 10, 10])],
+        [("y", F32, ["N", 6, 5, 5])],
         [("w", zeros(6, 4, 3, 3)), ("b", zeros(6))],
-    )  # fmt: skip
+    )
     work = count(model, N=3)
     # a weight of 4 x 3 x 3 for every output, of which there are 3 x 6 x 5 x 5
     assert work.flops == 2 * (3 * 6 * 5 * 5) * (4 * 3 * 3)
@@ -65,9 +67,11 @@ def test_products_in_half_precision_and_views():
         helper.make_node("Relu", ["d"], ["y"]),
     ]
     model = graph(
-        nodes, [("a", F16, ["B", 5, 7]), ("b", F16, ["S", 7, 11])], [("y", F16, ["Y"])],
+        nodes,
+        [("a", F16, ["B", 5, 7]), ("b", F16, ["S", 7, 11])],
+        [("y", F16, ["Y"])],
         [("flat", np.array([-1], np.int64))],
-    )  # fmt: skip
+    )
     work = count(model, B=2, S=2)
     assert [step.op for step in work.steps] == ["MatMul", "Relu"]
     assert work.flops_by_precision() == {"fp16": 2 * 2 * 5 * 7 * 11}
@@ -81,12 +85,20 @@ def test_products_in_half_precision_and_views():
     [
         (helper.make_node("Gemm", ["a", "b"], ["y"], transA=1), [[7, 5], [7, 3]], [5, 3], 210),
         (helper.make_node("Gemm", ["a", "b"], ["y"], transB=1), [[5, 7], [3, 7]], [5, 3], 210),
-        (helper.make_node("Einsum", ["a", "b"], ["y"], equation="bck,bcj->bkj"),
-         [[2, 7, 5], [2, 7, 3]], [2, 5, 3], 2 * 2 * 7 * 5 * 3),
-        (helper.make_node("ConvTranspose", ["a", "b"], ["y"], strides=[2, 2]),
-         [[1, 4, 5, 5], [4, 6, 2, 2]], [1, 6, 10, 10], 2 * (4 * 5 * 5) * (6 * 2 * 2)),
+        (
+            helper.make_node("Einsum", ["a", "b"], ["y"], equation="bck,bcj->bkj"),
+            [[2, 7, 5], [2, 7, 3]],
+            [2, 5, 3],
+            2 * 2 * 7 * 5 * 3,
+        ),
+        (
+            helper.make_node("ConvTranspose", ["a", "b"], ["y"], strides=[2, 2]),
+            [[1, 4, 5, 5], [4, 6, 2, 2]],
+            [1, 6, 10, 10],
+            2 * (4 * 5 * 5) * (6 * 2 * 2),
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_products(node, shapes, out, flops):
     inputs = [(name, F32, shape) for name, shape in zip("ab", shapes, strict=True)]
     assert count(graph([node], inputs, [("y", F32, out)])).flops == flops
@@ -111,8 +123,9 @@ def test_integers_are_told_apart():
     assert work.flops_by_precision() == {"int8": 2 * 3 * 8 * 4, "fp32": 2 * 3 * 4 * 2}
     model = graph(
         [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
-        [("a", U8, [3, 8]), ("b", I8, [8, 4])], [("y", I32, [3, 4])],
-    )  # fmt: skip
+        [("a", U8, [3, 8]), ("b", I8, [8, 4])],
+        [("y", I32, [3, 4])],
+    )
     assert count(model).flops_by_precision() == {"int8": 2 * 3 * 8 * 4}
 
 
@@ -123,9 +136,12 @@ def test_functions_are_looked_into():
     )
     model = graph(
         [helper.make_node("Product", ["x", "w"], ["y"], domain="own")],
-        [("x", F32, [3, 8])], [("y", F32, [3, 4])], [("w", zeros(8, 4))],
-        [function], [helper.make_opsetid("own", 1)],
-    )  # fmt: skip
+        [("x", F32, [3, 8])],
+        [("y", F32, [3, 4])],
+        [("w", zeros(8, 4))],
+        [function],
+        [helper.make_opsetid("own", 1)],
+    )
     assert count(model).flops == 2 * 3 * 8 * 4
 
 
@@ -153,8 +169,10 @@ def test_the_known_figure_of_the_correlation():
     nodes, inputs, outputs = [], [], []
     for i, (layers, channels, side) in enumerate(levels):
         nodes.append(helper.make_node("MatMul", [f"q{i}", f"s{i}"], [f"y{i}"]))
-        inputs += [(f"q{i}", F32, ["B", layers, side**2, channels]),
-                   (f"s{i}", F32, ["S", layers, channels, side**2])]  # fmt: skip
+        inputs += [
+            (f"q{i}", F32, ["B", layers, side**2, channels]),
+            (f"s{i}", F32, ["S", layers, channels, side**2]),
+        ]
         outputs.append((f"y{i}", F32, ["B", layers, side**2, side**2]))
     work = count(graph(nodes, inputs, outputs), B=1, S=1)
     assert work.flops / 1e9 == pytest.approx(30.8, abs=0.06)

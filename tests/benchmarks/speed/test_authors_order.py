@@ -51,8 +51,10 @@ def test_the_backbone_of_the_model_is_left_as_it_was():
 
 def test_votes_are_those_of_the_paper():
     on, off = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
-    shots = [torch.stack(planes, dim=1)[None, :, :, None] for planes in
-             ((on, off, off), (on, on, off), (on, on, off))]  # fmt: skip
+    shots = [
+        torch.stack(planes, dim=1)[None, :, :, None]
+        for planes in ((on, off, off), (on, on, off), (on, on, off))
+    ]
     # votes 3, 2, 0 of the largest, 3
     assert vote(shots).flatten().tolist() == [True, True, False]
     assert not vote([shots[0][:, :, 1:]]).any()

@@ -19,7 +19,7 @@ from hsnet_trt.benchmarks.limits.machine_facts import Bystanders, machine_facts
 from hsnet_trt.benchmarks.speed import race as speed
 from hsnet_trt.benchmarks.speed import scaling
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec, bundle_specs, torch_specs
-from hsnet_trt.benchmarks.speed.race import Effort, Outcome, Row, race
+from hsnet_trt.benchmarks.speed.race import Effort, Outcome, SpeedRow, race
 from hsnet_trt.benchmarks.speed.record import Plan, Record, benchmark
 from hsnet_trt.benchmarks.speed.report import (
     block,
@@ -93,11 +93,10 @@ def run(*specs: Spec, case: Case = CASE, rounds: int = 8) -> Outcome:
     return race(specs, [case], grids, Effort(rounds=rounds))
 
 
-def find(outcome: Outcome, contender: str, workload: str, mode: str = "latency") -> Row:
+def find(outcome: Outcome, contender: str, workload: str, mode: str = "latency") -> SpeedRow:
     (row,) = (
-        r for r in outcome.rows
-        if (r.contender, r.workload, r.mode) == (contender, workload, mode)
-    )  # fmt: skip
+        r for r in outcome.rows if (r.contender, r.workload, r.mode) == (contender, workload, mode)
+    )
     return row
 
 
@@ -161,10 +160,16 @@ def test_batches_have_no_stream(plans):
 
 def record(outcome: Outcome, **more: Any) -> Record:
     return Record(
-        "hsnet-trt benchmark", machine_facts(), Effort(), rates=RATES, rows=outcome.rows,
-        refused=outcome.refused, wrong=outcome.wrong, facts=outcome.facts,
+        "hsnet-trt benchmark",
+        machine_facts(),
+        Effort(),
+        rates=RATES,
+        rows=outcome.rows,
+        refused=outcome.refused,
+        wrong=outcome.wrong,
+        facts=outcome.facts,
         **{"finished": True, **more},
-    )  # fmt: skip
+    )
 
 
 def test_targets_are_judged_and_said(plans):
@@ -174,10 +179,10 @@ def test_targets_are_judged_and_said(plans):
         for v in judge(outcome.rows, "ONNX Runtime")
         if v.target.precision == "fp32"
     }
-    assert said["stream", 1, 0.2].said == "reached"  # 5 of 4
-    assert said["episode", 1, 0.2].said == "missed"  # 2 of 2.5
+    assert said["stream", 1, 0.2].outcome == "reached"  # 5 of 4
+    assert said["episode", 1, 0.2].outcome == "missed"  # 2 of 2.5
     assert "where 240 would reach it" in said["episode", 1, 0.2].why
-    assert said["stream", 5, 0.2].said == "not measured"
+    assert said["stream", 5, 0.2].outcome == "not measured"
     assert len(judge(outcome.rows, "ONNX Runtime")) == len(CPU_TARGETS)
     page = markdown(record(outcome))
     assert "**reached**" in page and "**missed**" in page
@@ -238,7 +243,7 @@ def test_scaling_is_judged_step_by_step(monkeypatch):
     pairs = by["pairs of positions", 1, 1, 400]
     assert pairs.times == pytest.approx((50**4 + 25**4 + 13**4) / (32**4 + 16**4 + 8**4))
     assert pairs.growth == pytest.approx(3) and pairs.linear
-    said = scaling.said(found)
+    said = scaling.summary(found)
     assert "FASTER than linearly in classes" in said[1] and "no faster" in said[2]
     assert "50 registered classes do NOT fit in 4 GB: the process takes 5.00 GB" in said[3]
     assert len(scaling.measure(spec, [(400, 400)])) == 6
@@ -348,10 +353,32 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
     out, plot = tmp_path / "out", tmp_path / "docs" / "benchmark.png"
     done = CliRunner().invoke(
         app,
-        ["benchmark", str(bundle), "--checkpoint", str(checkpoint), "--shots", "1", "--area", "0.2",
-         "--only", "onnx", "--rounds", "2", "--seconds", "0", "--out", str(out),
-         "--plot", str(plot), "--device", "cpu", "--no-scaling", "--readme", str(page)],
-    )  # fmt: skip
+        [
+            "benchmark",
+            str(bundle),
+            "--checkpoint",
+            str(checkpoint),
+            "--shots",
+            "1",
+            "--area",
+            "0.2",
+            "--only",
+            "onnx",
+            "--rounds",
+            "2",
+            "--seconds",
+            "0",
+            "--out",
+            str(out),
+            "--plot",
+            str(plot),
+            "--device",
+            "cpu",
+            "--no-scaling",
+            "--readme",
+            str(page),
+        ],
+    )
     assert done.exit_code == 0, done.output
     (file,) = out.glob("*.json")
     found = json.loads(file.read_text())

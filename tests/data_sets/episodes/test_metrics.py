@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsnet_trt.data.episodes.episode import Episode
-from hsnet_trt.data.episodes.metrics import Score, overlap
+from hsnet_trt.data.episodes.metrics import Score, overlap, share_interval
 from hsnet_trt.errors import InputError
 
 
@@ -136,3 +136,14 @@ def test_what_does_not_fit_is_refused() -> None:
         score.add(episode(truth, 1), truth)
     with pytest.raises(InputError, match="nothing to judge"):
         score.miou()
+
+
+@pytest.mark.parametrize(("times", "of"), [(0, 17), (17, 17), (1, 40), (20, 75)])
+def test_the_interval_of_a_share_equals_scipys(times: int, of: int) -> None:
+    from scipy.stats import binomtest
+
+    found = share_interval(times, of)
+    expected = binomtest(times, of).proportion_ci(0.95, method="wilson")
+    assert found.value == pytest.approx(100 * times / of)
+    assert found.low == pytest.approx(100 * expected.low, abs=1e-3)
+    assert found.high == pytest.approx(100 * expected.high, abs=1e-3)

@@ -133,15 +133,36 @@ json_values = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
-                ["shapes", "label", "points", "shape_type", "imageHeight", "imageWidth", "mask",
-                 "images", "annotations", "categories", "id", "name", "image_id", "category_id",
-                 "segmentation", "file_name", "height", "width", "size", "counts", "area"]
+                [
+                    "shapes",
+                    "label",
+                    "points",
+                    "shape_type",
+                    "imageHeight",
+                    "imageWidth",
+                    "mask",
+                    "images",
+                    "annotations",
+                    "categories",
+                    "id",
+                    "name",
+                    "image_id",
+                    "category_id",
+                    "segmentation",
+                    "file_name",
+                    "height",
+                    "width",
+                    "size",
+                    "counts",
+                    "area",
+                ]
             ),
-            inner, max_size=6,
+            inner,
+            max_size=6,
         )
     ),
     max_leaves=30,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -179,10 +200,21 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "/etc/passwd", "../mug.jpg", "a/../../mug.jpg", "C:\\mug.jpg", "..\\mug.jpg", "\\\\a\\b",
-        "C:mug.jpg", "a\\..\\..\\mug.jpg", "", None, 5, ["mug.jpg"], "mug\0.jpg",
+        "/etc/passwd",
+        "../mug.jpg",
+        "a/../../mug.jpg",
+        "C:\\mug.jpg",
+        "..\\mug.jpg",
+        "\\\\a\\b",
+        "C:mug.jpg",
+        "a\\..\\..\\mug.jpg",
+        "",
+        None,
+        5,
+        ["mug.jpg"],
+        "mug\0.jpg",
     ],
-)  # fmt: skip
+)
 def test_images_elsewhere_are_refused(tmp_path: Path, name: object) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "mug.jpg").write_bytes(b"secret")

@@ -59,10 +59,14 @@ def answers(content: bytes, queries: int, supports: int, empty: bool) -> np.ndar
 )
 def test_native_and_plugin_graphs_agree(bundle, queries, supports, empty):
     native, plugin = (
-        answers(bundle.read(bundle.graph("match", SIZE, lowering="conv2d", correlation=c).file),
-                queries, supports, empty)
+        answers(
+            bundle.read(bundle.graph("match", SIZE, lowering="conv2d", correlation=c).file),
+            queries,
+            supports,
+            empty,
+        )
         for c in ("native", "plugin")
-    )  # fmt: skip
+    )
     assert native.shape == plugin.shape == (queries, supports, 2, 16, 24)
     assert np.abs(native - plugin).max() < 1e-4 * native.std()
 

@@ -277,11 +277,16 @@ def test_quantised_products_keep_fp32_scales(tmp_path):
             return {"x": rng.standard_normal(shape).astype(np.float32)} if self.left else None
 
     quantize_static(
-        tmp_path / "m.onnx", tmp_path / "q.onnx", Samples(), quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, per_channel=True,
+        tmp_path / "m.onnx",
+        tmp_path / "q.onnx",
+        Samples(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
         nodes_to_quantize=["first"],
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-    )  # fmt: skip
+    )
     mixed = to_fp16(onnx.load(tmp_path / "q.onnx"))
     types = kinds(mixed)
     made_by = {name: n for n in mixed.graph.node for name in n.output}

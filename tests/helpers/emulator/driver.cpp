@@ -24,6 +24,8 @@ Entry const kEntries[] = {
     {"hsnet_correlate_large_f32", hsnet_correlate_large_f32},
     {"hsnet_correlate_small_f16", hsnet_correlate_small_f16},
     {"hsnet_correlate_small_f32", hsnet_correlate_small_f32},
+    {"hsnet_correlate_split_f16", hsnet_correlate_split_f16},
+    {"hsnet_correlate_split_f32", hsnet_correlate_split_f32},
 };
 
 int primary = 0; // its address is the primary context

@@ -34,6 +34,12 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
     for (unsigned y = 0; y < grid.y; ++y)
     for (unsigned x = 0; x < grid.x; ++x)
     {
+#ifdef HSNET_COUNTS
+        if (!counters::begin_block(grid.threads))
+        {
+            continue;
+        }
+#endif
         blockIdx = {x, y, z};
         block.barrier = {};
         for (unsigned i = 0; i < grid.threads; ++i)
@@ -77,6 +83,9 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                         }
                         block.current = i;
                         threadIdx = {i, 0, 0};
+#ifdef HSNET_COUNTS
+                        counters::set_lane(i);
+#endif
                         emulator::resume(fiber);
                         left -= fiber.done ? 1 : 0;
                     }
@@ -84,8 +93,21 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
                 }
             }
         }
+#ifdef HSNET_COUNTS
+        counters::end_block();
+#endif
     }
     emulator::block = nullptr;
+}
+
+void (*correlate_kernel(bool half, hsnet::Tiles tiles))(Problem)
+{
+    switch (tiles)
+    {
+    case hsnet::Tiles::kLarge: return half ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32;
+    case hsnet::Tiles::kSmall: return half ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32;
+    default: return half ? hsnet_correlate_split_f16 : hsnet_correlate_split_f32;
+    }
 }
 
 Problem problem_of(int32_t const* sizes)
@@ -104,7 +126,7 @@ Problem problem_of(int32_t const* sizes)
 
 // sizes: batch, supports, layers, channels, query_h, query_w, support_h, support_w, stride.
 // Returns the workspace's bytes; plan receives query_pitch, support_pitch and the offsets of the six
-// parts, the grids (x, y, z, threads) of prepare, gather, correlate, whether tiles are large, and the
+// parts, the grids (x, y, z, threads) of prepare, gather, correlate, the number of Tiles, and the
 // bytes of the kernels' parameter.
 extern "C" int64_t hsnet_plan(int32_t const* sizes, int element_size, int multiprocessors, int64_t* plan)
 {
@@ -115,27 +137,28 @@ extern "C" int64_t hsnet_plan(int32_t const* sizes, int element_size, int multip
     plan[at++] = p.query_pitch;
     plan[at++] = p.support_pitch;
     for (void const* part : {static_cast<void const*>(p.packed_query), static_cast<void const*>(p.packed_support),
-             static_cast<void const*>(p.inverse_norm), static_cast<void const*>(p.positions),
+             static_cast<void const*>(p.squares), static_cast<void const*>(p.positions),
              static_cast<void const*>(p.counts), static_cast<void const*>(p.flags)})
     {
         plan[at++] = static_cast<char const*>(part) - base;
     }
-    bool const large = hsnet::use_large_tiles(p, multiprocessors);
-    for (hsnet::Grid grid : {hsnet::prepare_grid(p), hsnet::gather_grid(p), hsnet::correlate_grid(p, large)})
+    hsnet::Tiles const tiles = hsnet::choose_tiles(p, static_cast<size_t>(element_size), multiprocessors);
+    for (hsnet::Grid grid : {hsnet::prepare_grid(p, static_cast<size_t>(element_size)),
+             hsnet::gather_grid(p, static_cast<size_t>(element_size)), hsnet::correlate_grid(p, tiles)})
     {
         plan[at++] = grid.x;
         plan[at++] = grid.y;
         plan[at++] = grid.z;
         plan[at++] = grid.threads;
     }
-    plan[at++] = large ? 1 : 0;
+    plan[at++] = static_cast<int>(tiles);
     plan[at++] = sizeof(Problem);
     return static_cast<int64_t>(bytes);
 }
 
 // Tensors are 16-byte aligned and their outputs poisoned by the caller. Returns how many columns
 // were multiplied, summed over supports and layers, or -1 where the kernels broke a rule.
-extern "C" int64_t hsnet_run(int32_t const* sizes, int half, int large, unsigned seed, void const* query,
+extern "C" int64_t hsnet_run(int32_t const* sizes, int half, int tiles, unsigned seed, void const* query,
     void const* support, void* full, void* pruned)
 {
     Problem p = problem_of(sizes);
@@ -150,11 +173,10 @@ extern "C" int64_t hsnet_run(int32_t const* sizes, int half, int large, unsigned
     p.support = support;
     p.full = full;
     p.pruned = pruned;
-    run(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p), random);
-    run(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p), random);
-    auto* const correlate = large != 0 ? (half != 0 ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32)
-                                       : (half != 0 ? hsnet_correlate_small_f16 : hsnet_correlate_small_f32);
-    run(correlate, p, hsnet::correlate_grid(p, large != 0), random);
+    run(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p, element), random);
+    run(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p, element), random);
+    auto const form = static_cast<hsnet::Tiles>(tiles);
+    run(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), random);
     int64_t columns = 0;
     for (int i = 0; i < p.supports * p.layers; ++i)
     {

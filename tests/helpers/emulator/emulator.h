@@ -22,7 +22,14 @@
 #define __device__
 #define __global__
 #define __host__
+#ifdef HSNET_COUNTS // see counters.h; a copy of a function would be another place in the program
+#include "counters.h"
+#define __forceinline__ inline __attribute__((always_inline))
+#define HSNET_INSTRUCTION __attribute__((noinline))
+#else
 #define __forceinline__ inline
+#define HSNET_INSTRUCTION
+#endif
 #define __launch_bounds__(...)
 #define __shared__ static
 #define __restrict__
@@ -41,6 +48,26 @@ inline float __half2float(__half h)
 inline __half __float2half_rn(float f)
 {
     return {static_cast<_Float16>(f)};
+}
+
+inline __half __ushort_as_half(unsigned short bits)
+{
+    __half h;
+    std::memcpy(&h, &bits, 2);
+    return h;
+}
+struct alignas(16) uint4
+{
+    unsigned x, y, z, w;
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return {x, y, z, w};
+}
+// The low word of high:low, moved right by up to 31 bits.
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits)
+{
+    return static_cast<unsigned>((static_cast<uint64_t>(high) << 32 | low) >> (bits & 31));
 }
 
 struct Dim
@@ -106,6 +133,9 @@ inline Fiber& self()
 }
 inline void hand_over()
 {
+#ifdef HSNET_COUNTS
+    counters::set_lane(counters::kNobody);
+#endif
     if (_setjmp(self().jump) == 0)
     {
         _longjmp(block->home, 1);
@@ -124,7 +154,7 @@ __attribute__((noinline)) inline void resume(Fiber& fiber)
     fiber.started = true;
     setcontext(&fiber.context);
 }
-inline void wait_at(Barrier& barrier, unsigned size)
+inline void wait_for_others(Barrier& barrier, unsigned size)
 {
     unsigned const generation = barrier.generation;
     if (++barrier.arrived == size)
@@ -139,6 +169,13 @@ inline void wait_at(Barrier& barrier, unsigned size)
     {
         hand_over();
     }
+}
+inline void wait_at(Barrier& barrier, unsigned size)
+{
+#ifdef HSNET_COUNTS // how long a thread waits here is no part of its trace
+    counters::Quiet const quiet;
+#endif
+    wait_for_others(barrier, size);
 }
 inline Warp& warp()
 {
@@ -179,6 +216,23 @@ inline unsigned __ballot_sync(unsigned, bool vote)
     emulator::warp_wait();
     return mask;
 }
+inline unsigned __shfl_sync(unsigned, unsigned value, int from)
+{
+    auto& warp = emulator::warp();
+    warp.a[emulator::lane()][0] = value;
+    emulator::warp_wait();
+    unsigned const taken = warp.a[from & 31][0];
+    emulator::warp_wait();
+    return taken;
+}
+inline int __shfl_sync(unsigned mask, int value, int from)
+{
+    return static_cast<int>(__shfl_sync(mask, static_cast<unsigned>(value), from));
+}
+inline void __syncwarp()
+{
+    emulator::warp_wait();
+}
 inline int __popc(unsigned value)
 {
     return __builtin_popcount(value);
@@ -193,8 +247,12 @@ inline float __uint_as_float(uint32_t bits)
 namespace hsnet
 {
 
-inline void copy_async(void* target, void const* source, bool valid)
+HSNET_INSTRUCTION inline void copy_async(void* target, void const* source, bool valid)
 {
+#ifdef HSNET_COUNTS
+    counters::record(counters::kCopyAsync, __builtin_return_address(0), valid ? source : nullptr, 16, target);
+    counters::Quiet const quiet;
+#endif
     if (reinterpret_cast<uintptr_t>(target) % 16 != 0
         || (valid && reinterpret_cast<uintptr_t>(source) % 16 != 0))
     {
@@ -221,6 +279,9 @@ inline void copy_commit()
 template <int pending>
 inline void copy_wait()
 {
+#ifdef HSNET_COUNTS // the copies' landing was counted when they were started
+    counters::Quiet const quiet;
+#endif
     auto& groups = emulator::self().groups;
     while (groups.size() > pending)
     {
@@ -233,8 +294,13 @@ inline void copy_wait()
 }
 
 // PTX ISA, ldmatrix with .trans: thread T receives elements (2 * (T % 4) + {0, 1}, T / 4).
-inline void load_matrices(uint32_t (&to)[4], void const* row)
+HSNET_INSTRUCTION inline void load_matrices(uint32_t (&to)[4], void const* row)
 {
+#ifdef HSNET_COUNTS // counts need no values
+    counters::record(counters::kLoadMatrices, __builtin_return_address(0), row, 16, nullptr);
+    std::fill(to, to + 4, 0U);
+    return;
+#endif
     auto& warp = emulator::warp();
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
     {
@@ -268,6 +334,9 @@ inline float half_of(uint32_t bits, unsigned part)
 template <class Product>
 inline void multiply(float (&c)[4], uint32_t const (&a)[4], uint32_t b0, uint32_t b1, Product product)
 {
+#ifdef HSNET_COUNTS
+    return;
+#endif
     auto& warp = emulator::warp();
     unsigned const lane = emulator::lane();
     std::copy(a, a + 4, warp.a[lane]);

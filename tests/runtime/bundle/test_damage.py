@@ -101,10 +101,18 @@ def rename(data: dict, name: str) -> None:
 
 # Field that is named, what is expected of it, what is found there.
 FIELDS: list[tuple[Callable[[dict], object], str, str, str]] = [
-    (lambda d: entry(d)["inputs"][0].update(shape=["B", "fifty", 3, 4]),
-     "graphs[2].inputs[0].shape", "numbers from 1 up", "fifty"),
-    (lambda d: entry(d)["inputs"][0].update(shape=["B", 2, 3, "S"]),
-     "graphs[2]", "f2, f3, f4", "'S'"),
+    (
+        lambda d: entry(d)["inputs"][0].update(shape=["B", "fifty", 3, 4]),
+        "graphs[2].inputs[0].shape",
+        "numbers from 1 up",
+        "fifty",
+    ),
+    (
+        lambda d: entry(d)["inputs"][0].update(shape=["B", 2, 3, "S"]),
+        "graphs[2]",
+        "f2, f3, f4",
+        "'S'",
+    ),
     (lambda d: entry(d)["inputs"][0].update(shape=["B", 2, 3, -4]), "shape", "1 up", "-4"),
     (lambda d: entry(d)["inputs"][0].update(shape=["B", True, 3, 4]), "shape[1]", "number", "True"),
     (lambda d: entry(d).update(inputs=entry(d)["inputs"][:2]), "graphs[2]", "f2, f3, f4", "('f3'"),
@@ -118,7 +126,7 @@ FIELDS: list[tuple[Callable[[dict], object], str, str, str]] = [
     (lambda d: rename(d, "graphs/\0"), "file", "not outside", "x00"),
     (lambda d: rename(d, "graphs/" + "a" * 300), "file", "not outside", "aaa"),
     (lambda d: rename(d, "graphs/\ud800"), "file", "not outside", "ud800"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("number", range(len(FIELDS)))

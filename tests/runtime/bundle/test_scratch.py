@@ -27,8 +27,9 @@ with write_bundle(sys.argv[1]) as writer:
 def start_writer(target: Path) -> subprocess.Popen:
     child = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(target)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert child.stdout.readline() == b"writing\n"
     return child
 

@@ -72,9 +72,15 @@ def test_twice_is_as_once_and_stale_engines_go(tmp_path):
     def engine(precision: str) -> EngineFile:
         return EngineFile(
             source.graph("match", SIZE, precision).variant,
-            f"engines/{precision}.engine", "this", "tensorrt", "10.3", ("8.9",), "linux-x86_64",
-            {"B": ProfileRange(1, 1, 1)}, 1.0,
-        )  # fmt: skip
+            f"engines/{precision}.engine",
+            "this",
+            "tensorrt",
+            "10.3",
+            ("8.9",),
+            "linux-x86_64",
+            {"B": ProfileRange(1, 1, 1)},
+            1.0,
+        )
 
     engines = (engine("fp32"), engine("int8"))
     files = {name: b"engine" for e in engines for name in (e.file, e.record)}

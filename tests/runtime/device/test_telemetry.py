@@ -54,13 +54,16 @@ def test_nvml_tells_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NVMLError
 
     for name, value in {
-        "NVMLError": NVMLError, "NVML_CLOCK_SM": 1, "NVML_TEMPERATURE_GPU": 0,
-        "nvmlInit": lambda: None, "nvmlShutdown": lambda: None,
+        "NVMLError": NVMLError,
+        "NVML_CLOCK_SM": 1,
+        "NVML_TEMPERATURE_GPU": 0,
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetPowerUsage": lambda device: 71_500,
         "nvmlDeviceGetClockInfo": lambda device, kind: 1980,
         "nvmlDeviceGetTemperature": refuse,
-    }.items():  # fmt: skip
+    }.items():
         setattr(nvml, name, value)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     with Telemetry() as running:

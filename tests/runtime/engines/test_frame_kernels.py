@@ -175,6 +175,15 @@ def labels_of(masks: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.where(masks.any(0), best, 0)
 
 
+def test_values_next_to_zero_are_rounded_as_on_the_cpu(frames: GuardedFrames) -> None:
+    """Tenths, a quarter of the way apart: a fused product and sum falls on the other side of 0."""
+    tenths = np.random.default_rng(0).integers(-9, 10, (40, 2, 9, 9))
+    logits, placement = (tenths / 10).astype(np.float32), place((33, 65), (64, 96), "stretch")
+    votes = frames.vote(logits, [1] * 40, placement)["votes"]
+    expected = np.stack(segment_logits(logits, [1] * 40, placement)[0])
+    np.testing.assert_array_equal(votes.astype(bool), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [(0, 0, 0, 0), (2, 1, 5, 8), (1, 0, 3, 4)])
@@ -232,10 +241,22 @@ def test_offsets_beyond_two_gigabytes(frames_image: bytes) -> None:
     scale, shift = normalisation(Preprocessing())
     names = ("columns", "column_taps", "rows", "row_taps")
     argument = PREPARE.pack(
-        memory.ctypes.data, planes.ctypes.data, *(tables[n].ctypes.data for n in names),
-        pitch, tables["column_taps"].shape[1], tables["row_taps"].shape[1],
-        20, 4, 0, 0, 20, 4, False, *scale, *shift,
-    )  # fmt: skip
+        memory.ctypes.data,
+        planes.ctypes.data,
+        *(tables[n].ctypes.data for n in names),
+        pitch,
+        tables["column_taps"].shape[1],
+        tables["row_taps"].shape[1],
+        20,
+        4,
+        0,
+        0,
+        20,
+        4,
+        False,
+        *scale,
+        *shift,
+    )
     kernels.prepare(planes.dtype, 4, 20, argument, None)
     np.testing.assert_array_equal(planes, by_pillow(image, placement))
 
@@ -247,9 +268,20 @@ def test_offsets_beyond_two_gigabytes(frames_image: bytes) -> None:
     votes = np.empty((2, 160, 3), np.uint16)
     names = ("low_x", "along_x", "low_y", "along_y")
     argument = VOTE.pack(
-        logits.ctypes.data, *(tables[n].ctypes.data for n in names), first.ctypes.data,
-        votes.ctypes.data, 0, largest.ctypes.data, elements, 1, 2, 2, 2, 160, 3,
-    )  # fmt: skip
+        logits.ctypes.data,
+        *(tables[n].ctypes.data for n in names),
+        first.ctypes.data,
+        votes.ctypes.data,
+        0,
+        largest.ctypes.data,
+        elements,
+        1,
+        2,
+        2,
+        2,
+        160,
+        3,
+    )
     kernels.vote(logits.dtype, 3, 160, argument, None)
     assert (votes[0] == 1).all() and not votes[1].any()
     np.testing.assert_array_equal(largest, [1, 0, 0])

@@ -161,7 +161,7 @@ def test_a_cameras_frames_are_taken_as_they_lie(
 def test_no_allocation_and_no_shape_after_the_first_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, green_shot: Shot
 ) -> None:
-    """Nor does anything cross the bus but pixels, the tally and the labels."""
+    """Nor does anything cross the bus but pixels, the counts and the labels."""
     segmenter, driver, _ = load(tmp_path / "b", monkeypatch, bindings=True)
     query = pictures(1)[0]
     with segmenter:
@@ -179,7 +179,7 @@ def test_no_allocation_and_no_shape_after_the_first_frames(
         assert driver.allocations == before[0]
         assert [c.reshaped for c in contexts] == before[1]
         copies = driver.copies[before[2] :]
-        # Of each frame, pixels up; tally and labels down. One or two were under way already.
+        # Of each frame, pixels up; counts and labels down. One or two were under way already.
         ups = copies.count("in")
         assert ups in (9, 10) and copies.count("out") == 2 * ups
     assert driver.settled()
@@ -210,7 +210,7 @@ def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
         before = len(driver.copies)
         for query in pictures(3):
             equal(segmenter.segment(query), there.segment(query))
-        # What is left to copy: tables and supports once, and the tally.
+        # What is left to copy: tables and supports once, and the counts.
         assert len(driver.copies) - before >= 6
         mapped = [f.result for f in segmenter.stream([query] * 3)]
         copies = driver.copies[-3 * (1 if pays else 3) :]

@@ -227,14 +227,19 @@ def test_sets_that_do_not_do(client):
     key = shot(client, LEFT)
     quoted = f'"{key}"'.encode()
     for body, status in (
-        (b"", 400), (b"{", 400), (b"[]", 400), (b"[" * 100_000, 400), (b'{"classes": 3}', 400),
-        (b'{"classes": []}', 400), (b'{"classes": [{"name": "a", "shots": []}]}', 400),
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b"[" * 100_000, 400),
+        (b'{"classes": 3}', 400),
+        (b'{"classes": []}', 400),
+        (b'{"classes": [{"name": "a", "shots": []}]}', 400),
         (b'{"classes": [{"name": " ", "shots": [%s]}]}' % quoted, 400),
         (b'{"classes": [{"name": 7, "shots": [%s]}]}' % quoted, 400),
         (b'{"classes": [{"name": "a", "shots": [7]}]}', 400),
         (b'{"classes": [{"name": "a", "shots": ["never"]}]}', 404),
         (b'{"classes": [{"name": "a", "shots": [%s]}]}' % b",".join([quoted] * 4), 400),
-    ):  # fmt: skip
+    ):
         assert client.post("/api/sets", content=body).status_code == status, body[:60]
     twice = {"classes": [{"name": "a", "shots": [key]}] * 2}
     assert refusal(client.post("/api/sets", json=twice)) == (400, "these are no classes")

@@ -40,9 +40,12 @@ def test_on_a_gpu(tmp_path, monkeypatch):
     found = [result.labels for result in turns]
     with FewShotSegmenter.load(make_bundle(tmp_path / "cpu"), "onnxruntime") as segmenter:
         for index, classes in enumerate(
-            ({"one": [LEFT], "other": [LEFT]}, {"one": [RIGHT], "other": [RIGHT]},
-             {"red": [LEFT] * 3, "green": [RIGHT]})
-        ):  # fmt: skip
+            (
+                {"one": [LEFT], "other": [LEFT]},
+                {"one": [RIGHT], "other": [RIGHT]},
+                {"red": [LEFT] * 3, "green": [RIGHT]},
+            )
+        ):
             segmenter.clear()
             for name, places in classes.items():
                 masks = [mask_of(place) for place in places]

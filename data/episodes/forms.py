@@ -1,0 +1,136 @@
+"""Harder forms of the same episodes: half of each picture another class, or the class not there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
+from hsnet_trt.data.episodes.files import resize_image, resize_mask
+from hsnet_trt.errors import InputError
+
+FORMS = ("clean", "mosaic", "absent")
+
+
+def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
+    """Give episodes another form; number i stays the same one on every call.
+
+    - "clean": as they are.
+    - "mosaic": half of every picture, query and supports alike, shows another class, so that what
+      stands out is not always what is asked for. Pictures lie one above the other where the query
+      is wider than high, else side by side; which half is whose is drawn for each picture.
+    - "absent": the query is a picture of another class, and its true mask is empty.
+
+    Args:
+        episodes: of pictures that show their own class only, with masks of the queries' size.
+        form: which.
+        seed: of what is drawn.
+
+    Raises:
+        InputError: there is no such form, or there are fewer than two classes.
+    """
+    if form not in FORMS:
+        raise InputError(f"There is no form {form!r} of episodes", expected=", ".join(FORMS))
+    if form == "clean":
+        return episodes
+    if len(episodes.classes) < 2:
+        raise InputError(
+            f"{episodes.name} has no other class to show",
+            expected="two classes at least",
+            found=", ".join(episodes.classes.values()),
+        )
+    make = _Mosaic(episodes, seed) if form == "mosaic" else _Absent(episodes, seed)
+    return Episodes(f"{episodes.name}, {form}", episodes.classes, make, episodes.count)
+
+
+def _others(episodes: Episodes, episode: Episode, rng: np.random.Generator) -> Iterator[Episode]:
+    """Yield episodes of other classes, drawn without end."""
+    numbers = 1_000_000 if episodes.count is None else episodes.count
+    while True:
+        drawn = episodes[int(rng.integers(numbers))]
+        if drawn.class_id != episode.class_id:
+            yield drawn
+
+
+@dataclass(frozen=True)
+class _Absent:
+    episodes: Episodes
+    seed: int
+
+    def __call__(self, index: int) -> Episode:
+        episode = self.episodes[index]
+        rng = np.random.default_rng([self.seed, index])
+        other = next(_others(self.episodes, episode, rng))
+        return dataclasses.replace(
+            episode,
+            query=other.query,
+            query_mask=np.zeros_like(other.query_mask),
+            ignore=None,
+            query_name=other.query_name,
+            original_size=other.original_size,
+        )
+
+
+@dataclass(frozen=True)
+class _Mosaic:
+    episodes: Episodes
+    seed: int
+
+    def __call__(self, index: int) -> Episode:
+        episode = self.episodes[index]
+        rng = np.random.default_rng([self.seed, index])
+        others = _others(self.episodes, episode, rng)
+        height, width = episode.original_size
+        halves = _Halves(stacked=width > height, size=_size(episode.query))
+        query_first = bool(rng.integers(2))
+        supports, masks = [], []
+        for image, mask in zip(episode.supports, episode.support_masks, strict=True):
+            first = bool(rng.integers(2))
+            supports.append(halves.picture(image, next(others).query, first))
+            masks.append(halves.mask(mask, first))
+        ignore = episode.ignore
+        return dataclasses.replace(
+            episode,
+            query=halves.picture(episode.query, next(others).query, query_first),
+            query_mask=halves.mask(episode.query_mask, query_first),
+            supports=np.stack(supports),
+            support_masks=np.stack(masks),
+            ignore=None if ignore is None else halves.mask(ignore, query_first),
+        )
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """A picture of `size` cut into two: one above the other (`stacked`), or side by side."""
+
+    stacked: bool
+    size: tuple[int, int]
+
+    def picture(self, own: Image, other: Image, own_first: bool) -> Image:
+        both = [
+            resize_image(image, part)
+            for image, part in zip(
+                (own, other) if own_first else (other, own), self._parts(), strict=True
+            )
+        ]
+        return np.concatenate(both, axis=0 if self.stacked else 1)
+
+    def mask(self, own: Mask, own_first: bool) -> Mask:
+        first, second = self._parts()
+        here, there = (first, second) if own_first else (second, first)
+        both: list[npt.NDArray[np.bool_]] = [resize_mask(own, here), np.zeros(there, np.bool_)]
+        return np.concatenate(both if own_first else both[::-1], axis=0 if self.stacked else 1)
+
+    def _parts(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        height, width = self.size
+        if self.stacked:
+            return (height // 2, width), (height - height // 2, width)
+        return (height, width // 2), (height, width - width // 2)
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
