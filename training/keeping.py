@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hsnet_trt.errors import CheckpointError, InputError
 from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.model.weights_file import read_weights_file
 from hsnet_trt.training.settings import Settings
 
 LAST, BEST = "last.pt", "best.pt"
@@ -60,24 +58,15 @@ def load_run(
     """
     path = out / LAST
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weights_file(path)
         facts = state["facts"]
         settings.check_same(facts["settings"])
         model.load_state_dict(state["state_dict"])
         optimizer.load_state_dict(state["optimizer"])
         return RunProgress(**facts["progress"])
-    except (InputError, FileNotFoundError):
+    except (InputError, CheckpointError):
         raise
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"training cannot resume from {path}",
             expected="what `hsnet-trt train` wrote there",
