@@ -11,7 +11,7 @@ from hsnet_trt.runtime.backends import choose_graphs
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
 from hsnet_trt.runtime.matching.graphs import GRAPHS, Limits
-from hsnet_trt.runtime.onnxruntime_runner import cpu_limits
+from hsnet_trt.runtime.onnxruntime_limits import cpu_limits
 from hsnet_trt.trt_plugins.loading import is_library
 
 PLATFORMS = ("tensorrt", "onnxruntime", "python")
