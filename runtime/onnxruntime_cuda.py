@@ -3,6 +3,8 @@
 The provider is a library of its own, in the package `onnxruntime-gpu`. Where it cannot be loaded,
 ONNX Runtime writes a line to its log and computes on the CPU; so all that it needs is looked for
 first, and what is missing is named.
+`python -m hsnet_trt.runtime.onnxruntime_cuda` prints as JSON what keeps it from working; a library
+that is broken then ends a child process, and not its caller.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import json
 import logging
 import os
 import re
@@ -20,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.onnxruntime_limits import usable_memory
+from hsnet_trt.runtime.device.machine import Driver, Gpu, find_driver
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -97,7 +99,7 @@ def provider_options(gpu: Gpu) -> dict[str, str]:
         "device_id": str(gpu.index),
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
-        "gpu_mem_limit": str(usable_memory(gpu) // 2),
+        "gpu_mem_limit": str(gpu.own_memory_bytes // 2),
         "use_tf32": "0",
     }
 
@@ -209,3 +211,19 @@ def _folders() -> Iterator[Path]:
         yield from sorted(Path(entry, "nvidia").glob("*/lib"))
         yield Path(entry, "torch", "lib")
     yield Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "lib64")
+
+
+def _report() -> dict[str, str | None]:
+    """What keeps the provider from working here, and what mends it; None where nothing does."""
+    import onnxruntime
+
+    try:
+        check_cuda(onnxruntime, find_driver())
+    except BackendError as error:
+        problem = error.summary + (f" ({error.found})" if error.found else "")
+        return {"problem": problem, "fix": error.fix}
+    return {"problem": None, "fix": None}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_report()))

@@ -36,12 +36,7 @@ def gpu_limits(graphs: dict[str, GraphFile], gpu: Gpu) -> Limits:
         graphs: features, support and match.
         gpu: the GPU.
     """
-    return _limits(graphs, usable_memory(gpu) // 8, _MOST_QUERIES, _MOST_ELEMENTS)
-
-
-def usable_memory(gpu: Gpu) -> int:
-    """The GPU's memory in bytes; half of it where it is the CPU's memory, too."""
-    return gpu.memory_bytes // 2 if gpu.integrated else gpu.memory_bytes
+    return _limits(graphs, gpu.own_memory_bytes // 8, _MOST_QUERIES, _MOST_ELEMENTS)
 
 
 def _limits(
