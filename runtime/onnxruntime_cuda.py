@@ -34,6 +34,15 @@ INSTALL = (
     "python -m pip uninstall -y onnxruntime onnxruntime-gpu && "
     "python -m pip install 'onnxruntime-gpu[cuda,cudnn]'"
 )
+# Chosen by what they do; no card has compared them yet. Convolutions ask cuDNN's heuristics: the
+# default times every algorithm anew for each shape, and the last call for a set of supports often
+# has a shape of its own. Memory grows by what is asked for, not to the next power of two. FP32 is
+# FP32, not TF32.
+OPTIONS = {
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+    "use_tf32": "0",
+}
 _CUDNN = "9"
 _ABSENT = "cannot open shared object file: No such file or directory"
 
@@ -88,20 +97,9 @@ def check_cuda(onnxruntime: Any, driver: Driver) -> Gpu:
 
 
 def provider_options(gpu: Gpu) -> dict[str, str]:
-    """The provider's options.
-
-    Chosen by what they do; no card has compared them. Convolutions ask cuDNN's heuristics, since
-    the search that is the default times every algorithm anew for each shape, and the last call of
-    a set of supports has another shape than the others. Memory grows by what is asked for, to half
-    of the GPU's in each session. FP32 is FP32, not TF32.
-    """
-    return {
-        "device_id": str(gpu.index),
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "arena_extend_strategy": "kSameAsRequested",
-        "gpu_mem_limit": str(gpu.own_memory_bytes // 2),
-        "use_tf32": "0",
-    }
+    """The provider's options on a GPU: `OPTIONS`, and half of its memory at most a session."""
+    memory = str(gpu.own_memory_bytes // 2)
+    return {"device_id": str(gpu.index), "gpu_mem_limit": memory, **OPTIONS}
 
 
 def why_on_the_cpu(onnxruntime: Any) -> str:
