@@ -22,9 +22,9 @@ def export_triton(
     platforms: Annotated[
         str,
         typer.Option(
-            help="What may run the graphs, in order of preference: tensorrt, onnxruntime, python "
-            "(ONNX Runtime in the Python backend). The first that the bundles have files for is "
-            "taken."
+            help="What may run the graphs, in order of preference: tensorrt, onnxruntime_cuda (on "
+            "GPUs alone), onnxruntime, python (ONNX Runtime in the Python backend). The first that "
+            "the bundles have files for is taken."
         ),
     ] = "tensorrt,onnxruntime",
     size: SizeOption = None,

@@ -14,13 +14,14 @@ from hsnet_trt.runtime.device.driver import has
 from hsnet_trt.runtime.device.machine import find_driver, platform_tag
 from hsnet_trt.runtime.engines.compatibility import Host, best_fit, remedy
 from hsnet_trt.runtime.matching.graphs import GRAPHS, Runner
-from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner
+from hsnet_trt.runtime.onnxruntime_cuda import check_cuda
+from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner, load_onnxruntime
 
 _log = logging.getLogger("hsnet_trt")
 Entry = TypeVar("Entry", EngineFile, GraphFile)
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
-BACKENDS = (*TENSORRT, "onnxruntime")  # the best first
+BACKENDS = (*TENSORRT, "onnxruntime_cuda", "onnxruntime")  # the best first
 
 # What `precision=None` means: on GPUs FP16 is faster and INT8 is a choice to be made knowingly; on
 # CPUs FP32 is the fastest but for INT8.
@@ -75,8 +76,8 @@ def open_runner(
             if refusals
             else "the best one"
         )
-        # Falling back to the CPU although there are engines is slow enough for a warning.
-        fallen = candidate == "onnxruntime" and bool(bundle.manifest.engines)
+        # The CPU, although there are engines or a GPU, is slow enough for a warning.
+        fallen = candidate == "onnxruntime" and bool(bundle.manifest.engines or find_driver().gpus)
         _log.log(
             logging.WARNING if fallen else logging.INFO,
             "backend %s, %s, on %s: %s", candidate, runner.precision, runner.device, reason,
@@ -92,6 +93,8 @@ def open_runner(
 def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | None) -> Runner:
     if backend == "onnxruntime":
         return OnnxRuntimeRunner(bundle, choose_graphs(bundle, size, precision, packed=True))
+    if backend == "onnxruntime_cuda":
+        return _open_cuda(bundle, size, precision)
     engines = [
         e for e in bundle.manifest.engines if e.flavour == backend and e.variant.size == size
     ]
@@ -100,6 +103,19 @@ def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | 
             f"the bundle holds no engine for {backend} at {size[0]}x{size[1]}", fix=_BUILD
         )
     return _open_engines(bundle, engines, backend, precision)
+
+
+def _open_cuda(bundle: Bundle, size: tuple[int, int], precision: str | None) -> Runner:
+    try:
+        graphs = choose_graphs(bundle, size, precision, device="gpu")
+    except BundleError as error:  # it may hold graphs for CPUs alone, or engines
+        raise BackendError(
+            "the bundle holds no graphs for GPUs that are wanted",
+            expected=error.expected,
+            found=error.found,
+            fix=error.fix,
+        ) from error
+    return OnnxRuntimeRunner(bundle, graphs, check_cuda(load_onnxruntime(), find_driver()))
 
 
 def _open_engines(
@@ -148,7 +164,12 @@ def _open_engines(
 
 
 def choose_graphs(
-    bundle: Bundle, size: tuple[int, int], precision: str | None, *, packed: bool = False
+    bundle: Bundle,
+    size: tuple[int, int],
+    precision: str | None,
+    *,
+    packed: bool = False,
+    device: str = "cpu",
 ) -> dict[str, GraphFile]:
     """The ONNX graphs; of several forms the first exported, those of native ops before others.
 
@@ -157,9 +178,10 @@ def choose_graphs(
     Args:
         bundle: where their files are.
         size: height and width of the network's input.
-        precision: as for `open_runner` on a CPU.
+        precision: as for `open_runner`.
         packed: whether `match` may take its supports packed; that form is then the first choice,
             because it is the fastest on a CPU. (So are the INT8 `features` of that form.)
+        device: "cpu" or "gpu", where they are to run: decides what a precision of None means.
 
     Raises:
         BundleError: it does not hold all three in that size and precision.
@@ -176,7 +198,7 @@ def choose_graphs(
                 return entry
         return None
 
-    chosen = _first_complete("cpu", precision, pick)
+    chosen = _first_complete(device, precision, pick)
     if chosen is None:
         raise BundleError(
             "the bundle does not hold the graphs that are wanted",

@@ -1,4 +1,4 @@
-"""Runs a bundle's ONNX graphs on the CPU with ONNX Runtime: the default that works everywhere."""
+"""Runs a bundle's ONNX graphs with ONNX Runtime: on the CPU, which works everywhere, or by CUDA."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import GraphFile
 from hsnet_trt.runtime.device.machine import (
+    Gpu,
     find_cpu,
     host_memory,
     multiplies_int8_exactly,
@@ -22,73 +23,86 @@ from hsnet_trt.runtime.matching.graphs import (
     INPUTS,
     OUTPUTS,
     PACKED_INPUTS,
-    Limits,
     Tensors,
 )
+from hsnet_trt.runtime.onnxruntime_cuda import (
+    PROVIDER,
+    cuda_failure,
+    provider_options,
+    remedy,
+    why_on_the_cpu,
+)
+from hsnet_trt.runtime.onnxruntime_limits import MEMORY_BUDGET, cpu_limits, gpu_limits
 
-# Estimated activations of one call. What is larger falls out of the processor's caches, and shots
-# at 400 x 400 are faster one by one; small ones at 256 x 256 are not, and share calls.
-MEMORY_BUDGET = 300_000_000
-_MOST = 16
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
-class OnnxRuntimeRunner:
-    """The three graphs as ONNX Runtime sessions. `run` may be called from several threads."""
+def load_onnxruntime() -> Any:
+    """The module.
 
-    backend = "onnxruntime"
+    Raises:
+        BackendError: ONNX Runtime is not installed, or broken.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(
+            "ONNX Runtime cannot be loaded",
+            found=error,
+            fix="install it: python -m pip install onnxruntime",
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # A folder is left where one of two packages that share it was removed.
+        raise BackendError(
+            "ONNX Runtime cannot be loaded",
+            found="its folder without its files",
+            fix="install it again: python -m pip install --force-reinstall onnxruntime",
+        )
+    return onnxruntime
+
+
+class OnnxRuntimeRunner:
+    """The three graphs as ONNX Runtime sessions. `run` may be called from several threads.
+
+    Arrays of the CPU's memory go in and come out on a GPU, too: a call copies its inputs there and
+    its outputs back, the features of a query between `features` and `match` included, since a
+    `Runner` takes and gives NumPy's arrays, which are cut into chunks on the way.
+    """
+
     frames = None
 
-    def __init__(self, bundle: Bundle, graphs: dict[str, GraphFile]) -> None:
+    def __init__(
+        self, bundle: Bundle, graphs: dict[str, GraphFile], gpu: Gpu | None = None
+    ) -> None:
         """Read, check and load the graphs.
 
         Args:
             bundle: where the graphs are.
             graphs: for each of features, support and match, the form that is to run.
+            gpu: the GPU that is to run them, from `check_cuda`; None for the CPU.
 
         Raises:
             BundleError: a file was altered.
-            BackendError: ONNX Runtime is not installed, or refuses a graph.
+            BackendError: ONNX Runtime is not installed, refuses a graph, or would run it on the
+                CPU instead of the GPU.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise BackendError(
-                "ONNX Runtime cannot be loaded",
-                found=error,
-                fix="install it: python -m pip install onnxruntime",
-            ) from error
+        onnxruntime = load_onnxruntime()
+        self.backend = "onnxruntime" if gpu is None else "onnxruntime_cuda"
         self.precision = graphs["match"].variant.precision
-        self.device = (
-            f"{find_cpu()}, {usable_cores()} cores (ONNX Runtime {onnxruntime.__version__})"
-        )
-        memory = host_memory()
-        self.limits = cpu_limits(graphs, min(MEMORY_BUDGET, memory // 6) if memory else None)
         self.packing = graphs["match"].packing
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = (
-            3  # errors; its warnings are for people who work on ONNX Runtime
-        )
-        # Else the threads of one session still wait, spinning, when those of the next begin: on two
-        # cores a frame took 1.4 times as long.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if not multiplies_int8_exactly():
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        threads = os.environ.get("OMP_NUM_THREADS", "")
-        options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: every core
+        version = f"ONNX Runtime {onnxruntime.__version__}"
+        if gpu is None:
+            self.device = f"{find_cpu()}, {usable_cores()} cores ({version})"
+            memory = host_memory()
+            self.limits = cpu_limits(graphs, min(MEMORY_BUDGET, memory // 6) if memory else None)
+        else:
+            self.device = f"{gpu.name} ({version}, CUDA)"
+            self.limits = gpu_limits(graphs, gpu)
+        options = _session_options(onnxruntime)
         self._sessions: dict[str, Any] = {}
         for name in GRAPHS:
             content = bundle.read(graphs[name].file)
-            try:
-                session = onnxruntime.InferenceSession(
-                    content, options, providers=["CPUExecutionProvider"]
-                )
-            except Exception as error:  # its exceptions share no other base
-                raise BackendError(
-                    f"ONNX Runtime refuses the graph {graphs[name].file}",
-                    found=str(error)[:500],
-                    fix="upgrade onnxruntime, or choose another precision",
-                ) from error
+            session = _open_session(onnxruntime, content, graphs[name].file, options, gpu)
             _check_names(graphs[name], session)
             self._sessions[name] = session
 
@@ -113,6 +127,7 @@ class OnnxRuntimeRunner:
                 f"ONNX Runtime failed in {graph}",
                 expected=f"an answer to {shapes}",
                 found=str(error)[:500],
+                fix=None if self.backend == "onnxruntime" else remedy(str(error)),
             ) from error
         return dict(zip(OUTPUTS[graph], outputs, strict=True))
 
@@ -121,31 +136,54 @@ class OnnxRuntimeRunner:
         self._sessions.clear()
 
 
-def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limits:
-    """How much one call may be given on a CPU, for its activations to stay within a budget.
+def _session_options(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; its warnings are for people who work on ONNX Runtime
+    # Else the threads of one session still wait, spinning, when those of the next begin: on two
+    # cores a frame took 1.4 times as long.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not multiplies_int8_exactly():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: every core
+    return options
 
-    Args:
-        graphs: features, support and match.
-        budget: bytes; by default `MEMORY_BUDGET`.
+
+def _open_session(
+    onnxruntime: Any, content: bytes, file: str, options: Any, gpu: Gpu | None
+) -> Any:
+    """A session on the GPU, or on the CPU if there is none.
+
+    Raises:
+        BackendError: it refuses the graph, or is not on the GPU.
     """
-    budget = MEMORY_BUDGET if budget is None else budget
-
-    def most(graph: str, queries: int, supports: int) -> int:
-        """The largest n for which n times so many queries and supports fit in the budget."""
-        growth = graphs[graph].activation_bytes
-        fits = [
-            n
-            for n in range(1, _MOST + 1)
-            if growth.at(max(1, n * queries), max(1, n * supports)) <= budget
-        ]
-        return max(fits, default=1)
-
-    return Limits(
-        images=most("features", 1, 0),
-        shots=most("support", 0, 1),
-        queries=1,  # a second query in a call gains nothing on a CPU
-        supports=most("match", 0, 1),
-    )
+    # Operations that the CUDA provider does not have run on the CPU's, which comes along unasked.
+    providers = ["CPUExecutionProvider"] if gpu is None else [(PROVIDER, provider_options(gpu))]
+    try:
+        # Without `enable_fallback=0` it prints an error of the GPU, at loading or while running,
+        # and goes on with the CPU.
+        session = onnxruntime.InferenceSession(
+            content, options, providers=providers, enable_fallback=0
+        )
+    except Exception as error:  # its exceptions share no other base
+        cuda = None if gpu is None else cuda_failure(str(error))
+        raise BackendError(
+            f"ONNX Runtime refuses the graph {file}"
+            if cuda is None
+            else "ONNX Runtime cannot use the GPU",
+            found=cuda or str(error)[:500],
+            fix=(None if gpu is None else remedy(str(error)))
+            or "upgrade ONNX Runtime, or choose another precision",
+        ) from error
+    if gpu is not None and PROVIDER not in session.get_providers():
+        why = why_on_the_cpu(onnxruntime)
+        raise BackendError(
+            "ONNX Runtime would run on the CPU: its CUDA provider could not be loaded",
+            expected=f"{PROVIDER} in the session",
+            found=why,
+            fix=remedy(why) or "see `hsnet-trt doctor`",
+        )
+    return session
 
 
 def _check_names(file: GraphFile, session: Any) -> None:

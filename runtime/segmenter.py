@@ -64,9 +64,9 @@ class FewShotSegmenter:
 
         Args:
             path: the bundle's folder.
-            backend: "tensorrt", "tensorrt_rtx", "onnxruntime", or "auto" for the best one that
-                works here (in that order; the log says which and why). ONNX Runtime works
-                everywhere.
+            backend: "tensorrt", "tensorrt_rtx", "onnxruntime_cuda" (ONNX Runtime on an NVIDIA
+                GPU), "onnxruntime" (on the CPU), or "auto" for the best one that works here (in
+                that order; the log says which and why). ONNX Runtime on the CPU works everywhere.
             size: the network's input, height and width in pixels, or one number for a square; None
                 for the bundle's first.
             sha256: the SHA-256 that `bundle.json` must have, obtained from a trusted place: proves
@@ -86,7 +86,7 @@ class FewShotSegmenter:
 
     @property
     def backend(self) -> str:
-        """What runs the network: tensorrt, tensorrt_rtx or onnxruntime."""
+        """What runs the network: tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime."""
         return self._network.runner.backend
 
     @property

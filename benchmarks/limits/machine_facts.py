@@ -21,7 +21,9 @@ from hsnet_trt.runtime.device.machine import (
     usable_cores,
 )
 
-_PACKAGES = ("torch", "onnxruntime", "numpy", "Pillow", "tensorrt", "tensorrt_rtx")
+_PACKAGES = (
+    "torch", "onnxruntime", "onnxruntime-gpu", "numpy", "Pillow", "tensorrt", "tensorrt_rtx",
+)  # fmt: skip
 # Of a processor's many flags, those that decide how fast a network runs.
 _FLAGS = (
     "avx2",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hsnet_trt.benchmarks.limits.case import Pixels, Supports
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.device.machine import find_driver
 from hsnet_trt.runtime.pictures.preprocess import network_input
 
 Masks = npt.NDArray[np.bool_]
@@ -98,22 +99,27 @@ def torch_specs(
 
 
 def bundle_specs(path: str | os.PathLike[str], name: str = "") -> list[Spec]:
-    """A bundle in every precision it holds graphs of on ONNX Runtime, and on each TensorRT it has
-    engines for."""
+    """A bundle in every precision it has graphs of on ONNX Runtime, on the CPU and on a GPU if
+    there is one, and on each TensorRT it has engines for.
+    """
     from hsnet_trt.runtime.bundle import Bundle
 
     manifest = Bundle.open(path).manifest
     title = f" {name}" if name else ""
+    where = {"onnxruntime": "ONNX Runtime"}
+    if find_driver().gpus:
+        where["onnxruntime_cuda"] = "ONNX Runtime CUDA"
     found = [
         Spec(
-            f"ONNX Runtime{title}",
+            f"{words}{title}",
             precision,
             "bundle",
             True,
             backbone=manifest.model.backbone,
             bundle=os.fspath(path),
-            backend="onnxruntime",
+            backend=backend,
         )
+        for backend, words in where.items()
         for precision in dict.fromkeys(
             g.variant.precision for g in manifest.graphs if g.variant.graph == "match"
         )

@@ -30,7 +30,9 @@ def size_option(note: str) -> Any:
 
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle.")]
-BackendOption = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt_rtx or onnxruntime.")]
+BackendOption = Annotated[
+    str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime.")
+]
 PrecisionOption = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
 WeightsOption = Annotated[

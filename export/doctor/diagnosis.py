@@ -13,15 +13,19 @@ import hsnet_trt
 from hsnet_trt.export.doctor.extras import EXTRAS, Extra
 from hsnet_trt.export.doctor.probes import (
     LIBRARIES,
+    CudaProvider,
     Library,
     Tool,
+    find_onnxruntimes,
     find_tools,
+    probe_cuda_provider,
     probe_driver,
     probe_libraries,
 )
 from hsnet_trt.export.engines.targets import RTX_CAPABILITIES
 from hsnet_trt.runtime.device import machine
 from hsnet_trt.runtime.device.machine import Driver
+from hsnet_trt.runtime.onnxruntime_cuda import INSTALL
 
 _PIP = "python -m pip install"
 _JETPACK = "sudo apt install nvidia-jetpack (a virtual environment needs --system-site-packages)"
@@ -75,17 +79,25 @@ def diagnose() -> Diagnosis:
         driver=driver,
         libraries=tuple(libraries.values()),
         tools=tools,
-        abilities=judge(libraries, driver, tools, jetson),
+        abilities=judge(
+            libraries, driver, tools, jetson, probe_cuda_provider(), find_onnxruntimes()
+        ),
     )
 
 
 def judge(
-    libraries: dict[str, Library], driver: Driver, tools: Sequence[Tool], jetson: str | None
+    libraries: dict[str, Library],
+    driver: Driver,
+    tools: Sequence[Tool],
+    jetson: str | None,
+    provider: CudaProvider,
+    onnxruntimes: Sequence[str],
 ) -> tuple[Ability, ...]:
     """What the machine can do, from what was found; the order is the one people need them in."""
     return (
         _segment_cpu(libraries),
-        _segment_gpu(libraries, driver, jetson),
+        *([_tell_apart(onnxruntimes)] if len(onnxruntimes) > 1 else []),
+        _segment_gpu(libraries, driver, jetson, provider),
         _export(libraries),
         _build_rtx(libraries),
         _build_here(libraries, driver, jetson),
@@ -107,15 +119,33 @@ def _segment_cpu(libraries: dict[str, Library]) -> Ability:
     return Ability(name, True, f"ONNX Runtime {libraries['onnxruntime'].version}")
 
 
-def _segment_gpu(libraries: dict[str, Library], driver: Driver, jetson: str | None) -> Ability:
+def _tell_apart(onnxruntimes: Sequence[str]) -> Ability:
+    return Ability(
+        "tell one ONNX Runtime from another",
+        False,
+        f"{' and '.join(onnxruntimes)} fill the same folder: the one installed last works, and "
+        "removing either breaks the other",
+        f"for NVIDIA cards: {INSTALL}; for the CPU: python -m pip uninstall -y onnxruntime "
+        f"onnxruntime-gpu && {_PIP} onnxruntime",
+    )
+
+
+def _segment_gpu(
+    libraries: dict[str, Library], driver: Driver, jetson: str | None, provider: CudaProvider
+) -> Ability:
     name = "segment on the GPU"
     if not driver.gpus:
         return Ability(name, False, driver.problem or "no GPU", _mend_driver(jetson))
     flavour, fix = _flavour_for(libraries, driver, jetson)
+    here = f"on {driver.gpus[0].name}"
+    if flavour is None and provider.problem is None:
+        how = f"ONNX Runtime {libraries['onnxruntime'].version} with CUDA {here}"
+        return Ability(name, True, how)
     if flavour is None:
-        return Ability(name, False, _unserved(libraries, driver), fix)
+        how = f"{_unserved(libraries, driver)}; {provider.problem}"
+        return Ability(name, False, how, " or: ".join(filter(None, (fix, provider.fix))))
     lacking = _lacking(libraries, ("pycuda",))
-    how = f"{flavour} {libraries[flavour].version} on {driver.gpus[0].name}"
+    how = f"{flavour} {libraries[flavour].version} {here}"
     if not lacking:
         return Ability(name, True, how)
     if libraries["cuda.bindings"].state == "works":

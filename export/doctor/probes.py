@@ -6,6 +6,7 @@ is reported and does not stop the report.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from hsnet_trt.export.doctor.extras import EXTRAS
 from hsnet_trt.export.engines.process import child_environment
 from hsnet_trt.runtime.device import machine
 from hsnet_trt.runtime.device.machine import Driver, Gpu
+from hsnet_trt.runtime.onnxruntime_cuda import INSTALL
 from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
 _TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
@@ -70,6 +72,14 @@ class Library:
     state: str
     version: str | None = None
     detail: str | None = None  # details, or why it is broken
+
+
+@dataclass(frozen=True)
+class CudaProvider:
+    """What keeps ONNX Runtime's CUDA provider from working, and what mends it; None if nothing."""
+
+    problem: str | None
+    fix: str | None
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,29 @@ def probe_driver() -> Driver:
     except (ValueError, IndexError, KeyError, TypeError):
         last = errors.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
         return Driver(None, (), f"the NVIDIA driver is broken: {last[0]}")
+
+
+def probe_cuda_provider() -> CudaProvider:
+    """ONNX Runtime's CUDA provider and the libraries that it needs, loaded in a child process."""
+    child = _start([sys.executable, "-m", "hsnet_trt.runtime.onnxruntime_cuda"])
+    output, errors = _finish(child)
+    try:
+        return CudaProvider(**json.loads(output.splitlines()[-1]))
+    except (ValueError, IndexError, TypeError):
+        last = errors.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        return CudaProvider(f"ONNX Runtime cannot be loaded ({last[0][:300]})", INSTALL)
+
+
+def find_onnxruntimes() -> tuple[str, ...]:
+    """The installed packages that fill the folder `onnxruntime`, with their versions."""
+    found = set()
+    for package in importlib.metadata.distributions():
+        name = package.metadata["Name"] or ""
+        if name.lower().replace("_", "-").split("-")[0] == "onnxruntime" and any(
+            file.parts[0] == "onnxruntime" for file in package.files or ()
+        ):
+            found.add(f"{name} {package.version}")
+    return tuple(sorted(found))
 
 
 def find_tools() -> tuple[Tool, ...]:

@@ -42,6 +42,11 @@ class Gpu:
     memory_bytes: int
     integrated: bool  # shares its memory with the CPU, as on a Jetson
 
+    @property
+    def own_memory_bytes(self) -> int:
+        """The memory that it may count on: half of what it shares with the CPU."""
+        return self.memory_bytes // 2 if self.integrated else self.memory_bytes
+
 
 @dataclass(frozen=True)
 class Driver:

@@ -91,7 +91,7 @@ class Runner(Protocol):
 
     @property
     def backend(self) -> str:
-        """onnxruntime, tensorrt or tensorrt_rtx."""
+        """tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime."""
         ...
 
     @property

@@ -9,14 +9,20 @@ from typing import Any
 from hsnet_trt.errors import ExportError
 from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.matching.graphs import FEATURES, GRAPHS
+from hsnet_trt.runtime.onnxruntime_cuda import OPTIONS
 from hsnet_trt.serving.triton_server.files import MODEL_FILES, Served
 from hsnet_trt.serving.triton_server.protocol import INPUTS, OUTPUTS
 
 LIBRARY = "libhsnet_correlation.so"
 
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
-# The ONNX Runtime backend takes a GPU where there is one.
-_INSTANCES = {"tensorrt": "KIND_GPU", "onnxruntime": "KIND_AUTO", "python": "KIND_CPU"}
+# The ONNX Runtime backend takes a GPU where there is one, or must have one.
+_INSTANCES = {
+    "tensorrt": "KIND_GPU",
+    "onnxruntime_cuda": "KIND_GPU",
+    "onnxruntime": "KIND_AUTO",
+    "python": "KIND_CPU",
+}
 # While a new version loads, the old one keeps serving.
 _VERSIONS = {"latest": {"num_versions": 2}}
 _QUEUE = {
@@ -41,7 +47,7 @@ def graph_config(name: str, graph: str, served: Served) -> dict[str, Any]:
     most = {"features": limits.images, "support": limits.shots, "match": 0}[graph]
     config: dict[str, Any] = {
         "name": name,
-        "backend": served.platform,
+        "backend": served.platform.removesuffix("_cuda"),
         "max_batch_size": most,
         "version_policy": _VERSIONS,
         "input": [_tensor(spec, most) for spec in entry.inputs],
@@ -57,6 +63,9 @@ def graph_config(name: str, graph: str, served: Served) -> dict[str, Any]:
     }
     if most > 1:
         config["dynamic_batching"] = {"max_queue_delay_microseconds": 1000}
+    if served.platform == "onnxruntime_cuda":
+        cuda = {"name": "cuda", "parameters": OPTIONS}
+        config["optimization"] = {"execution_accelerators": {"gpu_execution_accelerator": [cuda]}}
     files = served.files[graph]
     if list(files) == [MODEL_FILES[served.platform]]:
         if served.platform != "python":

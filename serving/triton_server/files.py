@@ -11,11 +11,16 @@ from hsnet_trt.runtime.backends import choose_graphs
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
 from hsnet_trt.runtime.matching.graphs import GRAPHS, Limits
-from hsnet_trt.runtime.onnxruntime_runner import cpu_limits
+from hsnet_trt.runtime.onnxruntime_limits import cpu_limits
 from hsnet_trt.trt_plugins.loading import is_library
 
-PLATFORMS = ("tensorrt", "onnxruntime", "python")
-MODEL_FILES = {"tensorrt": "model.plan", "onnxruntime": "model.onnx", "python": "model.onnx"}
+PLATFORMS = ("tensorrt", "onnxruntime_cuda", "onnxruntime", "python")
+MODEL_FILES = {
+    "tensorrt": "model.plan",
+    "onnxruntime_cuda": "model.onnx",
+    "onnxruntime": "model.onnx",
+    "python": "model.onnx",
+}
 _PRECISIONS = ("fp16", "fp32", "int8")  # as on any GPU: INT8 is a choice to be made knowingly
 
 
@@ -76,13 +81,14 @@ def choose_platform(
         expected=f"files for {' or '.join(platforms)} at {size[0]}x{size[1]}",
         found="; ".join(reasons),
         fix="build engines with TensorRT (hsnet-trt build-engine BUNDLE --target this), or add "
-        "another platform: --platforms tensorrt,onnxruntime,python",
+        f"another platform: --platforms {','.join(PLATFORMS)}",
     )
 
 
 def _onnx(bundle: Bundle, size: tuple[int, int], precision: str | None, platform: str) -> Served:
     # On a CPU, matching only what is under the masks is fastest; `onnxruntime` may find a GPU.
-    graphs = choose_graphs(bundle, size, precision, packed=platform == "python")
+    device = "gpu" if platform == "onnxruntime_cuda" else "cpu"
+    graphs = choose_graphs(bundle, size, precision, packed=platform == "python", device=device)
     return Served(
         platform,
         graphs,

@@ -35,7 +35,7 @@ class Repository:
 
     Attributes:
         path: the model repository.
-        platform: what runs the graphs: tensorrt, onnxruntime or python.
+        platform: what runs the graphs: tensorrt, onnxruntime_cuda, onnxruntime or python.
         version: the version that was written to each model, from 1.
         models: their names; the last is the one clients talk to.
         capabilities: the GPUs' compute capabilities; empty but for TensorRT.
@@ -77,11 +77,13 @@ def export_repository(
         out: the repository. Where it holds these models already, of the same shapes, they get
             another version, and their configurations stay as they are.
         platforms: what may run the graphs, the most wanted first: tensorrt (Triton's backend, with
-            the engines), onnxruntime (Triton's backend) or python (ONNX Runtime in a Python
+            the engines), onnxruntime_cuda (Triton's backend for ONNX Runtime, on GPUs alone),
+            onnxruntime (the same, on a GPU if there is one) or python (ONNX Runtime in a Python
             backend, for servers that were built without the other two). The first is taken that
             the bundles hold files for.
         size: height and width of the network's input, or one number; None for the bundle's first.
-        precision: fp32, fp16 or int8; None for fp16, fp32, int8 on TensorRT and fp32 else.
+        precision: fp32, fp16 or int8; None for the first there is of fp16, fp32, int8 on TensorRT
+            and onnxruntime_cuda, and of fp32, fp16, int8 else.
         prefix: the name of the model that clients talk to; the graphs' are `prefix_features` etc.
 
     Raises:

@@ -16,7 +16,7 @@ from helpers.places import ROOT
 
 from hsnet_trt.export.doctor.diagnosis import judge
 from hsnet_trt.export.doctor.extras import EXTRAS
-from hsnet_trt.export.doctor.probes import LIBRARIES, Library
+from hsnet_trt.export.doctor.probes import LIBRARIES, CudaProvider, Library
 from hsnet_trt.runtime.device.machine import Driver, find_jetson, has_nvidia_card
 
 STUB = Path(__file__).with_name("libcuda_stub.c")
@@ -206,11 +206,54 @@ def test_rtx_does_not_serve_every_gpu(machine: Machine) -> None:
     assert (
         abilities["build engines for this machine's GPU"]["fix"] == "python -m pip install tensorrt"
     )
-    for name in ("build engines for this machine's GPU", "segment on the GPU"):
-        assert abilities[name]["how"] == (
-            "no TensorRT that serves Orin (compute capability 8.7); "
-            "TensorRT for RTX serves 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
-        )
+    why = (
+        "no TensorRT that serves Orin (compute capability 8.7); "
+        "TensorRT for RTX serves 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+    )
+    assert abilities["build engines for this machine's GPU"]["how"] == why
+    assert abilities["segment on the GPU"]["how"] == (
+        f"{why}; this ONNX Runtime has no CUDA provider "
+        "(onnxruntime 1.20.0 with CPUExecutionProvider)"
+    )
+    fix = abilities["segment on the GPU"]["fix"]
+    assert fix.startswith("python -m pip install tensorrt or: install the one for CUDA")
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in fix
+
+
+def test_onnxruntime_serves_a_gpu_that_no_tensorrt_does(machine: Machine) -> None:
+    """What it needs is looked for, too; a build that names no CUDA is taken as it is."""
+    machine.give_driver(gpus=1)
+    runtime = (
+        "__version__ = '1.23.0'\npackage_name = 'onnxruntime-gpu'\ncuda_version = {0!r}\n"
+        "def get_available_providers():\n"
+        "    return ['CUDAExecutionProvider', 'CPUExecutionProvider']\n"
+    )
+    machine.give(onnxruntime=runtime.format(""))
+    _, _, abilities = machine.diagnosis()
+    here = abilities["segment on the GPU"]
+    assert here["works"] and here["how"] == "ONNX Runtime 1.23.0 with CUDA on Orin"
+    machine.give(onnxruntime=runtime.format("13.0"))
+    _, _, abilities = machine.diagnosis()
+    here = abilities["segment on the GPU"]
+    assert not here["works"] and "a driver for CUDA 12.6" in here["how"]
+    machine.give(onnxruntime="import os; os.abort()\n")
+    _, _, abilities = machine.diagnosis()
+    assert "ONNX Runtime cannot be loaded" in abilities["segment on the GPU"]["how"]
+
+
+def test_two_onnxruntimes_in_one_folder_are_noticed(machine: Machine) -> None:
+    machine.give_driver(init=100)
+    _, _, abilities = machine.diagnosis()
+    assert "tell one ONNX Runtime from another" not in abilities
+    for name, folder in (("openvino", "onnxruntime"), ("extensions", "onnxruntime_extensions")):
+        info = machine.modules / f"onnxruntime_{name}-1.24.1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Name: onnxruntime-{name}\nVersion: 1.24.1\n")
+        (info / "RECORD").write_text(f"{folder}/__init__.py,,\n")
+    _, _, abilities = machine.diagnosis()
+    both = abilities["tell one ONNX Runtime from another"]
+    assert "onnxruntime-openvino 1.24.1 fill the same folder" in both["how"]
+    assert "extensions" not in both["how"] and "pip uninstall -y" in both["fix"]
 
 
 def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:
@@ -240,7 +283,9 @@ def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:
 def test_a_jetson_takes_jetpacks_opencv() -> None:
     """Pip's would hide it, and reads no CSI camera."""
     absent = {name: Library(name, "missing") for name in LIBRARIES}
-    told = {a.name.split(" (")[0]: a for a in judge(absent, Driver(None, (), "none"), (), "Orin")}
+    provider = CudaProvider("no GPU", None)
+    abilities = judge(absent, Driver(None, (), "none"), (), "Orin", provider, ())
+    told = {a.name.split(" (")[0]: a for a in abilities}
     assert "nvidia-jetpack" in str(told["segment videos and cameras"].fix)
     assert "opencv" not in str(told["segment videos and cameras"].fix)
     page = str(told["paint masks on a page"].fix)

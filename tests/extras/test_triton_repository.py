@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.half_bundle import both
 from helpers.tiny_bundle import SIZE, make_bundle
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
@@ -118,6 +119,20 @@ def test_the_first_platform_that_there_is(tmp_path, bundle):
     with pytest.raises(InputError, match="no such platform"):
         export_repository([bundle], tmp_path / "none", ["openvino"])
     assert not (tmp_path / "none").exists()
+
+
+def test_onnxruntime_on_gpus_alone(tmp_path):
+    source = both(tmp_path / "bundle")
+    for platform, kind in (("onnxruntime_cuda", "TYPE_FP16"), ("onnxruntime", "TYPE_FP32")):
+        out = export_repository([source], tmp_path / platform, [platform]).path
+        config = read(out, "hsnet_match")
+        assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
+        assert config.input[0].data_type == model_config_pb2.DataType.Value(kind)
+        accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+        on_gpus = config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+        assert on_gpus == (platform == "onnxruntime_cuda")
+        assert [a.name for a in accelerators] == ["cuda"] * on_gpus
+        assert all(a.parameters["use_tf32"] == "0" for a in accelerators)
 
 
 def test_the_plugin_is_listed(tmp_path):

@@ -144,11 +144,15 @@ GPU = Gpu(0, "Card", "8.9", 10**10, False)
 HOPPER = dataclasses.replace(GPU, compute_capability="9.0")
 
 
-def test_onnxruntime_is_the_default(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_onnxruntime_is_the_default(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend(monkeypatch)
     with caplog.at_level(logging.INFO, "hsnet_trt"), FewShotSegmenter.load(bundle) as segmenter:
         assert segmenter.backend == "onnxruntime"
         assert segmenter.precision == "fp32"
         assert "no engine for tensorrt_rtx at 96x128" in segmenter.backend_reason
+        assert "not onnxruntime_cuda: there is no GPU" in segmenter.backend_reason
     assert [r.levelname for r in caplog.records] == ["INFO"]
     assert "backend onnxruntime" in caplog.text
 

@@ -16,8 +16,8 @@ from hsnet_trt.benchmarks.limits import rates
 from hsnet_trt.benchmarks.limits.case import VARIANTS, Case, draw_inputs
 from hsnet_trt.benchmarks.limits.energy import EnergyMeter
 from hsnet_trt.benchmarks.limits.machine_facts import Bystanders, machine_facts
+from hsnet_trt.benchmarks.speed import contenders, scaling
 from hsnet_trt.benchmarks.speed import race as speed
-from hsnet_trt.benchmarks.speed import scaling
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec, bundle_specs, torch_specs
 from hsnet_trt.benchmarks.speed.race import Effort, Outcome, SpeedRow, race
 from hsnet_trt.benchmarks.speed.record import Plan, Record, benchmark
@@ -34,11 +34,13 @@ from hsnet_trt.benchmarks.speed.timing_stats import ratio, summarise
 from hsnet_trt.cli.main import app
 from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.runtime.device.machine import Driver, Gpu
 
 pytestmark = pytest.mark.xdist_group("benchmarks")
 RATES = {"fp32": 200e9, "bf16": 400e9, "int8": 800e9, "copy": 20e9}
 CASE = Case("resnet50", (400, 400))
 EAGER = Spec(BASELINE, "fp32", "torch", caches=False)
+PRECISIONS = ("fp32", "fp16")
 OURS = Spec("ONNX Runtime", "fp32", "bundle", caches=True)
 
 
@@ -409,8 +411,17 @@ def test_tiny_benchmark(bundle, checkpoint, tmp_path, monkeypatch):
         assert picture.width > 800
 
 
+def test_what_a_bundle_is_timed_on(bundle, monkeypatch):
+    gpu = Gpu(0, "Card", "9.0", 2**33, False)
+    both = [(backend, of) for backend in ("onnxruntime", "onnxruntime_cuda") for of in PRECISIONS]
+    for gpus, expected in (((), both[:2]), ((gpu,), both)):
+        monkeypatch.setattr(contenders, "find_driver", lambda gpus=gpus: Driver("13.0", gpus))
+        specs = bundle_specs(bundle)
+        assert [(spec.backend, spec.precision) for spec in specs] == expected
+        assert len({(spec.name, spec.precision) for spec in specs}) == len(specs)
+
+
 def test_bundles_of_other_weights_are_refused(bundle):
-    assert [spec.precision for spec in bundle_specs(bundle)] == ["fp32", "fp16"]
     assert torch_specs("resnet18", None, "cpu")[0].name == BASELINE
     from hsnet_trt.model.checkpoint import save_checkpoint
 

@@ -9,20 +9,16 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from helpers.fake_engines import VERSION, engine_bundle, engines
 from helpers.fake_gpu import install
 from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import FORMS, GREEN, RED, SIZE, make_bundle, make_graph, scene
+from helpers.half_bundle import both, half
+from helpers.tiny_bundle import FORMS, GREEN, RED, SIZE, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, HSNetError
-from hsnet_trt.export.precision.fp16 import to_fp16
-from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec, Tolerance
-from hsnet_trt.runtime.bundle.variants import add_variants
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.verify import verify_bundle
 
@@ -31,28 +27,6 @@ QUERY = scene(
     (200, 300),
     [(RED, (slice(50, 150), slice(50, 200))), (GREEN, (slice(160, 195), slice(20, 280)))],
 )
-
-
-def half(graph: str) -> tuple[GraphFile, bytes]:
-    content, entry = make_graph(graph, SIZE)
-
-    def typed(tensors: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(dataclasses.replace(t, dtype="float16") for t in tensors)
-
-    model = to_fp16(onnx.load_model_from_string(content)).SerializeToString()
-    variant = dataclasses.replace(entry.variant, precision="fp16")
-    return dataclasses.replace(
-        entry, variant=variant, file=f"graphs/{graph}_fp16.onnx", inputs=typed(entry.inputs),
-        outputs=typed(entry.outputs),
-    ), model  # fmt: skip
-
-
-def both(path: Path, tolerance: float = 2e-2) -> Path:
-    made = [half(graph) for graph in FORMS]
-    bounds = Tolerance(tolerance, tolerance, 1e-2)
-    graphs = [(entry, {entry.file: content}) for entry, content in made]
-    add_variants(Bundle.open(make_bundle(path)), path, graphs, tolerance={"fp16": bounds})
-    return path
 
 
 def kinds(segmenter: FewShotSegmenter) -> set[np.dtype]:
