@@ -24,7 +24,7 @@ PAIRS = (
     ("eiffel-tower", "near", "far"),
     ("windmill", "podgoschi", "khokhlovka"),
     ("multimeter", "red", "blue"),
-    ("scissors", "fiskars", "tailor"),
+    ("scissors", "surgical", "orange"),
 )
 
 
@@ -34,7 +34,10 @@ def demo(
     ),
     target: Annotated[str, typer.Option(help="The RTX card to build engines for.")] = "rtx-4090",
     checkpoint: Annotated[
-        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one that comes along.")
+        str,
+        typer.Option(
+            help="An HSNet checkpoint; 'shipped' is the one that comes along, at 400 x 400."
+        ),
     ] = "shipped",
 ) -> None:
     """Export, build TensorRT engines, segment photographs, and draw what came out.

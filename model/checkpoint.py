@@ -21,7 +21,8 @@ from hsnet_trt.errors import CheckpointError, HSNetWarning
 from hsnet_trt.model.hsnet import BACKBONES, HSNet
 from hsnet_trt.model.resnet import STRUCTURE
 
-# The model that comes with the package: EfficientNet-Lite0, learned for 256 x 256.
+# The model that comes with the package: EfficientNet-Lite0, learned at 256, 320 and 400; see
+# model.json beside it.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
 # Parts of published backbones that HSNet does not use.
 _UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|_conv_head|_bn1|_fc)\.")
