@@ -25,7 +25,7 @@ PAIRS = (
     ("eiffel-tower", "near", "far"),
     ("windmill", "podgoschi", "khokhlovka"),
     ("multimeter", "red", "blue"),
-    ("scissors", "fiskars", "tailor"),
+    ("scissors", "surgical", "orange"),
 )
 
 
@@ -35,7 +35,10 @@ def demo(
     ),
     target: Annotated[str, typer.Option(help="The RTX card to build engines for.")] = "rtx-4090",
     checkpoint: Annotated[
-        str, typer.Option(help="An HSNet checkpoint; 'shipped' is the one in this package.")
+        str,
+        typer.Option(
+            help="An HSNet checkpoint; 'shipped' is the one in this package, at 400 x 400."
+        ),
     ] = "shipped",
     weights: WeightsOption = None,
 ) -> None:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Option(help="An HSNet in PyTorch, or 'shipped'.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Option(
+            help="An HSNet in PyTorch, or 'shipped': the small model that comes along, for "
+            "400 x 400, and good at 256 and 320, too (--size)."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
     size: Annotated[
         list[Size] | None,

@@ -19,7 +19,8 @@ from hsnet_trt.model.resnet import STRUCTURE
 from hsnet_trt.model.state_dict import find_weights
 from hsnet_trt.model.weights_file import read_weights_file
 
-# The model that comes with the package: EfficientNet-Lite0, learned for 256 x 256.
+# The model that comes with the package: EfficientNet-Lite0, learned at 256, 320 and 400; see
+# model.json beside it.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
 # Counters that files written by early PyTorch lack; inference does not use them.
 _OPTIONAL = re.compile(r".*\.num_batches_tracked$")

@@ -12,5 +12,6 @@
 | `reporting` | progress, TensorBoard and the log |
 | `loop` | `train`: all of it |
 
-The recipe of the model that is shipped is `benchmarks/accuracy/demo_model.py`: it also judges it.
+A recipe that learns and judges a small model in one command is `benchmarks/accuracy/demo_model.py`.
+How the model that is shipped was learned stands in `model/shipped/model.json`.
 """

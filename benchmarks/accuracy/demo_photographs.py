@@ -1,4 +1,4 @@
-"""The pictures that the shipped model learns from: free ones that anybody can install.
+"""The pictures that the recipe learns from: free ones that anybody can install.
 
 - `tuxpaint-stamps-default` (Debian): photographed animals, fruit, tools, signs, ..., cut out.
 - `gcompris-qt-data` (Debian): photographs of animals, fish, monuments, machines, tools.

@@ -45,6 +45,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from hsnet_trt.export.bundle import export_bundle
         from hsnet_trt.model.checkpoint import load_checkpoint
 
+        # A size that it is good at, too, and less work than its own.
         export_bundle(load_checkpoint("shipped"), path, sizes=[(256, 256)], precisions=["fp32"])
     return path
 

@@ -3,17 +3,14 @@
 import json
 import warnings
 
-import numpy as np
 import pytest
 import torch
 
-from hsnet_trt.data.drawn.procedural import procedural
+from hsnet_trt.cli import demo
 from hsnet_trt.data.episodes.metrics import Score
 from hsnet_trt.data.sets.folder import folder
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, weights_sha256
 from hsnet_trt.training.validation import answer_batch
-
-SIDE = 256
 
 
 @pytest.fixture(scope="module")
@@ -26,29 +23,34 @@ def shipped():
 def test_it_is_small_trained_and_the_one_that_was_judged(shipped):
     facts = json.loads(SHIPPED.with_name("model.json").read_text())
     assert SHIPPED.stat().st_size < 30e6
-    assert shipped.trained and shipped.size == (SIDE, SIDE) == (facts["size"], facts["size"])
+    assert shipped.trained and shipped.size == (400, 400) == (facts["size"], facts["size"])
     assert weights_sha256(shipped) == facts["weights_sha256"]
 
 
-def test_miou_on_fixed_drawn_episodes(shipped):
-    """Within the interval that was measured; classes that were never learned."""
-    episodes = procedural(split="test", size=(SIDE, SIDE), seed=0, count=50)
+def test_its_card_names_where_everything_came_from(shipped):
+    facts = json.loads(SHIPPED.with_name("model.json").read_text())
+    assert all(source["from"] and source["licence"] for source in facts["sources"])
+    unclear = [s["from"] for s in facts["sources"] if "not clearly free" in s["licence"]]
+    assert len(unclear) == 2 and "Apple" in facts["note"] and "Facebook" in facts["note"]
+    log = [json.loads(line) for line in SHIPPED.with_name("log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] <= facts["steps"] and log[-1]["seconds"] <= facts["seconds"]
+    assert set(log[-1]["loss"]) == {str(side) for side in facts["sizes"]}
+
+
+@pytest.mark.parametrize(("side", "least"), [(256, 55), (320, 58), (400, 65)])
+def test_it_finds_things_in_other_photographs(shipped, side, least):
+    """Things of classes that were held out, in photographs by different people: 58, 61, 68 %.
+
+    The best answer that needs no learning, two prototypes, comes to 56 % at 400.
+    """
+    episodes = folder(demo._PHOTOGRAPHS, split="test", size=(side, side), seed=0)
+    assert len(episodes) == 17
+    assert miou(shipped, episodes) >= least
+
+
+def miou(model, episodes):
+    """Percent, over all of the episodes."""
     score = Score(episodes.classes)
     for episode in episodes:
-        score.add(episode, answer_batch(shipped, [episode], torch.device("cpu"))[0])
-    # 42.1 when it was made, of which the bootstrap interval of 50 episodes is some 8 points.
-    assert 38 <= score.miou() <= 46
-
-
-def test_it_finds_things_in_other_photographs(shipped):
-    """Things of classes that were held out, each in photographs by different people."""
-    from hsnet_trt.cli import demo
-
-    episodes = folder(demo._PHOTOGRAPHS, split="test", size=(SIDE, SIDE), seed=0)
-    found, everything = [], []
-    for episode in episodes.take(17):
-        answer = answer_batch(shipped, [episode], torch.device("cpu"))[0]
-        truth = episode.query_mask
-        found.append((answer & truth).sum() / (answer | truth).sum())
-        everything.append(truth.mean())
-    assert np.mean(found) > np.mean(everything) + 0.05
+        score.add(episode, answer_batch(model, [episode], torch.device("cpu"))[0])
+    return score.miou()
