@@ -18,7 +18,7 @@ from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
-from hsnet_trt.data.drawn.views import crop, cut_out, in_place
+from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.files import read_alpha
 from hsnet_trt.data.episodes.sampling import Split
@@ -30,6 +30,7 @@ _LEAST = 0.015  # of the picture that the object must cover
 _TRIES = 12
 _CUTOUTS = 0.8  # of the episodes, where there are any
 _AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
+_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
 Random = np.random.Generator
 Paths = tuple[tuple[Path, Path | None], ...]  # photograph, its mask
@@ -198,16 +199,20 @@ class _Draw:
         apart = range(self.backgrounds, len(self.photos)) or range(self.backgrounds)
         akin = {place for place, _ in kind.views}
         choice = [place for place in apart if place not in akin]
-        others = [choice[int(rng.integers(len(choice)))] for _ in range(3) if choice]
+        others = [choice[int(rng.integers(len(choice)))] for _ in range(_OTHERS) if choice]
         grounds = rng.integers(0, self.backgrounds, 2)
         if first[0] < self.backgrounds and self.backgrounds > 1:  # not its own, which shows it
             grounds = [_another(rng, self.backgrounds, first[0]) for _ in range(2)]
+        target = self._cut(rng, first)
+        cut = [self._cut(rng, (place, 0)) for place in others]
+        # Colours alone must not tell the object from all the others.
+        alike = [in_colours_of(other, target) for other in cut[:_ALIKE]]
         return Cast(
             class_name=kind.name,
             supports=np.stack([image for image, _ in views]),
             support_masks=np.stack([mask for _, mask in views]),
-            target=self._cut(rng, first),
-            others=tuple(self._cut(rng, (place, 0)) for place in others),
+            target=target,
+            others=(*alike, *cut[_ALIKE:]),
             ground=crop(rng, self._photo(int(grounds[0])).image, ground_size(self.size)),
             screen=crop(rng, self._photo(int(grounds[1])).image, self.size),
         )

@@ -57,7 +57,7 @@ def _story(
 ) -> tuple[Track, Track, float]:
     """Where the object is in each frame (row, column; [T, 2]), its scale [T], when it is hidden.
 
-    It is inside, but for once, when it leaves over one edge and comes back over another.
+    It is inside, but for once, when it leaves over one edge and comes back over that or the next.
     """
     hidden, away = (0.26, 0.72) if rng.random() < 0.5 else (0.74, 0.28)
     hidden, away = hidden + rng.uniform(-0.03, 0.03), away + rng.uniform(-0.03, 0.03)
@@ -69,14 +69,16 @@ def _story(
     def inside() -> list[float]:
         return list(rng.uniform(0.3, 0.7, 2) * size)
 
-    def outside() -> list[float]:
-        spot, side = np.array(inside()), int(rng.integers(0, 2))
-        spot[side] = -reach if rng.random() < 0.5 else size[side] + reach
-        return list(spot)
-
+    first, last = inside(), inside()
+    corner = [-reach if rng.random() < 0.5 else size[k] + reach for k in (0, 1)]
+    edge = int(rng.integers(0, 2))
+    other = edge if rng.random() < 0.5 else 1 - edge
+    first[edge], last[other] = corner[edge], corner[other]
     keys = [(time, inside()) for time in np.arange(0, 1.01, 0.17) if abs(time - away) > 0.2]
-    keys += [(away - 0.18, inside()), (away - 0.07, outside())]
-    keys += [(away + 0.07, outside()), (away + 0.18, inside())]
+    keys += [(away - 0.18, inside()), (away - 0.07, first)]
+    # From one edge to another, round the corner.
+    keys += [(away, corner)] if other != edge else []
+    keys += [(away + 0.07, last), (away + 0.18, inside())]
     where = path(sorted(keys, key=lambda key: key[0]), frames)
     return where, scale, hidden
 
