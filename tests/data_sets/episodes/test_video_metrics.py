@@ -62,9 +62,7 @@ def slow_f(answer: np.ndarray, truth: np.ndarray) -> float:
     def share(of: set, near: set) -> float:
         if not of:
             return 1.0
-        close = [
-            any((r - y) ** 2 + (c - x) ** 2 <= far * far for y, x in near) for r, c in of
-        ]
+        close = [any((r - y) ** 2 + (c - x) ** 2 <= far * far for y, x in near) for r, c in of]
         return float(np.mean(close))
 
     precision, recall = share(found, wanted), share(wanted, found)
