@@ -18,6 +18,7 @@ from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
 from hsnet_trt.cli.estimate import estimate
 from hsnet_trt.cli.evaluate import evaluate
+from hsnet_trt.cli.evaluate_video import evaluate_video
 from hsnet_trt.cli.export import export
 from hsnet_trt.cli.export_triton import export_triton
 from hsnet_trt.cli.inspect_bundle import inspect
@@ -50,6 +51,7 @@ for verb in (
     estimate,
     train,
     evaluate,
+    evaluate_video,
     inspect,
     doctor,
     demo,

@@ -8,14 +8,17 @@ other pieces.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hsnet_trt.data.drawn.render import Floats, camera, paste
+from hsnet_trt.data.drawn.camera import camera
+from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
-from hsnet_trt.data.drawn.views import crop, cut_out, in_place
+from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.files import read_alpha
 from hsnet_trt.data.episodes.sampling import Split
@@ -27,6 +30,7 @@ _LEAST = 0.015  # of the picture that the object must cover
 _TRIES = 12
 _CUTOUTS = 0.8  # of the episodes, where there are any
 _AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
+_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
 Random = np.random.Generator
 Paths = tuple[tuple[Path, Path | None], ...]  # photograph, its mask
@@ -59,6 +63,27 @@ def photo_cut(
     Raises:
         InputError: the folder has no photograph for the split; while drawing: one is broken.
     """
+    draw = _open(root, split, shots, size, seed)
+    names = {place: kind.name for place, kind in enumerate(draw.classes)}
+    return Episodes(f"photo-cut {root.name} {split}", names, draw, count)
+
+
+def photo_cut_casts(
+    root: Path,
+    *,
+    split: Split = "test",
+    shots: int = 1,
+    size: tuple[int, int] = (240, 320),
+    seed: int = 0,
+) -> Callable[[int], Cast]:
+    """Open the parts of drawn videos by number: of cut-outs, if there are any, else of pieces.
+
+    Arguments and errors are those of `photo_cut`.
+    """
+    return _open(root, split, shots, size, seed).cast
+
+
+def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
     if shots < 1:
         raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
     found = find_photos(root)
@@ -88,9 +113,7 @@ def photo_cut(
         name = (path if path.parent == root else path.parent).relative_to(root).as_posix()
         classes.append(_Class(name, tuple((place, 0) for place in places)))
         photos += pairs
-    draw = _Draw(tuple(photos), backgrounds, tuple(classes), shots, size, seed)
-    names = dict(enumerate(kind.name for kind in classes))
-    return Episodes(f"photo-cut {root.name} {split}", names, draw, count)
+    return _Draw(tuple(photos), backgrounds, tuple(classes), shots, size, seed)
 
 
 def find_photos(root: Path) -> Paths:
@@ -159,6 +182,44 @@ class _Draw:
             support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
             original_size=self.size,
         )
+
+    def cast(self, index: int) -> Cast:
+        """Draw the parts of video `index`; each round has every class once, in another order."""
+        pieces = sum(kind.views[0][0] < self.backgrounds for kind in self.classes)
+        ids = range(pieces, len(self.classes)) or range(pieces)
+        rounds, place = divmod(index, len(ids))
+        order = np.random.default_rng([self.seed, rounds, 59]).permutation(len(ids))
+        kind = self.classes[ids[int(order[place])]]
+        rng = np.random.default_rng([self.seed, index, 61])
+        first = _any(rng, kind)
+        views = [
+            self._view(rng, kind, first if rng.random() < _AGAIN else _any(rng, kind))
+            for _ in range(self.shots)
+        ]
+        apart = range(self.backgrounds, len(self.photos)) or range(self.backgrounds)
+        akin = {place for place, _ in kind.views}
+        choice = [place for place in apart if place not in akin]
+        others = [choice[int(rng.integers(len(choice)))] for _ in range(_OTHERS) if choice]
+        grounds = rng.integers(0, self.backgrounds, 2)
+        if first[0] < self.backgrounds and self.backgrounds > 1:  # not its own, which shows it
+            grounds = [_another(rng, self.backgrounds, first[0]) for _ in range(2)]
+        target = self._cut(rng, first)
+        cut = [self._cut(rng, (place, 0)) for place in others]
+        # Colours alone must not tell the object from all the others.
+        alike = [in_colours_of(other, target) for other in cut[:_ALIKE]]
+        return Cast(
+            class_name=kind.name,
+            supports=np.stack([image for image, _ in views]),
+            support_masks=np.stack([mask for _, mask in views]),
+            target=target,
+            others=(*alike, *cut[_ALIKE:]),
+            ground=crop(rng, self._photo(int(grounds[0])).image, ground_size(self.size)),
+            screen=crop(rng, self._photo(int(grounds[1])).image, self.size),
+        )
+
+    def _cut(self, rng: Random, view: View) -> Cutout:
+        photo = self._photo(view[0])
+        return cut_out(rng, photo.image, photo.pieces[view[1]], LENGTH * min(self.size))
 
     def _class(self, rng: Random) -> int:
         """Mostly cut-outs, if there are any: a superpixel is rarely a real object."""

@@ -11,17 +11,19 @@ of either kind is seen in training, a pair that is judged never is, not even on 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hsnet_trt.data.drawn import shapes, textures
+from hsnet_trt.data.drawn.camera import camera
+from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
 from hsnet_trt.data.drawn.render import (
     Cutout,
     Material,
     Thing,
     background,
-    camera,
     draw_light,
     draw_thing,
     paste,
@@ -83,14 +85,25 @@ def procedural(
     Raises:
         InputError: the size or the number of shots makes no sense.
     """
+    draw = _open(split, shots, size, seed)
+    return Episodes(f"procedural {split}", split_classes(split), draw, count)
+
+
+def procedural_casts(
+    *, split: Split = "test", shots: int = 1, size: tuple[int, int] = (240, 320), seed: int = 0
+) -> Callable[[int], Cast]:
+    """Open the parts of drawn videos by number; arguments and errors as of `procedural`."""
+    return _open(split, shots, size, seed).cast
+
+
+def _open(split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
     if shots < 1:
         raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
     if min(size) < 32:
         raise InputError(
             "The pictures are too small to draw in", expected="32 x 32 or more", found=size
         )
-    classes = split_classes(split)
-    return Episodes(f"procedural {split}", classes, _Draw(split, shots, size, seed), count)
+    return _Draw(split, shots, size, seed)
 
 
 @functools.lru_cache(maxsize=8192)
@@ -126,11 +139,8 @@ class _Draw:
     seed: int
 
     def __call__(self, index: int) -> Episode:
-        ids = list(split_classes(self.split))
-        rounds, place = divmod(index, len(ids))
+        class_id = self._class(index)
         start = _SPLITS.index(self.split)
-        order = np.random.default_rng([self.seed, rounds, start, 41]).permutation(len(ids))
-        class_id = ids[int(order[place])]
         rng = np.random.default_rng([self.seed, index, start, 43])
         views = [self._view(rng, class_id) for _ in range(self.shots + 1)]
         name = f"procedural/{self.split}/{self.seed}/{index}"
@@ -147,16 +157,44 @@ class _Draw:
             original_size=self.size,
         )
 
+    def cast(self, index: int) -> Cast:
+        """Draw the parts of video `index`."""
+        class_id = self._class(index)
+        bank = _SPLITS.index(self.split)
+        rng = np.random.default_rng([self.seed, index, bank, 53])
+        views = [self._view(rng, class_id) for _ in range(self.shots)]
+        target, light = make_class(class_id), draw_light(rng)
+        things = [distractor(rng, class_id, self.split) for _ in range(int(rng.integers(3, 6)))]
+        length = LENGTH * min(self.size)
+        hidden = target.materials[0].palette if rng.random() < 0.4 else None
+        return Cast(
+            class_name=split_classes(self.split)[class_id],
+            supports=np.stack([image for image, _ in views]),
+            support_masks=np.stack([mask for _, mask in views]),
+            target=draw_thing(target, length, light, rng),
+            others=tuple(draw_thing(thing, length, light, rng) for thing in things),
+            ground=background(rng, ground_size(self.size), bank, hidden),
+            screen=background(rng, self.size, bank),
+        )
+
+    def _class(self, index: int) -> int:
+        """Each round has every class once, in another order."""
+        ids = list(split_classes(self.split))
+        rounds, place = divmod(index, len(ids))
+        start = _SPLITS.index(self.split)
+        order = np.random.default_rng([self.seed, rounds, start, 41]).permutation(len(ids))
+        return ids[int(order[place])]
+
     def _view(self, rng: Random, class_id: int) -> tuple[Image, Mask]:
         target = make_class(class_id)
-        others = [_distractor(rng, class_id, self.split) for _ in range(int(rng.integers(2, 6)))]
+        others = [distractor(rng, class_id, self.split) for _ in range(int(rng.integers(2, 6)))]
         while True:
             image, mask = draw_scene(rng, target, others, self.size, _SPLITS.index(self.split))
             if mask.mean() >= _LEAST:
                 return image, mask
 
 
-def _distractor(rng: Random, class_id: int, split: Split) -> Thing:
+def distractor(rng: Random, class_id: int, split: Split) -> Thing:
     """Another object; often with the target's colours, its surface, or its shape; never it."""
     ids = list(split_classes(split))
     other_id = class_id

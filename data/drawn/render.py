@@ -1,8 +1,7 @@
-"""Drawing: objects with materials and shading, cluttered backgrounds, and what a camera adds."""
+"""Drawing: objects with materials and shading, and cluttered backgrounds."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +10,6 @@ import numpy.typing as npt
 
 from hsnet_trt.data.drawn import outlines, textures
 from hsnet_trt.data.drawn.textures import Palette
-from hsnet_trt.data.episodes.episode import Image
 
 Random = np.random.Generator
 Floats = npt.NDArray[np.float32]
@@ -261,32 +259,3 @@ def _surface(rng: Random, size: tuple[int, ...], bank: int, palette: Palette) ->
 
 def _any_palette(rng: Random, bank: int) -> Palette:
     return textures.palette(bank * _COLOURS + int(rng.integers(_COLOURS)))
-
-
-def camera(canvas: Floats, rng: Random) -> Image:
-    """Add what a camera adds: uneven light, colour cast, gamma, blur, grain. uint8 [H, W, 3]."""
-    height, width = canvas.shape[:2]
-    corners = np.exp(rng.normal(0, 0.18, (2, 2, 1)) + rng.normal(0, 0.07, (1, 1, 3)))
-    gain = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    canvas = canvas * gain
-    if rng.random() < 0.4:
-        cv2.GaussianBlur(
-            canvas, (0, 0), rng.uniform(0.3, 1.1) * min(height, width) / 256, dst=canvas
-        )
-    row, column = rng.integers(0, _SHIFT, 2)
-    grain = _grain(height + _SHIFT, width + _SHIFT)
-    canvas += grain[row : row + height, column : column + width] * np.float32(rng.uniform(0, 9))
-    curve = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.25))
-    contrast = np.exp(rng.normal(-0.05, 0.15))
-    curve = np.clip((curve - 0.5) * contrast + 0.5 + rng.normal(0, 0.04), 0, 1)
-    seen = cv2.LUT(np.clip(canvas, 0, 255).astype(np.uint8), (curve * 255).astype(np.uint8))
-    return np.asarray(seen, np.uint8)
-
-
-_SHIFT = 64
-
-
-@functools.lru_cache(maxsize=4)
-def _grain(height: int, width: int) -> Floats:
-    # Drawing new grain for every picture would take as long as all the rest.
-    return np.random.default_rng(5).standard_normal((height, width, 3), dtype=np.float32)

@@ -82,3 +82,13 @@ def cut_out(rng: Random, image: Image, mask: Mask, length: float) -> Cutout:
     alpha = cv2.warpPerspective(mask.astype(np.uint8) * 255, matrix, (side, side))
     soft = cv2.GaussianBlur(np.asarray(alpha, np.float32) / 255, (0, 0), 0.7)
     return Cutout(np.asarray(colour, np.float32) * _tint(rng), np.asarray(soft, np.float32))
+
+
+def in_colours_of(piece: Cutout, other: Cutout) -> Cutout:
+    """A piece with the mean and the spread of another one's colours, channel by channel."""
+    inside, wanted = piece.colour[piece.alpha > 0.5], other.colour[other.alpha > 0.5]
+    if not len(inside) or not len(wanted):
+        return piece
+    gain = wanted.std(axis=0) / np.maximum(inside.std(axis=0), 1)
+    colour = (piece.colour - inside.mean(axis=0)) * gain + wanted.mean(axis=0)
+    return Cutout(np.clip(colour, 0, 255).astype(np.float32), piece.alpha)

@@ -16,7 +16,7 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure in percent with its confidence interval."""
+    """A figure (of overlaps, in percent) with its confidence interval."""
 
     value: float
     low: float
@@ -35,6 +35,26 @@ def share_interval(times: int, of: int) -> Interval:
     centre = (share + z**2 / (2 * of)) / (1 + z**2 / of)
     half = z / (1 + z**2 / of) * float(np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2)))
     return Interval(100 * share, 100 * max(0.0, centre - half), 100 * min(1.0, centre + half))
+
+
+def bootstrap(
+    count: int, figure: Callable[[Counts], float], *, confidence: float = 0.95, rounds: int = 1000
+) -> Interval:
+    """A figure with its percentile bootstrap interval: samples drawn anew, with replacement.
+
+    Args:
+        count: how many samples there are.
+        figure: how often each sample was drawn, int64 [count] -> the figure.
+        confidence: share of the draws that the interval holds.
+        rounds: how many draws.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [
+        figure(np.bincount(rng.integers(0, count, count), minlength=count)) for _ in range(rounds)
+    ]
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Interval(figure(np.ones(count, np.int64)), float(low), float(high))
 
 
 def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Counts, Counts]:
@@ -125,17 +145,13 @@ class Score:
     def _interval(
         self, figure: Callable[[Counts, Counts, Counts], float], confidence: float, rounds: int
     ) -> Interval:
-        rng = np.random.default_rng(0)
-        value, n = figure(*self._sums()), len(self)
         # How often each episode was drawn, times its counts, is the sum over the drawn ones.
         rows, counts = self._table()
-        drawn = []
-        for _ in range(rounds):
-            times = np.bincount(rng.integers(0, n, n), minlength=n)
-            drawn.append(figure(*_per_class(rows, counts, times, len(self.classes))))
-        tail = 50 * (1 - confidence)
-        low, high = np.percentile(drawn, [tail, 100 - tail])
-        return Interval(value, float(low), float(high))
+
+        def drawn(times: Counts) -> float:
+            return figure(*_per_class(rows, counts, times, len(self.classes)))
+
+        return bootstrap(len(self), drawn, confidence=confidence, rounds=rounds)
 
     def _sums(self) -> tuple[Counts, Counts, Counts]:
         """(intersections [C, 2], unions [C, 2], episodes [C]), summed per class."""

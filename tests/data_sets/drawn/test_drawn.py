@@ -63,7 +63,7 @@ def test_no_distractor_is_the_object_or_of_another_split(
     for class_id in list(split_classes(split))[:60]:  # type: ignore[arg-type]
         target = make_class(class_id)
         for _ in range(12):
-            thing = procedural_module._distractor(rng, class_id, split)  # type: ignore[arg-type]
+            thing = procedural_module.distractor(rng, class_id, split)  # type: ignore[arg-type]
             shape = made.get(id(thing.parts))
             pattern = thing.materials[0].family
             if shape is not None:

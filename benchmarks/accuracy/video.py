@@ -1,0 +1,182 @@
+"""Videos judged: ways to follow an object, on the same drawn videos, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from hsnet_trt.benchmarks.accuracy.accuracy import OnEpisode
+from hsnet_trt.data.drawn.scene import VideoFrame
+from hsnet_trt.data.drawn.videos import Video, Videos
+from hsnet_trt.data.episodes.episode import Episode, Image, Mask
+from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
+from hsnet_trt.data.episodes.video_metrics import VideoFigures, VideoScore, summarise
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.segmenter import FewShotSegmenter
+
+# (a video, of which only the supports may be looked at; its pictures, uint8 [H, W, 3]) -> for each
+# picture in turn where the object is, bool [H, W].
+Follow = Callable[[Video, Iterable[Image]], Iterator[Mask]]
+
+
+@dataclass(frozen=True)
+class FollowRow:
+    """What one way to follow an object came to.
+
+    Attributes:
+        name: of the way.
+        figures: over all videos.
+        scores: of each video, in order.
+    """
+
+    name: str
+    figures: VideoFigures
+    scores: tuple[VideoScore, ...]
+
+
+@dataclass(frozen=True)
+class VideoJudgement:
+    """A judgement.
+
+    Attributes:
+        data: what the videos are of.
+        videos: name and class of each.
+        frames: of each.
+        size: (height, width) of the frames.
+        shots: supports of each.
+        seed: of the videos.
+        rows: one for each way, in the order in which they were given.
+    """
+
+    data: str
+    videos: tuple[tuple[str, str], ...]
+    frames: int
+    size: tuple[int, int]
+    shots: int
+    seed: int
+    rows: tuple[FollowRow, ...]
+
+    @property
+    def shown(self) -> int:
+        """Number of the video with the median J of the first way."""
+        js = [score.j / max(score.there, 1) for score in self.rows[0].scores]
+        return int(np.argsort(js, kind="stable")[len(js) // 2])
+
+
+def evaluate_videos(
+    ways: dict[str, Follow],
+    videos: Videos,
+    count: int,
+    *,
+    on_video: OnEpisode = lambda what, done, total: None,
+) -> VideoJudgement:
+    """Judge ways to follow an object on the same videos.
+
+    Args:
+        ways: by name.
+        videos: see there.
+        count: how many, from the first.
+        on_video: called before each video.
+
+    Raises:
+        InputError: there is nothing to judge, or a way gave fewer answers than there are frames.
+        HSNetError: whatever a way raises.
+    """
+    if count < 1 or not ways:
+        raise InputError("There is nothing to judge", expected="a video, and a way to follow")
+    scores: dict[str, list[VideoScore]] = {name: [] for name in ways}
+    names = []
+    shots = 0
+    for number in range(count):
+        on_video(videos.name, number, count)
+        video = videos[number]
+        names.append((video.name, video.class_name))
+        shots = len(video.supports)
+        for name, follow in ways.items():
+            scores[name].append(judge_video(follow, video))
+    on_video(videos.name, count, count)
+    return VideoJudgement(
+        data=videos.name,
+        videos=tuple(names),
+        frames=videos.frames,
+        size=videos.size,
+        shots=shots,
+        seed=videos.seed,
+        rows=tuple(FollowRow(name, summarise(s), tuple(s)) for name, s in scores.items()),
+    )
+
+
+def judge_video(follow: Follow, video: Video) -> VideoScore:
+    """Judge one way on one video. Frames are held only until they are answered."""
+    score = VideoScore()
+    for frame, answer in answered(follow, video):
+        score.add(answer, frame.truth, frame.origin)
+    score.finish()
+    return score
+
+
+def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Mask]]:
+    """Each frame with its answer. Raises InputError if there are fewer answers than frames."""
+    waiting: list[VideoFrame] = []  # a way may read ahead
+
+    def pictures() -> Iterator[Image]:
+        for frame in video:
+            waiting.append(frame)
+            yield frame.image
+
+    done = 0
+    for answer in follow(video, pictures()):
+        yield waiting.pop(0), answer
+        done += 1
+    if done != len(video):
+        raise InputError(
+            "A video was not answered to its end", expected=f"{len(video)} answers", found=done
+        )
+
+
+def frame_by_frame(segmenter: FewShotSegmenter) -> Follow:
+    """Every frame by itself, against the given supports alone: `segmenter.stream`."""
+
+    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+        segmenter.clear()
+        segmenter.set_support("object", list(video.supports), list(video.support_masks))
+        with segmenter.stream(pictures) as stream:
+            for frame in stream:
+                if frame.result is None:
+                    assert frame.error is not None, "a frame without a result has an error"
+                    raise frame.error
+                yield frame.result.masks["object"]
+
+    return follow
+
+
+def by_episode(answer: Callable[[Episode], Mask]) -> Follow:
+    """Every frame as the query of an episode: how trivial answers follow."""
+
+    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+        for number, picture in enumerate(pictures):
+            size = (picture.shape[0], picture.shape[1])
+            yield answer(
+                Episode(
+                    query=picture,
+                    query_mask=np.zeros(size, np.bool_),
+                    supports=video.supports,
+                    support_masks=video.support_masks,
+                    class_id=0,
+                    class_name=video.class_name,
+                    ignore=None,
+                    query_name=f"{video.name}/{number}",
+                    support_names=tuple(f"support{k}" for k in range(len(video.supports))),
+                    original_size=size,
+                )
+            )
+
+    return follow
+
+
+TRIVIAL: dict[str, Follow] = {
+    "all foreground": by_episode(all_foreground),
+    "colour histogram": by_episode(colour_histogram),
+}

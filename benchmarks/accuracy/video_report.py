@@ -1,0 +1,138 @@
+"""A judgement of videos on disk: video.json, video.md and video.jpg."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageDraw
+
+from hsnet_trt import __version__
+from hsnet_trt.benchmarks.accuracy.video import Follow, VideoJudgement, answered
+from hsnet_trt.data.drawn.videos import Video, Videos
+from hsnet_trt.data.episodes.episode import Image, Mask
+from hsnet_trt.data.episodes.files import resize_image, resize_mask
+from hsnet_trt.data.episodes.metrics import Interval
+from hsnet_trt.data.episodes.video_metrics import SOON, contour, plain
+from hsnet_trt.data.sheet import ANSWER, TRUTH, outlined
+
+_CELLS, _ACROSS = 24, 6  # pictures on the sheet, in a row of it
+_WIDTH = 200  # pixels of a picture there
+_MEASURES = {
+    "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, % of frames",
+    "false_alarms": "false alarms, % of frames", "absence": "frames until absence is noticed",
+    "absence_soon": f"noticed within {SOON} frames, %", "again": "frames until found again",
+    "again_soon": f"found within {SOON} frames, %",
+}  # fmt: skip
+
+
+def table(judgement: VideoJudgement) -> tuple[list[str], list[list[str]]]:
+    """The heads of the columns, and a row for each measure, as text."""
+    heads = ["", *(row.name for row in judgement.rows)]
+    rows = [
+        [text, *(_cell_text(getattr(row.figures, name), name) for row in judgement.rows)]
+        for name, text in _MEASURES.items()
+    ]
+    return heads, rows
+
+
+def _cell_text(value: Interval | None, measure: str) -> str:
+    if value is None:
+        return ""
+    digits = 2 if measure == "flicker" else 1
+    low, high = f"{value.low:.{digits}f}", f"{value.high:.{digits}f}"
+    return f"{value.value:.{digits}f} [{low}, {high}]"
+
+
+def markdown(judgement: VideoJudgement, on: str, date: str, command: str) -> str:
+    """The judgement as a page."""
+    height, width = judgement.size
+    heads, rows = table(judgement)
+    lines = [
+        f"# {judgement.data}, {judgement.shots}-shot", "",
+        f"{len(judgement.videos)} videos of {judgement.frames} frames, {height} x {width}, seed "
+        f"{judgement.seed}; {on}; {date}. Intervals hold 95 % of 1000 bootstrap draws of videos.",
+        "", *([f"    {command}", ""] if command else []),
+        f"| {' | '.join(heads)} |", "|---" * len(heads) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows), "",
+        "## Per video", "", "| video | object | J | F | flicker |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for (name, kind), score in zip(judgement.videos, judgement.rows[0].scores, strict=True):
+        there, could = max(score.there, 1), max(score.could_change, 1)
+        figures = f"{100 * score.j / there:.1f} | {100 * score.f / there:.1f}"
+        lines.append(f"| {name} | {kind} | {figures} | {100 * score.changed / could:.2f} |")
+    shown = judgement.videos[judgement.shown][0]
+    lines += ["", "![the video of the median J](video.jpg)", "",
+              f"{shown}, the video of the median J: the first support, then frames with the truth "
+              f"in green and what {judgement.rows[0].name} answers in red."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def write_video_report(
+    judgement: VideoJudgement, way: Follow, videos: Videos, out: Path, *, on: str, command: str
+) -> None:
+    """Write the three files into a folder; each replaces an older one only when it is whole.
+
+    Args:
+        judgement: what was found.
+        way: the first that was judged, for the sheet.
+        videos: those that were judged.
+        out: the folder.
+        on: what ran, in words.
+        command: what was typed.
+    """
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    content = {
+        **dataclasses.asdict(dataclasses.replace(judgement, rows=())),
+        "rows": [
+            {
+                "name": row.name,
+                "figures": dataclasses.asdict(row.figures),
+                "videos": [plain(score) for score in row.scores],
+            }
+            for row in judgement.rows
+        ],
+        "facts": {"command": command, "on": on, "date": date, "hsnet_trt": __version__},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / ".video.partial.jpg"
+    sheet(videos[judgement.shown], way).save(picture, quality=80)
+    picture.replace(out / "video.jpg")
+    for name, text in (
+        ("video.json", json.dumps(content, indent=1) + "\n"),
+        ("video.md", markdown(judgement, on, date, command)),
+    ):
+        scratch = out / f".{name}.partial"
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(out / name)
+
+
+def sheet(video: Video, way: Follow) -> PILImage.Image:
+    """Draw the first support, then frames at equal distances with truth and answer outlined."""
+    numbers = set(np.linspace(0, len(video) - 1, _CELLS - 1).astype(int).tolist())
+    nothing = np.zeros(video.supports.shape[1:3], np.bool_)
+    cells = [_framed(video.supports[0], nothing, video.support_masks[0], "support")]
+    for number, (frame, answer) in enumerate(answered(way, video)):
+        if number in numbers:
+            text = f"{number}" if frame.visible else f"{number}, absent"
+            cells.append(_framed(frame.image, answer, frame.truth, text))
+    rows = [
+        np.concatenate(cells[first : first + _ACROSS], axis=1)
+        for first in range(0, len(cells) - len(cells) % _ACROSS, _ACROSS)
+    ]
+    return PILImage.fromarray(np.concatenate(rows, axis=0))
+
+
+def _framed(picture: Image, answer: Mask, truth: Mask, text: str) -> Image:
+    size = (round(_WIDTH * picture.shape[0] / picture.shape[1]), _WIDTH)
+    image = outlined(resize_image(picture, size), resize_mask(answer, size), ANSWER)
+    image[contour(resize_mask(truth, size))] = TRUTH
+    drawn = PILImage.fromarray(image)
+    pen = ImageDraw.Draw(drawn)
+    pen.rectangle((0, 0, pen.textlength(text) + 6, 13), fill=(0, 0, 0))
+    pen.text((3, 1), text, fill=(255, 255, 255))
+    return np.asarray(drawn, np.uint8)

@@ -1,0 +1,61 @@
+"""`hsnet-trt evaluate-video`: how well does a bundle follow an object through drawn videos?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsnet_trt.cli.shared.options import BundleArgument, RunOptions, Size, size_option
+from hsnet_trt.cli.shared.values import command_line
+
+
+def evaluate_video(
+    bundle: BundleArgument,
+    data: Annotated[str, typer.Option(help="procedural, or photo-cut with --root.")] = "procedural",
+    root: Annotated[Path | None, typer.Option(help="Folder of cut-outs and photographs.")] = None,
+    shots: Annotated[int, typer.Option(min=1, help="Supports of each video.")] = 1,
+    videos: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    frames: Annotated[int, typer.Option(help="Of each video, 48 or more.")] = 96,
+    frame_size: Annotated[Size | None, size_option(", of the videos; by default 240x320.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
+    *,
+    run: RunOptions,
+    out: Annotated[
+        Path, typer.Option(help="Folder for video.json, video.md and video.jpg.")
+    ] = Path("video-accuracy"),
+) -> None:
+    """Judge BUNDLE on drawn videos whose truth is known, beside trivial answers.
+
+    Of classes that were never learned, an object moves, turns, is hidden, leaves and comes back.
+    Region similarity J, boundary F, flicker, and how soon its absence and its return are noticed.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from hsnet_trt.benchmarks.accuracy.video import TRIVIAL, evaluate_videos, frame_by_frame
+    from hsnet_trt.benchmarks.accuracy.video_report import table, write_video_report
+    from hsnet_trt.cli.shared.progress import StepBar
+    from hsnet_trt.data.drawn.videos import open_videos
+
+    opened = open_videos(
+        data, root, shots=shots, size=frame_size or (240, 320), frames=frames, seed=seed
+    )
+    console = Console(stderr=True)
+    with run.load(bundle, console) as segmenter:
+        way = frame_by_frame(segmenter)
+        with StepBar(console) as bar:
+            judgement = evaluate_videos(
+                {"frame by frame": way, **TRIVIAL}, opened, videos, on_video=bar
+            )
+        on = f"{segmenter.backbone}, {segmenter.backend} {segmenter.precision}, {segmenter.device}"
+        write_video_report(judgement, way, opened, out, on=on, command=command_line())
+    heads, rows = table(judgement)
+    printed = Table(title=judgement.data, box=None)
+    for head in heads:
+        printed.add_column(head)
+    for row in rows:
+        printed.add_row(*row)
+    Console().print(printed)
+    typer.echo(out)

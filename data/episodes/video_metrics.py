@@ -1,0 +1,302 @@
+"""How an answer to a video is judged: overlap, contours, steadiness, and absence.
+
+Region similarity J and contour accuracy F are those of DAVIS 2016 (Perazzi et al., A Benchmark
+Dataset and Evaluation Methodology for Video Object Segmentation, CVPR 2016). Flicker and the frames
+until an absence is noticed are our own, defined here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.data.episodes.episode import Mask
+from hsnet_trt.data.episodes.metrics import Counts, Interval, bootstrap, overlap
+from hsnet_trt.errors import InputError
+
+LEAST = 0.0025  # of the picture: with fewer pixels, an object is not judged, and an answer is empty
+HIT = 0.5  # IoU of an answer that has found the object, as in PASCAL VOC
+SOON = 10  # frames
+_TOLERANCE = 0.008  # of the diagonal, as DAVIS has it
+
+Origin = npt.NDArray[np.int16]  # [H, W, 2]
+
+
+def contour(mask: Mask) -> Mask:
+    """The border of a mask, bool [H, W]: pixels unlike their right, lower or diagonal neighbour."""
+    border = np.zeros_like(mask)
+    border[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    border[:-1] |= mask[:-1] != mask[1:]
+    border[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
+    return border
+
+
+def contour_tolerance(size: tuple[int, int]) -> int:
+    """Pixels by which a contour of a picture (height, width) may be off."""
+    return int(np.ceil(_TOLERANCE * np.hypot(*size)))
+
+
+def boundary_f(answer: Mask, truth: Mask) -> float:
+    """Contour accuracy F, 0..1: the harmonic mean of the contours' precision and recall.
+
+    A pixel of one contour is matched if the other one passes within 0.008 of the diagonal. A
+    contour without pixels (nothing marked, or everything) has precision 1; of two such, F is 1.
+
+    Args:
+        answer: bool [H, W].
+        truth: bool [H, W].
+    """
+    found, wanted = contour(answer), contour(truth)
+    if not found.any() or not wanted.any():
+        return float(found.any() == wanted.any())
+    radius = contour_tolerance((truth.shape[0], truth.shape[1]))
+    precision = float(_widened(wanted, radius)[found].mean())
+    recall = float(_widened(found, radius)[wanted].mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _widened(mask: Mask, radius: int) -> Mask:
+    """All pixels at most `radius` from a mask."""
+    import cv2
+
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = (x * x + y * y <= radius * radius).astype(np.uint8)
+    wide = cv2.dilate(mask.astype(np.uint8), disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(wide > 0)
+
+
+def flicker(
+    answer: Mask, before: Mask, truth: Mask, truth_before: Mask, origin: Origin
+) -> tuple[int, int]:
+    """Count the pixels that change class for no reason, and those that could.
+
+    A pixel p shows a point of some surface, which the frame before showed at q = origin[p]. It can
+    flicker if q was visible and the truth gives p and q the same class. It does if no pixel of the
+    3 x 3 around q had the class in the earlier answer that p has in this one: an answer that moves
+    with the picture does not flicker, whatever it marks, nor does one that follows the truth.
+
+    Args:
+        answer: this frame's, bool [H, W].
+        before: the answer to the frame before, bool [H, W].
+        truth: this frame's, bool [H, W].
+        truth_before: that of the frame before, bool [H, W].
+        origin: (row, column) in the frame before of what each pixel shows, int16 [H, W, 2]; -1
+            where that was outside, or hidden.
+
+    Returns:
+        (pixels that flicker, pixels that could).
+    """
+    rows, columns = origin[..., 0], origin[..., 1]
+    seen = (rows >= 0) & (columns >= 0)
+    rows, columns = rows[seen], columns[seen]
+    same = truth[seen] == truth_before[rows, columns]
+    was = np.pad(before, 1, mode="edge")
+    height, width = before.shape
+    around = [was[r : r + height, c : c + width] for r in range(3) for c in range(3)]
+    somewhere = np.logical_or.reduce(around)[rows, columns]
+    everywhere = np.logical_and.reduce(around)[rows, columns]
+    changed = np.where(answer[seen], ~somewhere, everywhere)
+    return int((changed & same).sum()), int(same.sum())
+
+
+@dataclass
+class Wait:
+    """Frames between something that happens and the first answer that shows it.
+
+    Attributes:
+        events: how often it happened.
+        frames: waited in all; where it was over before an answer showed it, all its frames.
+        soon: events that an answer showed less than SOON frames later.
+    """
+
+    events: int = 0
+    frames: int = 0
+    soon: int = 0
+    _since: int | None = None
+
+    def begin(self, frame: int) -> None:
+        self.events += 1
+        self._since = frame
+
+    def end(self, frame: int, *, shown: bool) -> None:
+        if self._since is None:
+            return
+        waited = frame - self._since
+        self.frames += waited
+        self.soon += shown and waited < SOON
+        self._since = None
+
+
+@dataclass
+class VideoScore:
+    """Counts of one video, frame by frame; `summarise` makes figures of several.
+
+    The object is *there* if it covers at least LEAST of the picture, *gone* if no pixel shows it;
+    in between nothing but flicker is judged. An answer is *empty* below LEAST of the picture.
+
+    Attributes:
+        frames: how many were added.
+        there: of these, frames with the object.
+        j, f: sums of region similarity and boundary F over the frames with the object.
+        missed: frames with the object whose answer is empty.
+        gone: frames without the object.
+        alarms: of these, those whose answer is not empty.
+        changed, could_change: sums of `flicker`.
+        absence: from the first frame without the object, after one with it, to an empty answer.
+        again: from the first frame with the object, after one without it, to an IoU of HIT.
+    """
+
+    frames: int = 0
+    there: int = 0
+    j: float = 0.0
+    f: float = 0.0
+    missed: int = 0
+    gone: int = 0
+    alarms: int = 0
+    changed: int = 0
+    could_change: int = 0
+    absence: Wait = field(default_factory=Wait)
+    again: Wait = field(default_factory=Wait)
+    _was_there: bool | None = None
+    _last: tuple[Mask, Mask] | None = None  # answer, truth
+
+    def add(self, answer: Mask, truth: Mask, origin: Origin) -> None:
+        """Count the next frame.
+
+        Args:
+            answer: bool [H, W].
+            truth: bool [H, W].
+            origin: int16 [H, W, 2], see `flicker`; that of the first frame is not looked at.
+
+        Raises:
+            InputError: the shapes differ.
+        """
+        (_, both), (_, either) = overlap(answer, truth)
+        if origin.shape != (*truth.shape, 2):
+            raise InputError(
+                "The motion does not fit its frame",
+                expected=(*truth.shape, 2),
+                found=origin.shape,
+            )
+        empty = float(answer.mean()) < LEAST
+        if float(truth.mean()) >= LEAST:
+            iou = both / either
+            self._add_present(iou, boundary_f(answer, truth), empty=empty)
+        elif not truth.any():
+            self._add_gone(empty=empty)
+        if self._last is not None:
+            changed, could = flicker(answer, self._last[0], truth, self._last[1], origin)
+            self.changed += changed
+            self.could_change += could
+        self._last = answer, truth
+        self.frames += 1
+
+    def finish(self) -> None:
+        """End the video: what is still waited for has not been shown."""
+        self.absence.end(self.frames, shown=False)
+        self.again.end(self.frames, shown=False)
+        self._last = None
+
+    def _add_present(self, iou: float, f: float, *, empty: bool) -> None:
+        self.there += 1
+        self.j += iou
+        self.f += f
+        self.missed += empty
+        self.absence.end(self.frames, shown=False)
+        if self._was_there is False:
+            self.again.begin(self.frames)
+        if iou >= HIT:
+            self.again.end(self.frames, shown=True)
+        self._was_there = True
+
+    def _add_gone(self, *, empty: bool) -> None:
+        self.gone += 1
+        self.alarms += not empty
+        self.again.end(self.frames, shown=False)
+        if self._was_there:
+            self.absence.begin(self.frames)
+        if empty:
+            self.absence.end(self.frames, shown=True)
+        self._was_there = False
+
+
+@dataclass(frozen=True)
+class VideoFigures:
+    """Figures over several videos, with 95 % bootstrap intervals over them.
+
+    None where nothing could be judged: no video had the object, or none was without it.
+
+    Attributes:
+        j, f: region similarity and boundary F, percent: the mean over a video's frames with the
+            object, then over videos.
+        flicker: percent of the pixels that could flicker.
+        missed: percent of the frames with the object.
+        false_alarms: percent of the frames without the object.
+        absence: frames until an absence is noticed, the mean; one that never is counts in full.
+        absence_soon: percent of the absences that are noticed in less than SOON frames.
+        again: frames until the object is found again, likewise.
+        again_soon: percent of the returns that are found in less than SOON frames.
+    """
+
+    j: Interval | None
+    f: Interval | None
+    flicker: Interval | None
+    missed: Interval | None
+    false_alarms: Interval | None
+    absence: Interval | None
+    absence_soon: Interval | None
+    again: Interval | None
+    again_soon: Interval | None
+
+
+def summarise(scores: Sequence[VideoScore]) -> VideoFigures:
+    """Make figures of finished videos."""
+
+    def per_video(total: str) -> Interval | None:
+        means = [(getattr(s, total) / max(s.there, 1), min(s.there, 1)) for s in scores]
+        return _ratio(means, 100)
+
+    def waits(kind: str, of: str, scale: float) -> Interval | None:
+        counted = [getattr(score, kind) for score in scores]
+        return _ratio([(getattr(w, of), w.events) for w in counted], scale)
+
+    return VideoFigures(
+        j=per_video("j"),
+        f=per_video("f"),
+        flicker=_ratio([(s.changed, s.could_change) for s in scores], 100),
+        missed=_ratio([(s.missed, s.there) for s in scores], 100),
+        false_alarms=_ratio([(s.alarms, s.gone) for s in scores], 100),
+        absence=waits("absence", "frames", 1),
+        absence_soon=waits("absence", "soon", 100),
+        again=waits("again", "frames", 1),
+        again_soon=waits("again", "soon", 100),
+    )
+
+
+def plain(score: VideoScore) -> dict[str, float | dict[str, int]]:
+    """The counts as plain values, for JSON."""
+    kept: dict[str, float | dict[str, int]] = {}
+    for item in dataclasses.fields(score):
+        value = getattr(score, item.name)
+        if isinstance(value, Wait):
+            value = {"events": value.events, "frames": value.frames, "soon": value.soon}
+        if not item.name.startswith("_"):
+            kept[item.name] = value
+    return kept
+
+
+def _ratio(pairs: Sequence[tuple[float, float]], scale: float) -> Interval | None:
+    """Sum over sum, videos drawn anew; those that have nothing to judge are left out."""
+    judged = np.array([pair for pair in pairs if pair[1]], np.float64)
+    if not len(judged):
+        return None
+
+    def figure(times: Counts) -> float:
+        top, bottom = times @ judged
+        return float(scale * top / bottom)
+
+    return bootstrap(len(judged), figure)
