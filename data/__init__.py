@@ -2,9 +2,9 @@
 
 | module or room | content |
 |---|---|
-| `episodes` | `Episode`, `Episodes`, their sampling, mIoU and FB-IoU, trivial answers |
+| `episodes` | `Episode`, `Episodes`, sampling, mIoU, measures of videos, trivial answers |
 | `sets` | readers of datasets on disk: `pascal`, `coco`, `fss`, `folder` |
-| `drawn` | endless episodes: `procedural` (needs OpenCV), `photo_cut` (needs scikit-image, too) |
+| `drawn` | endless episodes: `procedural` (OpenCV), `photo_cut` (scikit-image, too), `videos` |
 | `labels` | masks from COCO's and LabelMe's files, boxes and scribbles |
 | `sources` | all sources of episodes by the names of the command line |
 | `sheet` | episodes as a picture |

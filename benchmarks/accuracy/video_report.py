@@ -18,7 +18,7 @@ from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.data.episodes.metrics import Interval
 from hsnet_trt.data.episodes.video_metrics import SOON, contour, plain
-from hsnet_trt.data.sheet import ANSWER, TRUTH, outlined
+from hsnet_trt.data.sheet import ANSWER, TRUTH
 
 _CELLS, _ACROSS = 24, 6  # pictures on the sheet, in a row of it
 _WIDTH = 200  # pixels of a picture there
@@ -129,8 +129,13 @@ def sheet(video: Video, way: Follow) -> PILImage.Image:
 
 def _framed(picture: Image, answer: Mask, truth: Mask, text: str) -> Image:
     size = (round(_WIDTH * picture.shape[0] / picture.shape[1]), _WIDTH)
-    image = outlined(resize_image(picture, size), resize_mask(answer, size), ANSWER)
-    image[contour(resize_mask(truth, size))] = TRUTH
+    image = resize_image(picture, size).copy()
+    for mask, colour in ((answer, ANSWER), (truth, TRUTH)):
+        line = contour(resize_mask(mask, size))
+        wide = np.pad(line, 1)
+        # A dark edge, or a line would be lost on a picture of its own colour.
+        image[wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2]] = 0
+        image[line] = colour
     drawn = PILImage.fromarray(image)
     pen = ImageDraw.Draw(drawn)
     pen.rectangle((0, 0, pen.textlength(text) + 6, 13), fill=(0, 0, 0))

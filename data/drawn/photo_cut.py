@@ -200,7 +200,7 @@ class _Draw:
         akin = {place for place, _ in kind.views}
         choice = [place for place in apart if place not in akin]
         others = [choice[int(rng.integers(len(choice)))] for _ in range(_OTHERS) if choice]
-        grounds = rng.integers(0, self.backgrounds, 2)
+        grounds = [int(place) for place in rng.integers(0, self.backgrounds, 2)]
         if first[0] < self.backgrounds and self.backgrounds > 1:  # not its own, which shows it
             grounds = [_another(rng, self.backgrounds, first[0]) for _ in range(2)]
         target = self._cut(rng, first)
@@ -213,8 +213,8 @@ class _Draw:
             support_masks=np.stack([mask for _, mask in views]),
             target=target,
             others=(*alike, *cut[_ALIKE:]),
-            ground=crop(rng, self._photo(int(grounds[0])).image, ground_size(self.size)),
-            screen=crop(rng, self._photo(int(grounds[1])).image, self.size),
+            ground=crop(rng, self._photo(grounds[0]).image, ground_size(self.size)),
+            screen=crop(rng, self._photo(grounds[1]).image, self.size),
         )
 
     def _cut(self, rng: Random, view: View) -> Cutout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from hsnet_trt.data.drawn.motion import (
     turned_card,
     wander,
 )
-from hsnet_trt.data.drawn.render import Cutout, Floats
+from hsnet_trt.data.drawn.render import Cutout
 from hsnet_trt.data.drawn.scene import Layer, Scene
 
 _HIDDEN = 0.6  # of the videos, where a screen hides the object wholly; else a thing does in part
@@ -36,7 +37,7 @@ def direct(rng: Random, cast: Cast, size: tuple[int, int], frames: int) -> Scene
     target = _trimmed(cast.target)
     where, scale, times = _story(rng, target, size, frames)
     shown = Layer(target, _placed(rng, target, where, scale, frames, calm=False), wanted=True)
-    front = []
+    front: list[Layer] = []
     for thing in map(_trimmed, cast.others):
         spot = rng.uniform(-0.45, 0.45, 2) * size
         drift = wander(rng, (0.08 * size[0], 0.08 * size[1]), frames) + spot
@@ -139,8 +140,8 @@ def _trimmed(cutout: Cutout) -> Cutout:
 
 
 def _between(one: Exposure, other: Exposure, share: float) -> Exposure:
-    def mixed(name: str) -> float | Floats:
-        value: float | Floats = (1 - share) * getattr(one, name) + share * getattr(other, name)
-        return value
-
-    return Exposure(**{item.name: mixed(item.name) for item in fields(Exposure)})
+    mixed: dict[str, Any] = {
+        item.name: (1 - share) * getattr(one, item.name) + share * getattr(other, item.name)
+        for item in fields(Exposure)
+    }
+    return Exposure(**mixed)
