@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,7 @@ def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
             expected="two classes at least",
             found=", ".join(episodes.classes.values()),
         )
+    make: Callable[[int], Episode]
     make = _Mosaic(episodes, seed) if form == "mosaic" else _Absent(episodes, seed)
     return Episodes(f"{episodes.name}, {form}", episodes.classes, make, episodes.count)
 
