@@ -19,7 +19,7 @@ from hsnet_trt.data.drawn.motion import (
     turned_card,
     wander,
 )
-from hsnet_trt.data.drawn.render import Cutout, Floats
+from hsnet_trt.data.drawn.render import Cutout
 from hsnet_trt.data.drawn.scene import Layer, Scene
 
 _HIDDEN = 0.6  # of the videos, where a screen hides the object wholly; else a thing does in part
