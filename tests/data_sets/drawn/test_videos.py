@@ -202,6 +202,14 @@ def test_a_path_stays_between_its_keys(values: list[float], frames: int, seed: i
     np.testing.assert_allclose(track[:, 1], 3)
 
 
+def test_a_path_takes_its_corners_round() -> None:
+    """There and back: the speed does not change from one frame to the next."""
+    track = path([(0.1, (0.0,)), (0.5, (40.0,)), (0.9, (0.0,))], 96)[:, 0]
+    steps = np.diff(track)
+    assert np.abs(steps).max() == pytest.approx(40 / (0.4 * 95), rel=1e-3)
+    assert np.abs(np.diff(steps)).max() < 0.25 * np.ptp(steps)
+
+
 def test_a_wandering_track_is_within_its_spread() -> None:
     tracks = np.stack([wander(np.random.default_rng(k), (0.5, 0), 60) for k in range(50)])
     assert np.abs(tracks[..., 0]).max() <= 1 and tracks[..., 0].std() > 0.1
