@@ -73,7 +73,7 @@ def check_cuda(onnxruntime: Any, driver: Driver) -> Gpu:
             fix=f"install the one for CUDA in its place: {INSTALL}",
         )
     built = str(getattr(onnxruntime, "cuda_version", None) or "")
-    if not built:  # as of some builds for Jetson: the session will tell
+    if not built:  # as in some builds for Jetson: opening a session shows it
         return driver.gpus[0]
     cuda = built.partition(".")[0]
     if driver.cuda_version and int(driver.cuda_version.partition(".")[0]) < int(cuda):
@@ -107,8 +107,11 @@ def why_on_the_cpu(onnxruntime: Any) -> str:
 
     Only for afterwards: the library expects that ONNX Runtime was the first to load it.
     """
-    library = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    return _problem(str(library)) or "no reason given; see what ONNX Runtime wrote to stderr"
+    name = "libonnxruntime_providers_cuda.so"
+    if sys.platform == "win32":
+        name = "onnxruntime_providers_cuda.dll"
+    library = Path(onnxruntime.__file__).parent / "capi" / name
+    return _problem(str(library)) or "no reason given; see what ONNX Runtime printed"
 
 
 def cuda_failure(error: str) -> str | None:

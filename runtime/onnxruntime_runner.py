@@ -160,11 +160,12 @@ def _open_session(
     # Operations that the CUDA provider does not have run on the CPU's, which comes along unasked.
     providers = ["CPUExecutionProvider"] if gpu is None else [(PROVIDER, provider_options(gpu))]
     try:
-        # Without `enable_fallback=0` it prints an error of the GPU, at loading or while running,
-        # and goes on with the CPU.
+        # Else it prints an error of the GPU, at loading or while running, and goes on with the CPU.
+        # Versions before 1.23 do not know the argument, and have the method.
         session = onnxruntime.InferenceSession(
             content, options, providers=providers, enable_fallback=0
         )
+        session.disable_fallback()
     except Exception as error:  # its exceptions share no other base
         cuda = None if gpu is None else cuda_failure(str(error))
         raise BackendError(

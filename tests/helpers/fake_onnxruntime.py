@@ -3,7 +3,7 @@
 Sessions compute on the CPU. How the provider fails was seen with onnxruntime-gpu 1.31.1, on a
 machine without a GPU and with stand-ins for the driver: a library that cannot be loaded leaves a
 session on the CPU without an error; an error of CUDA is printed and the CPU taken, at loading and
-while running, unless `enable_fallback` is 0.
+while running, unless `enable_fallback` is 0. Versions before 1.23 ignore that argument.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class FakeOnnxRuntime(types.ModuleType):
     """The module, and what happened to it.
 
     Attributes:
+        old: whether it is of a version before 1.23.
         loads: whether the provider's library can be loaded.
         refuses: the error that opening a session on the GPU ends with.
         fails: the error that running one there ends with.
@@ -46,6 +47,7 @@ class FakeOnnxRuntime(types.ModuleType):
         self.package_name = "onnxruntime-gpu"
         self.cuda_version = cuda_version
         self.SessionOptions = onnxruntime.SessionOptions
+        self.old = False
         self.loads = True
         self.refuses: str | None = None
         self.fails: str | None = None
@@ -66,7 +68,7 @@ class FakeOnnxRuntime(types.ModuleType):
                 provider_options: Any = None,
                 **kwargs: Any,
             ) -> None:
-                self._falls_back = int(kwargs.pop("enable_fallback", 1)) == 1
+                self._falls_back = int(kwargs.pop("enable_fallback", 1)) == 1 or fake.old
                 self._runs_on = [CPU]
                 first = providers[0] if providers else CPU
                 name, options = (first, {}) if isinstance(first, str) else first
@@ -79,6 +81,9 @@ class FakeOnnxRuntime(types.ModuleType):
 
             def get_providers(self) -> Sequence[str]:
                 return self._runs_on
+
+            def disable_fallback(self) -> None:
+                self._falls_back = False
 
             def get_inputs(self) -> Any:
                 return self._session.get_inputs()

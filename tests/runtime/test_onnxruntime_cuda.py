@@ -71,7 +71,14 @@ def test_the_fake_has_the_surface_of_the_real_package() -> None:
 
     for name in ("__version__", "__file__", "package_name", "cuda_version"):
         assert isinstance(getattr(onnxruntime, name), str), name
-    for name in ("get_inputs", "get_outputs", "get_providers", "run", "__init__"):
+    for name in (
+        "__init__",
+        "disable_fallback",
+        "get_inputs",
+        "get_outputs",
+        "get_providers",
+        "run",
+    ):
         real, ours = (getattr(m.InferenceSession, name) for m in (onnxruntime, fake))
         assert arguments(ours) == arguments(real), name
     assert arguments(fake.preload_dlls) == arguments(onnxruntime.preload_dlls)
@@ -171,6 +178,11 @@ def no_memory_for_weights(machine: Machine, runtime: FakeOnnxRuntime) -> None:
     runtime.refuses = "CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; file=allocator.cc ; "
 
 
+def an_old_onnxruntime(machine: Machine, runtime: FakeOnnxRuntime) -> None:
+    runtime.old, runtime.refuses = True, "CUDA failure 2: out of memory"
+    machine.libraries.add("/nowhere/onnxruntime/capi/libonnxruntime_providers_cuda.so")
+
+
 def an_old_card(machine: Machine, runtime: FakeOnnxRuntime) -> None:
     runtime.refuses = (
         "CUDA failure 209: no kernel image is available for execution on the device ; GPU=0 ; "
@@ -196,6 +208,7 @@ REFUSALS = [
     ),
     (a_failing_driver, "cannot use the GPU", "CUDA failure 35: CUDA driver version", "update"),
     (no_memory_for_weights, "cannot use the GPU", "out of memory", "fp16 or a smaller size"),
+    (an_old_onnxruntime, "would run on the CPU", "what ONNX Runtime printed", "doctor"),
     (an_old_card, "cannot use the GPU", "no kernel image", "holds no code for the GPU"),
 ]
 
@@ -223,9 +236,11 @@ def test_what_it_lacks_is_named_and_the_cpu_taken_only_by_auto(
     assert caplog.records[-1].levelname == ("WARNING" if machine.driver.gpus else "INFO")
 
 
+@pytest.mark.parametrize("old", [False, True])
 def test_a_gpu_that_fails_later_is_not_replaced_by_the_cpu(
-    bundle: Path, machine: Machine, runtime: FakeOnnxRuntime, red_shot: Shot
+    bundle: Path, machine: Machine, runtime: FakeOnnxRuntime, red_shot: Shot, old: bool
 ) -> None:
+    runtime.old = old
     with FewShotSegmenter.load(bundle) as segmenter:
         runtime.fails = (
             "Non-zero status code returned while running Conv node. Status Message: "
