@@ -26,6 +26,8 @@ def read_mask(
     shape: tuple[int, int],
     what: str = "the support mask",
     image: ImageSource | None = None,
+    *,
+    turned: int | None = None,
 ) -> Mask:
     """Read a mask of the size of its image.
 
@@ -40,6 +42,7 @@ def read_mask(
         what: how an error names the mask.
         image: the image, for the error about a mask of another size: to say whether its EXIF turns
             it.
+        turned: that EXIF orientation (1 to 8), where the image itself is no longer at hand.
 
     Returns:
         bool [H,W].
@@ -59,7 +62,8 @@ def read_mask(
     else:
         levels = _plane(as_array(source, what, _EXPECTED), what)
     if levels.shape != tuple(shape):
-        turned = 1 if image is None else stored_orientation(image)
+        if turned is None:
+            turned = 1 if image is None else stored_orientation(image)
         if levels.shape == tuple(shape)[::-1] and turns_sides(turned):
             raise InputError(
                 f"{what} is of its image as stored, but its EXIF turns that image",

@@ -14,6 +14,7 @@ import uvicorn
 
 from hsnet_trt.errors import HSNetWarning, InputError
 from hsnet_trt.runtime.network import Network
+from hsnet_trt.serving.app.connection import Connection
 from hsnet_trt.serving.app.guard import Guard
 from hsnet_trt.serving.app.server import make_application
 from hsnet_trt.serving.app.supports import read_supports
@@ -61,6 +62,7 @@ def serve(
             limit_concurrency=128,
             timeout_graceful_shutdown=3,
             ws="none",
+            http=Connection,
         )
     )
     on_ready(page_address(listening, host, token))

@@ -20,8 +20,9 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.matching.packing import Shot
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
 from hsnet_trt.runtime.network import Network
-from hsnet_trt.runtime.pictures.images import Pixels, read_image
+from hsnet_trt.runtime.pictures.images import Pixels, open_image, read_image
 from hsnet_trt.runtime.pictures.masks import Mask, read_mask
+from hsnet_trt.runtime.pictures.orientation import orientation, turns_sides
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 from hsnet_trt.serving.app.supports import (
@@ -60,6 +61,14 @@ class PageLimits:
     idle_seconds: float = 3600.0
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """A support photograph, upright; and by which EXIF orientation its file was turned."""
+
+    pixels: Pixels
+    turned: int
+
+
 class Workspace:
     """Pictures, shots and sets. Safe to use from several threads."""
 
@@ -72,7 +81,7 @@ class Workspace:
         self.network, self.limits = network, limits or PageLimits()
         most, idle = self.limits.store_bytes, self.limits.idle_seconds
         enlarge = "try again later"
-        self._pictures = SupportStore[Pixels](most, idle, clock, "picture", enlarge)
+        self._pictures = SupportStore[_Picture](most, idle, clock, "picture", enlarge)
         self._shots = SupportStore[Shot](most, idle, clock, "encoded shot", enlarge)
         self._sets = SupportStore[ArrangedSupports](most, idle, clock, "support set", enlarge)
         self._given: dict[str, Shot] = {}  # there from the start, for everybody
@@ -94,10 +103,14 @@ class Workspace:
             InputError: not a photograph, or too large.
             StoreFullError: there is no room.
         """
-        pixels = shrink(self._read(content, "the photograph"), WORKING_SIDE)
+        what = "the photograph"
+        check_picture(content, what, self.limits.pixels, _SMALLER)
+        with open_image(content, what) as image:
+            pixels = shrink(read_image(image, what), WORKING_SIDE)
+            turned = orientation(image)
         key = _new_id()
         with self._pictures.room(pixels.nbytes) as put:
-            put(key, pixels)
+            put(key, _Picture(pixels, turned))
         return key, pixels
 
     def picture(self, key: str) -> Pixels:
@@ -106,7 +119,7 @@ class Workspace:
         Raises:
             UnknownSetError: there is none of that id.
         """
-        return self._pictures.get(key)
+        return self._pictures.get(key).pixels
 
     def forget(self, key: str) -> bool:
         """Drop a picture, shot or set; returns whether it was there."""
@@ -120,13 +133,20 @@ class Workspace:
             InputError: not a mask, empty, of several labels, or of other proportions.
             UnknownSetError: there is no picture of that id.
         """
-        height, width = self.picture(key).shape[:2]
+        picture = self._pictures.get(key)
+        height, width = picture.pixels.shape[:2]
         what = "the mask"
         check_picture(content, what, self.limits.pixels, _SMALLER)
         # A mask of the photograph as it was before it was scaled down fits it, too.
         sent = read_image(content, what).shape[:2]
         larger = sent != (height, width) and _same_proportions(sent, (height, width))
-        mask = read_mask(content, sent if larger else (height, width), what)
+        if larger:
+            size = sent
+        elif turns_sides(picture.turned) and _same_proportions(sent[::-1], (height, width)):
+            size = sent[::-1]  # of the photograph as it is stored: refused in these words
+        else:
+            size = (height, width)
+        mask = read_mask(content, size, what, turned=picture.turned)
         if larger:
             planes = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
             mask = np.asarray(planes)

@@ -22,7 +22,7 @@ from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
 from starlette.testclient import TestClient
 
-from hsnet_trt.serving.app import server as app_server
+from hsnet_trt.serving.app import bodies
 from hsnet_trt.serving.app.server import PAGE, make_application
 from hsnet_trt.serving.app.supports import encode_shot, read_supports
 
@@ -196,6 +196,30 @@ def test_large_photographs_are_scaled_down_with_their_masks(client):
     assert (found == expected).all()
 
 
+@pytest.mark.parametrize(
+    "size", [(72, 96), (40, 2048)]
+)  # the second is scaled down when it is kept
+def test_a_mask_of_the_photograph_as_it_is_stored(client, size):
+    """Refused with the way to turn it, which makes it fit."""
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(stream, "PNG", exif=exif)
+    mask = np.zeros(size, bool)
+    mask[10:30, 20:90] = True
+
+    def send(photograph: bytes, mask: np.ndarray):
+        picture = client.post("/api/pictures", content=photograph).json()["picture"]
+        return client.post(f"/api/pictures/{picture}/mask", content=file_of(mask))
+
+    status, summary = refusal(send(stream.getvalue(), mask))
+    assert (status, summary.rpartition(", ")[2]) == (400, "but its EXIF turns that image")
+    assert "np.rot90(mask, -1)" in send(stream.getvalue(), mask).json()["error"]["fix"]
+    assert send(stream.getvalue(), np.rot90(mask, -1)).status_code == 200
+    upright = file_of(np.zeros((*size, 3), np.uint8))
+    assert "not of its image's size" in refusal(send(upright, mask.T))[1]
+
+
 def test_cutting_out(client):
     picture = client.post("/api/pictures", content=file_of(SUPPORT)).json()["picture"]
     answer = client.post(f"/api/pictures/{picture}/cut?box=4,12,52,66")
@@ -310,7 +334,7 @@ def test_the_server_goes_on_when_it_fails(client, workspace, monkeypatch):
 
 
 def test_a_body_that_does_not_arrive(workspace, monkeypatch):
-    monkeypatch.setattr(app_server, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "_SECONDS", 0.05)
     sent = []
 
     async def receive():
@@ -331,7 +355,7 @@ def test_a_body_that_does_not_arrive(workspace, monkeypatch):
 
 
 def test_too_much_at_once_is_refused(client, monkeypatch):
-    monkeypatch.setattr(app_server, "_UNDER_WAY", 0)
+    monkeypatch.setattr(bodies, "_UNDER_WAY", 0)
     assert refusal(client.post("/api/pictures", content=b"x")) == (503, "the server is busy")
     assert client.get("/api/about").status_code == 200
 
