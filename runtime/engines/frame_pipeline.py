@@ -8,15 +8,13 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs, open_graphs
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.engines.engine import Engine
@@ -24,13 +22,13 @@ from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, Frame
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports
-from hsnet_trt.runtime.engines.frame_tables import Tables, make_tables
+from hsnet_trt.runtime.engines.frame_table_cache import TableCache
+from hsnet_trt.runtime.engines.graph_replay import GraphReplay
 from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
-_MOST_TABLES = 8  # sizes of photographs whose tables are kept
 
 
 class GpuFrames:
@@ -59,13 +57,10 @@ class GpuFrames:
         self._network = engines["features"].most["image"][2:4]
         self._decoder = engines["match"].most["logits"][3:5]
         self._supports = GpuSupports(cuda, engines["match"], arena)
-        self._tables: OrderedDict[tuple[int, int], Block] = OrderedDict()
-        self._taps: dict[tuple[int, int], Tables] = {}
+        self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []
-        replaying = engines["features"].replays_itself
-        self._graphs: CudaGraphs | None = None if replaying else open_graphs()
-        self._captured: dict[str, tuple[object, Any]] = {}
+        self._replay = GraphReplay(cuda, stream, wanted=not engines["features"].replays_itself)
         self.mapped = False
         self._closed = False
 
@@ -183,15 +178,11 @@ class GpuFrames:
         self._closed = True
         for stream in (self._up, self._compute, self._down):
             self._cuda.synchronise(stream)
-        for _, graph in self._captured.values():
-            if graph is not None and self._graphs is not None:
-                self._graphs.destroy(graph)
-        self._captured.clear()
-        for held in (*self._slots, *self._tables.values(), self._supports, self._votes):
+        self._replay.close()
+        for held in (*self._slots, self._tables, self._supports, self._votes):
             if held is not None:
                 held.free()
         self._slots.clear()
-        self._tables.clear()
         self._kernels.close()
         self._cuda.destroy(self._up)
         self._cuda.destroy(self._down)
@@ -202,11 +193,11 @@ class GpuFrames:
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
         placement = place(size, self._network, self._policy)
-        tables = self._tables_of(placement)
+        tables, _ = self._tables.of(placement)
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
-        self._prepare(slot, placement, tables, swap=swap)
+        self._prepare(slot, placement, swap=swap)
         cuda.record(event["prepared"], compute)
         self._run_features()
         cuda.record(event["featured"], compute)
@@ -220,11 +211,9 @@ class GpuFrames:
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
 
-    def _prepare(
-        self, slot: Slot, placement: Placement, tables: Block, *, swap: bool = False
-    ) -> None:
+    def _prepare(self, slot: Slot, placement: Placement, *, swap: bool = False) -> None:
         engine = self._engines["features"]
-        taps = self._taps[placement.source]
+        tables, taps = self._tables.of(placement)
         (top, left), (height, width) = (placement.top, placement.left), placement.content
         argument = PREPARE.pack(
             slot.pixels.address,
@@ -251,51 +240,16 @@ class GpuFrames:
         for name in engine.types:
             engine.bind(name, self._arena.at(name))
         engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
-        self._replay("features", engine.shaped, lambda launch: launch(engine))
+        self._replay.run("features", engine.shaped, lambda launch: launch(engine))
 
     def _run_match(self) -> None:
         engine = self._engines["match"]
         self._supports.shape()
-        self._replay(
+        self._replay.run(
             "match",
             (engine.shaped, self._supports.version),
             self._supports.run_chunks,
         )
-
-    def _replay(
-        self, key: str, version: object, work: Callable[[Callable[[Engine], None]], None]
-    ) -> None:
-        """Run engines as a CUDA graph: launched once as usual, then captured, then replayed.
-
-        TensorRT needs one usual launch after a change of shapes before a capture.
-
-        Args:
-            key: which graph, "features" or "match".
-            version: changes whenever the graph must be captured anew.
-            work: launches the engines with the function that it is given.
-        """
-        handle = self._compute.handle
-        known, graph = self._captured.get(key, (None, None))
-        if self._graphs is not None and known == version:
-            try:
-                if graph is None:
-                    graph = self._graphs.capture(
-                        lambda: work(lambda engine: engine.launch_for_capture(handle)),
-                        self._compute,
-                    )
-                    self._captured[key] = (version, graph)
-                self._graphs.replay(graph, self._compute)
-            except BackendError as error:
-                _log.warning("CUDA graphs are not used: %s", error)
-                self._graphs = None
-            else:
-                return
-        elif self._graphs is not None:
-            if graph is not None:
-                self._cuda.synchronise(self._compute)
-                self._graphs.destroy(graph)
-            self._captured[key] = (version, None)
-        work(lambda engine: engine.launch(handle))
 
     def _vote_and_settle(
         self, slot: Slot, size: tuple[int, int], shots: Sequence[int], tables: Block
@@ -338,40 +292,20 @@ class GpuFrames:
         )
         self._kernels.settle(height * width, argument, self._compute)
 
-    def _tables_of(self, placement: Placement) -> Block:
-        """The kernels' lookup tables for one frame size, on the GPU; the last few are kept."""
-        block = self._tables.get(placement.source)
-        if block is not None:
-            self._tables.move_to_end(placement.source)
-            return block
-        if len(self._tables) >= _MOST_TABLES:
-            self._cuda.synchronise(self._compute)
-            oldest, block = self._tables.popitem(last=False)
-            del self._taps[oldest]
-            block.free()
-        tables = make_tables(placement, self._decoder)
-        arrays = {name: np.ascontiguousarray(array) for name, array in vars(tables).items()}
-        block = Block(self._cuda, {name: array.nbytes for name, array in arrays.items()})
-        for name, array in arrays.items():
-            self._cuda.upload(block.at(name), array, self._compute)
-        self._cuda.synchronise(self._compute)
-        self._tables[placement.source], self._taps[placement.source] = block, tables
-        return block
-
     def _mapping_pays(self) -> bool:
         """Whether mapped memory is faster than copies, measured on a frame of 1280 x 720."""
         size, cuda = (720, 1280), self._cuda
+        placement = place(size, self._network, self._policy)
+        self._tables.of(placement)  # uploaded before the clock starts
         best = {}
         for mapped in (False, True):
             slot = Slot(cuda, mapped=mapped)
             slot.fit(size, 1, masks=False, scores=False)
-            placement = place(size, self._network, self._policy)
-            tables = self._tables_of(placement)
             times = []
             for _ in range(5):
                 cuda.record(slot.events["begun"], self._compute)
                 slot.pixels.upload(0, 3 * size[0] * size[1], self._compute)
-                self._prepare(slot, placement, tables)
+                self._prepare(slot, placement)
                 # Stands for a mask: the same kernel writes as many bytes.
                 self._settle_nothing(slot, size)
                 slot.download(("labels",), self._compute)

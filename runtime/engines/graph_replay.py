@@ -1,0 +1,76 @@
+"""Engines launched as CUDA graphs: as usual at first, then captured, then replayed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs, open_graphs
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.engines.engine import Engine
+
+_log = logging.getLogger("hsnet_trt.tensorrt")
+
+
+class GraphReplay:
+    """The captured graphs of one stream; the context must be current for every call.
+
+    Attributes:
+        graphs: what captures and replays; None where engines are launched as usual.
+    """
+
+    def __init__(self, cuda: Cuda, stream: Any, *, wanted: bool) -> None:
+        """Set up.
+
+        Args:
+            cuda: the driver.
+            stream: the stream in which the engines run.
+            wanted: false where the engines capture graphs by themselves.
+        """
+        self._cuda, self._stream = cuda, stream
+        self.graphs: CudaGraphs | None = open_graphs() if wanted else None
+        self._captured: dict[str, tuple[object, Any]] = {}
+
+    def run(
+        self, key: str, version: object, work: Callable[[Callable[[Engine], None]], None]
+    ) -> None:
+        """Run engines, as a graph where that was captured.
+
+        TensorRT needs one usual launch after a change of shapes before a capture.
+
+        Args:
+            key: which graph, "features" or "match".
+            version: changes whenever the graph must be captured anew.
+            work: launches the engines with the function that it is given.
+        """
+        handle = self._stream.handle
+        known, graph = self._captured.get(key, (None, None))
+        if self.graphs is not None and known == version:
+            try:
+                if graph is None:
+                    graph = self.graphs.capture(
+                        lambda: work(lambda engine: engine.launch_for_capture(handle)),
+                        self._stream,
+                    )
+                    self._captured[key] = (version, graph)
+                self.graphs.replay(graph, self._stream)
+            except BackendError as error:
+                _log.warning("CUDA graphs are not used: %s", error)
+                self.graphs = None
+            else:
+                return
+        elif self.graphs is not None:
+            if graph is not None:
+                self._cuda.synchronise(self._stream)
+                self.graphs.destroy(graph)
+            self._captured[key] = (version, None)
+        work(lambda engine: engine.launch(handle))
+
+    def close(self) -> None:
+        """Destroy the graphs; none may still run."""
+        for _, graph in self._captured.values():
+            if graph is not None and self.graphs is not None:
+                self.graphs.destroy(graph)
+        self._captured.clear()
