@@ -15,6 +15,7 @@ from typing import Any
 from hsnet_trt.errors import InputError
 
 PLAN, IMAGES = "sweep.json", "listing.parquet"
+_UNFINISHED = ".writing"  # of a run that was killed; the next one writes it again
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # One table of each: what was found, which images were swept, and which could not be.
 FOUND, SWEPT, ERRORS = "found", "images", "errors"
@@ -60,9 +61,9 @@ def write_atomically(files: Any, path: str, content: bytes) -> None:
     """Put a file in its place whole: a reader sees all of it or nothing."""
     if files.type_name == "local":
         files.create_dir(path.rpartition("/")[0], recursive=True)
-        with files.open_output_stream(f"{path}.writing") as stream:
+        with files.open_output_stream(f"{path}{_UNFINISHED}") as stream:
             stream.write(content)
-        files.move(f"{path}.writing", path)
+        files.move(f"{path}{_UNFINISHED}", path)
         return
     with files.open_output_stream(path) as stream:  # an object appears when it is complete
         stream.write(content)
@@ -172,8 +173,9 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> Plan:
             )
         return old
     there = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    # The listing alone: killed before the plan was written.
-    foreign = [i.base_name for i in there if not i.base_name.startswith(IMAGES)]
+    # The listing, or either of them unfinished: killed before the plan was written.
+    begun = (IMAGES, f"{IMAGES}{_UNFINISHED}", f"{PLAN}{_UNFINISHED}")
+    foreign = [i.base_name for i in there if i.base_name not in begun]
     if foreign:
         raise InputError(
             f"{out} holds something else than a sweep's results",

@@ -18,6 +18,7 @@ from PIL import Image
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.runtime.pictures.detections import encode_mask
+from hsnet_trt.serving.sweep import plan as sweep_plan
 from hsnet_trt.serving.sweep import worker as sweep_worker
 from hsnet_trt.serving.sweep.plan import begin, finished, list_images
 from hsnet_trt.serving.sweep.sweep import sweep
@@ -179,6 +180,27 @@ def test_killed_in_the_middle_and_taken_up_again(bundle, supports, local, tmp_pa
     assert (third.images, third.done, third.done_now) == (403, 403, 0)
     assert parts() == after
     assert not list(out.rglob("*.writing"))
+
+
+@pytest.mark.parametrize("name", ["listing.parquet", "sweep.json"])
+def test_killed_while_it_was_being_begun(tmp_path, monkeypatch, name):
+    fill(tmp_path / "images", 2)
+    images, out = str(tmp_path / "images"), tmp_path / "results"
+    whole = sweep_plan.write_atomically
+
+    def dies(files: object, path: str, content: bytes) -> None:
+        if path.endswith(name):
+            out.mkdir(exist_ok=True)
+            Path(f"{path}.writing").write_bytes(content[:9])
+            raise KeyboardInterrupt
+        whole(files, path, content)
+
+    monkeypatch.setattr(sweep_plan, "write_atomically", dies)
+    with pytest.raises(KeyboardInterrupt):
+        begin(str(out), images, PLAN, 4)
+    monkeypatch.setattr(sweep_plan, "write_atomically", whole)
+    assert begin(str(out), images, PLAN, 4).count == 5
+    assert sorted(p.name for p in out.iterdir()) == ["listing.parquet", "sweep.json"]
 
 
 def test_a_part_that_was_being_written_is_done_again(

@@ -31,7 +31,7 @@ PLACE = (slice(20, 70), slice(10, 50))
 PROC = Path("/proc")
 UPLOAD = 1_000_000  # bytes that the page takes
 # Whole bodies (16 at most), what is unread of an answer, and Python's own of 64 connections.
-BOUND = 64 * 2**20
+BOUND = 32 * 2**20
 EACH = 8  # clients of each of the eight kinds
 DEADLINE = 32.0  # seconds for the server to end what drips; twice the time between two looks is 20
 
