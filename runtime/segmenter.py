@@ -13,9 +13,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from hsnet_trt.errors import BackendError, InputError
-from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.matching.encode import as_list
-from hsnet_trt.runtime.matching.graphs import Runner
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, SupportSet, check_name
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import check_color
@@ -41,9 +39,9 @@ class FewShotSegmenter:
             result.masks["mug"]
     """
 
-    def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
+    def __init__(self, network: Network) -> None:
         """Use `FewShotSegmenter.load`."""
-        self._network = Network(bundle, runner, size, reason)
+        self._network = network
         self._supports = SupportSet()
         self._arranged: ArrangedSupports | None = None  # the supports, ready to be matched
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
@@ -82,7 +80,7 @@ class FewShotSegmenter:
         network = Network.load(path, backend, size, sha256, precision)
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
-        return cls(network.bundle, network.runner, network.size, network.reason)
+        return cls(network)
 
     @property
     def backend(self) -> str:

@@ -18,9 +18,13 @@ from helpers.tiny_bundle import GREEN, RED, SIZE, as_a_camera_gives_it, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime import backends
+from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE
+from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]
 LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
@@ -39,7 +43,26 @@ def load(
     bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
     made = engines(profile[2])
     bundle = engine_bundle(path, made)
-    return FewShotSegmenter(bundle, TensorRTRunner(bundle, made), SIZE, ""), driver, bindings
+    return (
+        FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")),
+        driver,
+        bindings,
+    )
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_a_loaded_segmenter_takes_two_slots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = FakeDriver()
+    install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), pycuda=True)
+    card = Gpu(0, "Fake card", "8.9", 10**10, False)
+    monkeypatch.setattr(backends, "find_driver", lambda: Driver("13.0", (card,)))
+    engine_bundle(tmp_path / "b", engines(4))
+    with FewShotSegmenter.load(tmp_path / "b", backend="tensorrt") as segmenter:
+        frames = segmenter._network.runner.frames
+        assert isinstance(frames, GpuFrames) and len(frames._slots) == 2
+    assert driver.settled()
 
 
 def pictures(count: int) -> list[np.ndarray]:

@@ -20,6 +20,7 @@ from helpers.tiny_bundle import FORMS, GREEN, RED, SIZE, scene
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, HSNetError
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.verify import verify_bundle
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -119,7 +120,7 @@ def test_engines_in_fp16_give_what_fp32_gives(
     runner = TensorRTRunner(bundle, made)
     assert (runner.precision, runner.frames is not None) == ("fp16", frames)
     with (
-        FewShotSegmenter(bundle, runner, SIZE, "") as here,
+        FewShotSegmenter(Network(bundle, runner, SIZE, "")) as here,
         FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there,
     ):
         for segmenter in (here, there):

@@ -28,6 +28,7 @@ from hsnet_trt.runtime.engines import engine, kernel_cache
 from hsnet_trt.runtime.engines import runner as tensorrt_runner
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.matching.graphs import Limits
+from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]
 
@@ -53,7 +54,7 @@ def test_it_gives_what_onnxruntime_gives(
     assert "Fake card" in runner.device
     queries = [np.roll(red_shot[0], 9 * i, axis=1) for i in range(5)]
     with (
-        FewShotSegmenter(bundle, runner, SIZE, "") as here,
+        FewShotSegmenter(Network(bundle, runner, SIZE, "")) as here,
         FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there,
     ):
         results = []
@@ -80,7 +81,7 @@ def test_a_profile_that_begins_above_one_is_filled_up(
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (3, 3, 3)))
     bundle = engine_bundle(tmp_path / "b", engines(3))
     with (
-        FewShotSegmenter(bundle, TensorRTRunner(bundle, engines(3)), SIZE, "") as here,
+        FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, engines(3)), SIZE, "")) as here,
         FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there,
     ):
         for segmenter in (here, there):
