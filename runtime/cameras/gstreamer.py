@@ -95,14 +95,18 @@ class GStreamerCapture:
 
     def _pull(self) -> Picture | None:
         """The next frame; None at the end of what is not live."""
-        sample = self._sink.try_pull_sample(SILENCE * self._gst.SECOND)
-        if sample is not None:
-            return self._picture(sample)
-        failure = self._failure()
-        if failure is None and self._sink.get_property("eos"):
-            if not self.live:
-                return None
-            failure = "the end of the stream"
+        for _ in range(4 * SILENCE):
+            sample = self._sink.try_pull_sample(self._gst.SECOND // 4)
+            if sample is not None:
+                return self._picture(sample)
+            failure = self._failure()
+            if failure is not None:
+                break
+            if self._sink.get_property("eos"):
+                if not self.live:
+                    return None
+                failure = "the end of the stream"
+                break
         raise CaptureLost(
             f"{self._name} gives no more frames", found=failure or f"no frame for {SILENCE} s"
         )
