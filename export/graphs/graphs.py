@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, normalized
+from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, normalized, padded
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 from hsnet_trt.export.graphs.lowering_packed import write_packed_match
@@ -28,6 +28,7 @@ from hsnet_trt.export.graphs.lowering_plugin import (
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS
+from hsnet_trt.runtime.matching.rows import row_length
 from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
 
 OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
@@ -48,9 +49,9 @@ class Features(nn.Module):
         self.backbone = fold_batch_norms(copy.deepcopy(model.backbone).eval())
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """[N,3,H,W], normalised -> features of levels 2, 3, 4, [N,L,C,h*w] each."""
+        """[N,3,H,W], normalised -> features of levels 2, 3, 4, [N,L,C,row] each."""
         return [
-            torch.stack([layer.flatten(2) for layer in level], dim=1)
+            padded(torch.stack([layer.flatten(2) for layer in level], dim=1))
             for level in self.backbone(image)
         ]
 
@@ -71,23 +72,23 @@ class Support(nn.Module):
             self.register_buffer(f"columns{level}", torch.from_numpy(columns.T.copy()).float())
 
     def forward(self, f2: Tensor, f3: Tensor, f4: Tensor, mask: Tensor) -> list[Tensor]:
-        """Raw features [S,L,C,h*w] of levels 2, 3, 4 and masks [S,H,W] -> encoded, shaped alike."""
+        """Raw features [S,L,C,row] of levels 2, 3, 4 and masks [S,H,W] -> encoded, shaped alike."""
         encoded = []
         for level, features in zip(PYRAMID, (f2, f3, f4), strict=True):
             rows, columns = self.get_buffer(f"rows{level}"), self.get_buffer(f"columns{level}")
             small = torch.matmul(torch.matmul(rows, mask), columns)
-            encoded.append(normalized(features * small.flatten(1)[:, None, None, :]))
+            encoded.append(normalized(features * padded(small.flatten(1))[:, None, None, :]))
         return encoded
 
 
 def export_features(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
-    """`image` [N,3,H,W], normalised -> `f2`, `f3`, `f4` [N,L,C,h*w]."""
+    """`image` [N,3,H,W], normalised -> `f2`, `f3`, `f4` [N,L,C,row]."""
     image = torch.zeros(2, 3, *size)
     return _export(Features(model), (image,), {"image": "N"}, OUTPUTS["features"], facts)
 
 
 def export_support(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
-    """`f2`, `f3`, `f4` [S,L,C,h*w] and `mask` [S,H,W] -> `s2`, `s3`, `s4`, shaped alike."""
+    """`f2`, `f3`, `f4` [S,L,C,row] and `mask` [S,H,W] -> `s2`, `s3`, `s4`, shaped alike."""
     inputs = (*_levels(model, size, 2), torch.zeros(2, *size))
     batch = dict.fromkeys(INPUTS["support"], "S")
     return _export(Support(model, size), inputs, batch, OUTPUTS["support"], facts)
@@ -145,7 +146,7 @@ def _levels(model: HSNet, size: Grid, batch: int) -> list[Tensor]:
     """Placeholders of the right shapes. (The exporter would merge B and S if they were equal.)"""
     backbone = model.backbone
     return [
-        torch.zeros(batch, layers, channels, h * w)
+        torch.zeros(batch, layers, channels, row_length(h * w))
         for layers, channels, (h, w) in zip(
             backbone.layers, backbone.channels, model.grids(size), strict=True
         )

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import Grid
+from hsnet_trt.export.graphs.lowering import Grid, padded
 from hsnet_trt.export.graphs.probe import Probe, normalise
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.model.hsnet import HSNet, Levels
@@ -55,7 +55,8 @@ def session(model: bytes) -> Run:
 class Reference:
     """What PyTorch computes for three queries and three supports.
 
-    `float32` holds `f2`.. of the queries, `s2`.. of the supports and `logits` [3,3,2,h,w];
+    `float32` holds `f2`.. of the queries and `s2`.. of the supports, in padded rows as the graphs
+    give them, and `logits` [3,3,2,h,w];
     `logits64` [1,1,2,h,w] those of the first of each in float64, which is slow.
     """
 
@@ -159,10 +160,8 @@ def _outputs(model: HSNet, probe: Probe, count: int, dtype: torch.dtype) -> dict
             for s in range(count)
         ]
     together = torch.cat(logits).flatten(0, 1).unflatten(0, (count, count))
-    names = (*FEATURES, *SUPPORTS, "logits")
-    return {
-        name: value.numpy() for name, value in zip(names, (*query, *encoded, together), strict=True)
-    }
+    levels = zip((*FEATURES, *SUPPORTS), (*query, *encoded), strict=True)
+    return {name: padded(value).numpy() for name, value in levels} | {"logits": together.numpy()}
 
 
 def _one(levels: Levels, index: int) -> Levels:

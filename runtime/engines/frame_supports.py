@@ -42,7 +42,7 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,h*w]. Compared by identity: pass the same object
+            supports: `s2`, `s3`, `s4`, each [S,L,C,row]. Compared by identity: pass the same object
                 while nothing has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.

@@ -90,7 +90,7 @@ def encode_shots(
     """Encode the K shots of a class, as many at once as the runner takes.
 
     Returns:
-        `s2`, `s3`, `s4`, each [K,L,C,h*w].
+        `s2`, `s3`, `s4`, each [K,L,C,row].
 
     Raises and warns as `encode_parts` does.
     """
@@ -113,7 +113,7 @@ def encode_parts(
     Images that are arrays are of that order of channels.
 
     Yields:
-        `s2`, `s3`, `s4`, each [k,L,C,h*w], until all K were there.
+        `s2`, `s3`, `s4`, each [k,L,C,row], until all K were there.
 
     Raises:
         InputError: an image or mask is not what it should be.

@@ -29,19 +29,19 @@ class Columns:
     Attributes:
         at: int64 [n], the positions under the mask, ascending.
         values: [L,n,C] there; they are zero at all others.
-        positions: how many positions there are, h*w.
+        row: how long a row of all positions is, with its padding.
     """
 
     at: Indices
     values: npt.NDArray[Any]
-    positions: int
+    row: int
 
 
 Shot: TypeAlias = "dict[str, Columns]"  # by s2, s3, s4
 
 
 def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
-    """`s2`, `s3`, `s4` [S,L,C,h*w] -> the columns of each shot that are not zero."""
+    """`s2`, `s3`, `s4` [S,L,C,row] -> the columns of each shot that are not zero."""
     shots: list[Shot] = []
     for index in range(len(encoded["s2"])):
         shot = {}
@@ -57,12 +57,12 @@ def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
 
 
 def expand(shots: Sequence[Shot]) -> dict[str, npt.NDArray[Any]]:
-    """The shots as `s2`, `s3`, `s4` [S,L,C,h*w] again."""
+    """The shots as `s2`, `s3`, `s4` [S,L,C,row] again."""
     encoded = {}
     for level in LEVELS:
         first = shots[0][level]
         layers, _, channels = first.values.shape
-        shape = (len(shots), layers, channels, first.positions)
+        shape = (len(shots), layers, channels, first.row)
         encoded[level] = np.zeros(shape, first.values.dtype)
         for dense, shot in zip(encoded[level], shots, strict=True):
             dense[:, :, shot[level].at] = shot[level].values.transpose(0, 2, 1)
@@ -95,7 +95,7 @@ def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Sh
         for shot, view in zip(shots, seen, strict=True):
             columns = shot[level]
             values = packed[level][:, first : first + len(columns.at)]
-            view[level] = Columns(columns.at, values, columns.positions)
+            view[level] = Columns(columns.at, values, columns.row)
             first += len(columns.at)
     return seen
 
