@@ -17,7 +17,7 @@ from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.model.hsnet import HSNet, Levels
 from hsnet_trt.runtime.bundle.manifest import Growth, ParityFigure, Tolerance
 from hsnet_trt.runtime.differences import Differences, flipped
-from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS
+from hsnet_trt.runtime.matching.graphs import FEATURES, names_of
 
 # float32 arithmetic in another order stays under 5e-5 on the reference weights of all backbones.
 TOLERANCE = {
@@ -55,7 +55,7 @@ def session(model: bytes) -> Run:
 class Reference:
     """What PyTorch computes for three queries and three supports.
 
-    `float32` holds `f2`.. of the queries, `s2`.. of the supports and `logits` [3,3,2,h,w];
+    `float32` holds `f2`.. of the queries, `s2`.. (`c3`..) of the supports, `logits` [3,3,2,h,w];
     `logits64` [1,1,2,h,w] those of the first of each in float64, which is slow.
     """
 
@@ -154,12 +154,17 @@ def _outputs(model: HSNet, probe: Probe, count: int, dtype: torch.dtype) -> dict
         encoded = exact.support(exact.features(supports), masks)
         logits = [
             # Pair by pair: one pair at 400 x 400 takes half a gigabyte in float64.
-            exact.match(_one(query, b), _one(encoded, s), (masks.shape[1], masks.shape[2]))
+            exact.match(
+                _one(query, b),
+                tuple(level[s : s + 1] for level in encoded),
+                (masks.shape[1], masks.shape[2]),
+            )
             for b in range(count)
             for s in range(count)
         ]
     together = torch.cat(logits).flatten(0, 1).unflatten(0, (count, count))
-    names = (*FEATURES, *SUPPORTS, "logits")
+    _, supported = names_of("support", contrast=model.contrast is not None)
+    names = (*FEATURES, *supported, "logits")
     return {
         name: value.numpy() for name, value in zip(names, (*query, *encoded, together), strict=True)
     }

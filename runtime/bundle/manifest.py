@@ -35,7 +35,7 @@ from typing import Annotated
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle.schema import Rule, parse, read_record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _PART = re.compile(r"(?!\.{1,2}$)[\w.@+~ -]{1,200}", re.ASCII)
 _DYNAMIC = re.compile(r"[NBS]|[RT][234]")
@@ -245,6 +245,8 @@ class Model:
     trained: bool  # False: random weights, the masks show the pipeline and not the model
     layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
     channels: tuple[Extent, Extent, Extent]
+    # Weight of the background contrast, which is not in the paper; with 0, no graph knows of it.
+    contrast: Finite = 0.0
 
 
 @dataclass(frozen=True)

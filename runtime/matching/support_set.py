@@ -18,10 +18,10 @@ from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import Manifest
 from hsnet_trt.runtime.bundle.scratch import scratch_folder
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
-from hsnet_trt.runtime.matching.packing import Columns, Shot, expand
+from hsnet_trt.runtime.matching.packing import CONTRASTS, Columns, Shot, expand
 
 _FORMAT = "hsnet-trt supports"
-_VERSION = 1
+_VERSION = 2
 MOST_CLASSES = 255  # labels are uint8, 0 is background
 
 
@@ -35,7 +35,8 @@ class Origin:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    shapes: tuple[tuple[int, ...], ...]  # of s2, s3, s4: layers, channels, positions
+    # Layers, channels, positions of s2, s3, s4; and of c3, c4, if there is a background contrast.
+    shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, manifest: Manifest, size: tuple[int, int]) -> Origin:
@@ -53,6 +54,18 @@ class Origin:
             )
         # A packed `match` takes supports of other shapes; the queries' are theirs at rest.
         shapes = {spec.name.replace("f", "s"): spec.shape[1:] for spec in match[0].inputs[:3]}
+        names: tuple[str, ...] = SUPPORTS
+        if manifest.model.contrast:
+            names = (*names, *CONTRASTS)
+            vectors = {spec.name: spec.shape[1:] for spec in match[0].inputs[3:]}
+            shapes |= {name: vectors.get(name, ()) for name in CONTRASTS}
+            if any(len(s) != 3 or any(isinstance(n, str) for n in s) for s in shapes.values()):
+                raise BundleError(
+                    "the bundle's match graph takes no vectors of a background contrast",
+                    expected=f"inputs {' and '.join(CONTRASTS)} of shapes like [S, 1, 1024, 1]",
+                    found=[(spec.name, *spec.shape) for spec in match[0].inputs],
+                    fix="export the bundle again",
+                )
         return cls(
             manifest.model.backbone,
             manifest.model.weights_sha256,
@@ -60,7 +73,7 @@ class Origin:
             manifest.preprocessing.resize,
             manifest.preprocessing.mean,
             manifest.preprocessing.std,
-            tuple(tuple(int(n) for n in shapes[level]) for level in SUPPORTS),
+            tuple(tuple(int(n) for n in shapes[name]) for name in names),
         )
 
 
@@ -92,7 +105,7 @@ class SupportSet:
             yield from shots
 
     def stack(self) -> Tensors:
-        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,h*w], class after class."""
+        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,h*w] (and `c3`, `c4`), in order."""
         return expand(list(self))
 
     def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
@@ -210,7 +223,8 @@ def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> list[Sh
 
 def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
     shot: Shot = {}
-    for level, (layers, channels, positions) in zip(SUPPORTS, origin.shapes, strict=True):
+    names = (*SUPPORTS, *CONTRASTS)[: len(origin.shapes)]
+    for level, (layers, channels, positions) in zip(names, origin.shapes, strict=True):
         at, values = archive[f"{name}_{level}_columns"], archive[f"{name}_{level}"]
         if values.shape != (layers, channels, len(at)) or values.dtype.kind != "f":
             raise ValueError(f"{level} of {name} has shape {values.shape}, {values.dtype}")

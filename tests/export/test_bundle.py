@@ -56,7 +56,7 @@ def test_manifest(real_bundle, resnet18):
         )
         for precision in ("fp32", "fp16")
     ]
-    assert json.loads(manifest.to_json())["format_version"] == 1
+    assert json.loads(manifest.to_json())["format_version"] == 2
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("fp16", "float16")])

@@ -48,7 +48,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "extra graph": (lambda p: (p / "graphs/x.onnx").write_bytes(b"x"), "does not know it"),
     "no manifest": (lambda p: (p / "bundle.json").unlink(), "no bundle"),
-    "newer format": (lambda p: manifest(p, lambda d: d.update(format_version=2)), "format version"),
+    "newer format": (lambda p: manifest(p, lambda d: d.update(format_version=3)), "format version"),
     "no format": (lambda p: manifest(p, lambda d: d.pop("format_version")), "format version"),
     "not JSON": (lambda p: (p / "bundle.json").write_bytes(b"\xff\0"), "JSON"),
     "a list": (lambda p: (p / "bundle.json").write_text("[]"), "format version"),
