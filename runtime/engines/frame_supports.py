@@ -45,7 +45,8 @@ class GpuSupports:
 
         Args:
             supports: `s2`, `s3`, `s4`, each [S,L,C,h*w], and `c3`, `c4`, if the engine takes them.
-                Compared by identity: pass the same object while nothing has changed, another one otherwise.
+                Compared by identity: pass the same object while nothing has changed, another one
+                otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 

@@ -50,8 +50,8 @@ def test_vectors_of_a_background_contrast_go_along(
     path = make_bundle(tmp_path / "b", contrast=2.0)
     with FewShotSegmenter.load(path) as first, FewShotSegmenter.load(path) as second:
         first.set_support("red", [green_shot[0], red_shot[0]], [green_shot[1], red_shot[1]])
-        first.save_supports(tmp_path / "set.npz")
-        second.load_supports(tmp_path / "set.npz")
+        first.save_supports(tmp_path / "own.npz")
+        second.load_supports(tmp_path / "own.npz")
         a, b = first.segment(QUERY), second.segment(QUERY)
         np.testing.assert_array_equal(a.scores["red"], b.scores["red"])
         kept = second._supports.stack()
@@ -60,7 +60,7 @@ def test_vectors_of_a_background_contrast_go_along(
         assert kept["c3"].any(axis=(1, 2, 3)).all()
         with pytest.raises(InputError, match="another model"):  # without the vectors
             second.load_supports(saved)
-    with np.load(tmp_path / "set.npz") as archive:
+    with np.load(tmp_path / "own.npz") as archive:
         arrays = {name: archive[name] for name in archive.files if not name.startswith("0_1_c4")}
     np.savez(tmp_path / "less.npz", **arrays)
     with FewShotSegmenter.load(path) as third, pytest.raises(InputError, match="damaged"):
