@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
-from hsnet_trt.cli.shared.options import BackendOption, Size, WeightsOption, size_option
+from hsnet_trt.cli.shared.options import (
+    BackendOption,
+    ContrastOption,
+    Size,
+    WeightsOption,
+    size_option,
+)
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -28,6 +34,7 @@ def evaluate(
         Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
     ] = None,
     weights: WeightsOption = None,
+    contrast: ContrastOption = None,
     *,
     dataset: EpisodeOptions,
     size: Annotated[Size | None, size_option("; by default the model's own.")] = None,
@@ -80,6 +87,7 @@ def evaluate(
             out,
             checkpoint=checkpoint,
             weights=weights,
+            contrast=contrast,
             size=size,
             backend=backend,
             precisions=precision or [None],

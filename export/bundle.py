@@ -106,6 +106,7 @@ def export_bundle(
         trained=model.trained,
         layers=_three(model.backbone.layers),
         channels=_three(model.backbone.channels),
+        contrast=0.0 if model.contrast is None else float(model.contrast.weight.detach()),
     )
     judged = sum(1 if lowering == "packed" else len({"fp32", *precisions}) for lowering, _ in forms)
     total = len(sizes) * (3 + len(forms) + judged) + ("plugin" in correlations) + 1

@@ -20,11 +20,11 @@ from hsnet_trt.runtime.device.machine import (
 from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
     GRAPHS,
-    INPUTS,
-    OUTPUTS,
     PACKED_INPUTS,
     Tensors,
+    names_of,
 )
+from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.onnxruntime_cuda import (
     PROVIDER,
     cuda_failure,
@@ -90,6 +90,7 @@ class OnnxRuntimeRunner:
         self.backend = "onnxruntime" if gpu is None else "onnxruntime_cuda"
         self.precision = graphs["match"].variant.precision
         self.packing = graphs["match"].packing
+        self.contrast = bool(bundle.manifest.model.contrast)
         version = f"ONNX Runtime {onnxruntime.__version__}"
         if gpu is None:
             self.device = f"{find_cpu()}, {usable_cores()} cores ({version})"
@@ -103,7 +104,7 @@ class OnnxRuntimeRunner:
         for name in GRAPHS:
             content = bundle.read(graphs[name].file)
             session = _open_session(onnxruntime, content, graphs[name].file, options, gpu)
-            _check_names(graphs[name], session)
+            _check_names(graphs[name], session, contrast=self.contrast)
             self._sessions[name] = session
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
@@ -113,6 +114,7 @@ class OnnxRuntimeRunner:
             BackendError: ONNX Runtime failed, for want of memory for instance.
         """
         session = self._sessions[graph]
+        _, names = names_of(graph, contrast=self.contrast)
         feed = {
             spec.name: np.ascontiguousarray(
                 inputs[spec.name], dtype=_TYPES.get(spec.type, np.float32)
@@ -120,7 +122,7 @@ class OnnxRuntimeRunner:
             for spec in session.get_inputs()
         }
         try:
-            outputs = session.run(list(OUTPUTS[graph]), feed)
+            outputs = session.run(list(names), feed)
         except Exception as error:  # its exceptions share no other base
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
             raise BackendError(
@@ -129,7 +131,7 @@ class OnnxRuntimeRunner:
                 found=str(error)[:500],
                 fix=None if self.backend == "onnxruntime" else remedy(str(error)),
             ) from error
-        return dict(zip(OUTPUTS[graph], outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
     def close(self) -> None:
         """Free the sessions; harmless when repeated."""
@@ -187,14 +189,15 @@ def _open_session(
     return session
 
 
-def _check_names(file: GraphFile, session: Any) -> None:
-    graph = file.variant.graph
-    inputs = (*FEATURES, *PACKED_INPUTS) if file.packing else INPUTS[graph]
+def _check_names(file: GraphFile, session: Any, *, contrast: bool) -> None:
+    inputs, outputs = names_of(file.variant.graph, contrast=contrast)
+    if file.packing:
+        inputs = (*FEATURES, *PACKED_INPUTS, *(CONTRASTS if contrast else ()))
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})
-    if found != (set(inputs), set(OUTPUTS[graph])):
+    if found != (set(inputs), set(outputs)):
         raise BackendError(
             f"{file.file} is not a graph of this version",
-            expected=f"{', '.join(inputs)} -> {', '.join(OUTPUTS[graph])}",
+            expected=f"{', '.join(inputs)} -> {', '.join(outputs)}",
             found=f"{', '.join(sorted(found[0]))} -> {', '.join(sorted(found[1]))}",
             fix="export the bundle again",
         )

@@ -34,6 +34,7 @@ def judge(
     *,
     checkpoint: Path | None = None,
     weights: str | None = None,
+    contrast: float | None = None,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
     precisions: Sequence[str | None] = (None,),
@@ -53,6 +54,7 @@ def judge(
         out: the folder for accuracy.json, accuracy.md and accuracy.png.
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
         weights: which of a checkpoint that holds several: see `load_checkpoint`.
+        contrast: of the checkpoint: see `load_checkpoint`.
         size: network input; by default the bundle's first, else what the checkpoint was learned
             for, else the paper's 400 x 400.
         backend: of the bundle.
@@ -104,7 +106,7 @@ def judge(
                 networks.append(network)
                 size = network.size
         if compared is not None:
-            torch_network, own = _torch(compared, weights, device)
+            torch_network, own = _torch(compared, weights, contrast, device)
             if hashed not in (None, own):
                 raise InputError(
                     f"{model} was not made from {compared}",
@@ -148,8 +150,10 @@ def _shipped(path: Path) -> Path:
     return SHIPPED
 
 
-def _torch(path: Path, weights: str | None, device: str) -> tuple[TorchNetwork, str]:
+def _torch(
+    path: Path, weights: str | None, contrast: float | None, device: str
+) -> tuple[TorchNetwork, str]:
     from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
 
-    model = load_checkpoint(path, weights=weights)
+    model = load_checkpoint(path, weights=weights, contrast=contrast)
     return TorchNetwork(model, device), weights_sha256(model)

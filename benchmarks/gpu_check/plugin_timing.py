@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, square_mask
-from hsnet_trt.runtime.matching.rows import row_length
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import TILES, Plan
-from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes
+from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
 
 # ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
 LEVELS = {"level 2": (4, 512, 50, 4), "level 3": (6, 1024, 25, 4), "level 4": (3, 2048, 13, 2)}

@@ -17,9 +17,8 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.export.graphs.lowering import Grid
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.runtime.matching.rows import row_length
 from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
-from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
 
 # In the order of the module's arguments.
 CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")

@@ -147,7 +147,7 @@ class GraphFile:
     largest_tensor: Growth  # elements
     activation_bytes: Growth  # estimated peak
     # Of the features of levels 2, 3, 4. Rows of their positions are longer, with zeros behind them
-    # (`runtime.matching.rows`).
+    # (`trt_plugins.sizes`).
     grids: tuple[Grid, Grid, Grid]
     # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
     bare: FileName | None = None
@@ -249,6 +249,8 @@ class Model:
     trained: bool  # False: random weights, the masks show the pipeline and not the model
     layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
     channels: tuple[Extent, Extent, Extent]
+    # Weight of the background contrast, which is not in the paper; with 0, no graph knows of it.
+    contrast: Finite = 0.0
 
 
 @dataclass(frozen=True)

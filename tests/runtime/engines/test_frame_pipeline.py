@@ -36,13 +36,14 @@ def load(
     *,
     profile: tuple[int, int, int] = (1, 1, 4),
     integrated: bool = False,
+    contrast: float = 0.0,
     **libraries: bool,
 ) -> tuple[FewShotSegmenter, FakeDriver, Any]:
     driver = FakeDriver()
     driver.integrated = integrated
     bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
     made = engines(profile[2])
-    bundle = engine_bundle(path, made)
+    bundle = engine_bundle(path, made, contrast)
     return (
         FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")),
         driver,
@@ -62,6 +63,29 @@ def test_a_loaded_segmenter_takes_two_slots(
     with FewShotSegmenter.load(tmp_path / "b", backend="tensorrt") as segmenter:
         frames = segmenter._network.runner.frames
         assert isinstance(frames, GpuFrames) and len(frames._slots) == 2
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_a_background_contrast_goes_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, green_shot: Shot
+) -> None:
+    """Six shots in two chunks of three, each chunk with its own vectors."""
+    here, driver, _ = load(
+        tmp_path / "b", monkeypatch, contrast=3.0, pycuda=True, profile=(1, 1, 4)
+    )
+    queries = pictures(3)
+    with here, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+        for segmenter in (here, there):
+            segmenter.set_support("green", *green_shot)
+            segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
+        for query in queries:
+            equal(here.segment(query), there.segment(query))
+        engine_bundle(tmp_path / "plain", engines(4))
+        with FewShotSegmenter.load(tmp_path / "plain", backend="onnxruntime") as plain:
+            plain.set_support("red", *red_shot)
+            apart = plain.segment(queries[0]).scores["red"] - here.segment(queries[0]).scores["red"]
+            assert np.abs(apart).max() > 0.05
     assert driver.settled()
 
 
