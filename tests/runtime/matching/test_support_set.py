@@ -134,7 +134,7 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         lambda: np.savez(saved, header=np.array([{"a": 1}], dtype=object)),
         lambda: edit(saved, header="[]"),
         lambda: edit(saved, header="{"),
-        lambda: edit(saved, header=header_with(saved, version=2)),
+        lambda: edit(saved, header=header_with(saved, version=3)),
         lambda: edit(saved, header=header_with(saved, format="x")),
         lambda: edit(saved, header=header_with(saved, classes=[{"name": "a", "shots": 9}])),
         lambda: edit(saved, header=header_with(saved, classes=[{"name": "a", "shots": -1}])),
