@@ -24,10 +24,17 @@ def objects_of(shots: Iterable[Shot]) -> Floats:
 
     Of the last layer of level 4, whose encoded features are unit vectors themselves.
     """
-    means = [shot["s4"].values[-1].astype(np.float32).sum(axis=0) for shot in shots]
-    found = np.stack(means)
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
-    return np.divide(found, norms, out=np.zeros_like(found), where=norms > 0)
+    return _unit(np.stack([shot["s4"].values[-1].astype(np.float32).sum(axis=0) for shot in shots]))
+
+
+def objects_in(level4: npt.NDArray[np.floating]) -> Floats:
+    """The same of encoded supports `s4` [S,L,C,h*w]."""
+    return _unit(level4[:, -1].astype(np.float32).sum(axis=2))
+
+
+def _unit(vectors: Floats) -> Floats:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
 
 def likeness(level4: npt.NDArray[np.floating], objects: Floats) -> Floats:

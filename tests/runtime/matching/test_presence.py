@@ -10,7 +10,7 @@ from helpers.tiny_bundle import RED, make_bundle, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.matching.packing import compress
-from hsnet_trt.runtime.matching.presence import likeness, objects_of, presence
+from hsnet_trt.runtime.matching.presence import likeness, objects_in, objects_of, presence
 
 Shot = tuple[np.ndarray, np.ndarray]
 
@@ -47,6 +47,7 @@ def test_it_is_the_best_cosine_with_the_mean_object(dtype: type, apart: float) -
     level4 = (3 * rng.standard_normal((2, 3, 5, 12))).astype(dtype)
     level4[0, :, :, 4] = 0  # the margin of a letterbox
     objects = objects_of(compress(supports))
+    np.testing.assert_allclose(objects_in(supports["s4"]), objects, atol=1e-6)
     assert objects.shape == (4, 5) and not objects[3].any()
     np.testing.assert_allclose(np.linalg.norm(objects[:3], axis=1), 1, atol=1e-6)
     found = likeness(level4, objects)
