@@ -102,7 +102,9 @@ def evaluate(
     for line in accuracy.left_out:
         console.print(f"left out: {line}", highlight=False)
     table = Table(title=accuracy.data, box=None)
-    names = ("found in", "pixels") if form == "absent" else ("mIoU", "FB-IoU", "difference")
+    names: tuple[str, ...] = ("found in", "shown in", "pixels")
+    if form != "absent":
+        names = ("mIoU", "FB-IoU", "difference", "shown in")
     for column in ("answers", *names, "changed"):
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
@@ -112,8 +114,9 @@ def evaluate(
 
 
 def _figures(row: Row, *, absent: bool) -> list[str]:
+    shown = "" if row.shown is None else f"{row.shown} %"
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
     if absent:
-        return [f"{row.found} %", f"{row.area:.1f} %", changed]
+        return [f"{row.found} %", shown, f"{row.area:.1f} %", changed]
     difference = "" if row.difference is None else f"{row.difference:+.2f}"
-    return [str(row.miou), str(row.fb_iou), difference, changed]
+    return [str(row.miou), str(row.fb_iou), difference, shown, changed]

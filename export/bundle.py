@@ -156,6 +156,7 @@ def export_bundle(
             golden=tuple(goldens),
             parity=tuple(figure for figure in figures if figure.precision in precisions),
             created_by=f"hsnet-trt {__version__}",
+            present_from=model.present_from,
             commands=(command,) if command else (),
         )
         writer.finish(manifest)

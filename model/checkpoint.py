@@ -81,6 +81,9 @@ def load_checkpoint(
     model.trained = bool(facts.get("trained", True))
     size = facts.get("size")
     model.size = (size, size) if isinstance(size, int) else None
+    threshold = facts.get("present_from")
+    if isinstance(threshold, float) and 0 <= threshold <= 1:
+        model.present_from = threshold
     if not any(key.startswith("hpn_learner.") for key in state):
         model.trained = False
         warnings.warn(

@@ -30,6 +30,8 @@ class Row:
         miou, fb_iou: with a 95 % bootstrap interval over episodes.
         found: share of the episodes in which something was found, right or wrong, with a 95 %
             interval (Wilson); "something" is at least 0.5 % of the picture.
+        shown: the same of what is shown, where nothing is that does not count as present; None for
+            trivial answers.
         area: share of the pictures that the answers cover, in the mean.
         per_class: class name -> IoU.
         difference: of mIoU to the first network's; None for itself and for trivial answers.
@@ -43,6 +45,7 @@ class Row:
     miou: Interval
     fb_iou: Interval
     found: Interval
+    shown: Interval | None
     area: float
     per_class: dict[str, float]
     difference: float | None
@@ -94,12 +97,16 @@ class _Counts:
     score: Score
     ious: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
+    network: JudgedNetwork | None = None
+    present: list[bool] = field(default_factory=list)
     changed: list[tuple[int, int]] = field(default_factory=list)  # pixels changed, pixels judged
     seconds: float = 0.0
 
     def judge(self, episode: Episode, reference: Mask | None) -> Mask:
         answer, seconds = timed(self.answer, episode)
         self.seconds += seconds
+        if self.network is not None:
+            self.present.append(self.network.says_present)
         self.ious.append(self.score.add(episode, answer))
         self.areas.append(float(answer.mean()))
         if reference is not None:
@@ -144,7 +151,7 @@ def evaluate(
     elif episodes.count is not None:
         count = min(count, episodes.count)
     counted = [
-        _Counts(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks
+        _Counts(n.name, n.on, False, n.answer, Score(episodes.classes), network=n) for n in networks
     ] + [_Counts(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial]
     numbers: list[int] = []
     shots, size = 0, (0, 0)
@@ -183,6 +190,8 @@ def evaluate(
 
 def _row(counts: _Counts, first: _Counts) -> Row:
     compared = bool(counts.changed)
+    found = [area >= SOMETHING for area in counts.areas]
+    shown = [a and b for a, b in zip(found, counts.present, strict=False)]
     changed, judged = np.array(counts.changed or [(0, 1)]).sum(axis=0)
     return Row(
         name=counts.name,
@@ -190,7 +199,8 @@ def _row(counts: _Counts, first: _Counts) -> Row:
         trivial=counts.trivial,
         miou=counts.score.miou_interval(),
         fb_iou=counts.score.fb_iou_interval(),
-        found=share_interval(sum(a >= SOMETHING for a in counts.areas), len(counts.areas)),
+        found=share_interval(sum(found), len(found)),
+        shown=None if counts.network is None else share_interval(sum(shown), len(shown)),
         area=100 * float(np.mean(counts.areas)),
         per_class=counts.score.per_class(),
         difference=counts.score.miou() - first.score.miou() if compared else None,

@@ -263,11 +263,13 @@ class StandInFrames:
     def __init__(
         self, cuda: Cuda, image: bytes, spin: bytes, ms: tuple[float, float], slots: int
     ) -> None:
-        features: Shapes = {"image": (1, 3, *NETWORK), "f2": (1, 8), "f3": (1, 8), "f4": (1, 8)}
+        features: Shapes = {"image": (1, 3, *NETWORK), "f2": (1, 8), "f3": (1, 8)}
+        features["f4"] = (1, 1, 4, 8)
         match: Shapes = {name: (1, 8) for name in ("f2", "f3", "f4", "s2", "s3", "s4")}
         match["logits"] = (1, 1, 2, *DECODER)
         self.cuda, self.ms = cuda, sum(ms)
         self.supports: Tensors = {n: np.zeros((1, 8), np.float16) for n in ("s2", "s3", "s4")}
+        self.supports["objects"] = np.ones((1, 4), np.float32)
         with cuda.current():
             self.stream = cuda.stream()
             kernel = cuda.load_kernels(spin, ("hsnet_spin",), {"hsnet_spin": 8})

@@ -294,6 +294,8 @@ class Manifest:
     accuracy: tuple[AccuracyFigure, ...] = ()
     files: dict[FileName, FileRecord] = field(default_factory=dict)
     created_by: str = ""
+    # The score from which a class counts as present (`matching.presence`); 0: not calibrated.
+    present_from: Annotated[float, Rule("0 to 1", lambda x: 0 <= x <= 1)] = 0.0
     commands: tuple[str, ...] = ()  # what made the bundle, oldest first
     format_version: int = FORMAT_VERSION
 

@@ -15,6 +15,7 @@ from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.engine import Engine
 from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
 from hsnet_trt.runtime.matching.packing import supports_in
+from hsnet_trt.runtime.matching.presence import OBJECTS
 
 
 class GpuSupports:
@@ -44,7 +45,8 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them.
+            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them;
+                their `objects`, float32 [S,C].
                 Compared by identity: pass the same object while nothing has changed, another one
                 otherwise.
             shots: number of shots of each class.
@@ -67,6 +69,8 @@ class GpuSupports:
         logits = aligned(int(np.prod(engine.output_shape("logits"))) * itemsize)
         self.chunk_elements = logits // itemsize
         sizes = {"first": 4 * (len(wanted) + 1), "logits": logits * self._chunks}
+        objects = np.ascontiguousarray(supports[OBJECTS], np.float32)
+        sizes[OBJECTS] = objects.nbytes
         for name in self._names:
             one = int(np.prod(engine.most[name][1:])) * engine.types[name].itemsize
             sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
@@ -74,6 +78,8 @@ class GpuSupports:
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
         sent = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
+        self._cuda.upload(self._block.at(OBJECTS), objects, stream)
+        sent.append(objects)
         for name in self._names:
             array = np.ascontiguousarray(supports[name], dtype=engine.types[name])
             for k in range(self._chunks):
@@ -90,6 +96,12 @@ class GpuSupports:
         """The address of int32 [classes + 1]: the first shot of each class."""
         assert self._block is not None
         return self._block.at("first")
+
+    @property
+    def objects(self) -> int:
+        """The address of float32 [S,C]: what the object of each shot looks like."""
+        assert self._block is not None
+        return self._block.at(OBJECTS)
 
     @property
     def logits(self) -> int:

@@ -52,12 +52,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32."""
+    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32.
+
+    `likeness` is float32 [S], that of the frame to each shot's object: see `matching.presence`.
+    """
 
     labels: npt.NDArray[np.uint8]
     masks: list[npt.NDArray[np.bool_]]
     scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
     timing: dict[str, float]  # milliseconds
+    likeness: npt.NDArray[np.float32]
 
 
 class SubmittedFrame(Protocol):
@@ -83,7 +87,7 @@ class FrameLane(Protocol):
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
             supports: `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) of all shots, class after class;
-                the same object as long as nothing changed.
+                and their `objects`; the same dict as long as nothing changed.
             shots: how many shots each class has.
             scores: whether score maps are wanted.
         """

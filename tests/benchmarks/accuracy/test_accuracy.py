@@ -68,7 +68,7 @@ class Fake:
     """Answers its own mask for every episode."""
 
     def __init__(self, name: str, seed: int, episodes: list[Episode]) -> None:
-        self.name, self.on = name, "nothing"
+        self.name, self.on, self.says_present = name, "nothing", True
         rng = np.random.default_rng(seed)
         self.answers = {e.query_name: rng.random((8, 8)) < 0.5 for e in episodes}
 
@@ -310,8 +310,13 @@ def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_pa
     assert accuracy.rows[0].found.low == pytest.approx(100 * 8 / (8 + 1.96**2), abs=0.01)
     assert accuracy.best_trivial is None
     page = markdown(accuracy, "")
-    assert "| found in | of the pixels |" in page and "mIoU" not in page
-    assert "| all of it | 100.0 [67.6, 100.0] % | 100.0 % |" in page
+    assert "| found in | shown in | of the pixels |" in page and "mIoU" not in page
+    found = "100.0 [67.6, 100.0] %"
+    assert f"| all of it | {found} | {found} | 100.0 % |" in page
+    network.says_present = False
+    (row, *rest) = evaluate([network], [nothing], empty, form="absent").rows
+    assert row.found.value == 100 and row.shown is not None and row.shown.value == 0
+    assert rest[0].shown is None
 
     judged = judge(checkpoint, source, tmp_path / "out", size=SIZE, form="mosaic")
     assert judged.form == "mosaic" and judged.data.endswith("mosaic") and judged.episodes == 8

@@ -106,6 +106,8 @@ def pictures(count: int) -> list[np.ndarray]:
 def equal(one: Any, other: Any) -> None:
     """Within what one grey level of the resize makes."""
     assert one.classes == other.classes
+    assert one.presence.keys() == set(one.classes)
+    assert one.presence == pytest.approx(other.presence, abs=2 * LEVEL)
     for name in one.classes:
         if one.scores:
             np.testing.assert_allclose(one.scores[name], other.scores[name], atol=2 * LEVEL)
