@@ -1,6 +1,6 @@
-"""Segments frames wholly on the GPU: upload pixels, run kernels and engines, download masks.
+"""Segments frames wholly on the GPU: upload pixels, run kernels and network, download masks.
 
-There are three CUDA streams: one uploads pixels, one runs kernels and engines, one downloads masks.
+There are three CUDA streams: one uploads pixels, one runs kernels and network, one downloads masks.
 So the next frame is uploaded and the previous one downloaded while one is computed. Each frame in
 flight has its own memory, a slot; each caller has a lane, a queue with a few slots (`frame_lane`).
 """
@@ -8,7 +8,7 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_slot import Slot
@@ -32,7 +33,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 class GpuFrames:
-    """The frame kernels, the engines and the support set on one GPU. Thread-safe.
+    """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
         mapped: whether kernels use the host's memory directly, without copies.
@@ -41,10 +42,10 @@ class GpuFrames:
     def __init__(
         self,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         kernels: FrameKernels,
     ) -> None:
@@ -60,7 +61,7 @@ class GpuFrames:
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []
-        self._replay = GraphReplay(cuda, stream, wanted=not engines["features"].replays_itself)
+        self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
         self._closed = False
 
@@ -68,21 +69,21 @@ class GpuFrames:
     def open(
         cls,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         image: bytes | None,
     ) -> GpuFrames | None:
-        """Load the kernels; None if there are none or the types of two engines differ.
+        """Load the kernels; None if there are none or the types of two graphs differ.
 
         Args:
             cuda: the driver; its context must be current.
-            engines: the engines "features", "support" and "match".
-            arena: memory of the engines' tensors.
-            stream: the stream in which the engines run.
-            lock: a lock that is held while an engine runs.
+            engines: the graphs "features" and "match".
+            arena: memory of their tensors.
+            stream: the stream in which they run.
+            lock: held while work is enqueued.
             preprocessing: the bundle's normalisation and resize policy.
             image: the compiled kernels, as `frame_kernels.find_kernels` returns them.
 
@@ -108,8 +109,8 @@ class GpuFrames:
 
     def make_slot(self) -> Slot:
         """Make a slot, still without memory; the context must be current."""
-        slot = Slot(self._cuda, mapped=self.mapped)
         with self._lock:
+            slot = Slot(self._cuda, mapped=self.mapped)
             self._slots.append(slot)
         return slot
 
@@ -130,7 +131,8 @@ class GpuFrames:
         size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
-            slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
+            with self._lock:
+                slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
@@ -150,7 +152,7 @@ class GpuFrames:
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
-        with self._cuda.current():
+        with self._lock.waiting(), self._cuda.current():
             if self._closed:
                 raise BackendError("the segmenter was closed while a frame was under way")
             self._cuda.synchronise(frame.slot.events["done"])
@@ -159,16 +161,14 @@ class GpuFrames:
         """See `SlotFrame.collect`."""
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
-        with self._cuda.current():
-            if slot.read_counts(classes)[classes]:
-                raise not_finite("on the GPU")
-            labels = slot.read("labels", np.uint8, frame.size)
-            planes = (classes, *frame.size)
-            masks = (
-                list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
-            )
-            scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+        with self._lock.waiting(), self._cuda.current():
             timing = self._timing(frame)
+        if slot.read_counts(classes)[classes]:
+            raise not_finite("on the GPU")
+        labels = slot.read("labels", np.uint8, frame.size)
+        planes = (classes, *frame.size)
+        masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
+        scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
         return FrameAnswer(labels, masks, scores, timing)
 
     def close(self) -> None:

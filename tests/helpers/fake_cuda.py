@@ -78,6 +78,13 @@ class FakeCuda:
         self.launches: list[tuple[str, bytes]] = []  # name and argument
         self.overrun = False  # whether something was written outside an allocation
         self.copy_ms = 1.0
+        # The thread of a library that captures in the driver's global mode.
+        self.capturing_globally: int | None = None
+
+    def refuse_while_captured(self) -> None:
+        """What another thread may not do while one captures in the global mode."""
+        if self.capturing_globally not in (None, threading.get_ident()):
+            raise CudaRefused("STREAM_CAPTURE_UNSUPPORTED")
 
     def need_context(self) -> None:
         if not self.depth.get(threading.get_ident()):
@@ -93,6 +100,7 @@ class FakeCuda:
 
     def allocate(self, size: int, where: dict[int, Any]) -> int:
         self.need_context()
+        self.refuse_while_captured()
         if any(stream.capturing is not None for stream in self.streams):
             raise CudaRefused("STREAM_CAPTURE_UNSUPPORTED")
         if size <= 0:
@@ -182,11 +190,13 @@ class FakeCuda:
 
     def synchronise_event(self, event: Event) -> None:
         self.need_context()
+        self.refuse_while_captured()
         if event.record is not None:
             event.record[0].run(event.record[1])
 
     def elapsed(self, start: Event, end: Event) -> float:
         self.need_context()
+        self.refuse_while_captured()
         if not (start.done() and end.done()):
             raise CudaRefused("NOT_READY")
         return end.at - start.at
