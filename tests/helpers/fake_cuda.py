@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -193,6 +194,8 @@ class FakeCuda:
         self.refuse_while_captured()
         if event.record is not None:
             event.record[0].run(event.record[1])
+        time.sleep(0.001)  # it still waits, and another thread's turn comes
+        self.refuse_while_captured()
 
     def elapsed(self, start: Event, end: Event) -> float:
         self.need_context()

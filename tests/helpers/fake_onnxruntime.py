@@ -46,6 +46,7 @@ class FakeOnnxRuntime(types.ModuleType):
         fed: the types that sessions on the GPU were fed.
         captures: how many CUDA graphs were captured.
         replays: how many were replayed.
+        waits: how many runs on device memory waited for their stream.
         uncapturable: the error that a capture ends with.
         no_graphs: the error that opening a session with CUDA graphs ends with.
         spoil: what is done to the outputs of a run on device memory.
@@ -71,7 +72,7 @@ class FakeOnnxRuntime(types.ModuleType):
         self.options: list[dict[str, str]] = []
         self.fed: set[np.dtype[Any]] = set()
         self.preloaded = 0
-        self.captures = self.replays = 0
+        self.captures = self.replays = self.waits = 0
         self.uncapturable: str | None = None
         self.no_graphs: str | None = None
         self.spoil: Callable[[dict[str, np.ndarray]], None] = lambda outputs: None
@@ -133,6 +134,7 @@ class FakeOnnxRuntime(types.ModuleType):
                     work = self._as_graph(graph, work, iobinding.addresses())
                 self._stream().add(work)
                 if entry(run_options, "disable_synchronize_execution_providers") != "1":
+                    fake.waits += 1
                     self._stream().run()
 
             def _may_fail(self) -> None:

@@ -172,7 +172,7 @@ def test_nothing_is_allocated_bound_or_copied_after_the_first_frames(
             next(stream)
         before = machine.driver.allocations, machine.runtime.captures, len(machine.driver.copies)
         monkeypatch.setattr(onnxruntime_device.DeviceSession, "_bind", None)
-        assert len(list(stream)) == 10
+        assert len(list(stream)) == 10 and machine.runtime.waits == 0
         assert (machine.driver.allocations, machine.runtime.captures) == before[:2]
         copies = machine.driver.copies[before[2] :]
         # Pixels up; counts and labels down. One or two frames were under way already.
