@@ -60,7 +60,11 @@ def markdown(accuracy: Accuracy, command: str) -> str:
     absent = accuracy.form == "absent"
     if absent:
         lines += ["No query shows what its supports show.", ""]
-    figures = ("found in", "of the pixels") if absent else ("mIoU", "FB-IoU", "difference")
+    figures = (
+        ("found in", "of the pixels")
+        if absent
+        else ("mIoU", "FB-IoU", "boundary IoU", "difference")
+    )
     columns = ("answers", *figures, "pixels changed", "ms per episode", "on")
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [_line(row, absent) for row in accuracy.rows]
@@ -120,7 +124,7 @@ def _line(row: Row, absent: bool) -> str:
     figures = (
         (f"{row.found} %", f"{row.area:.1f} %")
         if absent
-        else (f"{row.miou}", f"{row.fb_iou}", difference)
+        else (f"{row.miou}", f"{row.fb_iou}", f"{row.boundary}", difference)
     )
     return f"| {' | '.join((row.name, *figures, changed, time, row.on))} |"
 
