@@ -130,7 +130,9 @@ class BundleNetwork:
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         batch, _ = network_input(list(images), self.size, self._network.preprocessing)
-        return run_features(self._network.runner, batch)
+        rows = run_features(self._network.runner, batch)
+        positions = [shape[2] for shape in self._network.origin.shapes]
+        return {n: rows[n][..., :count] for n, count in zip(FEATURES, positions, strict=True)}
 
     def close(self) -> None:
         """Free the network."""

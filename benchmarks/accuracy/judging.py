@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hsnet_trt import __version__
@@ -43,6 +43,7 @@ def judge(
     form: str = "clean",
     count: int | None = None,
     skip_bad: bool = False,
+    groups: Mapping[str, frozenset[str]] | None = None,
     command: str = "",
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
@@ -65,6 +66,7 @@ def judge(
         form: of the episodes: see `data.episodes.forms`.
         count: how many episodes; by default the protocol's, else 1000.
         skip_bad: leave out broken files, and list them.
+        groups: groups of classes to tell apart: see `evaluate`.
         command: what was typed, to be kept beside the figures.
         on_episode: called before each episode.
 
@@ -129,6 +131,7 @@ def judge(
             skip_bad=skipped,
             original_size=original_size,
             form=form,
+            groups=groups,
             on_episode=on_episode,
         )
         facts = {

@@ -61,7 +61,9 @@ def markdown(accuracy: Accuracy, command: str) -> str:
     if absent:
         lines += ["No query shows what its supports show.", ""]
     figures = (
-        ("found in", "shown in", "of the pixels") if absent else ("mIoU", "FB-IoU", "difference")
+        ("found in", "shown in", "of the pixels")
+        if absent
+        else ("mIoU", "FB-IoU", "boundary IoU", "difference")
     )
     columns = ("answers", *figures, "pixels changed", "ms per episode", "on")
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
@@ -124,7 +126,7 @@ def _line(row: Row, absent: bool) -> str:
     figures = (
         (f"{row.found} %", shown, f"{row.area:.1f} %")
         if absent
-        else (f"{row.miou}", f"{row.fb_iou}", difference)
+        else (f"{row.miou}", f"{row.fb_iou}", f"{row.boundary}", difference)
     )
     return f"| {' | '.join((row.name, *figures, changed, time, row.on))} |"
 

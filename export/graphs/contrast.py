@@ -25,7 +25,7 @@ def add_contrast(match: onnx.ModelProto, weight: float, grids: Sequence[Grid]) -
     number of queries or supports has to be written down.
 
     Args:
-        match: inputs `f2`, `f3`, `f4` [B,L,C,Q] and any form of supports, output `logits`
+        match: inputs `f2`, `f3`, `f4` [B,L,C,row] and any form of supports, output `logits`
             [B,S,2,2*h2,2*w2].
         weight: of the mean of the two levels.
         grids: (h, w) of levels 2, 3, 4.
@@ -59,13 +59,14 @@ def _map(
 ) -> str:
     """The contrast of one level, [B,S,*plane]."""
     last = write.op("Gather", features, write.constant([-1]), axis=1)
-    last = write.op("Squeeze", last, write.constant([1]))  # [B,C,Q]
+    last = write.op("Squeeze", last, write.constant([1]))  # [B,C,row]
     squares = write.op("Mul", last, last)
     norm = write.op("Sqrt", write.op("ReduceSum", squares, write.constant([1]), keepdims=1))
     unit = write.op("Div", last, write.op("Add", norm, write.constant(np.float32(EPSILON))))
     rows = write.op("Reshape", vectors, write.constant([1, -1, channels]))
-    product = write.op("MatMul", rows, unit)  # [B,S,Q]
-    small = write.op("Reshape", product, write.constant([0, -1, *grid]))
+    product = write.op("MatMul", rows, unit)  # [B,S,row]
+    ends = (write.constant([n]) for n in (0, grid[0] * grid[1], 2))
+    small = write.op("Reshape", write.op("Slice", product, *ends), write.constant([0, -1, *grid]))
     down, across = (interpolation(*pair) for pair in zip(grid, plane, strict=True))
     tall = write.op("MatMul", write.constant(down.astype(np.float32)), small)
     return write.op("MatMul", tall, write.constant(across.T.astype(np.float32)))

@@ -18,7 +18,7 @@ def golden(reference: Reference) -> bytes:
 
     `queries` uint8 [2,H,W,3], `supports` uint8 [2,H,W,3], `masks` bool [2,H,W], `logits` float32
     [2,2,2,h,w]; and of each of f2, f3, f4 (of the queries) and s2, s3, s4 (and c3, c4) some values
-    `<name>` float32 [n] at the flat positions `<name>_index` int64 [n].
+    `<name>` float32 [n] at the flat positions `<name>_index` int64 [n] of the graphs' outputs.
     """
     probe = reference.probe
     outputs = {name: array[:2] for name, array in reference.float32.items()}

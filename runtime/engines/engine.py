@@ -32,7 +32,8 @@ class Engine:
         most: the largest shape of each tensor.
         workspace: bytes that a call needs beside its tensors.
         shaped: number of changes of the input shapes; a graph captured before the last is stale.
-        replays_itself: TensorRT captures and replays CUDA graphs itself, as that for RTX does.
+        capturable: CUDA graphs are to be captured around a launch; TensorRT for RTX captures and
+            replays its own.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Engine:
         self._addresses: dict[str, int] = {}
         self._memory: tuple[int, int] | None = None
         self._cache_file, self._cache = cache, None
-        self.replays_itself = False
+        self.capturable = not hasattr(trt, "CudaGraphStrategy")
         self._execution = self._make_context()
         self.most = {n: tuple(shapes[2]) for n, shapes in profile.items()}
         self.shape(self.most)
@@ -127,19 +128,23 @@ class Engine:
         """Shape of an output for the current input shapes."""
         return tuple(int(n) for n in self._execution.get_tensor_shape(name))
 
-    def launch(self, stream: int) -> None:
+    def launch(self, stream: int, *, capturing: bool = False) -> None:
         """Queue the engine's work in a stream.
 
-        If TensorRT refuses, the execution context is created anew and the launch tried once more.
+        If TensorRT refuses, the execution context is created anew and the launch tried once more,
+        which is not allowed while the stream is captured.
 
         Args:
             stream: handle of the CUDA stream.
+            capturing: whether that stream is being captured.
 
         Raises:
-            BackendError: the second launch failed, too.
+            BackendError: the launch failed; the second one, too.
         """
         if self._execution.execute_async_v3(stream):
             return
+        if capturing:
+            raise self.failure("the launch failed")
         _log.warning("%s failed (%s); its context is made anew", self.name, self._said())
         addresses, shapes = self._addresses, self._shapes
         self._addresses, self._shapes = {}, {}
@@ -152,11 +157,6 @@ class Engine:
             self.bind(name, address)
         if not self._execution.execute_async_v3(stream):
             raise self.failure("the launch failed, also with a new context")
-
-    def launch_for_capture(self, stream: int) -> None:
-        """`launch` without the second try, which is not allowed while a stream is captured."""
-        if not self._execution.execute_async_v3(stream):
-            raise self.failure("the launch failed")
 
     def close(self) -> None:
         """Save the kernel cache, if there is one, and release the context and the engine."""
@@ -176,11 +176,10 @@ class Engine:
     def _make_context(self) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         make: Callable[[], Any]
-        if hasattr(self._trt, "CudaGraphStrategy"):  # TensorRT for RTX
+        if not self.capturable:
             config = self._engine.create_runtime_config()
             config.set_execution_context_allocation_strategy(strategy)
             config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            self.replays_itself = True
             if self._cache_file is not None and self._cache is None:
                 self._cache = kernel_cache.open_cache(config, self._cache_file)
             if self._cache is not None:

@@ -1,6 +1,6 @@
-"""Segments frames wholly on the GPU: upload pixels, run kernels and engines, download masks.
+"""Segments frames wholly on the GPU: upload pixels, run kernels and network, download masks.
 
-There are three CUDA streams: one uploads pixels, one runs kernels and engines, one downloads masks.
+There are three CUDA streams: one uploads pixels, one runs kernels and network, one downloads masks.
 So the next frame is uploaded and the previous one downloaded while one is computed. Each frame in
 flight has its own memory, a slot; each caller has a lane, a queue with a few slots (`frame_lane`).
 """
@@ -8,7 +8,7 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
 from hsnet_trt.runtime.engines.frame_kernels import (
     LIKENESS,
     PREPARE,
@@ -38,7 +39,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 class GpuFrames:
-    """The frame kernels, the engines and the support set on one GPU. Thread-safe.
+    """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
         mapped: whether kernels use the host's memory directly, without copies.
@@ -47,10 +48,10 @@ class GpuFrames:
     def __init__(
         self,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         kernels: FrameKernels,
     ) -> None:
@@ -66,7 +67,7 @@ class GpuFrames:
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []
-        self._replay = GraphReplay(cuda, stream, wanted=not engines["features"].replays_itself)
+        self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
         self._closed = False
 
@@ -74,21 +75,21 @@ class GpuFrames:
     def open(
         cls,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         image: bytes | None,
     ) -> GpuFrames | None:
-        """Load the kernels; None if there are none or the types of two engines differ.
+        """Load the kernels; None if there are none or the types of two graphs differ.
 
         Args:
             cuda: the driver; its context must be current.
-            engines: the engines "features", "support" and "match".
-            arena: memory of the engines' tensors.
-            stream: the stream in which the engines run.
-            lock: a lock that is held while an engine runs.
+            engines: the graphs "features" and "match".
+            arena: memory of their tensors.
+            stream: the stream in which they run.
+            lock: held while work is enqueued.
             preprocessing: the bundle's normalisation and resize policy.
             image: the compiled kernels, as `frame_kernels.find_kernels` returns them.
 
@@ -114,8 +115,8 @@ class GpuFrames:
 
     def make_slot(self) -> Slot:
         """Make a slot, still without memory; the context must be current."""
-        slot = Slot(self._cuda, mapped=self.mapped)
         with self._lock:
+            slot = Slot(self._cuda, mapped=self.mapped)
             self._slots.append(slot)
         return slot
 
@@ -137,7 +138,8 @@ class GpuFrames:
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
             wanted = scores or classes > 1
-            slot.fit(size, classes, count, masks=classes > 1, scores=wanted)
+            with self._lock:
+                slot.fit(size, classes, count, masks=classes > 1, scores=wanted)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
@@ -157,7 +159,7 @@ class GpuFrames:
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
-        with self._cuda.current():
+        with self._lock.waiting(), self._cuda.current():
             if self._closed:
                 raise BackendError("the segmenter was closed while a frame was under way")
             self._cuda.synchronise(frame.slot.events["done"])
@@ -166,17 +168,15 @@ class GpuFrames:
         """See `SlotFrame.collect`."""
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
-        with self._cuda.current():
-            counts, alike = slot.read_counts(classes, frame.shots)
-            if counts[classes]:
-                raise not_finite("on the GPU")
-            labels = slot.read("labels", np.uint8, frame.size)
-            planes = (classes, *frame.size)
-            masks = (
-                list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
-            )
-            scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+        with self._lock.waiting(), self._cuda.current():
             timing = self._timing(frame)
+        counts, alike = slot.read_counts(classes, frame.shots)
+        if counts[classes]:
+            raise not_finite("on the GPU")
+        labels = slot.read("labels", np.uint8, frame.size)
+        planes = (classes, *frame.size)
+        masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
+        scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
         return FrameAnswer(labels, masks, scores, timing, alike)
 
     def close(self) -> None:

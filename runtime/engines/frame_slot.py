@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import Bytes, HostMemory
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import aligned
 
 _STRIPE, _MOST_STRIPES = 512 * 1024, 8  # bytes; each upload costs the CPU some microseconds
@@ -124,7 +125,7 @@ class Slot:
         self.answer.grow(end)
         self.counts.grow(4 * (classes + 1 + shots))
 
-    def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: Any) -> float:
+    def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: GpuLock) -> float:
         """Copy a frame into page-locked memory and upload it, in stripes of whole rows.
 
         The GPU fetches one stripe while the CPU copies the next. Records the event "begun".

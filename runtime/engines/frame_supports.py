@@ -1,4 +1,4 @@
-"""The support set on the GPU, in chunks of shots that the match engine takes at once.
+"""The support set on the GPU, in chunks of shots that `match` takes at once.
 
 Each chunk has memory for its logits, too; the kernels that vote read the logits of all chunks.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
-from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
 from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
 from hsnet_trt.runtime.matching.packing import supports_in
 from hsnet_trt.runtime.matching.presence import OBJECTS
@@ -31,7 +31,7 @@ class GpuSupports:
         chunk_elements: elements from the logits of one chunk to those of the next.
     """
 
-    def __init__(self, cuda: Cuda, engine: Engine, arena: Block) -> None:
+    def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
         self._names = supports_in(engine.most)
         self._block: Block | None = None
@@ -45,7 +45,7 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,h*w], and `c3`, `c4`, if the engine takes them;
+            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them;
                 their `objects`, float32 [S,C].
                 Compared by identity: pass the same object while nothing has changed, another one
                 otherwise.
@@ -116,7 +116,7 @@ class GpuSupports:
         shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in self._names})
         engine.shape(shapes)
 
-    def run_chunks(self, launch: Callable[[Engine], None]) -> None:
+    def run_chunks(self, launch: Callable[[DeviceGraph], None]) -> None:
         """Launch the engine once per chunk, on the query's features in the arena."""
         engine = self._engine
         assert self._block is not None

@@ -1,14 +1,13 @@
 """Runs a bundle's engines with TensorRT 10.3 to 11, or TensorRT for RTX, through one code path.
 
 `run` takes and gives arrays in the CPU's memory, for supports, batches and `verify`. Frames take
-the shorter way of `gpu_frames`, which keeps everything but the picture and its mask on the GPU.
+the shorter way of `frame_pipeline`, which keeps everything but the picture and its mask on the GPU.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-import threading
 import weakref
 from typing import Any
 
@@ -19,6 +18,7 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.machine import platform_tag
 from hsnet_trt.runtime.device.memory import Block, reserve
 from hsnet_trt.runtime.engines.compatibility import Host, misfit, remedy
@@ -106,7 +106,7 @@ class _Held:
 
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
-        self.lock = threading.RLock()
+        self.lock = GpuLock()
         self.engines: dict[str, Engine] = {}
         self.stream: Any = None
         self.frames: GpuFrames | None = None

@@ -90,7 +90,7 @@ def encode_shots(
     """Encode the K shots of a class, as many at once as the runner takes.
 
     Returns:
-        `s2`, `s3`, `s4`, each [K,L,C,h*w], and with a background contrast `c3`, `c4` [K,1,C,1].
+        `s2`, `s3`, `s4`, each [K,L,C,row], and with a background contrast `c3`, `c4` [K,1,C,1].
 
     Raises and warns as `encode_parts` does.
     """
@@ -113,7 +113,7 @@ def encode_parts(
     Images that are arrays are of that order of channels.
 
     Yields:
-        `s2`, `s3`, `s4`, each [k,L,C,h*w], and with a background contrast `c3`, `c4` [k,1,C,1],
+        `s2`, `s3`, `s4`, each [k,L,C,row], and with a background contrast `c3`, `c4` [k,1,C,1],
         until all K were there.
 
     Raises:

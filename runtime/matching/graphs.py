@@ -86,7 +86,7 @@ class FrameLane(Protocol):
 
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
-            supports: `s2`, `s3`, `s4` [S,L,C,h*w] (and `c3`, `c4`) of all shots, class after class;
+            supports: `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) of all shots, class after class;
                 and their `objects`; the same dict as long as nothing changed.
             shots: how many shots each class has.
             scores: whether score maps are wanted.
@@ -154,12 +154,12 @@ class Runner(Protocol):
 
 
 def run_features(runner: Runner, images: npt.NDArray[np.float32]) -> Tensors:
-    """Images [N,3,H,W] -> `f2`, `f3`, `f4`, each [N,L,C,h*w]."""
+    """Images [N,3,H,W] -> `f2`, `f3`, `f4`, each [N,L,C,row]."""
     return _in_chunks(runner, "features", {"image": images}, runner.limits.images)
 
 
 def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32]) -> Tensors:
-    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,h*w].
+    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,row].
 
     With a background contrast `c3` and `c4` follow, and a mask is -1 outside of its photograph.
     """

@@ -32,12 +32,12 @@ class Columns:
     Attributes:
         at: int64 [n], the positions under the mask, ascending.
         values: [L,n,C] there; they are zero at all others.
-        positions: how many positions there are, h*w.
+        row: how long a row of all positions is, with its padding.
     """
 
     at: Indices
     values: npt.NDArray[Any]
-    positions: int
+    row: int
 
 
 Shot: TypeAlias = "dict[str, Columns]"  # by s2, s3, s4, and c3, c4
@@ -50,7 +50,7 @@ def supports_in(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
-    """`s2`, `s3`, `s4` [S,L,C,h*w] (and `c3`, `c4`) -> each shot's columns that are not zero."""
+    """`s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) -> each shot's columns that are not zero."""
     shots: list[Shot] = []
     for index in range(len(encoded["s2"])):
         shot = {}
@@ -68,12 +68,12 @@ def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
 def expand(
     shots: Sequence[Shot], names: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """The shots as `s2`, `s3`, `s4` [S,L,C,h*w] (and `c3`, `c4`) again, or some of these."""
+    """The shots as `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) again, or some of these."""
     encoded = {}
     for level in supports_in(shots[0]) if names is None else names:
         first = shots[0][level]
         layers, _, channels = first.values.shape
-        shape = (len(shots), layers, channels, first.positions)
+        shape = (len(shots), layers, channels, first.row)
         encoded[level] = np.zeros(shape, first.values.dtype)
         for dense, shot in zip(encoded[level], shots, strict=True):
             dense[:, :, shot[level].at] = shot[level].values.transpose(0, 2, 1)
@@ -107,7 +107,7 @@ def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Sh
         for shot, view in zip(shots, seen, strict=True):
             columns = shot[level]
             values = packed[level][:, first : first + len(columns.at)]
-            view[level] = Columns(columns.at, values, columns.positions)
+            view[level] = Columns(columns.at, values, columns.row)
             first += len(columns.at)
     for shot, view in zip(shots, seen, strict=True):
         view.update({name: shot[name] for name in CONTRASTS if name in shot})

@@ -28,7 +28,7 @@ def objects_of(shots: Iterable[Shot]) -> Floats:
 
 
 def objects_in(level4: npt.NDArray[np.floating]) -> Floats:
-    """The same of encoded supports `s4` [S,L,C,h*w]."""
+    """The same of encoded supports `s4` [S,L,C,row]."""
     return _unit(level4[:, -1].astype(np.float32).sum(axis=2))
 
 
@@ -41,7 +41,7 @@ def likeness(level4: npt.NDArray[np.floating], objects: Floats) -> Floats:
     """The largest cosine of any position of each query with each object, float32 [B,S] in [0,1].
 
     Args:
-        level4: the queries' features `f4` [B,L,C,h*w], of any float type.
+        level4: the queries' features `f4` [B,L,C,row], of any float type.
         objects: of `objects_of`, [S,C].
     """
     last = level4[:, -1].astype(np.float32)

@@ -26,6 +26,7 @@ from hsnet_trt.runtime.bundle.manifest import (
     Tolerance,
     Variant,
 )
+from hsnet_trt.trt_plugins.sizes import row_length
 
 SIZE = (96, 128)  # height, width
 STRIDES = {"2": 8, "3": 16, "4": 32}
@@ -42,9 +43,19 @@ def as_a_camera_gives_it(rgb: np.ndarray, padding: int = 0) -> np.ndarray:
     return view
 
 
-def positions(level: str, size: tuple[int, int] = SIZE) -> int:
+def grid(level: str, size: tuple[int, int] = SIZE) -> tuple[int, int]:
     stride = STRIDES[level]
-    return (size[0] // stride) * (size[1] // stride)
+    return size[0] // stride, size[1] // stride
+
+
+def positions(level: str, size: tuple[int, int] = SIZE) -> int:
+    height, width = grid(level, size)
+    return height * width
+
+
+def _pads(level: str, size: tuple[int, int]) -> onnx.TensorProto:
+    count = positions(level, size)
+    return _constant(f"pads{level}", [0, 0, 0, 0, 0, 0, 0, row_length(count) - count])
 
 
 def _constant(name: str, values: object, dtype: type = np.int64) -> onnx.TensorProto:
@@ -60,13 +71,14 @@ def _shape(name: str, size: tuple[int, int], lead: str) -> list[int | str]:
         return [lead, 3, *size]
     if name == "mask":
         return [lead, *size]
-    return [lead, LAYERS, CHANNELS, positions(name[1], size)]
+    return [lead, LAYERS, CHANNELS, row_length(positions(name[1], size))]
 
 
 def _features(size: tuple[int, int]) -> tuple[list, list]:
     nodes, constants = [], []
     for level, stride in STRIDES.items():
         constants.append(_constant(f"as{level}", [0, 1, 3, positions(level, size)]))
+        constants.append(_pads(level, size))
         nodes += [
             helper.make_node(
                 "AveragePool",
@@ -77,7 +89,8 @@ def _features(size: tuple[int, int]) -> tuple[list, list]:
             ),
             helper.make_node("Reshape", [f"p{level}", f"as{level}"], [f"r{level}"]),
             helper.make_node("Neg", [f"r{level}"], [f"n{level}"]),
-            helper.make_node("Concat", [f"r{level}", f"n{level}"], [f"f{level}"], axis=1),
+            helper.make_node("Concat", [f"r{level}", f"n{level}"], [f"c{level}"], axis=1),
+            helper.make_node("Pad", [f"c{level}", f"pads{level}"], [f"f{level}"]),
         ]
     return nodes, constants
 
@@ -88,6 +101,7 @@ def _support(size: tuple[int, int]) -> tuple[list, list]:
     for level, stride in STRIDES.items():
         sizes = [size[0] // stride, size[1] // stride]
         constants += [
+            _pads(level, size),
             _constant(f"to{level}", [0, 1, 1, positions(level, size)]),
             _constant(
                 f"sizes{level}", [1.0, 1.0, sizes[0] / size[0], sizes[1] / size[1]], np.float32
@@ -101,7 +115,8 @@ def _support(size: tuple[int, int]) -> tuple[list, list]:
                 mode="linear",
                 coordinate_transformation_mode="align_corners",
             ),
-            helper.make_node("Reshape", [f"m{level}", f"to{level}"], [f"w{level}"]),
+            helper.make_node("Reshape", [f"m{level}", f"to{level}"], [f"u{level}"]),
+            helper.make_node("Pad", [f"u{level}", f"pads{level}"], [f"w{level}"]),
             helper.make_node("Mul", [f"f{level}", f"w{level}"], [f"s{level}"]),
         ]
     return nodes, constants
@@ -119,6 +134,7 @@ def _match(size: tuple[int, int]) -> tuple[list, list]:
         _constant("channels", [2]),
         _constant("one", 1.0, np.float32),
         _constant("tiny", 1e-4, np.float32),
+        _constant("positions", [height * width]),
         _constant("grid", [0, 0, 1, height, width]),
         _constant("zero", 0.0, np.float32),
     ]
@@ -138,7 +154,8 @@ def _match(size: tuple[int, int]) -> tuple[list, list]:
         helper.make_node("Abs", ["d"], ["da"]),
         helper.make_node("ReduceMax", ["da", "channels"], ["far"], keepdims=1),  # [B,S,1,P]
         helper.make_node("Sub", ["one", "far"], ["near"]),
-        helper.make_node("Reshape", ["near", "grid"], ["l1"]),
+        helper.make_node("Slice", ["near", "first", "positions", "axis3"], ["there1"]),
+        helper.make_node("Reshape", ["there1", "grid"], ["l1"]),
         helper.make_node("Mul", ["l1", "zero"], ["l0"]),
         helper.make_node("Concat", ["l0", "l1"], ["logits0"], axis=2),
         # Touch the other levels so that they are inputs of the graph.
@@ -217,6 +234,7 @@ def make_graph(graph: str, size: tuple[int, int], contrast: float = 0.0) -> tupl
         outputs=tuple(TensorSpec(n, "float32", tuple(shapes[n])) for n in outputs),
         largest_tensor=Growth(per_pair=1000),
         activation_bytes=growth,
+        grids=(grid("2", size), grid("3", size), grid("4", size)),
     )
     return model.SerializeToString(), entry
 
@@ -249,6 +267,9 @@ def reference(
     far = (out["f2"][:, :1] - colour[None]).abs().amax(2)  # [B,S,P]
     near = (1 - far).reshape(*far.shape[:2], queries.shape[1] // 8, queries.shape[2] // 8)
     out["logits"] = torch.stack([torch.zeros_like(near), near], 2)
+    for name in set(out) - {"logits"}:
+        count = out[name].shape[-1]
+        out[name] = functional.pad(out[name], (0, row_length(count) - count))
     return {name: tensor.numpy() for name, tensor in out.items()}
 
 

@@ -395,3 +395,17 @@ def test_a_mixture_takes_turns(blobs: Path) -> None:
     assert len(twice.classes) == len(alone.classes) + len(own.classes)
     for i in range(6):
         assert twice.classes[twice[i].class_id] == twice[i].class_name
+
+
+def test_groups_of_classes_are_told_apart() -> None:
+    episodes = drawn(9, ignored=False)
+    by_number = Episodes("x", {0: "c0", 1: "c1", 2: "c2"}, lambda i: episodes[i], 9)
+    network = Fake("a", 1, episodes)
+    groups = {"two": frozenset({"c0", "c2"}), "none of these": frozenset({"d"})}
+    row = evaluate([network], [], by_number, groups=groups).rows[0]
+    kept = [e for e in episodes if e.class_name != "c1"]
+    alone = Episodes("x", {0: "c0", 2: "c2"}, lambda i: kept[i], 6)
+    other = evaluate([network], [], alone).rows[0]
+    assert list(row.groups) == ["two"] and row.groups["two"].episodes == 6
+    assert row.groups["two"].miou == other.miou and row.groups["two"].boundary == other.boundary
+    assert row.groups["two"].found == other.found

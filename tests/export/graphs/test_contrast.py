@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers.rows import in_rows
 
 from hsnet_trt.calibration.placement import place
 from hsnet_trt.export.graphs.graphs import export_match, export_support
@@ -42,8 +43,9 @@ def inputs(model: HSNet) -> Arrays:
     masks = torch.from_numpy(probe.masks).float()
     masks[2, :5] = masks[2, -5:] = -1
     query, shown = (model.features(normalise(i)) for i in (probe.queries, probe.supports))
-    arrays = [t.numpy() for t in (*query, *model.support(shown, masks))]
-    rest = {f"shown{i}": level.numpy() for i, level in zip((2, 3, 4), shown, strict=True)}
+    *levels, c3, c4 = (*query, *model.support(shown, masks))
+    arrays = [t.numpy() for t in (*map(in_rows, levels), c3, c4)]
+    rest = {f"shown{i}": in_rows(level).numpy() for i, level in zip((2, 3, 4), shown, strict=True)}
     return {**dict(zip(NAMES, arrays, strict=True)), **rest, "mask": masks.numpy()}
 
 
@@ -62,7 +64,11 @@ def match(model: HSNet) -> Callable[[str, str], onnx.ModelProto]:
 @pytest.fixture(scope="module")
 @torch.no_grad()
 def logits(model: HSNet, inputs: Arrays) -> np.ndarray:
-    tensors = [torch.from_numpy(inputs[name]) for name in NAMES]
+    positions = [h * w for h, w in model.grids(SIZE)] * 2 + [1, 1]
+    tensors = [
+        torch.from_numpy(inputs[name])[..., :count]
+        for name, count in zip(NAMES, positions, strict=True)
+    ]
     return model.match((tensors[0], tensors[1], tensors[2]), tuple(tensors[3:]), SIZE).numpy()
 
 

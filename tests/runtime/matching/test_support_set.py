@@ -114,6 +114,8 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
     huge = np.full((2, 3, 4), np.nan, np.float32)
     with np.load(saved, allow_pickle=False) as archive:
         columns = archive["0_0_s2_columns"]
+        coarse = len(archive["0_0_s4_columns"])
+        behind = 12 + np.arange(coarse) - coarse + 1  # the last is in the padding of 3 x 4 to 16
 
     def text() -> None:
         saved.write_text("not a zip")
@@ -144,6 +146,7 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         lambda: edit(saved, **{"0_0_s2": huge}),
         lambda: edit(saved, **{"0_0_s2": np.zeros((2, 3, 10**6), np.float32)}),
         lambda: edit(saved, **{"0_0_s3_columns": np.full(200, 10**6)}),
+        lambda: edit(saved, **{"0_0_s4_columns": behind}),
         lambda: edit(saved, **{"0_0_s3_columns": np.array(["a"])}),
         lambda: edit(saved, **{"0_0_s2_columns": columns[::-1]}),
         lambda: edit(saved, **{"0_0_s2_columns": columns - 1 - columns[0]}),
@@ -161,6 +164,19 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         saved.write_bytes(good)
         segmenter.load_supports(saved)
         assert segmenter.classes == ("red", "grün")
+
+
+@pytest.mark.parametrize(("version", "fix"), [(1, "encode the supports again"), (3, "upgrade")])
+def test_other_versions_are_refused_with_words(
+    bundle: Path, saved: Path, version: int, fix: str
+) -> None:
+    edit(saved, header=header_with(saved, version=version))
+    with (
+        FewShotSegmenter.load(bundle) as segmenter,
+        pytest.raises(InputError, match="another format version") as caught,
+    ):
+        segmenter.load_supports(saved)
+    assert fix in str(caught.value.fix)
 
 
 def test_failing_to_write_leaves_the_old_file(
