@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 
 import onnx
 
-# They move values or pass them on; the range of their output is that of their input.
+# They move values or pass them on (Pad adds zeros); the range of their output is their input's.
 MOVING = {
     "Expand",
     "Flatten",
     "Gather",
     "Identity",
+    "Pad",
     "Reshape",
     "Slice",
     "Squeeze",

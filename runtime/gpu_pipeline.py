@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsnet_trt.runtime.matching.graphs import FrameLane, GpuPipeline, SubmittedFrame
+from hsnet_trt.runtime.matching.graphs import (
+    FrameLane,
+    GpuPipeline,
+    SubmittedFrame,
+    arranged,
+)
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.result import Segmentation
@@ -60,8 +65,9 @@ class GpuFramePipeline:
         self._lane = frames.open_lane(slots)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """All shots whole, one after the other, in one array a level."""
-        return ArrangedSupports(supports, [supports.stack()])
+        """All shots one after the other, in one set of arrays."""
+        shots = list(supports)
+        return ArrangedSupports(supports, [arranged(shots, columns=self._frames.columns)])
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""

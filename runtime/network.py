@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-import numpy as np
-
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.cpu_pipeline import CpuFramePipeline
@@ -18,6 +16,7 @@ from hsnet_trt.runtime.matching.support_set import Origin
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
+from hsnet_trt.trt_plugins.sizes import row_length
 
 
 class Network:
@@ -61,7 +60,10 @@ class Network:
     @property
     def shot_bytes(self) -> int:
         """What an encoded shot takes at most: one whose mask covers the whole picture."""
-        return 4 * sum(int(np.prod(shape)) for shape in self.origin.shapes)
+        return 4 * sum(
+            layers * channels * row_length(positions)
+            for layers, channels, positions in self.origin.shapes
+        )
 
     def encode(
         self,

@@ -18,12 +18,14 @@ from hsnet_trt.runtime.device.machine import (
     usable_cores,
 )
 from hsnet_trt.runtime.matching.graphs import (
+    COLUMN_INPUTS,
     FEATURES,
     GRAPHS,
     INPUTS,
     OUTPUTS,
     PACKED_INPUTS,
     Tensors,
+    takes_columns,
 )
 from hsnet_trt.runtime.onnxruntime_cuda import (
     PROVIDER,
@@ -34,7 +36,12 @@ from hsnet_trt.runtime.onnxruntime_cuda import (
 )
 from hsnet_trt.runtime.onnxruntime_limits import MEMORY_BUDGET, cpu_limits, gpu_limits
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 
 
 def load_onnxruntime() -> Any:
@@ -90,6 +97,7 @@ class OnnxRuntimeRunner:
         self.backend = "onnxruntime" if gpu is None else "onnxruntime_cuda"
         self.precision = graphs["match"].variant.precision
         self.packing = graphs["match"].packing
+        self.columns = takes_columns(graphs["match"])
         version = f"ONNX Runtime {onnxruntime.__version__}"
         if gpu is None:
             self.device = f"{find_cpu()}, {usable_cores()} cores ({version})"
@@ -189,7 +197,9 @@ def _open_session(
 
 def _check_names(file: GraphFile, session: Any) -> None:
     graph = file.variant.graph
-    inputs = (*FEATURES, *PACKED_INPUTS) if file.packing else INPUTS[graph]
+    inputs = INPUTS[graph]
+    if file.packing or takes_columns(file):
+        inputs = (*FEATURES, *(PACKED_INPUTS if file.packing else COLUMN_INPUTS))
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})
     if found != (set(inputs), set(OUTPUTS[graph])):
         raise BackendError(

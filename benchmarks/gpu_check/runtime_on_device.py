@@ -236,6 +236,7 @@ class StandIn:
     ) -> None:
         self._cuda, self._spin, self._stream = cuda, spin, stream
         self.most, self.least = most, most
+        self.inputs, self.columns = tuple(name for name in most if name != "logits"), False
         self.types = {name: np.dtype(np.float16) for name in most}
         self.shaped, self.replays_itself = 0, False
         self._argument = int(ms * 1e6).to_bytes(8, "little")

@@ -28,8 +28,7 @@ from hsnet_trt.export.graphs.lowering_plugin import (
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS
-from hsnet_trt.runtime.matching.rows import row_length
-from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
+from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION, row_length
 
 OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
 IR_VERSION = 10  # the newest that they read

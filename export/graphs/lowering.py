@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hsnet_trt.model.center_pivot import CenterPivotConv4d
 from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.learner import GROUPS, HPNLearner, upsample
-from hsnet_trt.runtime.matching.rows import row_length
+from hsnet_trt.trt_plugins.sizes import row_length
 
 Grid = tuple[int, int]
 PYRAMID = (2, 3, 4)  # the levels, from the finest to the coarsest

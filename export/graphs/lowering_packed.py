@@ -36,7 +36,7 @@ from hsnet_trt.model.learner import GROUPS
 from hsnet_trt.runtime.bundle.manifest import Growth, PackedLevel
 from hsnet_trt.runtime.matching.graphs import FEATURES
 from hsnet_trt.runtime.matching.packing import compress, pack
-from hsnet_trt.runtime.matching.rows import row_length
+from hsnet_trt.trt_plugins.sizes import row_length
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

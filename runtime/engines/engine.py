@@ -16,7 +16,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines import kernel_cache
 from hsnet_trt.runtime.engines.compatibility import REBUILD
-from hsnet_trt.runtime.matching.graphs import INPUTS, OUTPUTS
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, FEATURES, INPUTS, OUTPUTS
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -26,6 +26,8 @@ class Engine:
 
     Attributes:
         name: features, support or match.
+        inputs, outputs: names of its tensors.
+        columns: whether it is a `match` that takes its supports as columns.
         types: NumPy type of each tensor.
         least: the least shape of each input.
         most: the largest shape of each tensor.
@@ -53,15 +55,18 @@ class Engine:
         self.name = name
         self._engine, self._trt, self._logger = engine, trt, logger
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        if set(names) != {*INPUTS[name], *OUTPUTS[name]}:
+        self.columns = name == "match" and COLUMN_INPUTS[-1] in names
+        self.inputs = (*FEATURES, *COLUMN_INPUTS) if self.columns else INPUTS[name]
+        self.outputs = OUTPUTS[name]
+        if set(names) != {*self.inputs, *self.outputs}:
             raise BackendError(
                 f"{file} is not an engine of this version",
-                expected=f"{', '.join(INPUTS[name])} -> {', '.join(OUTPUTS[name])}",
+                expected=f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}",
                 found=", ".join(names),
                 fix="build the engines again",
             )
         self.types = {n: np.dtype(trt.nptype(engine.get_tensor_dtype(n))) for n in names}
-        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in INPUTS[name]}
+        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in self.inputs}
         self.least = {n: tuple(shapes[0]) for n, shapes in profile.items()}
         self.workspace = int(engine.device_memory_size_v2)
         self.shaped = 0
@@ -73,7 +78,7 @@ class Engine:
         self._execution = self._make_context()
         self.most = {n: tuple(shapes[2]) for n, shapes in profile.items()}
         self.shape(self.most)
-        self.most.update({n: self.output_shape(n) for n in OUTPUTS[name]})
+        self.most.update({n: self.output_shape(n) for n in self.outputs})
 
     def use_workspace(self, address: int, size: int) -> None:
         """Give the context its workspace: at least `workspace` bytes, aligned to 256."""

@@ -35,6 +35,7 @@ class GpuFrames:
     """The frame kernels, the engines and the support set on one GPU. Thread-safe.
 
     Attributes:
+        columns: whether the supports are taken as columns.
         mapped: whether kernels use the host's memory directly, without copies.
     """
 
@@ -57,6 +58,7 @@ class GpuFrames:
         self._network = engines["features"].most["image"][2:4]
         self._decoder = engines["match"].most["logits"][3:5]
         self._supports = GpuSupports(cuda, engines["match"], arena)
+        self.columns = engines["match"].columns
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []

@@ -13,7 +13,7 @@ import numpy as np
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.engine import Engine
-from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
 
 
 class GpuSupports:
@@ -31,6 +31,7 @@ class GpuSupports:
 
     def __init__(self, cuda: Cuda, engine: Engine, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
+        self._names = tuple(name for name in engine.inputs if name not in FEATURES)
         self._block: Block | None = None
         self._held: tuple[Tensors, tuple[int, ...]] | None = None
         self._chunks = 0
@@ -42,8 +43,8 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,row]. Compared by identity: pass the same object
-                while nothing has changed, another one otherwise.
+            supports: the engine's inputs but for the queries', of S shots each. Compared by
+                identity: pass the same object while nothing has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 
@@ -64,14 +65,14 @@ class GpuSupports:
         logits = aligned(int(np.prod(engine.output_shape("logits"))) * itemsize)
         self.chunk_elements = logits // itemsize
         sizes = {"first": 4 * (len(wanted) + 1), "logits": logits * self._chunks}
-        for name in SUPPORTS:
+        for name in self._names:
             one = int(np.prod(engine.most[name][1:])) * engine.types[name].itemsize
             sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
         self._block = Block(self._cuda, sizes)
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
         sent = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
-        for name in SUPPORTS:
+        for name in self._names:
             array = np.ascontiguousarray(supports[name], dtype=engine.types[name])
             for k in range(self._chunks):
                 part = array[k * self.chunk : (k + 1) * self.chunk]
@@ -98,7 +99,7 @@ class GpuSupports:
         """Set the engine's input shapes: one query, one chunk of shots."""
         engine = self._engine
         shapes = {n: (max(1, engine.least[n][0]), *engine.most[n][1:]) for n in FEATURES}
-        shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in SUPPORTS})
+        shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in self._names})
         engine.shape(shapes)
 
     def run_chunks(self, launch: Callable[[Engine], None]) -> None:
@@ -109,7 +110,7 @@ class GpuSupports:
             engine.bind(name, self._arena.at(name))
         size = self.chunk_elements * engine.types["logits"].itemsize
         for k in range(self._chunks):
-            for name in SUPPORTS:
+            for name in self._names:
                 engine.bind(name, self._block.at(f"{name}.{k}"))
             engine.bind("logits", self._block.at("logits") + k * size)
             launch(engine)

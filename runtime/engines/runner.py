@@ -27,7 +27,7 @@ from hsnet_trt.runtime.engines.frame_kernels import find_kernels
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.kernel_cache import cache_file
 from hsnet_trt.runtime.engines.plugins import load_plugins
-from hsnet_trt.runtime.matching.graphs import GRAPHS, INPUTS, OUTPUTS, Limits, Tensors
+from hsnet_trt.runtime.matching.graphs import GRAPHS, Limits, Tensors
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -80,6 +80,11 @@ class TensorRTRunner:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def columns(self) -> bool:
+        """Whether `match` is the correlation plugin's."""
+        return self._held.engines["match"].columns
 
     @property
     def frames(self) -> GpuFrames | None:
@@ -157,18 +162,18 @@ class _Held:
         assert arena is not None
         self._bind(graph)
         sent = {}  # pageable memory must live until the stream has read it
-        for name in INPUTS[graph]:
+        for name in engine.inputs:
             array = _padded(inputs[name], engine.least[name][0])
             sent[name] = np.ascontiguousarray(array, dtype=engine.types[name])
         engine.shape({name: array.shape for name, array in sent.items()})
         for name, array in sent.items():
             self.cuda.upload(arena.at(name), array, self.stream)
         engine.launch(self.stream.handle)
-        outputs = {n: np.empty(engine.output_shape(n), engine.types[n]) for n in OUTPUTS[graph]}
+        outputs = {n: np.empty(engine.output_shape(n), engine.types[n]) for n in engine.outputs}
         for name, array in outputs.items():
             self.cuda.download(array, arena.at(name), self.stream)
         self.cuda.synchronise(self.stream)
-        counts = [len(inputs[INPUTS[graph][0]])]
+        counts = [len(inputs[engine.inputs[0]])]
         if graph == "match":
             counts.append(len(inputs["s2"]))
         kept = tuple(slice(count) for count in counts)

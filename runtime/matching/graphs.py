@@ -10,8 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.packing import LEVELS, Shot, compress, expand, pack, views
+from hsnet_trt.runtime.bundle.manifest import GraphFile, PackedLevel
+from hsnet_trt.runtime.matching.packing import (
+    LEVELS,
+    Shot,
+    compress,
+    expand,
+    pack,
+    side_by_side,
+    views,
+)
 from hsnet_trt.runtime.pictures.images import Pixels
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
@@ -19,6 +27,8 @@ Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 FEATURES = ("f2", "f3", "f4")
 SUPPORTS = LEVELS
 PACKED_INPUTS = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
+# Of one with the correlation plugin; see `packing.side_by_side`.
+COLUMN_INPUTS = (*SUPPORTS, "a2", "a3", "a4", "n2", "n3", "n4")
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
 OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
@@ -66,8 +76,8 @@ class FrameLane(Protocol):
 
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
-            supports: `s2`, `s3`, `s4` [S,L,C,row] of all shots, class after class; the same object
-                as long as nothing changed.
+            supports: of all shots, class after class, as `arranged` gives them; the same object as
+                long as nothing changed.
             shots: how many shots each class has.
             scores: whether score maps are wanted.
         """
@@ -80,6 +90,11 @@ class FrameLane(Protocol):
 
 class GpuPipeline(Protocol):
     """A runner that takes pixels and gives masks, with nothing in between on the CPU."""
+
+    @property
+    def columns(self) -> bool:
+        """As a `Runner`'s."""
+        ...
 
     def open_lane(self, slots: int) -> FrameLane:
         """A lane for `slots` frames at a time; lanes share the GPU without harm."""
@@ -111,7 +126,12 @@ class Runner(Protocol):
 
     @property
     def packing(self) -> Sequence[PackedLevel]:
-        """How `match` takes its supports packed, by level; empty if it takes them whole."""
+        """How `match` takes its supports packed in windows, by level; empty if it does not."""
+        ...
+
+    @property
+    def columns(self) -> bool:
+        """Whether `match` takes its supports as columns, for the correlation plugin."""
         ...
 
     @property
@@ -154,8 +174,18 @@ def match_calls(runner: Runner, classes: Iterable[list[Shot]]) -> list[Tensors]:
             for (shots, index), view in zip(mine, views(calls[-1], part), strict=True):
                 shots[index] = view
         else:
-            calls.append(expand(part))
+            calls.append(arranged(part, columns=runner.columns))
     return calls
+
+
+def takes_columns(graph: GraphFile) -> bool:
+    """Whether a `match` takes its supports as columns."""
+    return graph.variant.correlation == "plugin"
+
+
+def arranged(shots: Sequence[Shot], *, columns: bool) -> Tensors:
+    """Shots as `match` takes them: whole, or as columns for the correlation plugin."""
+    return side_by_side(shots) if columns else expand(shots)
 
 
 def run_match(
@@ -188,7 +218,7 @@ def run_match(
 
 
 def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
-    if runner.packing:
+    if runner.packing or runner.columns:
         return match_calls(runner, [compress(supports)])
     step = runner.limits.supports
     return [

@@ -13,11 +13,22 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.graphs import FEATURES, OUTPUTS, SUPPORTS, not_finite
-from hsnet_trt.runtime.matching.packing import compress, pack
+from hsnet_trt.runtime.matching.graphs import (
+    COLUMN_INPUTS,
+    FEATURES,
+    OUTPUTS,
+    SUPPORTS,
+    not_finite,
+)
+from hsnet_trt.runtime.matching.packing import compress, pack, side_by_side
 from hsnet_trt.runtime.pictures.preprocess import Floats
 
-_TYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
+_TYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "int32": np.int32,
+    "int64": np.int64,
+}
 _LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
 
 # What passes from one graph to another.
@@ -64,7 +75,7 @@ class Networks:
             pb: Triton's module ``triton_python_backend_utils``.
             prefix: what the models' names begin with.
             version: their version, so that graphs of two networks never mix.
-            types: by graph and tensor, float32, float16 or int64.
+            types: by graph and tensor, float32, float16, int32 or int64.
             packing: how `match` takes its supports, if packed.
         """
         self._pb = pb
@@ -72,6 +83,7 @@ class Networks:
         self._version = version
         self._types = types
         self._packing = packing
+        self._columns = COLUMN_INPUTS[-1] in types["match"]
         # Where one graph gives halves and the next takes floats, they pass through the CPU.
         self._mixed = any(
             types[of][level] != types[to][level] for of, to, levels in _PASSED for level in levels
@@ -85,15 +97,17 @@ class Networks:
         """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4`, to be kept."""
         features = await self.features(images)
         inputs = {**features, "mask": masks}
-        encoded = await self._run("support", inputs, on_cpu=self._mixed)
+        encoded = await self._run("support", inputs, on_cpu=self._mixed or self._columns)
         return {level: _keep(encoded[level]) for level in SUPPORTS}
 
     def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
         """Encoded supports, as `match` takes them in calls of `most` at most."""
-        if not self._packing:
+        if not self._packing and not self._columns:
             return Shots(tuple(encoded))
         shots = [shot for held in encoded for shot in compress(held)]
         parts = [shots[first : first + most] for first in range(0, len(shots), most)]
+        if self._columns:
+            return Shots(tuple(side_by_side(part) for part in parts))
         return Shots(tuple(pack(part, self._packing) for part in parts))
 
     async def match(self, features: Held, supports: Shots) -> Floats:

@@ -26,7 +26,7 @@ from hsnet_trt.runtime.bundle.manifest import (
     Tolerance,
     Variant,
 )
-from hsnet_trt.runtime.matching.rows import row_length
+from hsnet_trt.trt_plugins.sizes import row_length
 
 SIZE = (96, 128)  # height, width
 STRIDES = {"2": 8, "3": 16, "4": 32}

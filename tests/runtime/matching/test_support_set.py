@@ -11,7 +11,7 @@ from helpers.tiny_bundle import RED, make_bundle, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.matching.packing import compress
+from hsnet_trt.runtime.matching.packing import compress, expand
 from hsnet_trt.runtime.matching.support_set import SupportSet
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -185,5 +185,5 @@ def test_stacking_brings_the_zeros_back() -> None:
     shots = compress(encoded)
     both = SupportSet({"a": shots[:1]}).with_class("b", shots[1:])
     assert both.shots == [1, 2]
-    for level, stacked in both.stack().items():
+    for level, stacked in expand(list(both)).items():
         np.testing.assert_array_equal(stacked, encoded[level])
