@@ -10,18 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hsnet_trt.errors import HSNetError, HSNetWarning
+    from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.pictures.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 __version__ = "0.1.0"
 
-__all__ = ["FewShotSegmenter", "HSNetError", "HSNetWarning", "Segmentation", "__version__"]
+__all__ = [
+    "FewShotSegmenter",
+    "HSNetError",
+    "HSNetWarning",
+    "Segmentation",
+    "__version__",
+    "open_source",
+]
 
 _HOMES = {
     "FewShotSegmenter": "hsnet_trt.runtime.segmenter",
     "HSNetError": "hsnet_trt.errors",
     "HSNetWarning": "hsnet_trt.errors",
     "Segmentation": "hsnet_trt.runtime.pictures.result",
+    "open_source": "hsnet_trt.runtime.cameras.source",
 }
 
 # In a source tree the stages lie beside this folder (setup.cfg maps them when installed).

@@ -13,6 +13,7 @@ from hsnet_trt.runtime.matching.graphs import (
     SubmittedFrame,
     arranged,
 )
+from hsnet_trt.runtime.matching.presence import OBJECTS, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.result import Segmentation
@@ -25,12 +26,13 @@ class GpuFrame:
 
     lane: FrameLane
     pixels: Pixels
+    present_from: float
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
         """Send the frame to the GPU; waits for a free slot."""
         (stack,), shots = supports.calls, supports.supports.shots
         frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
-        return GpuPending(frame, tuple(supports.supports.classes))
+        return GpuPending(frame, supports, self.present_from)
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,22 @@ class GpuPending:
     """A frame on the GPU; see `pipeline.Pending`."""
 
     frame: SubmittedFrame
-    names: tuple[str, ...]
+    supports: ArrangedSupports
+    present_from: float
 
     def result(self) -> Segmentation:
         """Wait for the frame and take its masks."""
         answer = self.frame.collect()
+        names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
+        here = presence(answer.likeness, self.supports.objects, shots)
         return Segmentation(
-            masks=dict(zip(self.names, answer.masks, strict=True)),
-            scores=dict(zip(self.names, answer.scores, strict=True)) if answer.scores else {},
+            masks=dict(zip(names, answer.masks, strict=True)),
+            scores=dict(zip(names, answer.scores, strict=True)) if answer.scores else {},
             labels=answer.labels,
-            classes=self.names,
+            classes=names,
             timing=answer.timing,
+            presence=dict(zip(names, here, strict=True)),
+            present_from=self.present_from,
         )
 
     def abandon(self) -> None:
@@ -59,19 +66,20 @@ class GpuPending:
 class GpuFramePipeline:
     """See `pipeline.FramePipeline`."""
 
-    def __init__(self, frames: GpuPipeline, slots: int = 2) -> None:
+    def __init__(self, frames: GpuPipeline, present_from: float, slots: int = 2) -> None:
         self.slots = slots
-        self._frames = frames
+        self._frames, self._present_from = frames, present_from
         self._lane = frames.open_lane(slots)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """All shots one after the other, in one set of arrays."""
-        shots = list(supports)
-        return ArrangedSupports(supports, [arranged(shots, columns=self._frames.columns)])
+        objects = objects_of(supports)
+        call = arranged(list(supports), columns=self._frames.columns)
+        return ArrangedSupports(supports, [{**call, OBJECTS: objects}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""
-        return GpuFramePipeline(self._frames, slots)
+        return GpuFramePipeline(self._frames, self._present_from, slots)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
@@ -96,7 +104,7 @@ class GpuFramePipeline:
 
     def read(self, source: Any, what: str, color: str) -> GpuFrame:
         """Decode."""
-        return GpuFrame(self._lane, view_image(source, what, color))
+        return GpuFrame(self._lane, view_image(source, what, color), self._present_from)
 
     def close(self) -> None:
         """Give the slots back."""

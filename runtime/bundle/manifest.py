@@ -249,6 +249,8 @@ class Model:
     trained: bool  # False: random weights, the masks show the pipeline and not the model
     layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
     channels: tuple[Extent, Extent, Extent]
+    # Weight of the background contrast, which is not in the paper; with 0, no graph knows of it.
+    contrast: Finite = 0.0
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,8 @@ class Manifest:
     accuracy: tuple[AccuracyFigure, ...] = ()
     files: dict[FileName, FileRecord] = field(default_factory=dict)
     created_by: str = ""
+    # The score from which a class counts as present (`matching.presence`); 0: not calibrated.
+    present_from: Annotated[float, Rule("0 to 1", lambda x: 0 <= x <= 1)] = 0.0
     commands: tuple[str, ...] = ()  # what made the bundle, oldest first
     format_version: int = FORMAT_VERSION
 

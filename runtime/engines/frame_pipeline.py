@@ -1,6 +1,6 @@
-"""Segments frames wholly on the GPU: upload pixels, run kernels and engines, download masks.
+"""Segments frames wholly on the GPU: upload pixels, run kernels and network, download masks.
 
-There are three CUDA streams: one uploads pixels, one runs kernels and engines, one downloads masks.
+There are three CUDA streams: one uploads pixels, one runs kernels and network, one downloads masks.
 So the next frame is uploaded and the previous one downloaded while one is computed. Each frame in
 flight has its own memory, a slot; each caller has a lane, a queue with a few slots (`frame_lane`).
 """
@@ -8,7 +8,7 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,28 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.engine import Engine
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.engines.frame_kernels import (
+    LIKENESS,
+    PREPARE,
+    SETTLE,
+    VOTE,
+    FrameKernels,
+)
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
 from hsnet_trt.runtime.engines.graph_replay import GraphReplay
-from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
+from hsnet_trt.runtime.matching.graphs import (
+    COLUMN_INPUTS,
+    FEATURES,
+    FrameAnswer,
+    Tensors,
+    not_finite,
+)
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
 
@@ -32,7 +45,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 class GpuFrames:
-    """The frame kernels, the engines and the support set on one GPU. Thread-safe.
+    """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
         columns: whether the supports are taken as columns.
@@ -42,10 +55,10 @@ class GpuFrames:
     def __init__(
         self,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         kernels: FrameKernels,
     ) -> None:
@@ -58,11 +71,11 @@ class GpuFrames:
         self._network = engines["features"].most["image"][2:4]
         self._decoder = engines["match"].most["logits"][3:5]
         self._supports = GpuSupports(cuda, engines["match"], arena)
-        self.columns = engines["match"].columns
+        self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []
-        self._replay = GraphReplay(cuda, stream, wanted=not engines["features"].replays_itself)
+        self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
         self._closed = False
 
@@ -70,21 +83,21 @@ class GpuFrames:
     def open(
         cls,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         image: bytes | None,
     ) -> GpuFrames | None:
-        """Load the kernels; None if there are none or the types of two engines differ.
+        """Load the kernels; None if there are none or the types of two graphs differ.
 
         Args:
             cuda: the driver; its context must be current.
-            engines: the engines "features", "support" and "match".
-            arena: memory of the engines' tensors.
-            stream: the stream in which the engines run.
-            lock: a lock that is held while an engine runs.
+            engines: the graphs "features" and "match".
+            arena: memory of their tensors.
+            stream: the stream in which they run.
+            lock: held while work is enqueued.
             preprocessing: the bundle's normalisation and resize policy.
             image: the compiled kernels, as `frame_kernels.find_kernels` returns them.
 
@@ -110,8 +123,8 @@ class GpuFrames:
 
     def make_slot(self) -> Slot:
         """Make a slot, still without memory; the context must be current."""
-        slot = Slot(self._cuda, mapped=self.mapped)
         with self._lock:
+            slot = Slot(self._cuda, mapped=self.mapped)
             self._slots.append(slot)
         return slot
 
@@ -129,10 +142,12 @@ class GpuFrames:
         self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> Launched:
         """See `Lane.submit`."""
-        size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
-            slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
+            wanted = scores or classes > 1
+            with self._lock:
+                slot.fit(size, classes, count, masks=classes > 1, scores=wanted)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
@@ -148,11 +163,11 @@ class GpuFrames:
                     for stream in (self._up, self._compute, self._down):
                         self._cuda.synchronise(stream)
                     raise
-        return Launched(slot, size, classes, scores, staged)
+        return Launched(slot, size, classes, count, scores, staged)
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
-        with self._cuda.current():
+        with self._lock.waiting(), self._cuda.current():
             if self._closed:
                 raise BackendError("the segmenter was closed while a frame was under way")
             self._cuda.synchronise(frame.slot.events["done"])
@@ -161,17 +176,16 @@ class GpuFrames:
         """See `SlotFrame.collect`."""
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
-        with self._cuda.current():
-            if slot.read_counts(classes)[classes]:
-                raise not_finite("on the GPU")
-            labels = slot.read("labels", np.uint8, frame.size)
-            planes = (classes, *frame.size)
-            masks = (
-                list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
-            )
-            scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+        with self._lock.waiting(), self._cuda.current():
             timing = self._timing(frame)
-        return FrameAnswer(labels, masks, scores, timing)
+        counts, alike = slot.read_counts(classes, frame.shots)
+        if counts[classes]:
+            raise not_finite("on the GPU")
+        labels = slot.read("labels", np.uint8, frame.size)
+        planes = (classes, *frame.size)
+        masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
+        scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+        return FrameAnswer(labels, masks, scores, timing, alike)
 
     def close(self) -> None:
         """Wait for the frames in flight and free everything; the context must be current."""
@@ -208,7 +222,7 @@ class GpuFrames:
         self._vote_and_settle(slot, size, shots, tables)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, 4 * (len(shots) + 1), self._down)
+        slot.counts.download(0, 4 * (len(shots) + 1 + sum(shots)), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -265,7 +279,8 @@ class GpuFrames:
                 self._votes = None
             self._votes = Block(cuda, {"votes": needed})
         votes, scores = self._votes.at("votes"), slot.address("scores")
-        cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
+        cuda.zero(slot.counts.address, 4 * (classes + 1 + sum(shots)), self._compute)
+        self._compare_objects(slot.counts.address + 4 * (classes + 1), sum(shots))
         supports = self._supports
         argument = VOTE.pack(
             supports.logits,
@@ -294,6 +309,15 @@ class GpuFrames:
         )
         self._kernels.settle(height * width, argument, self._compute)
 
+    def _compare_objects(self, best: int, shots: int) -> None:
+        """How like each shot's object the frame is, at `best`; see `matching.presence`."""
+        engine = self._engines["features"]
+        dtype, (layers, channels, positions) = engine.types["f4"], engine.most["f4"][1:]
+        last = (layers - 1) * channels * positions * dtype.itemsize
+        features = self._arena.at("f4") + last
+        argument = LIKENESS.pack(features, self._supports.objects, best, channels, positions)
+        self._kernels.likeness(dtype, positions, shots, argument, self._compute)
+
     def _mapping_pays(self) -> bool:
         """Whether mapped memory is faster than copies, measured on a frame of 1280 x 720."""
         size, cuda = (720, 1280), self._cuda
@@ -302,7 +326,7 @@ class GpuFrames:
         best = {}
         for mapped in (False, True):
             slot = Slot(cuda, mapped=mapped)
-            slot.fit(size, 1, masks=False, scores=False)
+            slot.fit(size, 1, 1, masks=False, scores=False)
             times = []
             for _ in range(5):
                 cuda.record(slot.events["begun"], self._compute)

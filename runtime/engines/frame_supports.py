@@ -1,4 +1,4 @@
-"""The support set on the GPU, in chunks of shots that the match engine takes at once.
+"""The support set on the GPU, in chunks of shots that `match` takes at once.
 
 Each chunk has memory for its logits, too; the kernels that vote read the logits of all chunks.
 """
@@ -12,8 +12,9 @@ import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
-from hsnet_trt.runtime.engines.engine import Engine
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, inputs_of_supports
+from hsnet_trt.runtime.matching.presence import OBJECTS
 
 
 class GpuSupports:
@@ -29,9 +30,9 @@ class GpuSupports:
         chunk_elements: elements from the logits of one chunk to those of the next.
     """
 
-    def __init__(self, cuda: Cuda, engine: Engine, arena: Block) -> None:
+    def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
-        self._names = tuple(name for name in engine.inputs if name not in FEATURES)
+        self._names = inputs_of_supports(engine.most)
         self._block: Block | None = None
         self._held: tuple[Tensors, tuple[int, ...]] | None = None
         self._chunks = 0
@@ -43,8 +44,9 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: the engine's inputs but for the queries', of S shots each. Compared by
-                identity: pass the same object while nothing has changed, another one otherwise.
+            supports: what the engine takes of S shots, as `graphs.arranged` gives it; and their
+                `objects`, float32 [S,C]. Compared by identity: pass the same object while nothing
+                has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 
@@ -65,6 +67,8 @@ class GpuSupports:
         logits = aligned(int(np.prod(engine.output_shape("logits"))) * itemsize)
         self.chunk_elements = logits // itemsize
         sizes = {"first": 4 * (len(wanted) + 1), "logits": logits * self._chunks}
+        objects = np.ascontiguousarray(supports[OBJECTS], np.float32)
+        sizes[OBJECTS] = objects.nbytes
         for name in self._names:
             one = int(np.prod(engine.most[name][1:])) * engine.types[name].itemsize
             sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
@@ -72,6 +76,8 @@ class GpuSupports:
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
         sent = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
+        self._cuda.upload(self._block.at(OBJECTS), objects, stream)
+        sent.append(objects)
         for name in self._names:
             array = np.ascontiguousarray(supports[name], dtype=engine.types[name])
             for k in range(self._chunks):
@@ -90,6 +96,12 @@ class GpuSupports:
         return self._block.at("first")
 
     @property
+    def objects(self) -> int:
+        """The address of float32 [S,C]: what the object of each shot looks like."""
+        assert self._block is not None
+        return self._block.at(OBJECTS)
+
+    @property
     def logits(self) -> int:
         """The address of the first chunk's logits."""
         assert self._block is not None
@@ -102,7 +114,7 @@ class GpuSupports:
         shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in self._names})
         engine.shape(shapes)
 
-    def run_chunks(self, launch: Callable[[Engine], None]) -> None:
+    def run_chunks(self, launch: Callable[[DeviceGraph], None]) -> None:
         """Launch the engine once per chunk, on the query's features in the arena."""
         engine = self._engine
         assert self._block is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import GraphFile, PackedLevel
 from hsnet_trt.runtime.matching.packing import (
+    CONTRASTS,
     LEVELS,
     Shot,
     compress,
     expand,
     pack,
     side_by_side,
+    supports_in,
     views,
 )
 from hsnet_trt.runtime.pictures.images import Pixels
@@ -34,6 +36,23 @@ INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEA
 OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
 
 
+def names_of(
+    graph: str, *, contrast: bool, columns: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What goes in and out of a graph.
+
+    Args:
+        graph: features, support or match.
+        contrast: whether there is a background contrast, whose vectors go along.
+        columns: whether it is a `match` that takes its supports as columns.
+    """
+    inputs = (*FEATURES, *COLUMN_INPUTS) if columns else INPUTS[graph]
+    if contrast and graph == "match":
+        inputs = (*inputs, *CONTRASTS)
+    outputs = (*OUTPUTS[graph], *CONTRASTS) if contrast and graph == "support" else OUTPUTS[graph]
+    return inputs, outputs
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much one call of a graph may be given."""
@@ -46,12 +65,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32."""
+    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32.
+
+    `likeness` is float32 [S], that of the frame to each shot's object: see `matching.presence`.
+    """
 
     labels: npt.NDArray[np.uint8]
     masks: list[npt.NDArray[np.bool_]]
     scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
     timing: dict[str, float]  # milliseconds
+    likeness: npt.NDArray[np.float32]
 
 
 class SubmittedFrame(Protocol):
@@ -76,8 +99,8 @@ class FrameLane(Protocol):
 
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
-            supports: of all shots, class after class, as `arranged` gives them; the same object as
-                long as nothing changed.
+            supports: of all shots, class after class, as `arranged` gives them; and their
+                `objects`; the same dict as long as nothing changed.
             shots: how many shots each class has.
             scores: whether score maps are wanted.
         """
@@ -135,6 +158,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def contrast(self) -> bool:
+        """Whether the network has a background contrast: `c3` and `c4` go with the supports."""
+        ...
+
+    @property
     def frames(self) -> GpuPipeline | None:
         """Whole frames on the GPU; None where the CPU resizes photographs and draws masks."""
         ...
@@ -154,7 +182,10 @@ def run_features(runner: Runner, images: npt.NDArray[np.float32]) -> Tensors:
 
 
 def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32]) -> Tensors:
-    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,row]."""
+    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,row].
+
+    With a background contrast `c3` and `c4` follow, and a mask is -1 outside of its photograph.
+    """
     return _in_chunks(runner, "support", {**features, "mask": masks}, runner.limits.shots)
 
 
@@ -183,6 +214,11 @@ def takes_columns(graph: GraphFile) -> bool:
     return graph.variant.correlation == "plugin"
 
 
+def inputs_of_supports(names: Container[str]) -> tuple[str, ...]:
+    """Those of the names that are inputs of a `match` and no packed one's, and not the queries'."""
+    return tuple(name for name in (*COLUMN_INPUTS, *CONTRASTS) if name in names)
+
+
 def arranged(shots: Sequence[Shot], *, columns: bool) -> Tensors:
     """Shots as `match` takes them: whole, or as columns for the correlation plugin."""
     return side_by_side(shots) if columns else expand(shots)
@@ -196,8 +232,8 @@ def run_match(
     Args:
         runner: what runs the graph.
         features: `f2`, `f3`, `f4` of B queries.
-        supports: `s2`, `s3`, `s4` of S supports, more than the runner's limit in several calls; or
-            those calls, made once by `match_calls`.
+        supports: `s2`, `s3`, `s4` (and `c3`, `c4`) of S supports, more than the runner's limit in
+            several calls; or those calls, made once by `match_calls`.
 
     Returns:
         Logits float32 [B,S,2,h,w] at decoder resolution.
@@ -222,7 +258,7 @@ def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
         return match_calls(runner, [compress(supports)])
     step = runner.limits.supports
     return [
-        {name: supports[name][first : first + step] for name in SUPPORTS}
+        {name: supports[name][first : first + step] for name in supports_in(supports)}
         for first in range(0, len(supports["s2"]), step)
     ]
 
@@ -245,4 +281,4 @@ def _in_chunks(runner: Runner, graph: str, inputs: Tensors, limit: int) -> Tenso
     ]
     if len(chunks) == 1:
         return chunks[0]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in OUTPUTS[graph]}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}

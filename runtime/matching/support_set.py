@@ -18,7 +18,7 @@ from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import Manifest
 from hsnet_trt.runtime.bundle.scratch import scratch_folder
 from hsnet_trt.runtime.matching.graphs import SUPPORTS
-from hsnet_trt.runtime.matching.packing import Columns, Shot
+from hsnet_trt.runtime.matching.packing import CONTRASTS, Columns, Shot
 from hsnet_trt.trt_plugins.sizes import row_length
 
 _FORMAT = "hsnet-trt supports"
@@ -37,7 +37,8 @@ class Origin:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    shapes: tuple[tuple[int, ...], ...]  # of s2, s3, s4: layers, channels, positions
+    # Layers, channels, positions of s2, s3, s4; and of c3, c4, if there is a background contrast.
+    shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, manifest: Manifest, size: tuple[int, int]) -> Origin:
@@ -54,10 +55,20 @@ class Origin:
                 f"the bundle describes no match graph of {size}", fix="export it again"
             )
         # A packed `match` takes supports of other shapes; layers and channels are the queries'.
-        shapes = [
-            (int(spec.shape[1]), int(spec.shape[2]), height * width)
+        shapes: list[tuple[Any, ...]] = [
+            (spec.shape[1], spec.shape[2], height * width)
             for spec, (height, width) in zip(match[0].inputs[:3], match[0].grids, strict=True)
         ]
+        if manifest.model.contrast:
+            vectors = {spec.name: spec.shape[1:] for spec in match[0].inputs[3:]}
+            shapes += [vectors.get(name, ()) for name in CONTRASTS]
+            if any(len(s) != 3 or any(isinstance(n, str) for n in s) for s in shapes):
+                raise BundleError(
+                    "the bundle's match graph takes no vectors of a background contrast",
+                    expected=f"inputs {' and '.join(CONTRASTS)} of shapes like [S, 1, 1024, 1]",
+                    found=[(spec.name, *spec.shape) for spec in match[0].inputs],
+                    fix="export the bundle again",
+                )
         return cls(
             manifest.model.backbone,
             manifest.model.weights_sha256,
@@ -65,7 +76,7 @@ class Origin:
             manifest.preprocessing.resize,
             manifest.preprocessing.mean,
             manifest.preprocessing.std,
-            tuple(shapes),
+            tuple(tuple(int(n) for n in shape) for shape in shapes),
         )
 
 
@@ -211,7 +222,8 @@ def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> list[Sh
 
 def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
     shot: Shot = {}
-    for level, (layers, channels, positions) in zip(SUPPORTS, origin.shapes, strict=True):
+    names = (*SUPPORTS, *CONTRASTS)[: len(origin.shapes)]
+    for level, (layers, channels, positions) in zip(names, origin.shapes, strict=True):
         at, values = archive[f"{name}_{level}_columns"], archive[f"{name}_{level}"]
         if values.shape != (layers, channels, len(at)) or values.dtype.kind != "f":
             raise ValueError(f"{level} of {name} has shape {values.shape}, {values.dtype}")
@@ -220,7 +232,8 @@ def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
         if not (ascending and inside and np.isfinite(values).all()):
             raise ValueError(f"{level} of {name} holds impossible values")
         values = np.ascontiguousarray(values.transpose(0, 2, 1))
-        shot[level] = Columns(at.astype(np.int64), values, row_length(positions))
+        row = positions if level in CONTRASTS else row_length(positions)
+        shot[level] = Columns(at.astype(np.int64), values, row)
     return shot
 
 

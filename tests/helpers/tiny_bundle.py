@@ -173,6 +173,18 @@ def _match(size: tuple[int, int]) -> tuple[list, list]:
     return nodes, constants
 
 
+def _vectors() -> tuple[list, list]:
+    """Of a network with a background contrast: the mean of the masked last layers, [S,1,3,1]."""
+    constants = [_constant("last", [-1]), _constant("width", [3])]
+    nodes = []
+    for level in "34":
+        nodes += [
+            helper.make_node("Gather", [f"s{level}", "last"], [f"l{level}"], axis=1),
+            helper.make_node("ReduceMean", [f"l{level}", "width"], [f"c{level}"], keepdims=1),
+        ]
+    return nodes, constants
+
+
 FORMS = {
     "features": (_features, ["image"], ["f2", "f3", "f4"]),
     "support": (_support, ["f2", "f3", "f4", "mask"], ["s2", "s3", "s4"]),
@@ -184,10 +196,15 @@ def lead_of(graph: str, name: str) -> str:
     return {"features": "N", "support": "S", "match": "S" if name[0] == "s" else "B"}[graph]
 
 
-def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
+def make_graph(graph: str, size: tuple[int, int], contrast: float = 0.0) -> tuple[bytes, GraphFile]:
+    """A graph and its entry; `contrast` is added to the logits as the real exporter does."""
     build, inputs, outputs = FORMS[graph]
     nodes, constants = build(size)
+    if contrast and graph == "support":
+        outputs = [*outputs, "c3", "c4"]
+        nodes, constants = ([*a, *b] for a, b in zip((nodes, constants), _vectors(), strict=True))
     shapes = {n: _shape(n, size, lead_of(graph, n)) for n in [*inputs, *outputs] if n != "logits"}
+    shapes |= {name: ["S", 1, CHANNELS, 1] for name in ("c3", "c4")}
     shapes["logits"] = ["B", "S", 2, size[0] // 8, size[1] // 8]
     kind = TensorProto.FLOAT
     model = helper.make_model(
@@ -201,6 +218,12 @@ def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
+    if contrast and graph == "match":
+        from hsnet_trt.export.graphs.contrast import add_contrast
+
+        grids = [(size[0] // stride, size[1] // stride) for stride in (16, 16, 32)]
+        add_contrast(model, contrast, grids)
+        inputs = [*inputs, "c3", "c4"]
     onnx.checker.check_model(model, full_check=True)
     growth = Growth(per_pair=100_000_000) if graph == "match" else Growth(per_query=100_000_000)
     entry = GraphFile(
@@ -272,24 +295,30 @@ def make_bundle(
     sizes: tuple[tuple[int, int], ...] = (SIZE,),
     resize: str = "stretch",
     weights: str = "ab" * 32,
+    contrast: float = 0.0,
     replace: dict[str, object] | None = None,
     extra: dict[str, bytes] | None = None,
 ) -> Path:
-    """Write the tiny bundle; `replace` changes fields of its manifest, `extra` adds files."""
+    """Write the tiny bundle; `replace` changes fields of its manifest, `extra` adds files.
+
+    With a background contrast it holds no golden outputs.
+    """
     with write_bundle(path) as writer:
         graphs, golden = [], []
         for size in sizes:
             for graph in FORMS:
-                content, entry = make_graph(graph, size)
+                content, entry = make_graph(graph, size, contrast)
                 writer.add(entry.file, content)
                 graphs.append(entry)
+            if contrast:
+                continue
             file = f"golden/{size[0]}x{size[1]}.npz"
             writer.add(file, make_golden(size))
             golden.append(GoldenFile(size, file, {"fp32": Tolerance(1e-3, 1e-3, 1e-3)}))
         for name, content in (extra or {}).items():
             writer.add(name, content)
         manifest = Manifest(
-            model=Model("resnet50", weights, True, (LAYERS,) * 3, (CHANNELS,) * 3),
+            model=Model("resnet50", weights, True, (LAYERS,) * 3, (CHANNELS,) * 3, contrast),
             preprocessing=Preprocessing(resize=resize),
             sizes=sizes,
             graphs=tuple(graphs),

@@ -44,6 +44,29 @@ def test_round_trip(bundle: Path, saved: Path, red_shot: Shot, green_shot: Shot)
                     np.testing.assert_array_equal(ours[level].values, theirs[level].values)
 
 
+def test_vectors_of_a_background_contrast_go_along(
+    saved: Path, red_shot: Shot, green_shot: Shot, tmp_path: Path
+) -> None:
+    path = make_bundle(tmp_path / "b", contrast=2.0)
+    with FewShotSegmenter.load(path) as first, FewShotSegmenter.load(path) as second:
+        first.set_support("red", [green_shot[0], red_shot[0]], [green_shot[1], red_shot[1]])
+        first.save_supports(tmp_path / "own.npz")
+        second.load_supports(tmp_path / "own.npz")
+        a, b = first.segment(QUERY), second.segment(QUERY)
+        np.testing.assert_array_equal(a.scores["red"], b.scores["red"])
+        kept = expand(list(second._supports))
+        assert list(kept) == ["s2", "s3", "s4", "c3", "c4"]
+        assert kept["c3"].shape == kept["c4"].shape == (2, 1, 3, 1)
+        assert kept["c3"].any(axis=(1, 2, 3)).all()
+        with pytest.raises(InputError, match="another model"):  # without the vectors
+            second.load_supports(saved)
+    with np.load(tmp_path / "own.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if not name.startswith("0_1_c4")}
+    np.savez(tmp_path / "less.npz", **arrays)
+    with FewShotSegmenter.load(path) as third, pytest.raises(InputError, match="damaged"):
+        third.load_supports(tmp_path / "less.npz")
+
+
 def test_the_file_leaves_out_what_lies_outside_of_the_masks(saved: Path) -> None:
     with np.load(saved, allow_pickle=False) as archive:
         assert archive["0_0_s2"].shape[2] < 192
