@@ -80,11 +80,16 @@ class Network:
 
     @property
     def shot_bytes(self) -> int:
-        """What an encoded shot takes at most: one whose mask covers the whole picture."""
-        return 4 * sum(
-            layers * channels * row_length(positions)
-            for layers, channels, positions in self.origin.shapes
-        )
+        """What an arranged shot takes at most: one whose mask covers the whole picture.
+
+        Its columns with their positions and count, and the direction of its object.
+        """
+        shapes = self.origin.shapes
+        numbers = [
+            (layers * channels + 1) * row_length(positions) + 1
+            for layers, channels, positions in shapes
+        ]
+        return 4 * (sum(numbers) + shapes[2][1])
 
     def encode(
         self,
