@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsnet_trt.runtime.matching.graphs import FrameLane, GpuPipeline, SubmittedFrame
+from hsnet_trt.runtime.matching.graphs import (
+    FrameLane,
+    GpuPipeline,
+    SubmittedFrame,
+    arranged,
+)
 from hsnet_trt.runtime.matching.presence import OBJECTS, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
@@ -67,9 +72,10 @@ class GpuFramePipeline:
         self._lane = frames.open_lane(slots)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """All shots whole, one after the other, in one array a level."""
+        """All shots one after the other, in one set of arrays."""
         objects = objects_of(supports)
-        return ArrangedSupports(supports, [{**supports.stack(), OBJECTS: objects}], objects)
+        call = arranged(list(supports), columns=self._frames.columns)
+        return ArrangedSupports(supports, [{**call, OBJECTS: objects}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""

@@ -22,7 +22,12 @@ from hsnet_trt.runtime.onnxruntime_cuda import remedy
 
 _log = logging.getLogger("hsnet_trt")
 
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 # In the run options: nothing waits for the stream at the end of a run, and no graph is used.
 _STAY_QUEUED, _GRAPH, _NO_GRAPH = "disable_synchronize_execution_providers", "gpu_graph_id", "-1"
 # ONNX Runtime frees a captured graph only with its session, so there may not be ever more of them.

@@ -31,7 +31,13 @@ from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
 from hsnet_trt.runtime.engines.graph_replay import GraphReplay
-from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
+from hsnet_trt.runtime.matching.graphs import (
+    COLUMN_INPUTS,
+    FEATURES,
+    FrameAnswer,
+    Tensors,
+    not_finite,
+)
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
 
@@ -42,6 +48,7 @@ class GpuFrames:
     """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
+        columns: whether the supports are taken as columns.
         mapped: whether kernels use the host's memory directly, without copies.
     """
 
@@ -64,6 +71,7 @@ class GpuFrames:
         self._network = engines["features"].most["image"][2:4]
         self._decoder = engines["match"].most["logits"][3:5]
         self._supports = GpuSupports(cuda, engines["match"], arena)
+        self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []

@@ -13,8 +13,7 @@ import numpy as np
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.device_graph import DeviceGraph
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
-from hsnet_trt.runtime.matching.packing import supports_in
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, inputs_of_supports
 from hsnet_trt.runtime.matching.presence import OBJECTS
 
 
@@ -33,7 +32,7 @@ class GpuSupports:
 
     def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
-        self._names = supports_in(engine.most)
+        self._names = inputs_of_supports(engine.most)
         self._block: Block | None = None
         self._held: tuple[Tensors, tuple[int, ...]] | None = None
         self._chunks = 0
@@ -45,10 +44,9 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them;
-                their `objects`, float32 [S,C].
-                Compared by identity: pass the same object while nothing has changed, another one
-                otherwise.
+            supports: what the engine takes of S shots, as `graphs.arranged` gives it; and their
+                `objects`, float32 [S,C]. Compared by identity: pass the same object while nothing
+                has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 
