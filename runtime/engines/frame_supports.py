@@ -74,7 +74,7 @@ class GpuSupports:
             sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
         self._block = Block(self._cuda, sizes)
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
-        sent = [np.cumsum([0, *wanted]).astype(np.int32)]
+        sent: list[Any] = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
         self._cuda.upload(self._block.at(OBJECTS), objects, stream)
         sent.append(objects)
