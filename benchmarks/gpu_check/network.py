@@ -149,7 +149,8 @@ class Parts:
                     self._bundle, self._precisions[0], one, pace, lambda: report.left
                 ),
             )
-        report.content["targets"] = verdicts(self.rows)
+        if scale.device == "cuda":
+            report.content["targets"] = verdicts(self.rows)
 
     def _draw(self) -> dict[str, Any]:
         self._episodes = checks.draw_episodes(self._size, self._scale.episodes)

@@ -186,7 +186,7 @@ def test_the_whole_is_written_part_by_part(
     report.write()
     kept = json.loads((tmp_path / "network.json").read_text())
     names = ["backend", "seconds", "episodes drawn", "golden outputs", "FP16 against FP32"]
-    assert list(kept) == [*names, "1-shot", "5-shot", "long run", "targets"]
+    assert list(kept) == [*names, "1-shot", "5-shot", "long run"]
     assert not report.failed and kept["long run"]["frames"] == 20
     assert [row["contender"] for row in kept["1-shot"]["rows"]][:2] == [contest.OURS] * 2
     hurried = GpuReport(tmp_path / "hurried.json", 4.0, 5.0)
