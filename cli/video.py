@@ -105,7 +105,7 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
-                    picture = draw_overlay(picture, frame.result)
+                    picture = draw_overlay(picture, frame.result.only_present())
                     for step, ms in frame.result.timing.items():
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.graphs import Runner, match_calls, run_features, run_match
+from hsnet_trt.runtime.matching.presence import likeness, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
@@ -71,12 +72,20 @@ class CpuFramePipeline:
 
     slots = 1
 
-    def __init__(self, runner: Runner, size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        size: tuple[int, int],
+        preprocessing: Preprocessing,
+        present_from: float,
+    ) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
+        self._present_from = present_from
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """As many supports to a call as the runner takes; packed ones share memory with it."""
-        return ArrangedSupports(supports, match_calls(self._runner, supports.classes.values()))
+        calls = match_calls(self._runner, supports.classes.values())
+        return ArrangedSupports(supports, calls, objects_of(supports))
 
     def with_slots(self, slots: int) -> CpuFramePipeline:
         """This one: it holds nothing of a frame."""
@@ -119,10 +128,12 @@ class CpuFramePipeline:
         shares = [1000 * (b - a) / len(batch) for a, b in itertools.pairwise(clock)]
         shares.insert(0, prepared.milliseconds / len(batch))
         names = tuple(classes.classes)
+        alike = likeness(features["f4"], supports.objects)
         results = []
-        for planes, placement in zip(logits, prepared.placements, strict=True):
+        for planes, like, placement in zip(logits, alike, prepared.placements, strict=True):
             start = time.perf_counter()
             masks, maps, labels = segment_logits(planes, classes.shots, placement)
+            here = presence(like, supports.objects, classes.shots)
             timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
             timing["postprocess"] = 1000 * (time.perf_counter() - start)
             results.append(
@@ -132,6 +143,8 @@ class CpuFramePipeline:
                     labels=labels,
                     classes=names,
                     timing=timing,
+                    presence=dict(zip(names, here, strict=True)),
+                    present_from=self._present_from,
                 )
             )
         return results

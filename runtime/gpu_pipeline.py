@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hsnet_trt.runtime.matching.graphs import FrameLane, GpuPipeline, SubmittedFrame
+from hsnet_trt.runtime.matching.presence import OBJECTS, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.result import Segmentation
@@ -20,12 +21,13 @@ class GpuFrame:
 
     lane: FrameLane
     pixels: Pixels
+    present_from: float
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
         """Send the frame to the GPU; waits for a free slot."""
         (stack,), shots = supports.calls, supports.supports.shots
         frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
-        return GpuPending(frame, tuple(supports.supports.classes))
+        return GpuPending(frame, supports, self.present_from)
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,22 @@ class GpuPending:
     """A frame on the GPU; see `pipeline.Pending`."""
 
     frame: SubmittedFrame
-    names: tuple[str, ...]
+    supports: ArrangedSupports
+    present_from: float
 
     def result(self) -> Segmentation:
         """Wait for the frame and take its masks."""
         answer = self.frame.collect()
+        names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
+        here = presence(answer.likeness, self.supports.objects, shots)
         return Segmentation(
-            masks=dict(zip(self.names, answer.masks, strict=True)),
-            scores=dict(zip(self.names, answer.scores, strict=True)) if answer.scores else {},
+            masks=dict(zip(names, answer.masks, strict=True)),
+            scores=dict(zip(names, answer.scores, strict=True)) if answer.scores else {},
             labels=answer.labels,
-            classes=self.names,
+            classes=names,
             timing=answer.timing,
+            presence=dict(zip(names, here, strict=True)),
+            present_from=self.present_from,
         )
 
     def abandon(self) -> None:
@@ -54,18 +61,19 @@ class GpuPending:
 class GpuFramePipeline:
     """See `pipeline.FramePipeline`."""
 
-    def __init__(self, frames: GpuPipeline, slots: int = 2) -> None:
+    def __init__(self, frames: GpuPipeline, present_from: float, slots: int = 2) -> None:
         self.slots = slots
-        self._frames = frames
+        self._frames, self._present_from = frames, present_from
         self._lane = frames.open_lane(slots)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """All shots whole, one after the other, in one array a level."""
-        return ArrangedSupports(supports, [supports.stack()])
+        objects = objects_of(supports)
+        return ArrangedSupports(supports, [{**supports.stack(), OBJECTS: objects}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""
-        return GpuFramePipeline(self._frames, slots)
+        return GpuFramePipeline(self._frames, self._present_from, slots)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
@@ -90,7 +98,7 @@ class GpuFramePipeline:
 
     def read(self, source: Any, what: str, color: str) -> GpuFrame:
         """Decode."""
-        return GpuFrame(self._lane, view_image(source, what, color))
+        return GpuFrame(self._lane, view_image(source, what, color), self._present_from)
 
     def close(self) -> None:
         """Give the slots back."""

@@ -44,10 +44,11 @@ class Network:
         self.bundle, self.runner, self.size, self.reason = bundle, runner, size, reason
         self.preprocessing = bundle.manifest.preprocessing
         self.origin = Origin.of(bundle.manifest, size)
+        present_from = bundle.manifest.present_from
         self.pipeline: FramePipeline = (
-            CpuFramePipeline(runner, size, self.preprocessing)
+            CpuFramePipeline(runner, size, self.preprocessing, present_from)
             if runner.frames is None
-            else GpuFramePipeline(runner.frames)
+            else GpuFramePipeline(runner.frames, present_from)
         )
 
     @classmethod

@@ -25,11 +25,11 @@ from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
     GRAPHS,
-    INPUTS,
-    OUTPUTS,
     PACKED_INPUTS,
     Tensors,
+    names_of,
 )
+from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.onnxruntime_cuda import (
     OPTIONS,
     PROVIDER,
@@ -100,6 +100,7 @@ class OnnxRuntimeRunner:
         self.backend = "onnxruntime" if gpu is None else "onnxruntime_cuda"
         self.precision = graphs["match"].variant.precision
         self.packing = graphs["match"].packing
+        self.contrast = bool(bundle.manifest.model.contrast)
         version = f"ONNX Runtime {onnxruntime.__version__}"
         if gpu is None:
             self.device = f"{find_cpu()}, {usable_cores()} cores ({version})"
@@ -142,7 +143,7 @@ class OnnxRuntimeRunner:
                     _log.info("%s goes without CUDA graphs: %s", name, error.found)
             if session is None:
                 session = _open_session(onnxruntime, content, file, self._options, provider)
-            _check_names(graphs[name], session)
+            _check_names(graphs[name], session, contrast=self.contrast)
             self._sessions[name] = session
         if parts is not None:
             self._run_options.add_run_config_entry("gpu_graph_id", "-1")
@@ -160,6 +161,7 @@ class OnnxRuntimeRunner:
             BackendError: ONNX Runtime failed, for want of memory for instance.
         """
         session = self._sessions[graph]
+        _, names = names_of(graph, contrast=self.contrast)
         feed = {
             spec.name: np.ascontiguousarray(
                 inputs[spec.name], dtype=TYPES.get(spec.type, np.float32)
@@ -168,7 +170,7 @@ class OnnxRuntimeRunner:
         }
         try:
             with nullcontext() if self._parts is None else self._parts.lock:
-                outputs = session.run(list(OUTPUTS[graph]), feed, self._run_options)
+                outputs = session.run(list(names), feed, self._run_options)
         except Exception as error:  # its exceptions share no other base
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
             raise BackendError(
@@ -177,7 +179,7 @@ class OnnxRuntimeRunner:
                 found=str(error)[:500],
                 fix=None if self.backend == "onnxruntime" else remedy(str(error)),
             ) from error
-        return dict(zip(OUTPUTS[graph], outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
     def close(self) -> None:
         """Free the sessions; harmless when repeated."""
@@ -241,14 +243,15 @@ def _open_session(
     return session
 
 
-def _check_names(file: GraphFile, session: Any) -> None:
-    graph = file.variant.graph
-    inputs = (*FEATURES, *PACKED_INPUTS) if file.packing else INPUTS[graph]
+def _check_names(file: GraphFile, session: Any, *, contrast: bool) -> None:
+    inputs, outputs = names_of(file.variant.graph, contrast=contrast)
+    if file.packing:
+        inputs = (*FEATURES, *PACKED_INPUTS, *(CONTRASTS if contrast else ()))
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})
-    if found != (set(inputs), set(OUTPUTS[graph])):
+    if found != (set(inputs), set(outputs)):
         raise BackendError(
             f"{file.file} is not a graph of this version",
-            expected=f"{', '.join(inputs)} -> {', '.join(OUTPUTS[graph])}",
+            expected=f"{', '.join(inputs)} -> {', '.join(outputs)}",
             found=f"{', '.join(sorted(found[0]))} -> {', '.join(sorted(found[1]))}",
             fix="export the bundle again",
         )

@@ -147,7 +147,7 @@ def frame_by_frame(segmenter: FewShotSegmenter) -> Follow:
                 if frame.result is None:
                     assert frame.error is not None, "a frame without a result has an error"
                     raise frame.error
-                yield frame.result.masks["object"]
+                yield frame.result.only_present().masks["object"]
 
     return follow
 

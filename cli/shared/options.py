@@ -46,6 +46,13 @@ WeightsOption = Annotated[
     str | None,
     typer.Option(help="Which weights of a checkpoint that holds several: model, ema, ..."),
 ]
+ContrastOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Weight of the background contrast, which is not in the paper: 0 for none, by default "
+        "the checkpoint's own."
+    ),
+]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
     Path | None,

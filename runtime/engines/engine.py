@@ -16,7 +16,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines import kernel_cache
 from hsnet_trt.runtime.engines.compatibility import REBUILD
-from hsnet_trt.runtime.matching.graphs import INPUTS, OUTPUTS
+from hsnet_trt.runtime.matching.graphs import names_of
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -26,6 +26,7 @@ class Engine:
 
     Attributes:
         name: features, support or match.
+        inputs, outputs: names of its tensors.
         types: NumPy type of each tensor.
         least: the least shape of each input.
         most: the largest shape of each tensor.
@@ -36,7 +37,15 @@ class Engine:
     """
 
     def __init__(
-        self, name: str, file: str, engine: Any, trt: Any, logger: Any, cache: Path | None
+        self,
+        name: str,
+        file: str,
+        engine: Any,
+        trt: Any,
+        logger: Any,
+        cache: Path | None,
+        *,
+        contrast: bool = False,
     ) -> None:
         """Check the engine's tensors and create its execution context.
 
@@ -47,6 +56,7 @@ class Engine:
             trt: the module that deserialised it, `tensorrt` or `tensorrt_rtx`.
             logger: TensorRT's logger; its `errors` hold the latest messages.
             cache: file in which TensorRT for RTX keeps compiled kernels; None for no cache.
+            contrast: whether the network has a background contrast.
 
         Raises:
             BackendError: the tensors are not those of this version, or no context can be created.
@@ -54,15 +64,16 @@ class Engine:
         self.name = name
         self._engine, self._trt, self._logger = engine, trt, logger
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        if set(names) != {*INPUTS[name], *OUTPUTS[name]}:
+        self.inputs, self.outputs = names_of(name, contrast=contrast)
+        if set(names) != {*self.inputs, *self.outputs}:
             raise BackendError(
                 f"{file} is not an engine of this version",
-                expected=f"{', '.join(INPUTS[name])} -> {', '.join(OUTPUTS[name])}",
+                expected=f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}",
                 found=", ".join(names),
                 fix="build the engines again",
             )
         self.types = {n: np.dtype(trt.nptype(engine.get_tensor_dtype(n))) for n in names}
-        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in INPUTS[name]}
+        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in self.inputs}
         self.least = {n: tuple(shapes[0]) for n, shapes in profile.items()}
         self.workspace = int(engine.device_memory_size_v2)
         self.shaped = 0
@@ -74,7 +85,7 @@ class Engine:
         self._execution = self._make_context()
         self.most = {n: tuple(shapes[2]) for n, shapes in profile.items()}
         self.shape(self.most)
-        self.most.update({n: self.output_shape(n) for n in OUTPUTS[name]})
+        self.most.update({n: self.output_shape(n) for n in self.outputs})
 
     def use_workspace(self, address: int, size: int) -> None:
         """Give the context its workspace: at least `workspace` bytes, aligned to 256."""

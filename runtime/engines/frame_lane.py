@@ -25,6 +25,7 @@ class Launched:
         slot: its memory.
         size: height and width of the photograph.
         classes: how many classes it is segmented for.
+        shots: how many shots they have together.
         scores: whether score maps are wanted.
         staged_ms: milliseconds of copying before the upload of its first stripe.
     """
@@ -32,6 +33,7 @@ class Launched:
     slot: Slot
     size: tuple[int, int]
     classes: int
+    shots: int
     scores: bool
     staged_ms: float
 
@@ -105,7 +107,8 @@ class Lane:
         Args:
             pixels: uint8 [H,W,3] RGB. A reversed view of BGR pixels, or a view of padded rows, is
                 as fast: see `images.view_image`.
-            supports: `s2`, `s3`, `s4` of all shots, ordered by class.
+            supports: `s2`, `s3`, `s4` (and `c3`, `c4`) of all shots, ordered by class, and their
+                `objects`.
             shots: number of shots of each class.
             scores: whether to return score maps, too.
 

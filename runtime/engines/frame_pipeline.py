@@ -19,7 +19,13 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.engines.device_graph import DeviceGraph
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.engines.frame_kernels import (
+    LIKENESS,
+    PREPARE,
+    SETTLE,
+    VOTE,
+    FrameKernels,
+)
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports
@@ -130,11 +136,12 @@ class GpuFrames:
         self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> Launched:
         """See `Lane.submit`."""
-        size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
+            wanted = scores or classes > 1
             with self._lock:
-                slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
+                slot.fit(size, classes, count, masks=classes > 1, scores=wanted)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             swap = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if swap else pixels
@@ -150,7 +157,7 @@ class GpuFrames:
                     for stream in (self._up, self._compute, self._down):
                         self._cuda.synchronise(stream)
                     raise
-        return Launched(slot, size, classes, scores, staged)
+        return Launched(slot, size, classes, count, scores, staged)
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
@@ -165,13 +172,14 @@ class GpuFrames:
         self.await_done(frame)
         with self._lock.waiting(), self._cuda.current():
             timing = self._timing(frame)
-        if slot.read_counts(classes)[classes]:
+        counts, alike = slot.read_counts(classes, frame.shots)
+        if counts[classes]:
             raise not_finite("on the GPU")
         labels = slot.read("labels", np.uint8, frame.size)
         planes = (classes, *frame.size)
         masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
         scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
-        return FrameAnswer(labels, masks, scores, timing)
+        return FrameAnswer(labels, masks, scores, timing, alike)
 
     def close(self) -> None:
         """Wait for the frames in flight and free everything; the context must be current."""
@@ -208,7 +216,7 @@ class GpuFrames:
         self._vote_and_settle(slot, size, shots, tables)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, 4 * (len(shots) + 1), self._down)
+        slot.counts.download(0, 4 * (len(shots) + 1 + sum(shots)), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -265,7 +273,8 @@ class GpuFrames:
                 self._votes = None
             self._votes = Block(cuda, {"votes": needed})
         votes, scores = self._votes.at("votes"), slot.address("scores")
-        cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
+        cuda.zero(slot.counts.address, 4 * (classes + 1 + sum(shots)), self._compute)
+        self._compare_objects(slot.counts.address + 4 * (classes + 1), sum(shots))
         supports = self._supports
         argument = VOTE.pack(
             supports.logits,
@@ -294,6 +303,15 @@ class GpuFrames:
         )
         self._kernels.settle(height * width, argument, self._compute)
 
+    def _compare_objects(self, best: int, shots: int) -> None:
+        """How like each shot's object the frame is, at `best`; see `matching.presence`."""
+        engine = self._engines["features"]
+        dtype, (layers, channels, positions) = engine.types["f4"], engine.most["f4"][1:]
+        last = (layers - 1) * channels * positions * dtype.itemsize
+        features = self._arena.at("f4") + last
+        argument = LIKENESS.pack(features, self._supports.objects, best, channels, positions)
+        self._kernels.likeness(dtype, positions, shots, argument, self._compute)
+
     def _mapping_pays(self) -> bool:
         """Whether mapped memory is faster than copies, measured on a frame of 1280 x 720."""
         size, cuda = (720, 1280), self._cuda
@@ -302,7 +320,7 @@ class GpuFrames:
         best = {}
         for mapped in (False, True):
             slot = Slot(cuda, mapped=mapped)
-            slot.fit(size, 1, masks=False, scores=False)
+            slot.fit(size, 1, 1, masks=False, scores=False)
             times = []
             for _ in range(5):
                 cuda.record(slot.events["begun"], self._compute)

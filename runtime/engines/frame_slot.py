@@ -92,8 +92,8 @@ class Slot:
         answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
             uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
             needed).
-        counts: of the vote, int32 [classes + 1]: the largest vote of each class, then 1
-            if some logit was not finite, else 0.
+        counts: int32 [classes + 1 + shots]: the largest vote of each class; 1 if some logit was
+            not finite, else 0; the bits of each shot's likeness, a float32.
         events: CUDA events by name, recorded as the frame moves on.
         parts: offset and length in `answer` of each part, in bytes.
     """
@@ -107,7 +107,9 @@ class Slot:
         self.events = {name: cuda.event() for name in EVENTS}
         self.parts: dict[str, tuple[int, int]] = {}
 
-    def fit(self, size: tuple[int, int], classes: int, *, masks: bool, scores: bool) -> None:
+    def fit(
+        self, size: tuple[int, int], classes: int, shots: int, *, masks: bool, scores: bool
+    ) -> None:
         """Grow to a frame of that height and width, and lay out its answer."""
         count = size[0] * size[1]
         wanted = {
@@ -121,7 +123,7 @@ class Slot:
             end += aligned(length)
         self.pixels.grow(3 * count)
         self.answer.grow(end)
-        self.counts.grow(4 * (classes + 1))
+        self.counts.grow(4 * (classes + 1 + shots))
 
     def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: GpuLock) -> float:
         """Copy a frame into page-locked memory and upload it, in stripes of whole rows.
@@ -187,9 +189,10 @@ class Slot:
         start, length = self.parts[name]
         return self.answer.host[start : start + length].view(dtype).reshape(shape).copy()
 
-    def read_counts(self, classes: int) -> Any:
-        """The downloaded `counts`, int32 [classes + 1], as an array of its own."""
-        return self.counts.host[: 4 * (classes + 1)].view(np.int32).copy()
+    def read_counts(self, classes: int, shots: int) -> tuple[Any, Any]:
+        """The downloaded `counts`: those of the vote, int32 [classes + 1], and float32 [shots]."""
+        counts = self.counts.host[: 4 * (classes + 1 + shots)].view(np.int32).copy()
+        return counts[: classes + 1], counts[classes + 1 :].view(np.float32)
 
     def free(self) -> None:
         """Free the buffers and destroy the events; may be called again."""

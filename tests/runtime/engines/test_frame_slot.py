@@ -58,7 +58,7 @@ def test_every_row_arrives(opened: tuple[Cuda, FakeDriver], form: str, held: boo
 
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         if held:
             thread = threading.Thread(target=hold)
             thread.start()
@@ -84,7 +84,7 @@ def test_the_upload_begins_before_the_copy_has_ended(
     ready = []
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         slot.pixels.host[: pixels.size].reshape(pixels.shape)[...] = ~pixels
         true_copy = driver.copy_in
 
@@ -104,7 +104,7 @@ def test_mapped_memory_is_copied_into_in_one_piece(opened: tuple[Cuda, FakeDrive
     cuda, driver = opened
     with cuda.current():
         slot, stream = Slot(cuda, mapped=True), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         slot.bring(frame("padded rows"), stream, GpuLock())
         host = slot.pixels.host[: 3 * SIZE[0] * SIZE[1]].reshape(*SIZE, 3)
         np.testing.assert_array_equal(host, frame("whole"))
@@ -118,7 +118,7 @@ def test_after_a_failure_nothing_reads_the_slot_any_more(
     cuda, _ = opened
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         true_upload, count = cuda.upload, [0]
 
         def fails_later(*arguments: Any) -> None:
@@ -157,7 +157,7 @@ def test_a_slot_that_was_freed_meanwhile_is_not_touched(opened: tuple[Cuda, Fake
 
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         with pytest.raises(BackendError, match="closed while a frame was under way"):
             slot.bring(frame("whole"), stream, Lock())
         assert driver.copies == []
