@@ -68,8 +68,10 @@ class GpuFrames:
         self._compute, self._up, self._down = stream, cuda.stream(), cuda.stream()
         self._scale, self._shift = normalisation(preprocessing)
         self._policy = preprocessing.resize
-        self._network = engines["features"].most["image"][2:4]
-        self._decoder = engines["match"].most["logits"][3:5]
+        _, _, height, width = engines["features"].most["image"]
+        self._network = (height, width)
+        *_, height, width = engines["match"].most["logits"]
+        self._decoder = (height, width)
         self._supports = GpuSupports(cuda, engines["match"], arena)
         self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._tables = TableCache(cuda, self._decoder, stream)
