@@ -30,6 +30,17 @@ def video(
         str, typer.Option(help="A video file, a folder, or window (end it with q).")
     ] = "out.mp4",
     objects: SupportOptions,
+    memory: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=16,
+            help="How many frames of confident answers are remembered of each class as more shots.",
+        ),
+    ] = 0,
+    steady: Annotated[
+        bool, typer.Option(help="Average the scores over time, along the motion.")
+    ] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     run: RunOptions,
 ) -> None:
@@ -43,6 +54,7 @@ def video(
 
     from hsnet_trt.cli.shared.video_files import open_sink, open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
+    from hsnet_trt.runtime.video.memory import Memory
 
     shots = objects.read()
     console = Console(stderr=True)
@@ -53,7 +65,11 @@ def video(
         kept = False
         try:
             stream = segmenter.stream(
-                source.frames, drop="oldest" if source.live else None, color="bgr"
+                source.frames,
+                drop="oldest" if source.live else None,
+                color="bgr",
+                memory=Memory(memory) if memory else None,
+                steady=steady,
             )
             with stream, Telemetry() as telemetry:
                 _run(stream, source, sink, limit, console)

@@ -12,15 +12,24 @@ if TYPE_CHECKING:
     from hsnet_trt.errors import HSNetError, HSNetWarning
     from hsnet_trt.runtime.pictures.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
+    from hsnet_trt.runtime.video.memory import Memory
 
 __version__ = "0.1.0"
 
-__all__ = ["FewShotSegmenter", "HSNetError", "HSNetWarning", "Segmentation", "__version__"]
+__all__ = [
+    "FewShotSegmenter",
+    "HSNetError",
+    "HSNetWarning",
+    "Memory",
+    "Segmentation",
+    "__version__",
+]
 
 _HOMES = {
     "FewShotSegmenter": "hsnet_trt.runtime.segmenter",
     "HSNetError": "hsnet_trt.errors",
     "HSNetWarning": "hsnet_trt.errors",
+    "Memory": "hsnet_trt.runtime.video.memory",
     "Segmentation": "hsnet_trt.runtime.pictures.result",
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.cpu_pipeline import CpuFramePipeline
+from hsnet_trt.runtime.following import FollowingPipeline
 from hsnet_trt.runtime.gpu_pipeline import GpuFramePipeline
 from hsnet_trt.runtime.matching.encode import encode_parts, pair_up
 from hsnet_trt.runtime.matching.graphs import Runner
@@ -18,6 +19,7 @@ from hsnet_trt.runtime.matching.support_set import Origin
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
+from hsnet_trt.runtime.video.follower import Follower
 
 
 class Network:
@@ -80,6 +82,11 @@ class Network:
         for part in parts:
             shots += compress(part)
         return shots
+
+    def follow(self, follower: Follower) -> FramePipeline:
+        """The way of one stream's frames, each of which is answered by what others left, too."""
+        inner = CpuFramePipeline(self.runner, self.size, self.preprocessing)
+        return FollowingPipeline(inner, self.runner, follower)
 
     def close(self) -> None:
         """Free the network; nothing may still use it."""

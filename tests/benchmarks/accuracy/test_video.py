@@ -18,10 +18,10 @@ pytest.importorskip("skimage")
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.benchmarks.accuracy.video import (
     Follow,
+    Streamed,
     answered,
     by_episode,
     evaluate_videos,
-    frame_by_frame,
     judge_video,
 )
 from hsnet_trt.benchmarks.accuracy.video_report import table
@@ -107,11 +107,11 @@ def test_a_video_must_be_answered_to_its_end() -> None:
             evaluate_videos(ways, VIDEOS, count)
 
 
-def test_frame_by_frame_is_what_the_segmenter_answers(bundle: Path) -> None:
+def test_a_stream_is_what_the_segmenter_answers(bundle: Path) -> None:
     video = VIDEOS[0]
     with FewShotSegmenter.load(bundle, "onnxruntime") as segmenter:
         segmenter.set_support("another", video.supports[0], video.support_masks[0])
-        answers = list(answered(frame_by_frame(segmenter), video))
+        answers = list(answered(Streamed(segmenter), video))
         assert segmenter.classes == ("object",)
         for number in (0, 20, 47):
             frame, answer = answers[number]

@@ -1,0 +1,202 @@
+"""The way of frames that follow each other: each is answered by what the others left behind, too.
+
+One frame is under way at a time, since the next one is matched with what this one leaves; reading
+goes on meanwhile. The answers are the same however fast frames come.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_support
+from hsnet_trt.runtime.matching.packing import Shot, compress
+from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, network_mask
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pipeline import ArrangedSupports, FramePipeline
+from hsnet_trt.runtime.video.follower import Follower, Turn
+from hsnet_trt.runtime.video.motion import Small, shrink
+
+
+class MatchedFrame(Protocol):
+    """A frame whose logits are there and whose masks are not drawn yet."""
+
+    @property
+    def logits(self) -> Floats:
+        """Float32 [1,S,2,h,w] at decoder resolution."""
+        ...
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, each [1,L,C,h*w]; asked for only where a frame is remembered."""
+        ...
+
+    def draw(self, logits: Floats, classes: dict[str, int], *, scores: bool) -> Segmentation:
+        """Draw masks of other logits, [S,2,h,w], of so many shots of each class; once."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of the frame instead of drawing it."""
+        ...
+
+
+class MatchingFrame(Protocol):
+    """A decoded frame that can be matched without being drawn."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8 [H,W,3] RGB."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Where it is in the network's input."""
+        ...
+
+    def match(self, supports: ArrangedSupports) -> MatchedFrame:
+        """Run the network, and wait for it."""
+        ...
+
+
+class MatchingPipeline(Protocol):
+    """A `FramePipeline` whose frames can be matched without being drawn."""
+
+    def arrange(self, supports: Any) -> ArrangedSupports:
+        """See `FramePipeline.arrange`."""
+        ...
+
+    def read(self, source: Any, what: str, color: str) -> MatchingFrame:
+        """See `FramePipeline.read`."""
+        ...
+
+    def close(self) -> None:
+        """See `FramePipeline.close`."""
+        ...
+
+
+@dataclass(frozen=True)
+class FollowedFrame:
+    """A decoded frame; see `pipeline.ReadFrame`."""
+
+    pipeline: FollowingPipeline
+    frame: MatchingFrame
+    small: Small
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8 [H,W,3] RGB."""
+        return self.frame.pixels
+
+    def start(self, supports: ArrangedSupports, *, scores: bool) -> FollowedPending:
+        """Nothing runs yet."""
+        return FollowedPending(self, supports, scores)
+
+
+@dataclass(frozen=True)
+class FollowedPending:
+    """A frame whose turn has come; see `pipeline.Pending`."""
+
+    frame: FollowedFrame
+    supports: ArrangedSupports
+    scores: bool
+
+    def result(self) -> Segmentation:
+        """Match the frame, settle its logits with what is known of the video, draw its masks."""
+        return self.frame.pipeline.answer(self.frame, self.supports, scores=self.scores)
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
+
+class FollowingPipeline:
+    """See `pipeline.FramePipeline`. Of one stream: frames come in order, one at a time."""
+
+    slots = 1
+
+    def __init__(self, inner: MatchingPipeline, runner: Runner, follower: Follower) -> None:
+        """Follow the frames that go through a pipeline.
+
+        Args:
+            inner: how frames are matched and drawn; it is closed with this one.
+            runner: what encodes the frames that are remembered.
+            follower: what is known of the video.
+        """
+        self._inner, self._runner, self._follower = inner, runner, follower
+        self._given: ArrangedSupports | None = None
+        self._version = -1
+        self._turns: dict[int, ArrangedSupports] = {}
+
+    def arrange(self, supports: Any) -> ArrangedSupports:
+        """As the pipeline that matches has them."""
+        return self._inner.arrange(supports)
+
+    def with_slots(self, slots: int) -> FramePipeline:
+        """This one: its frames wait for each other."""
+        return self
+
+    def segment_all(
+        self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
+    ) -> list[Segmentation]:
+        """The images, taken as a video."""
+        what = "the query image"
+        frames = (self.read(image, what, color) for image in images)
+        return [self.answer(frame, supports, scores=True) for frame in frames]
+
+    def read(self, source: Any, what: str, color: str) -> FollowedFrame:
+        """Decode, and shrink for the motion."""
+        frame = self._inner.read(source, what, color)
+        return FollowedFrame(self, frame, shrink(frame.pixels, frame.placement))
+
+    def answer(
+        self, frame: FollowedFrame, supports: ArrangedSupports, *, scores: bool
+    ) -> Segmentation:
+        """The next frame's masks.
+
+        Raises:
+            BackendError: the backend failed; the frame leaves nothing behind.
+        """
+        turn = self._follower.turn(supports.supports)
+        matched = frame.frame.match(self._arranged(turn, supports))
+        try:
+            begun = time.perf_counter()
+
+            def encode(plane: Floats) -> Shot:
+                return self._encode(matched, plane, frame.frame.placement)
+
+            planes = self._follower.settle(turn, matched.logits[0], frame.small, encode)
+            spent = 1000 * (time.perf_counter() - begun)
+        except BaseException:
+            matched.abandon()
+            raise
+        found = matched.draw(planes, dict.fromkeys(supports.supports.classes, 1), scores=scores)
+        timing = {**found.timing, "postprocess": found.timing["postprocess"] + spent}
+        return dataclasses.replace(found, timing=timing)
+
+    def close(self) -> None:
+        """Close what frames go through."""
+        self._turns.clear()
+        self._inner.close()
+
+    def _arranged(self, turn: Turn, given: ArrangedSupports) -> ArrangedSupports:
+        """The shots of a turn, ready to be matched; made once, and anew when they change."""
+        if turn.key == 0:
+            return given
+        if given is not self._given or turn.version != self._version:
+            self._turns.clear()
+            self._given, self._version = given, turn.version
+        if turn.key not in self._turns:
+            self._turns[turn.key] = self._inner.arrange(turn.supports)
+        return self._turns[turn.key]
+
+    def _encode(self, matched: MatchedFrame, plane: Floats, placement: Placement) -> Shot:
+        logits = np.stack([np.zeros_like(plane), plane])[None]
+        mask = segment_logits(logits, [1], placement)[0][0]
+        fitted = network_mask(mask, placement)[None]
+        return compress(run_support(self._runner, matched.features, fitted))[0]
