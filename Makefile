@@ -34,6 +34,9 @@ test-extras: $(EXTRAS)/.ready $(TRITON)/.ready
 	$(EXTRAS)/bin/python -m pytest tests/extras || [ $$? -eq 5 ]  # 5: every file was skipped
 
 GET_CHROMIUM := apt-get install --yes chromium
+GET_GSTREAMER := apt-get install --yes --no-install-recommends gcc pkg-config libcairo2-dev \
+  libgirepository1.0-dev gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 \
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 
 $(EXTRAS)/.ready: $(READY)
 	@echo "installing the extras into $(EXTRAS)"
@@ -46,6 +49,9 @@ $(EXTRAS)/.ready: $(READY)
 	  || echo "this cannot be installed here, and its tests are skipped: $$part"; done
 	@command -v chromium > /dev/null || { $(GET_CHROMIUM) || { apt-get update && $(GET_CHROMIUM); }; } \
 	  > /dev/null 2>&1 || echo "no Chromium can be installed here: the page's tests are skipped"
+	@{ { $(GET_GSTREAMER) || { apt-get update && $(GET_GSTREAMER); }; } \
+	  && $(EXTRAS)/bin/python -m pip install --quiet 'PyGObject<3.51'; } > /dev/null 2>&1 \
+	  || echo "no GStreamer can be installed here: the cameras' tests are skipped"
 	touch $@
 
 $(TRITON)/.ready: $(READY)

@@ -12,7 +12,7 @@ from hsnet_trt.cli.shared.shots import SupportOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hsnet_trt.cli.shared.video_files import Source
+    from hsnet_trt.runtime.cameras.source import Source
     from hsnet_trt.runtime.stream import FrameStream
 
 
@@ -23,7 +23,7 @@ def video(
         str,
         typer.Option(
             "--input",
-            help="camera:0, csi:0 (a Jetson's), rtsp://..., a video file, or a folder.",
+            help="camera:0, csi:0 (a Jetson's), rtsp://..., gst:PIPELINE, a video, or a folder.",
         ),
     ],
     output: Annotated[
@@ -42,23 +42,29 @@ def video(
         bool, typer.Option(help="Average the scores over time, along the motion.")
     ] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
+    reconnect: Annotated[
+        float, typer.Option(min=0, help="How many seconds a camera may be away; 0: not at all.")
+    ] = 30.0,
     run: RunOptions,
 ) -> None:
     """Segment a video or a live camera, and draw the masks over it.
 
     Late frames of a camera are dropped, frames of a file never. A frame that fails is written
     without an overlay.
-    Ctrl-C ends a camera and keeps the recording; of a file, no half-written copy is left.
+    A camera that goes away is opened again. Ctrl-C ends it and keeps the recording, and so does a
+    camera that stays away; of a file, no half-written copy is left.
     """
     from rich.console import Console
 
-    from hsnet_trt.cli.shared.video_files import open_sink, open_source
+    from hsnet_trt.cli.shared.video_files import open_sink
+    from hsnet_trt.errors import InputError
+    from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
     from hsnet_trt.runtime.video.memory import Memory
 
     shots = objects.read()
     console = Console(stderr=True)
-    source = open_source(input_)
+    source = open_source(input_, patience=reconnect)
     with run.load(bundle, console) as segmenter:
         objects.give(segmenter, shots)
         sink = open_sink(output, source.rate)
@@ -82,6 +88,9 @@ def video(
             if not source.live:
                 raise
             kept = True  # how one ends a camera
+        except InputError:
+            kept = source.live  # what a camera showed until it was lost cannot be had again
+            raise
         finally:
             sink.close(keep=kept)
     if output != "window":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hsnet_trt.errors import HSNetError, HSNetWarning
+    from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.pictures.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
     from hsnet_trt.runtime.video.memory import Memory
@@ -23,6 +24,7 @@ __all__ = [
     "Memory",
     "Segmentation",
     "__version__",
+    "open_source",
 ]
 
 _HOMES = {
@@ -31,6 +33,7 @@ _HOMES = {
     "HSNetWarning": "hsnet_trt.errors",
     "Memory": "hsnet_trt.runtime.video.memory",
     "Segmentation": "hsnet_trt.runtime.pictures.result",
+    "open_source": "hsnet_trt.runtime.cameras.source",
 }
 
 # In a source tree the stages lie beside this folder (setup.cfg maps them when installed).

@@ -1,12 +1,10 @@
-"""Where frames come from and where pictures go to, on OpenCV."""
+"""Where pictures go to: a window, a video file, a folder; on OpenCV."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,94 +13,8 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import HSNetWarning, InputError
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
-_EXPECTED = "camera:0, csi:0, rtsp://..., a video file, or a folder of photographs"
 Picture = npt.NDArray[np.uint8]
-
-
-@dataclass
-class Source:
-    """Frames in their order.
-
-    Attributes:
-        frames: uint8 [H,W,3] BGR, as OpenCV reads them, or paths of photographs.
-        live: whether they come from a camera, which does not wait: late frames are dropped.
-        count: how many there are; None if that is not known.
-        rate: frames a second; None if they have no time.
-    """
-
-    frames: Iterator[Any]
-    live: bool
-    count: int | None
-    rate: float | None
-
-
-def open_source(text: str) -> Source:
-    """Open what `--input` names.
-
-    Raises:
-        InputError: there is no such camera, file or folder, or it cannot be read.
-    """
-    kind, _, number = text.partition(":")
-    if kind in ("camera", "csi") and number.isdecimal():
-        import cv2
-
-        if kind == "camera":
-            return _captured(text, lambda: cv2.VideoCapture(int(number)), live=True)
-        pipeline = csi_pipeline(int(number))
-        return _captured(text, lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER), live=True)
-    if "://" in text:
-        import cv2
-
-        return _captured(text, lambda: cv2.VideoCapture(text), live=True)
-    path = Path(text)
-    if path.is_dir():
-        photographs = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGES)
-        if not photographs:
-            raise InputError(f"there are no photographs in {path}", expected=_EXPECTED)
-        return Source(iter(photographs), live=False, count=len(photographs), rate=None)
-    if not path.is_file():
-        raise InputError(f"there is no input {text}", expected=_EXPECTED)
-    import cv2
-
-    return _captured(text, lambda: cv2.VideoCapture(str(path)), live=False)
-
-
-def csi_pipeline(number: int, width: int = 1280, height: int = 720, rate: int = 30) -> str:
-    """The GStreamer pipeline of a Jetson's CSI camera (Jetson Linux, "Accelerated GStreamer")."""
-    return (
-        f"nvarguscamerasrc sensor-id={number} ! "
-        f"video/x-raw(memory:NVMM), width={width}, height={height}, framerate={rate}/1 ! "
-        "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
-        "appsink drop=1 max-buffers=1 sync=false"
-    )
-
-
-def _captured(text: str, make: Callable[[], Any], *, live: bool) -> Source:
-    import cv2
-
-    capture = make()
-    if not capture.isOpened():
-        capture.release()
-        fix = "check the cable and that no other program uses it" if live else "check the file"
-        if text.startswith("csi:"):
-            fix = "use JetPack's own OpenCV, which has GStreamer; check with gst-launch-1.0"
-        raise InputError(f"{text} cannot be opened", expected=_EXPECTED, fix=fix)
-    rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-    def frames() -> Iterator[Picture]:
-        try:
-            while True:
-                read, picture = capture.read()
-                if not read:
-                    return
-                yield picture
-        finally:
-            capture.release()
-
-    known = count if count > 0 and not live else None
-    return Source(frames(), live, known, rate if 0 < rate < 1000 else None)
 
 
 class Window:

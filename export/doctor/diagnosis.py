@@ -102,7 +102,8 @@ def judge(
         _build_rtx(libraries),
         _build_here(libraries, driver, jetson),
         _build_plugin(tools, jetson),
-        *(_use_extra(extra, libraries, jetson) for extra in EXTRAS),
+        *(_use_extra(extra, libraries) for extra in EXTRAS),
+        _use_gstreamer(libraries),
     )
 
 
@@ -210,21 +211,26 @@ def _build_plugin(tools: Sequence[Tool], jetson: str | None) -> Ability:
     return Ability(name, False, f"missing: {', '.join(absent)}", fix)
 
 
-def _use_extra(extra: Extra, libraries: dict[str, Library], jetson: str | None) -> Ability:
+def _use_extra(extra: Extra, libraries: dict[str, Library]) -> Ability:
     names = tuple(extra.packages)
     lacking = _lacking(libraries, names)
     if not lacking:
         versions = (f"{name.split('.')[0]} {libraries[name].version or ''}" for name in names)
         return Ability(extra.enables, True, ", ".join(version.strip() for version in versions))
-    fixes = []
-    wanted = dict(extra.packages)
-    if jetson and "cv2" in wanted and libraries["cv2"].state != "works":
-        # Pip's has no GStreamer, which the cameras of a Jetson are read by.
-        fixes.append("JetPack's OpenCV: " + _JETPACK)
-        del wanted["cv2"]
-    if _lacking(libraries, tuple(wanted)):
-        fixes.append(_install(libraries, wanted))
-    return Ability(extra.enables, False, f"{lacking} (extra {extra.name})", "; ".join(fixes))
+    fix = _install(libraries, extra.packages)
+    return Ability(extra.enables, False, f"{lacking} (extra {extra.name})", fix)
+
+
+def _use_gstreamer(libraries: dict[str, Library]) -> Ability:
+    name = "read a Jetson's CSI camera and GStreamer pipelines (hsnet-trt video)"
+    lacking = _lacking(libraries, ("gi",))
+    if not lacking:
+        return Ability(name, True, f"PyGObject {libraries['gi'].version}")
+    fix = (
+        "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0 (a virtual environment needs "
+        "--system-site-packages)"
+    )
+    return Ability(name, False, lacking, fix)
 
 
 def _flavour_for(

@@ -47,6 +47,7 @@ LIBRARIES = {
     "onnx": "None",
     "onnxscript": "None",
     "polygraphy": "None",
+    "gi": "[m.require_version(name, '1.0') for name in ('Gst', 'GstApp', 'GstVideo')] and None",
     **{name: "None" for extra in EXTRAS for name in extra.packages},
 }
 _PROBE = """

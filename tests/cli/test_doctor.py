@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 from helpers.places import ROOT
 
-from hsnet_trt.export.doctor.diagnosis import judge
 from hsnet_trt.export.doctor.extras import EXTRAS
-from hsnet_trt.export.doctor.probes import LIBRARIES, CudaProvider, Library
-from hsnet_trt.runtime.device.machine import Driver, find_jetson, has_nvidia_card
+from hsnet_trt.runtime.device.machine import find_jetson, has_nvidia_card
 
 STUB = Path(__file__).with_name("libcuda_stub.c")
 VERB = "from hsnet_trt.cli.doctor import doctor; doctor(json_output={})"
@@ -280,16 +278,22 @@ def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:
     assert sweep["fix"] == "python -m pip install --force-reinstall 'ray[data]' pyarrow"
 
 
-def test_a_jetson_takes_jetpacks_opencv() -> None:
-    """Pip's would hide it, and reads no CSI camera."""
-    absent = {name: Library(name, "missing") for name in LIBRARIES}
-    provider = CudaProvider("no GPU", None)
-    abilities = judge(absent, Driver(None, (), "none"), (), "Orin", provider, ())
-    told = {a.name.split(" (")[0]: a for a in abilities}
-    assert "nvidia-jetpack" in str(told["segment videos and cameras"].fix)
-    assert "opencv" not in str(told["segment videos and cameras"].fix)
-    page = str(told["paint masks on a page"].fix)
-    assert "nvidia-jetpack" in page and page.endswith("python -m pip install starlette uvicorn")
+def test_cameras_behind_gstreamer_need_pygobject_and_its_typelibs(machine: Machine) -> None:
+    name = "read a Jetson's CSI camera and GStreamer pipelines"
+    _, _, abilities = machine.diagnosis()
+    assert not abilities[name]["works"] and "gi is not installed" in abilities[name]["how"]
+    assert "apt install python3-gi gir1.2-gst" in abilities[name]["fix"]
+    machine.give(
+        gi="__version__ = '3.42.1'\n"
+        "def require_version(name, version):\n"
+        "    if name == 'GstApp':\n"
+        "        raise ValueError('Namespace GstApp not available')\n"
+    )
+    _, _, abilities = machine.diagnosis()
+    assert not abilities[name]["works"] and "GstApp not available" in abilities[name]["how"]
+    machine.give(gi="__version__ = '3.42.1'\ndef require_version(name, version):\n    pass\n")
+    _, _, abilities = machine.diagnosis()
+    assert abilities[name]["works"] and abilities[name]["how"] == "PyGObject 3.42.1"
 
 
 def test_the_extras_are_those_of_the_package() -> None:

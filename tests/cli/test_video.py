@@ -11,7 +11,6 @@ from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
 
 from hsnet_trt.cli.shared import video_files
-from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.overlay import class_colour
 
 cv2 = pytest.importorskip("cv2")
@@ -156,10 +155,3 @@ def test_frames_that_change_their_size_are_fitted_into_the_first(
         with Image.open(path) as picture:
             sizes.append(picture.size)
     assert sizes == [(240, 160)] * 2 + [(320, 320)] * 4
-
-
-def test_the_jetson_camera_asks_gstreamer() -> None:
-    pipeline = video_files.csi_pipeline(1)
-    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! ") and "appsink" in pipeline
-    with pytest.raises(InputError, match="csi:7 cannot be opened"):
-        video_files.open_source("csi:7")

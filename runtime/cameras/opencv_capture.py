@@ -1,0 +1,86 @@
+"""Frames through OpenCV: V4L2 cameras, files, and network streams by its FFmpeg."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, without_password
+
+SILENCE = 10_000  # milliseconds that a network stream may take to open, and between two frames
+
+
+class OpenCVCapture:
+    """A `Capture` on `cv2.VideoCapture`."""
+
+    def __init__(
+        self, source: int | str, name: str, *, live: bool, through_gstreamer: bool = False
+    ) -> None:
+        """Open it.
+
+        Args:
+            source: a camera's number, a file's path, an address with `://`.
+            name: how messages call it.
+            live: whether an end means that it was lost.
+            through_gstreamer: whether `source` is a GStreamer pipeline; see `has_gstreamer`.
+
+        Raises:
+            InputError: OpenCV is not installed, or cannot open it.
+        """
+        self.live = live
+        self._name = without_password(name)
+        self._capture = _open(source, through_gstreamer)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise InputError(
+                f"{self._name} cannot be opened",
+                expected="a camera that answers" if live else "a video that OpenCV can decode",
+                fix="check its cable or address, and that no other program uses it"
+                if live
+                else "check the file with another player",
+            )
+        import cv2
+
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.rate = float(rate) if 0 < rate < 1000 else None
+        self.count = count if count > 0 and not live else None
+
+    def read(self) -> Picture | None:
+        """See `Capture.read`."""
+        there, picture = self._capture.read()
+        if there:
+            return picture  # type: ignore[no-any-return]
+        if self.live:
+            raise CaptureLost(f"{self._name} gives no more frames")
+        return None
+
+    def close(self) -> None:
+        """See `Capture.close`."""
+        self._capture.release()
+
+
+def has_gstreamer() -> bool:
+    """Whether this OpenCV was built with GStreamer; pip's never is."""
+    try:
+        import cv2
+    except ImportError:
+        return False
+    return cv2.CAP_GSTREAMER in cv2.videoio_registry.getBackends()
+
+
+def _open(source: int | str, through_gstreamer: bool) -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError(
+            "cameras and videos need OpenCV",
+            found=error,
+            fix="pip install opencv-python-headless; without it, GStreamer: gst:PIPELINE",
+        ) from error
+    if through_gstreamer:
+        return cv2.VideoCapture(source, cv2.CAP_GSTREAMER)
+    if isinstance(source, int) or "://" not in source:
+        return cv2.VideoCapture(source)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, SILENCE, cv2.CAP_PROP_READ_TIMEOUT_MSEC, SILENCE]
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)

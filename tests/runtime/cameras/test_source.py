@@ -1,0 +1,87 @@
+"""What names a source, and what is said where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.cameras import gstreamer, source
+from hsnet_trt.runtime.cameras.source import open_source
+
+cv2 = pytest.importorskip("cv2")
+
+
+def test_a_folder_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.txt"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name, format="png")
+    found = open_source(str(tmp_path))
+    assert (found.live, found.count, found.rate) == (False, 2, None)
+    assert [path.name for path in found.frames] == ["a.JPG", "b.png"]
+
+
+def test_a_video_ends_at_its_end(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "x.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
+    for value in (10, 100, 200):
+        writer.write(np.full((48, 64, 3), (value, 0, 0), np.uint8))
+    writer.release()
+    found = open_source(str(tmp_path / "x.avi"))
+    assert (found.live, found.count, found.rate) == (False, 3, 5.0)
+    pictures = list(found.frames)
+    assert [abs(int(p[5, 5, 0]) - v) < 8 for p, v in zip(pictures, (10, 100, 200), strict=True)]
+    assert all(p.shape == (48, 64, 3) for p in pictures)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("none.mp4", "there is no input"),
+        ("camera:987", "camera:987 cannot be opened"),
+        ("rtsp://me:secret@127.0.0.1:9/x", r"rtsp://\*\*\*@127.0.0.1:9/x cannot be opened"),
+    ],
+)
+def test_what_is_not_there(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as raised:
+        open_source(text)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_jetson_s_camera_needs_gstreamer_and_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(source, "has_gstreamer", lambda: False)
+    monkeypatch.setitem(__import__("sys").modules, "gi", None)
+    gstreamer._library.cache_clear()
+    with pytest.raises(InputError, match="GStreamer cannot be used") as raised:
+        open_source("csi:0")
+    assert "--system-site-packages" in str(raised.value)
+    assert "nvarguscamerasrc sensor-id=2 !" in gstreamer.csi_pipeline(2)
+
+
+def test_opencv_s_own_gstreamer_serves_where_pygobject_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    class Refuses:
+        def isOpened(self) -> bool:
+            return False
+
+        def release(self) -> None:
+            pass
+
+    def capture(*arguments: object) -> Refuses:
+        asked.append(arguments)
+        return Refuses()
+
+    monkeypatch.setattr(source.gstreamer, "is_there", lambda: False)
+    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: [cv2.CAP_GSTREAMER])
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    with pytest.raises(InputError, match="csi:1 cannot be opened"):
+        open_source("csi:1")
+    pipeline, backend = asked[0]
+    assert backend == cv2.CAP_GSTREAMER
+    assert str(pipeline).startswith("nvarguscamerasrc sensor-id=1") and "appsink" in str(pipeline)
