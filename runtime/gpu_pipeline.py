@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsnet_trt.runtime.matching.graphs import FrameLane, GpuPipeline, SubmittedFrame
+from hsnet_trt.runtime.matching.graphs import (
+    FrameAnswer,
+    FrameLane,
+    GpuPipeline,
+    MatchedOnGpu,
+    SubmittedFrame,
+    Tensors,
+)
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 
@@ -20,12 +28,43 @@ class GpuFrame:
 
     lane: FrameLane
     pixels: Pixels
+    placement: Placement
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
         """Send the frame to the GPU; waits for a free slot."""
         (stack,), shots = supports.calls, supports.supports.shots
         frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
         return GpuPending(frame, tuple(supports.supports.classes))
+
+    def match(self, supports: ArrangedSupports) -> GpuMatched:
+        """Run the network, and wait for its logits."""
+        (stack,) = supports.calls
+        return GpuMatched(self.lane.match(self.pixels, stack, supports.supports.shots))
+
+
+@dataclass(frozen=True)
+class GpuMatched:
+    """A frame that was matched on the GPU; see `following.MatchedFrame`."""
+
+    frame: MatchedOnGpu
+
+    @property
+    def logits(self) -> Floats:
+        """Float32 [1,S,2,h,w]."""
+        return self.frame.logits[None]
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, brought from the GPU."""
+        return self.frame.features
+
+    def draw(self, logits: Floats, classes: dict[str, int], *, scores: bool) -> Segmentation:
+        """Draw the masks on the GPU, of one plane a class."""
+        return _segmentation(self.frame.draw(logits, scores=scores), tuple(classes))
+
+    def abandon(self) -> None:
+        """Let go of the frame."""
+        self.frame.abandon()
 
 
 @dataclass(frozen=True)
@@ -37,27 +76,46 @@ class GpuPending:
 
     def result(self) -> Segmentation:
         """Wait for the frame and take its masks."""
-        answer = self.frame.collect()
-        return Segmentation(
-            masks=dict(zip(self.names, answer.masks, strict=True)),
-            scores=dict(zip(self.names, answer.scores, strict=True)) if answer.scores else {},
-            labels=answer.labels,
-            classes=self.names,
-            timing=answer.timing,
-        )
+        return _segmentation(self.frame.collect(), self.names)
 
     def abandon(self) -> None:
         """Wait until the GPU is done with the frame."""
         self.frame.abandon()
 
 
+def _segmentation(answer: FrameAnswer, names: tuple[str, ...]) -> Segmentation:
+    return Segmentation(
+        masks=dict(zip(names, answer.masks, strict=True)),
+        scores=dict(zip(names, answer.scores, strict=True)) if answer.scores else {},
+        labels=answer.labels,
+        classes=names,
+        timing=answer.timing,
+    )
+
+
 class GpuFramePipeline:
     """See `pipeline.FramePipeline`."""
 
-    def __init__(self, frames: GpuPipeline, slots: int = 2) -> None:
+    def __init__(
+        self,
+        frames: GpuPipeline,
+        size: tuple[int, int],
+        policy: str,
+        slots: int = 2,
+        sets: int = 1,
+    ) -> None:
+        """Open a lane.
+
+        Args:
+            frames: the GPU.
+            size: height and width of the network's input.
+            policy: how photographs are brought to that size, see `preprocess.place`.
+            slots: how many frames may be under way at once.
+            sets: how many support sets frames are matched with in turns.
+        """
         self.slots = slots
-        self._frames = frames
-        self._lane = frames.open_lane(slots)
+        self._frames, self._size, self._policy = frames, size, policy
+        self._lane = frames.open_lane(slots, sets)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """All shots whole, one after the other, in one array a level."""
@@ -65,7 +123,7 @@ class GpuFramePipeline:
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""
-        return GpuFramePipeline(self._frames, slots)
+        return GpuFramePipeline(self._frames, self._size, self._policy, slots)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
@@ -90,7 +148,9 @@ class GpuFramePipeline:
 
     def read(self, source: Any, what: str, color: str) -> GpuFrame:
         """Decode."""
-        return GpuFrame(self._lane, view_image(source, what, color))
+        pixels = view_image(source, what, color)
+        shape = (pixels.shape[0], pixels.shape[1])
+        return GpuFrame(self._lane, pixels, place(shape, self._size, self._policy))
 
     def close(self) -> None:
         """Give the slots back."""

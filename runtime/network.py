@@ -42,7 +42,7 @@ class Network:
         self.pipeline: FramePipeline = (
             CpuFramePipeline(runner, size, self.preprocessing)
             if runner.frames is None
-            else GpuFramePipeline(runner.frames)
+            else GpuFramePipeline(runner.frames, size, self.preprocessing.resize)
         )
 
     @classmethod
@@ -85,7 +85,12 @@ class Network:
 
     def follow(self, follower: Follower) -> FramePipeline:
         """The way of one stream's frames, each of which is answered by what others left, too."""
-        inner = CpuFramePipeline(self.runner, self.size, self.preprocessing)
+        inner: CpuFramePipeline | GpuFramePipeline
+        if self.runner.frames is None:
+            inner = CpuFramePipeline(self.runner, self.size, self.preprocessing)
+        else:
+            resize = self.preprocessing.resize
+            inner = GpuFramePipeline(self.runner.frames, self.size, resize, 1, follower.sets)
         return FollowingPipeline(inner, self.runner, follower)
 
     def close(self) -> None:

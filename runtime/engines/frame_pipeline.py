@@ -8,7 +8,8 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,30 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
-from hsnet_trt.runtime.device.memory import Block
+from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.engine import Engine
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
+from hsnet_trt.runtime.engines.frame_sets import SupportSets
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
 from hsnet_trt.runtime.engines.graph_replay import GraphReplay
 from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
 from hsnet_trt.runtime.pictures.images import Pixels
-from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, normalisation, place
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
+
+
+@dataclass(frozen=True)
+class OwnLogits:
+    """Logits of one shot a class that do not come from the engine; see `GpuSupports`."""
+
+    logits: int
+    first: int
+    chunk: int
+    chunk_elements: int
 
 
 class GpuFrames:
@@ -56,7 +68,10 @@ class GpuFrames:
         self._policy = preprocessing.resize
         self._network = engines["features"].most["image"][2:4]
         self._decoder = engines["match"].most["logits"][3:5]
-        self._supports = GpuSupports(cuda, engines["match"], arena)
+        itemsize = engines["match"].types["logits"].itemsize
+        self._logits_bytes = 2 * int(np.prod(self._decoder)) * itemsize  # of a shot
+        self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
+        self._featured: Slot | None = None  # whose features are in the arena
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []
@@ -101,9 +116,13 @@ class GpuFrames:
             frames.mapped = frames._mapping_pays()
         return frames
 
-    def open_lane(self, slots: int) -> Lane:
-        """Make a lane and allocate `slots` slots: as many of its frames may be in flight."""
-        with self._cuda.current():
+    def open_lane(self, slots: int, sets: int = 1) -> Lane:
+        """Make a lane and allocate `slots` slots: as many of its frames may be in flight.
+
+        As many support sets as the last lane asked for are kept on the GPU.
+        """
+        with self._cuda.current(), self._lock:
+            self._sets.most = sets
             return Lane(self, slots)
 
     def make_slot(self) -> Slot:
@@ -127,32 +146,135 @@ class GpuFrames:
         self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> Launched:
         """See `Lane.submit`."""
+
+        def work(held: GpuSupports, place: str, *, swap: bool) -> None:
+            self._enqueue_network(slot, size, held, place, swap=swap)
+            self._enqueue_drawing(slot, size, len(shots), held, scores=scores)
+
+        size = (pixels.shape[0], pixels.shape[1])
+        staged = self._send(slot, pixels, supports, shots, work, scores=scores)
+        return Launched(slot, size, len(shots), scores, staged)
+
+    def start_match(
+        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int]
+    ) -> Launched:
+        """See `Lane.match`: everything up to the logits, which come back to the host."""
+
+        def work(held: GpuSupports, place: str, *, swap: bool) -> None:
+            self._enqueue_network(slot, size, held, place, swap=swap)
+            # In the stream of the engines: the next frame's logits take the same memory.
+            for first, address, length in held.parts(sum(shots)):
+                self._cuda.download(
+                    slot.logits.host[first : first + length], address, self._compute
+                )
+            self._cuda.record(slot.events["done"], self._compute)
+
+        size, count = (pixels.shape[0], pixels.shape[1]), sum(shots)
+        with self._cuda.current():
+            slot.logits.grow(max(count, len(shots)) * self._logits_bytes + 4 * (len(shots) + 65))
+        staged = self._send(slot, pixels, supports, shots, work, scores=True)
+        return Launched(slot, size, len(shots), True, staged)
+
+    def read_logits(self, frame: Launched, count: int) -> Floats:
+        """Wait for the logits of `count` shots of a frame that was matched, [count,2,h,w].
+
+        Raises:
+            BackendError: CUDA failed, or the logits are not finite.
+        """
+        self.await_done(frame)
+        dtype = self._engines["match"].types["logits"]
+        stored = frame.slot.logits.host[: count * self._logits_bytes].view(dtype)
+        logits = stored.reshape(count, 2, *self._decoder).astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise not_finite("on the GPU")
+        return logits
+
+    def features(self, frame: Launched) -> Tensors:
+        """The features of a frame that was matched and not drawn yet, each [1,L,C,h*w].
+
+        They are in the arena, unless something else ran since; then they are computed again, from
+        the pixels in the slot.
+        """
+        slot = frame.slot
+        with self._lock:
+            self._check_open()
+            engine = self._engines["features"]
+            with self._cuda.current():
+                if self._featured is not slot:
+                    where = place(frame.size, self._network, self._policy)
+                    self._prepare(slot, where, swap=slot.bgr)
+                    self._run_features()
+                    self._featured = slot
+                found = {}
+                for name in FEATURES:
+                    shape = (1, *engine.output_shape(name)[1:])
+                    found[name] = np.empty(shape, engine.types[name])
+                    self._cuda.download(found[name], self._arena.at(name), self._compute)
+                self._cuda.synchronise(self._compute)
+        return found
+
+    def draw(self, frame: Launched, logits: Floats, *, scores: bool) -> Launched:
+        """Enqueue the drawing of other logits, [classes,2,h,w], for a frame that was matched."""
+        slot, classes = frame.slot, len(logits)
+        dtype = self._engines["match"].types["logits"]
+        length = logits.size * dtype.itemsize
+        start = aligned(length)
+        with self._cuda.current():
+            slot.logits.host[:length].view(dtype)[:] = logits.ravel()
+            numbers = slot.logits.host[start : start + 4 * (classes + 1)].view(np.int32)
+            numbers[:] = np.arange(classes + 1)
+            with self._lock:
+                self._check_open()
+                slot.logits.upload(0, length, self._compute)
+                slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
+                address = slot.logits.address
+                own = OwnLogits(address, address + start, classes, logits.size)
+                self._enqueue_drawing(slot, frame.size, classes, own, scores=scores)
+        return Launched(slot, frame.size, classes, scores, frame.staged_ms)
+
+    def forget_features(self) -> None:
+        """The arena is about to be used for something else; the lock is held."""
+        self._featured = None
+
+    def _send(
+        self,
+        slot: Slot,
+        pixels: Pixels,
+        supports: Tensors,
+        shots: Sequence[int],
+        work: Callable[..., None],
+        *,
+        scores: bool,
+    ) -> float:
+        """Upload a frame and enqueue its work; milliseconds of `Slot.bring`."""
         size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
             slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
-            swap = pixels.strides[2] < 0
-            stored = pixels[:, :, ::-1] if swap else pixels
+            slot.bgr = pixels.strides[2] < 0
+            stored = pixels[:, :, ::-1] if slot.bgr else pixels
             staged = slot.bring(stored, self._up, self._lock)
             with self._lock:
-                if self._closed:
-                    raise BackendError("the segmenter was closed while a frame was under way")
+                self._check_open()
                 try:
-                    self._supports.hold(supports, shots, self._compute)
-                    self._enqueue(slot, size, shots, swap=swap, scores=scores)
+                    held, where = self._sets.of(supports, shots, self._compute)
+                    work(held, where, swap=slot.bgr)
                 except BaseException:
                     # Nothing of this frame may still run when its slot is used again.
                     for stream in (self._up, self._compute, self._down):
                         self._cuda.synchronise(stream)
                     raise
-        return Launched(slot, size, classes, scores, staged)
+        return staged
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the segmenter was closed while a frame was under way")
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
         with self._cuda.current():
-            if self._closed:
-                raise BackendError("the segmenter was closed while a frame was under way")
+            self._check_open()
             self._cuda.synchronise(frame.slot.events["done"])
 
     def finish(self, frame: Launched) -> FrameAnswer:
@@ -179,7 +301,7 @@ class GpuFrames:
         for stream in (self._up, self._compute, self._down):
             self._cuda.synchronise(stream)
         self._replay.close()
-        for held in (*self._slots, self._tables, self._supports, self._votes):
+        for held in (*self._slots, self._tables, self._sets, self._votes):
             if held is not None:
                 held.free()
         self._slots.clear()
@@ -188,25 +310,38 @@ class GpuFrames:
         self._cuda.destroy(self._down)
         self._up = self._down = self._compute = None
 
-    def _enqueue(
-        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], *, swap: bool, scores: bool
+    def _enqueue_network(
+        self, slot: Slot, size: tuple[int, int], held: GpuSupports, where: str, *, swap: bool
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
         placement = place(size, self._network, self._policy)
-        tables, _ = self._tables.of(placement)
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
         self._prepare(slot, placement, swap=swap)
         cuda.record(event["prepared"], compute)
         self._run_features()
+        self._featured = slot
         cuda.record(event["featured"], compute)
-        self._run_match()
+        self._run_match(held, where)
         cuda.record(event["matched"], compute)
-        self._vote_and_settle(slot, size, shots, tables)
+
+    def _enqueue_drawing(
+        self,
+        slot: Slot,
+        size: tuple[int, int],
+        classes: int,
+        logits: GpuSupports | OwnLogits,
+        *,
+        scores: bool,
+    ) -> None:
+        cuda, compute, event = self._cuda, self._compute, slot.events
+        tables, _ = self._tables.of(place(size, self._network, self._policy))
+        cuda.record(event["drawn"], compute)
+        self._vote_and_settle(slot, size, classes, logits, tables)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, 4 * (len(shots) + 1), self._down)
+        slot.counts.download(0, 4 * (classes + 1), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -242,19 +377,20 @@ class GpuFrames:
         engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
         self._replay.run("features", engine.shaped, lambda launch: launch(engine))
 
-    def _run_match(self) -> None:
+    def _run_match(self, held: GpuSupports, where: str) -> None:
         engine = self._engines["match"]
-        self._supports.shape()
-        self._replay.run(
-            "match",
-            (engine.shaped, self._supports.version),
-            self._supports.run_chunks,
-        )
+        held.shape()
+        self._replay.run(where, (engine.shaped, held.version), held.run_chunks)
 
     def _vote_and_settle(
-        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], tables: Block
+        self,
+        slot: Slot,
+        size: tuple[int, int],
+        classes: int,
+        supports: GpuSupports | OwnLogits,
+        tables: Block,
     ) -> None:
-        cuda, (height, width), classes = self._cuda, size, len(shots)
+        cuda, (height, width) = self._cuda, size
         needed = 2 * classes * height * width
         if self._votes is None or self._votes.bytes < needed:
             cuda.synchronise(self._compute)
@@ -264,7 +400,6 @@ class GpuFrames:
             self._votes = Block(cuda, {"votes": needed})
         votes, scores = self._votes.at("votes"), slot.address("scores")
         cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
-        supports = self._supports
         argument = VOTE.pack(
             supports.logits,
             *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
@@ -337,5 +472,5 @@ class GpuFrames:
             "preprocess": frame.staged_ms + ms("begun", "uploaded") + ms("turn", "prepared"),
             "features": ms("prepared", "featured"),
             "match": ms("featured", "matched"),
-            "postprocess": ms("matched", "done"),
+            "postprocess": ms("drawn", "done"),
         }

@@ -5,6 +5,7 @@ Each chunk has memory for its logits, too; the kernels that vote read the logits
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.engine import Engine
 from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
 
+_versions = itertools.count(1)
+
 
 class GpuSupports:
     """Keeps the support set of the last frame, so that a frame with the same set uploads nothing.
@@ -24,7 +27,7 @@ class GpuSupports:
     padding are ignored.
 
     Attributes:
-        version: number of sets uploaded so far.
+        version: another number for each set that was uploaded, also by others of its kind.
         chunk: shots per call of the engine.
         chunk_elements: elements from the logits of one chunk to those of the next.
     """
@@ -51,7 +54,7 @@ class GpuSupports:
             OutOfGpuMemory: the set does not fit into the GPU's memory.
         """
         wanted = tuple(shots)
-        if self._held is not None and self._held[0] is supports and self._held[1] == wanted:
+        if self.holds(supports, shots):
             return
         self._cuda.synchronise(stream)
         self.free()
@@ -80,7 +83,13 @@ class GpuSupports:
             sent.append(array)
         self._cuda.synchronise(stream)
         self._held = (supports, wanted)
-        self.version += 1
+        self.version = next(_versions)
+
+    def holds(self, supports: Tensors, shots: Sequence[int]) -> bool:
+        """Whether it is the set that is there."""
+        return (
+            self._held is not None and self._held[0] is supports and self._held[1] == tuple(shots)
+        )
 
     @property
     def first(self) -> int:
@@ -93,6 +102,21 @@ class GpuSupports:
         """The address of the first chunk's logits."""
         assert self._block is not None
         return self._block.at("logits")
+
+    def parts(self, count: int) -> list[tuple[int, int, int]]:
+        """Where the logits of the first `count` shots are, chunk by chunk.
+
+        Returns:
+            Offset of a chunk among those of all shots without gaps, its address, its length, in
+            bytes.
+        """
+        engine = self._engine
+        one = 2 * int(np.prod(engine.output_shape("logits")[3:])) * engine.types["logits"].itemsize
+        step = self.chunk_elements * engine.types["logits"].itemsize
+        return [
+            (first * one, self.logits + k * step, min(self.chunk, count - first) * one)
+            for k, first in enumerate(range(0, count, self.chunk))
+        ]
 
     def shape(self) -> None:
         """Set the engine's input shapes: one query, one chunk of shots."""

@@ -56,6 +56,28 @@ class SubmittedFrame(Protocol):
         ...
 
 
+class MatchedOnGpu(Protocol):
+    """A frame on the GPU whose logits are known; it is drawn or abandoned, once."""
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Of all shots, [S,2,h,w]."""
+        ...
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, each [1,L,C,h*w], brought from the GPU."""
+        ...
+
+    def draw(self, logits: npt.NDArray[np.float32], *, scores: bool) -> FrameAnswer:
+        """Draw other logits, [classes,2,h,w]. Raises BackendError: CUDA failed."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget it."""
+        ...
+
+
 class FrameLane(Protocol):
     """Frames that follow each other on the GPU, a fixed number of them at a time."""
 
@@ -73,6 +95,10 @@ class FrameLane(Protocol):
         """
         ...
 
+    def match(self, pixels: Pixels, supports: Tensors, shots: Sequence[int]) -> MatchedOnGpu:
+        """Send a frame as far as its logits, and wait; arguments are those of `submit`."""
+        ...
+
     def close(self) -> None:
         """Free the lane's memory; harmless when repeated."""
         ...
@@ -81,8 +107,11 @@ class FrameLane(Protocol):
 class GpuPipeline(Protocol):
     """A runner that takes pixels and gives masks, with nothing in between on the CPU."""
 
-    def open_lane(self, slots: int) -> FrameLane:
-        """A lane for `slots` frames at a time; lanes share the GPU without harm."""
+    def open_lane(self, slots: int, sets: int = 1) -> FrameLane:
+        """A lane for `slots` frames at a time; lanes share the GPU without harm.
+
+        Frames that are matched with several support sets in turns say how many.
+        """
         ...
 
 

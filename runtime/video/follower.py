@@ -64,6 +64,11 @@ class Follower:
         self._looked: dict[str, int] = {}
         self._given: dict[str, Floats] = {}  # the last answers of the given shots alone
 
+    @property
+    def sets(self) -> int:
+        """How many sets of shots frames are matched with in turns."""
+        return 1 if self._memory is None else 1 + self._memory.shots
+
     def turn(self, given: SupportSet) -> Turn:
         """Choose what the next frame is matched with, by the shots that were given."""
         if self._memory is None:

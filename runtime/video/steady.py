@@ -14,6 +14,7 @@ _REACH = 6.0  # logits are cut there, so that one frame cannot outweigh many
 _NOWHERE = -99.0
 _HOLD = 0.2  # logit: what was foreground stays so down to -0.2, what was not needs 0.2
 _PEAK = 1.0  # logit: a part that reaches it nowhere is not shown
+_BEHIND = 2.0  # logit: nor is one that stays so far behind the surest part of its class
 
 
 class Steady:
@@ -64,7 +65,7 @@ def _without_weak_parts(plane: Floats) -> Floats:
     count, parts = cv2.connectedComponents((plane > 0).astype(np.uint8), connectivity=4)
     peaks = np.full(count, -np.inf, np.float32)
     np.maximum.at(peaks, parts.ravel(), plane.ravel())
-    weak = (parts > 0) & (peaks < _PEAK)[parts]
+    weak = (parts > 0) & (peaks < max(_PEAK, peaks.max() - _BEHIND))[parts]
     return np.where(weak, -plane, plane)
 
 
