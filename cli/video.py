@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +14,7 @@ from hsnet_trt.cli.shared.shots import SupportOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.runtime.cameras.source import Source
     from hsnet_trt.runtime.stream import FrameStream
 
@@ -41,6 +44,20 @@ def video(
     steady: Annotated[
         bool, typer.Option(help="Average the scores over time, along the motion.")
     ] = True,
+    instances: Annotated[
+        bool, typer.Option(help="Give each thing an id that stays, and draw its box.")
+    ] = False,
+    tracks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write the things of each frame: NAME.jsonl as COCO's annotations, NAME.txt as "
+            "MOT's results. May be repeated; implies --instances."
+        ),
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="Write what entered and left, as JSON lines; implies --instances."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     reconnect: Annotated[
         float, typer.Option(min=0, help="How many seconds a camera may be away; 0: not at all.")
@@ -56,6 +73,7 @@ def video(
     """
     from rich.console import Console
 
+    from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.cli.shared.video_files import open_sink
     from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.cameras.source import open_source
@@ -65,8 +83,12 @@ def video(
     shots = objects.read()
     console = Console(stderr=True)
     source = open_source(input_, patience=reconnect)
-    with run.load(bundle, console) as segmenter:
+    followed = instances or tracks or events is not None
+    with ExitStack() as files, run.load(bundle, console) as segmenter:
         objects.give(segmenter, shots)
+        things = TrackFiles(tracks or (), events, source.rate) if followed else None
+        if things is not None:
+            files.enter_context(things)
         sink = open_sink(output, source.rate)
         kept = False
         try:
@@ -76,9 +98,10 @@ def video(
                 color="bgr",
                 memory=Memory(memory) if memory else None,
                 steady=steady,
+                scores=bool(tracks),
             )
             with stream, Telemetry() as telemetry:
-                _run(stream, source, sink, limit, console)
+                _run(stream, source, sink, limit, console, things)
             kept = True
             if telemetry.summary:
                 units = {"watts": "W", "gpu_mhz": "MHz", "celsius": "°C at most"}
@@ -98,7 +121,12 @@ def video(
 
 
 def _run(
-    stream: FrameStream, source: Source, sink: Any, limit: int | None, console: Console
+    stream: FrameStream,
+    source: Source,
+    sink: Any,
+    limit: int | None,
+    console: Console,
+    things: TrackFiles | None,
 ) -> None:
     """Draw and write frame by frame, with a progress bar; print counts and times at the end."""
     import time
@@ -122,6 +150,8 @@ def _run(
                 picture = frame.image
                 if frame.result is not None and picture is not None:
                     picture = draw_overlay(picture, frame.result)
+                    if things is not None:
+                        things.add(frame, picture)
                     for step, ms in frame.result.timing.items():
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1

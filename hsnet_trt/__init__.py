@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hsnet_trt.runtime.pictures.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
     from hsnet_trt.runtime.video.memory import Memory
+    from hsnet_trt.runtime.video.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "HSNetWarning",
     "Memory",
     "Segmentation",
+    "Tracker",
     "__version__",
     "open_source",
 ]
@@ -33,6 +35,7 @@ _HOMES = {
     "HSNetWarning": "hsnet_trt.errors",
     "Memory": "hsnet_trt.runtime.video.memory",
     "Segmentation": "hsnet_trt.runtime.pictures.result",
+    "Tracker": "hsnet_trt.runtime.video.tracker",
     "open_source": "hsnet_trt.runtime.cameras.source",
 }
 

@@ -13,7 +13,7 @@ _TRUST = 15.0  # error in grey levels from which on nothing earlier counts
 _REACH = 6.0  # logits are cut there, so that one frame cannot outweigh many
 _NOWHERE = -99.0
 _HOLD = 0.2  # logit: what was foreground stays so down to -0.2, what was not needs 0.2
-_PEAK = 1.0  # logit: a part that reaches it nowhere is not shown
+_PEAK = 0.7  # logit, a softmax of two thirds: a part that reaches it nowhere is not shown
 _BEHIND = 2.0  # logit: nor is one that stays so far behind the surest part of its class
 
 
