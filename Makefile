@@ -74,7 +74,7 @@ plugin:
 	PYTHONPATH=. $(PYTHON) -m hsnet_trt.trt_plugins.compile_kernels
 	PYTHONPATH=. $(PYTHON) -m hsnet_trt.runtime.engines.frame_kernels
 
-# PART=plugin, runtime or benchmark; ARGS=--full for all of the last. Runs from the source tree with the Python that is there; says so without a GPU.
+# PART=plugin, runtime, benchmark (ARGS=--full for all of it) or network (with BUNDLE=folder). Runs from the source tree with the Python that is there; says so without a GPU.
 PART ?= plugin
 gpu-check:
 	PYTHONPATH=. $(PYTHON) -m hsnet_trt.benchmarks.gpu_check.$(PART) $(ARGS)

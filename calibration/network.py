@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.graphs import Limits, Tensors
+from hsnet_trt.runtime.matching.graphs import SUPPORTS, Limits, Tensors
 
 Grid = tuple[int, int]
 Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, its value
@@ -44,6 +44,8 @@ class MemoryRunner:
             packing: of a packed `match`.
         """
         self._taps, self._seen, self.packing = dict(taps or {}), seen, packing
+        support = graphs.get("support")
+        self.contrast = support is not None and len(support.graph.output) > len(SUPPORTS)
         self._sessions = {
             name: _session(_tapped(graph, self._taps.get(name, [])))
             for name, graph in graphs.items()
@@ -53,6 +55,7 @@ class MemoryRunner:
         """The same, with some graphs replaced; the other sessions are shared."""
         twin = MemoryRunner(graphs, packing=self.packing)
         twin._sessions = {**self._sessions, **twin._sessions}
+        twin.contrast = self.contrast
         return twin
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:

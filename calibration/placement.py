@@ -7,8 +7,9 @@ Found by structure, not by name, so that it holds for every backbone and lowerin
 - the skip input of a residual Add, so that TensorRT fuses convolution, Add and ReLU ("Working with
   Quantized Types" of NVIDIA's TensorRT documentation, "Q/DQ placement recommendations").
 
-Nothing else is quantised: not the norms, not the resizing of masks, not the sums of the two halves
-of a center-pivot convolution, which a group norm follows.
+Nothing else is quantised: not the norms, not the resizing of masks, not the background contrast,
+which is added to the logits, not the sums of the two halves of a center-pivot convolution, which a
+group norm follows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx
+
+from hsnet_trt.runtime.matching.packing import CONTRASTS
 
 # They move values or pass them on; the range of their output is that of their input.
 MOVING = {
@@ -30,7 +33,7 @@ MOVING = {
     "Transpose",
     "Unsqueeze",
 }
-_LAST = MOVING | {"Cast"}
+_LAST = MOVING | {"Add", "Cast"}  # a background contrast is added to the logits
 _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 
@@ -118,8 +121,8 @@ class _Finder:
                     placement.left.append(_title(node.input[1]))
                     continue
                 placement.layers.append(self._convolution(node, skips))
-            elif node.op_type == "MatMul" and self._has_weights(node):
-                placement.left.append(node.name)  # a resizing, written as a product
+            elif node.op_type == "MatMul" and self._stays(node):
+                placement.left.append(node.name)
         for level, nodes in self.products.items():
             pairs = [self._pair(tensor) for node in nodes for tensor in node.input]
             names = tuple(node.name for node in nodes)
@@ -189,7 +192,7 @@ class _Finder:
         """The products of two activations, by the pyramid level that they correlate."""
         found: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
-            if node.op_type == "MatMul" and not self._has_weights(node):
+            if node.op_type == "MatMul" and not self._stays(node):
                 found.setdefault(self._level(node), []).append(node)
         return found
 
@@ -219,8 +222,10 @@ class _Finder:
         makers = (self.makers[tensor] for way in ways for tensor in way if tensor in self.makers)
         return any(maker.op_type == "Slice" for maker in makers)
 
-    def _has_weights(self, node: onnx.NodeProto) -> bool:
-        return any(tensor in self.sizes for tensor in node.input)
+    def _stays(self, node: onnx.NodeProto) -> bool:
+        """Of a product: whether it is a resizing, or a background contrast."""
+        resizes = any(tensor in self.sizes for tensor in node.input)
+        return resizes or any(self._way(tensor)[-1] in CONTRASTS for tensor in node.input)
 
     def _is_last(self, node: onnx.NodeProto) -> bool:
         """Are there only operations that move values between the node and the logits?"""

@@ -9,7 +9,7 @@ import onnx
 from hsnet_trt.calibration.placement import QDQPlacement, place
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import GraphFile
-from hsnet_trt.runtime.matching.graphs import GRAPHS, INPUTS
+from hsnet_trt.runtime.matching.graphs import GRAPHS, names_of
 
 QUANTIZED = ("features", "match")  # support has neither weights nor products
 
@@ -48,10 +48,11 @@ def _graph(bundle: Bundle, name: str, size: Grid, lowering: str | None) -> Graph
     """The FP32 graph of that name; of `match`, the first of native ops on supports as encoded."""
     if name != "match":
         return bundle.graph(name, size, "fp32", lowering="")
+    inputs, _ = names_of("match", contrast=bool(bundle.manifest.model.contrast))
     plain = [
         entry.variant.lowering
         for entry in bundle.manifest.graphs
-        if {tensor.name for tensor in entry.inputs} == set(INPUTS["match"])
+        if {tensor.name for tensor in entry.inputs} == set(inputs)
         and (entry.variant.size, entry.variant.correlation) == (size, "native")
     ]
     lowering = lowering or next(iter(plain), None)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
-from hsnet_trt.cli.shared.options import BackendOption, Size, WeightsOption, size_option
+from hsnet_trt.cli.shared.options import (
+    BackendOption,
+    ContrastOption,
+    Size,
+    WeightsOption,
+    size_option,
+)
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -28,6 +34,7 @@ def evaluate(
         Path | None, typer.Option(help="The bundle's checkpoint, to compare with PyTorch FP32.")
     ] = None,
     weights: WeightsOption = None,
+    contrast: ContrastOption = None,
     *,
     dataset: EpisodeOptions,
     size: Annotated[Size | None, size_option("; by default the model's own.")] = None,
@@ -80,6 +87,7 @@ def evaluate(
             out,
             checkpoint=checkpoint,
             weights=weights,
+            contrast=contrast,
             size=size,
             backend=backend,
             precisions=precision or [None],
@@ -94,7 +102,9 @@ def evaluate(
     for line in accuracy.left_out:
         console.print(f"left out: {line}", highlight=False)
     table = Table(title=accuracy.data, box=None)
-    names = ("found in", "pixels") if form == "absent" else ("mIoU", "FB-IoU", "difference")
+    names: tuple[str, ...] = ("found in", "shown in", "pixels")
+    if form != "absent":
+        names = ("mIoU", "FB-IoU", "difference", "shown in")
     for column in ("answers", *names, "changed"):
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
@@ -104,8 +114,9 @@ def evaluate(
 
 
 def _figures(row: Row, *, absent: bool) -> list[str]:
+    shown = "" if row.shown is None else f"{row.shown} %"
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
     if absent:
-        return [f"{row.found} %", f"{row.area:.1f} %", changed]
+        return [f"{row.found} %", shown, f"{row.area:.1f} %", changed]
     difference = "" if row.difference is None else f"{row.difference:+.2f}"
-    return [str(row.miou), str(row.fb_iou), difference, changed]
+    return [str(row.miou), str(row.fb_iou), difference, shown, changed]

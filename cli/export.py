@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hsnet_trt.cli.shared.options import Size, WeightsOption, size_option
+from hsnet_trt.cli.shared.options import ContrastOption, Size, WeightsOption, size_option
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def export(
         str, typer.Option(help="Photographs to that size: stretch (as the paper) or letterbox.")
     ] = "stretch",
     weights: WeightsOption = None,
+    contrast: ContrastOption = None,
 ) -> None:
     """Write the ONNX graphs of CHECKPOINT, checked against PyTorch, as a bundle."""
     from rich.console import Console
@@ -68,7 +69,7 @@ def export(
     console = Console(stderr=True)
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
-        model = load_checkpoint(checkpoint, weights=weights)
+        model = load_checkpoint(checkpoint, weights=weights, contrast=contrast)
         manifest = export_bundle(
             model,
             out,

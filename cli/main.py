@@ -14,6 +14,7 @@ from hsnet_trt.cli.app import app as serve_app
 from hsnet_trt.cli.benchmark import benchmark
 from hsnet_trt.cli.build_engine import build_engine
 from hsnet_trt.cli.calibrate import calibrate
+from hsnet_trt.cli.calibrate_presence import calibrate_presence
 from hsnet_trt.cli.demo import demo
 from hsnet_trt.cli.doctor import doctor
 from hsnet_trt.cli.estimate import estimate
@@ -42,6 +43,7 @@ app = typer.Typer(
 for verb in (
     export,
     calibrate,
+    calibrate_presence,
     sensitivity,
     build_engine,
     segment,

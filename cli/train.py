@@ -37,6 +37,13 @@ def train(
     train_backbone: Annotated[
         bool, typer.Option("--train-backbone", help="Train the backbone too; else it is frozen.")
     ] = False,
+    contrast: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of the background contrast at the start (not in the paper); it is learned "
+            "with the rest. 0 for none. By default that of --start-from, else none."
+        ),
+    ] = None,
     size: Annotated[Size | None, size_option("; by default 400.")] = None,
     steps: Annotated[int, typer.Option(help="How many batches.")] = 50_000,
     batch: Annotated[int, typer.Option(help="Episodes per batch.")] = 20,
@@ -97,6 +104,7 @@ def train(
         start_from=start_from,
         weights=weights,
         train_backbone=train_backbone,
+        contrast=contrast,
         size=size or (400, 400),
         steps=steps,
         batch=batch,

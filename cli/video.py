@@ -149,7 +149,7 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
-                    picture = draw_overlay(picture, frame.result)
+                    picture = draw_overlay(picture, frame.result.only_present())
                     if things is not None:
                         things.add(frame, picture)
                     for step, ms in frame.result.timing.items():

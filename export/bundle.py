@@ -106,6 +106,7 @@ def export_bundle(
         trained=model.trained,
         layers=_three(model.backbone.layers),
         channels=_three(model.backbone.channels),
+        contrast=0.0 if model.contrast is None else float(model.contrast.weight.detach()),
     )
     judged = sum(1 if lowering == "packed" else len({"fp32", *precisions}) for lowering, _ in forms)
     total = len(sizes) * (3 + len(forms) + judged) + ("plugin" in correlations) + 1
@@ -155,6 +156,7 @@ def export_bundle(
             golden=tuple(goldens),
             parity=tuple(figure for figure in figures if figure.precision in precisions),
             created_by=f"hsnet-trt {__version__}",
+            present_from=model.present_from,
             commands=(command,) if command else (),
         )
         writer.finish(manifest)

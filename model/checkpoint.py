@@ -22,12 +22,17 @@ from hsnet_trt.model.weights_file import read_weights_file
 # The model that comes with the package: EfficientNet-Lite0, learned at 256, 320 and 400; see
 # model.json beside it.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
+CONTRAST = "contrast.weight"  # absent or 0 where the network has no background contrast
 # Counters that files written by early PyTorch lack; inference does not use them.
 _OPTIONAL = re.compile(r".*\.num_batches_tracked$")
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], backbone: str | None = None, *, weights: str | None = None
+    path: str | os.PathLike[str],
+    backbone: str | None = None,
+    *,
+    weights: str | None = None,
+    contrast: float | None = None,
 ) -> HSNet:
     """Read an HSNet from a file; which backbone it has is found from the keys.
 
@@ -42,6 +47,8 @@ def load_checkpoint(
         backbone: what it must be, where that is known.
         weights: which weights, of a file that holds several: a part of what stands in front of
             their keys, as "ema". By default the first that are not an average ("ema").
+        contrast: weight of the background contrast, in place of the file's own; 0 for none, as in
+            files that say nothing of it.
 
     Returns:
         the network in float32 on the CPU, in eval mode.
@@ -65,11 +72,18 @@ def load_checkpoint(
             found=found or "a backbone of other blocks, or none",
             fix="pass an HSNet checkpoint, or a torchvision state_dict of one of these backbones",
         )
-    model = HSNet(found)
+    if contrast is not None:
+        state[CONTRAST] = torch.tensor(float(contrast))
+    if CONTRAST in state and _is_plain(state[CONTRAST]) and not state[CONTRAST].any():
+        del state[CONTRAST]
+    model = HSNet(found, contrast=float(CONTRAST in state))  # the weight itself is loaded below
     wanted = model.state_dict()
     model.trained = bool(facts.get("trained", True))
     size = facts.get("size")
     model.size = (size, size) if isinstance(size, int) else None
+    threshold = facts.get("present_from")
+    if isinstance(threshold, float) and 0 <= threshold <= 1:
+        model.present_from = threshold
     if not any(key.startswith("hpn_learner.") for key in state):
         model.trained = False
         warnings.warn(
@@ -77,7 +91,7 @@ def load_checkpoint(
             HSNetWarning,
             stacklevel=2,
         )
-        wanted = {key: value for key, value in wanted.items() if key.startswith("backbone.")}
+        wanted = {k: value for k, value in wanted.items() if not k.startswith("hpn_learner.")}
     _compare(state, wanted, path)
     _check_values(state, wanted, path)
     model.load_state_dict({key: state[key].float() for key in wanted if key in state}, strict=False)
@@ -165,6 +179,11 @@ def _compare(
         )
 
 
+def _is_plain(value: Tensor) -> bool:
+    odd = value.is_meta or value.is_complex() or value.is_quantized
+    return not odd and value.layout == torch.strided
+
+
 def _check_values(state: dict[str, Tensor], wanted: Iterable[str], path: Path) -> None:
     """Refuse what would silently make every mask empty or full: NaN, infinity, bad statistics.
 
@@ -176,12 +195,7 @@ def _check_values(state: dict[str, Tensor], wanted: Iterable[str], path: Path) -
         if key not in state:
             continue
         value = state[key]
-        if (
-            value.is_meta
-            or value.is_complex()
-            or value.is_quantized
-            or value.layout != torch.strided
-        ):
+        if not _is_plain(value):
             wrong.append(f"{key} is no plain tensor of real numbers")
             continue
         bad = int((~torch.isfinite(value)).sum())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hsnet_trt.errors import InputError
+from hsnet_trt.model.contrast import BackgroundContrast
 from hsnet_trt.model.correlation import correlate, mask_features, normalize
 from hsnet_trt.model.efficientnet import EfficientNetLite0
 from hsnet_trt.model.learner import HPNLearner, upsample
@@ -18,6 +19,9 @@ BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0")
 SMALLEST = 64  # pixels; below it level 4 has less than 2 positions a side
 
 Levels = tuple[Tensor, Tensor, Tensor]  # of levels 2, 3, 4, each [N,L,C,h*w]
+# Encoded supports of levels 2, 3, 4, [S,L,C,h*w] each; with a background contrast, the vectors of
+# levels 3 and 4 follow, [S,1,C,1] each.
+Encoded = tuple[Tensor, ...]
 
 
 class HSNet(nn.Module):
@@ -28,8 +32,12 @@ class HSNet(nn.Module):
     calls.
     """
 
-    def __init__(self, backbone: str) -> None:
-        """`backbone`: one of `BACKBONES`; the weights are random.
+    def __init__(self, backbone: str, contrast: float = 0.0) -> None:
+        """The weights are random.
+
+        Args:
+            backbone: one of `BACKBONES`.
+            contrast: weight of the background contrast, which is not in the paper; 0 for none.
 
         Raises:
             InputError: no such backbone.
@@ -44,8 +52,10 @@ class HSNet(nn.Module):
         self.name = backbone
         self.trained = False  # set by whoever brings trained weights
         self.size: tuple[int, int] | None = None  # (height, width) that they were learned for
+        self.present_from = 0.0  # score from which a class counts as present; 0: not calibrated
         self.backbone = _backbone(backbone)
         self.hpn_learner = HPNLearner(self.backbone.layers)
+        self.contrast = BackgroundContrast(contrast) if contrast else None
 
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(h, w) of the features of levels 2, 3, 4 for images of `size` = (H, W)."""
@@ -66,19 +76,23 @@ class HSNet(nn.Module):
         )
         return level2, level3, level4
 
-    def support(self, features: Levels, mask: Tensor) -> Levels:
+    def support(self, features: Levels, mask: Tensor) -> Encoded:
         """Features of S support images and their masks [S,H,W] -> what `match` takes.
 
-        Masked and L2-normalised, each [S,L,C,h*w]; positions outside the mask are zero.
+        Masked and L2-normalised, each [S,L,C,h*w]; positions outside the mask are zero. With a
+        background contrast, its vectors follow, and a mask may be -1 outside of the photograph.
         """
         grids = self.grids((mask.shape[1], mask.shape[2]))
-        level2, level3, level4 = (
-            normalize(mask_features(level, mask, grid))
+        shown = mask if self.contrast is None else mask.clamp(min=0)
+        levels = tuple(
+            normalize(mask_features(level, shown, grid))
             for level, grid in zip(features, grids, strict=True)
         )
-        return level2, level3, level4
+        if self.contrast is None:
+            return levels
+        return *levels, *self.contrast.support(features, mask, grids)
 
-    def match(self, query: Levels, support: Levels, size: tuple[int, int]) -> Tensor:
+    def match(self, query: Levels, support: Encoded, size: tuple[int, int]) -> Tensor:
         """Every query against every support.
 
         Args:
@@ -92,19 +106,24 @@ class HSNet(nn.Module):
         queries, supports = query[0].shape[0], support[0].shape[0]
         pairs = self.match_pairs(
             _three(level.repeat_interleave(supports, dim=0) for level in query),
-            _three(level.repeat(queries, 1, 1, 1) for level in support),
+            tuple(level.repeat(queries, 1, 1, 1) for level in support),
             size,
         )
         return pairs.unflatten(0, (queries, supports))
 
-    def match_pairs(self, query: Levels, support: Levels, size: tuple[int, int]) -> Tensor:
+    def match_pairs(self, query: Levels, support: Encoded, size: tuple[int, int]) -> Tensor:
         """P queries against as many supports, one to one -> logits [P,2,2*h2,2*w2]."""
+        grids = self.grids(size)
         correlations = (
             correlate(q, s).unflatten(3, grid).unflatten(2, grid)
-            for q, s, grid in zip(query, support, self.grids(size), strict=True)
+            for q, s, grid in zip(query, support[:3], grids, strict=True)
         )
         logits: Tensor = self.hpn_learner(*correlations)
-        return logits
+        if self.contrast is None:
+            return logits
+        plane = (logits.shape[2], logits.shape[3])
+        contrast = self.contrast(query, support[3:], grids, plane)
+        return torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
         """One support for each query.

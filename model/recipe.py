@@ -13,17 +13,18 @@ import torch
 from hsnet_trt.model.hsnet import HSNet
 
 
-def recipe_model(backbone: str) -> HSNet:
+def recipe_model(backbone: str, contrast: float = 0.0) -> HSNet:
     """An HSNet whose weights are drawn key by key, seeded by the key's name (tests/data/README.md).
 
-    Activations keep a sensible scale through the whole network.
+    Activations keep a sensible scale through the whole network. `contrast`: see `HSNet`.
     """
-    model = HSNet(backbone)
+    model = HSNet(backbone, contrast)
     state = {
         key: torch.from_numpy(_draw(key, tuple(value.shape)))
         for key, value in model.state_dict().items()
+        if not key.startswith("contrast.")
     }
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)
     return model.eval()
 
 

@@ -1,6 +1,7 @@
 """Finds the weights of an HSNet in what people save: nested dicts, prefixes, averaged copies.
 
-HSNet's keys are found by their endings (`hpn_learner.*`, `backbone.*`). What all of them share in
+HSNet's keys are found by their endings (`hpn_learner.*`, `backbone.*`; `contrast.weight` beside
+them). What all of them share in
 front, names of dicts and prefixes of keys alike, is taken off.
 """
 
@@ -128,7 +129,8 @@ def _below(prefix: str, tensors: Mapping[str, Tensor], *, alone: bool) -> dict[s
     state = {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
     }
-    ours = {k: v for k, v in state.items() if k.startswith(("backbone.", "hpn_learner."))}
+    parts = ("backbone.", "hpn_learner.")
+    ours = {k: v for k, v in state.items() if k.startswith(parts) or k == "contrast.weight"}
     if not alone:
         return ours
     if ours:

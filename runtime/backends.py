@@ -31,7 +31,11 @@ _BUILD = "build engines: hsnet-trt build-engine BUNDLE --target this"
 
 
 def open_runner(
-    bundle: Bundle, size: tuple[int, int], backend: str = "auto", precision: str | None = None
+    bundle: Bundle,
+    size: tuple[int, int],
+    backend: str = "auto",
+    precision: str | None = None,
+    lowering: str | None = None,
 ) -> tuple[Runner, str]:
     """Open the backend that is asked for, or the best one that works here.
 
@@ -41,6 +45,8 @@ def open_runner(
         backend: "auto", or one of `BACKENDS`.
         precision: fp32, fp16, int8; None for fp16, fp32, int8 on a GPU and fp32, fp16, int8 on a
             CPU, the first that the bundle holds.
+        lowering: of `match`: conv2d, conv3d or packed; None for packed on a CPU, and else the
+            first that was exported.
 
     Returns:
         The runner, and in words why it is that one.
@@ -61,11 +67,11 @@ def open_runner(
             found=repr(precision),
         )
     if backend != "auto":
-        return _open(bundle, size, backend, precision), "it was asked for"
+        return _open(bundle, size, backend, precision, lowering), "it was asked for"
     refusals = []
     for candidate in BACKENDS:
         try:
-            runner = _open(bundle, size, candidate, precision)
+            runner = _open(bundle, size, candidate, precision, lowering)
         except BackendError as error:
             refusals.append(
                 f"{candidate}: {error.summary}" + (f" ({error.found})" if error.found else "")
@@ -90,24 +96,41 @@ def open_runner(
     )
 
 
-def _open(bundle: Bundle, size: tuple[int, int], backend: str, precision: str | None) -> Runner:
+def _open(
+    bundle: Bundle,
+    size: tuple[int, int],
+    backend: str,
+    precision: str | None,
+    lowering: str | None,
+) -> Runner:
     if backend == "onnxruntime":
-        return OnnxRuntimeRunner(bundle, choose_graphs(bundle, size, precision, packed=True))
+        graphs = choose_graphs(bundle, size, precision, packed=True, lowering=lowering)
+        return OnnxRuntimeRunner(bundle, graphs)
     if backend == "onnxruntime_cuda":
-        return _open_cuda(bundle, size, precision)
+        return _open_cuda(bundle, size, precision, lowering)
     engines = [
-        e for e in bundle.manifest.engines if e.flavour == backend and e.variant.size == size
+        e
+        for e in bundle.manifest.engines
+        if e.flavour == backend and e.variant.size == size and _lowered(e, lowering)
     ]
     if not engines:
+        form = f" lowered as {lowering}" if lowering else ""
         raise BackendError(
-            f"the bundle holds no engine for {backend} at {size[0]}x{size[1]}", fix=_BUILD
+            f"the bundle holds no engine for {backend} at {size[0]}x{size[1]}{form}", fix=_BUILD
         )
     return _open_engines(bundle, engines, backend, precision)
 
 
-def _open_cuda(bundle: Bundle, size: tuple[int, int], precision: str | None) -> Runner:
+def _lowered(entry: EngineFile | GraphFile, lowering: str | None) -> bool:
+    """Whether it is in that form; features and support have none."""
+    return lowering is None or entry.variant.lowering in ("", lowering)
+
+
+def _open_cuda(
+    bundle: Bundle, size: tuple[int, int], precision: str | None, lowering: str | None
+) -> Runner:
     try:
-        graphs = choose_graphs(bundle, size, precision, device="gpu")
+        graphs = choose_graphs(bundle, size, precision, device="gpu", lowering=lowering)
     except BundleError as error:  # it may hold graphs for CPUs alone, or engines
         raise BackendError(
             "the bundle holds no graphs for GPUs that are wanted",
@@ -170,6 +193,7 @@ def choose_graphs(
     *,
     packed: bool = False,
     device: str = "cpu",
+    lowering: str | None = None,
 ) -> dict[str, GraphFile]:
     """The ONNX graphs; of several forms the first exported, those of native ops before others.
 
@@ -182,12 +206,17 @@ def choose_graphs(
         packed: whether `match` may take its supports packed; that form is then the first choice,
             because it is the fastest on a CPU. (So are the INT8 `features` of that form.)
         device: "cpu" or "gpu", where they are to run: decides what a precision of None means.
+        lowering: as for `open_runner`.
 
     Raises:
         BundleError: it does not hold all three in that size and precision.
     """
     best_first = sorted(
-        (g for g in bundle.manifest.graphs if packed or g.variant.lowering != CPU_LOWERING),
+        (
+            g
+            for g in bundle.manifest.graphs
+            if (packed or g.variant.lowering != CPU_LOWERING) and _lowered(g, lowering)
+        ),
         key=lambda g: (g.variant.lowering != CPU_LOWERING, g.variant.correlation == "plugin"),
     )
 
@@ -203,11 +232,16 @@ def choose_graphs(
         raise BundleError(
             "the bundle does not hold the graphs that are wanted",
             expected=f"features, support and match at {size[0]}x{size[1]}, "
-            f"{precision or 'any precision'}",
+            f"{precision or 'any precision'}{f', lowered as {lowering}' if lowering else ''}",
             found=", ".join(
-                sorted({f"{g.variant.graph} {g.variant.precision}" for g in bundle.manifest.graphs})
+                sorted(
+                    {
+                        " ".join(filter(None, (v.graph, v.precision, v.lowering)))
+                        for v in (g.variant for g in bundle.manifest.graphs)
+                    }
+                )
             ),
-            fix="export that precision, or leave precision out",
+            fix="export what is missing, or leave it to the bundle",
         )
     return chosen
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from hsnet_trt.runtime.matching.graphs import (
     run_features,
     run_match,
 )
+from hsnet_trt.runtime.matching.presence import Seen, likeness, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
@@ -83,29 +84,32 @@ class CpuPending:
 
 @dataclass(frozen=True)
 class CpuMatched:
-    """Images that were matched; see `following.MatchedFrame`, of which this may hold several.
+    """Images that were matched; see `video.following.MatchedFrame`, of which this may hold several.
 
     Attributes:
-        features: `f2`, `f3`, `f4` [N,L,C,h*w].
+        features: `f2`, `f3`, `f4` [N,L,C,row].
         logits: float32 [N,S,2,h,w].
+        likeness: float32 [N,S], that of the image to each shot's object.
         placements: where each photograph is in the network's input.
         timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
     """
 
     features: Tensors
     logits: npt.NDArray[np.float32]
+    likeness: npt.NDArray[np.float32]
     placements: list[Placement]
     timing: dict[str, float]
 
     def draw(
         self,
         logits: npt.NDArray[np.float32],
-        classes: dict[str, int],
+        classes: Mapping[str, int],
+        seen: Seen,
         *,
         scores: bool,
         index: int = 0,
     ) -> Segmentation:
-        """Draw the masks of one of the images."""
+        """Draw the masks of one of the images, from so many shots of each class."""
         start = time.perf_counter()
         drawn = segment_logits(logits, list(classes.values()), self.placements[index])
         masks, maps, labels = drawn
@@ -116,6 +120,8 @@ class CpuMatched:
             labels=labels,
             classes=tuple(classes),
             timing=timing,
+            presence=seen.presence,
+            present_from=seen.present_from,
         )
 
     def abandon(self) -> None:
@@ -127,12 +133,20 @@ class CpuFramePipeline:
 
     slots = 1
 
-    def __init__(self, runner: Runner, size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        size: tuple[int, int],
+        preprocessing: Preprocessing,
+        present_from: float,
+    ) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
+        self._present_from = present_from
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """As many supports to a call as the runner takes; packed ones share memory with it."""
-        return ArrangedSupports(supports, match_calls(self._runner, supports.classes.values()))
+        calls = match_calls(self._runner, supports.classes.values())
+        return ArrangedSupports(supports, calls, objects_of(supports))
 
     def with_slots(self, slots: int) -> CpuFramePipeline:
         """This one: it holds nothing of a frame."""
@@ -166,11 +180,13 @@ class CpuFramePipeline:
         Raises:
             BackendError: the backend failed, or the logits are not finite.
         """
-        matched, classes = self.match(prepared, supports), supports.supports.counts
-        return [
-            matched.draw(planes, classes, scores=scores, index=index)
-            for index, planes in enumerate(matched.logits)
-        ]
+        matched, supported = self.match(prepared, supports), supports.supports
+        results = []
+        for index, (planes, alike) in enumerate(zip(matched.logits, matched.likeness, strict=True)):
+            here = presence(alike, supports.objects, supported.shots)
+            seen = Seen(dict(zip(supported.classes, here, strict=True)), self._present_from)
+            results.append(matched.draw(planes, supported.counts, seen, scores=scores, index=index))
+        return results
 
     def match(self, prepared: Prepared, supports: ArrangedSupports) -> CpuMatched:
         """Run the network on prepared images.
@@ -187,7 +203,8 @@ class CpuFramePipeline:
         shares = [1000 * (b - a) / count for a, b in itertools.pairwise(clock)]
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
-        return CpuMatched(features, logits, prepared.placements, timing)
+        alike = likeness(features["f4"], supports.objects)
+        return CpuMatched(features, logits, alike, prepared.placements, timing)
 
     def _prepare(self, pixels: list[Pixels]) -> Prepared:
         start = time.perf_counter()

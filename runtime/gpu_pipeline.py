@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from hsnet_trt.runtime.matching.graphs import (
     SubmittedFrame,
     Tensors,
 )
+from hsnet_trt.runtime.matching.presence import OBJECTS, Seen, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place
@@ -29,12 +30,13 @@ class GpuFrame:
     lane: FrameLane
     pixels: Pixels
     placement: Placement
+    present_from: float
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
         """Send the frame to the GPU; waits for a free slot."""
         (stack,), shots = supports.calls, supports.supports.shots
         frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
-        return GpuPending(frame, tuple(supports.supports.classes))
+        return GpuPending(frame, supports, self.present_from)
 
     def match(self, supports: ArrangedSupports) -> GpuMatched:
         """Run the network, and wait for its logits."""
@@ -44,7 +46,7 @@ class GpuFrame:
 
 @dataclass(frozen=True)
 class GpuMatched:
-    """A frame that was matched on the GPU; see `following.MatchedFrame`."""
+    """A frame that was matched on the GPU; see `video.following.MatchedFrame`."""
 
     frame: MatchedOnGpu
 
@@ -54,13 +56,20 @@ class GpuMatched:
         return self.frame.logits[None]
 
     @property
+    def likeness(self) -> Floats:
+        """Float32 [1,S]."""
+        return self.frame.likeness[None]
+
+    @property
     def features(self) -> Tensors:
         """`f2`, `f3`, `f4`, brought from the GPU."""
         return self.frame.features
 
-    def draw(self, logits: Floats, classes: dict[str, int], *, scores: bool) -> Segmentation:
+    def draw(
+        self, logits: Floats, classes: Mapping[str, int], seen: Seen, *, scores: bool
+    ) -> Segmentation:
         """Draw the masks on the GPU, of one plane a class."""
-        return _segmentation(self.frame.draw(logits, scores=scores), tuple(classes))
+        return _segmentation(self.frame.draw(logits, scores=scores), tuple(classes), seen)
 
     def abandon(self) -> None:
         """Let go of the frame."""
@@ -72,24 +81,32 @@ class GpuPending:
     """A frame on the GPU; see `pipeline.Pending`."""
 
     frame: SubmittedFrame
-    names: tuple[str, ...]
+    supports: ArrangedSupports
+    present_from: float
 
     def result(self) -> Segmentation:
         """Wait for the frame and take its masks."""
-        return _segmentation(self.frame.collect(), self.names)
+        answer = self.frame.collect()
+        names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
+        here = presence(answer.likeness, self.supports.objects, shots)
+        return _segmentation(
+            answer, names, Seen(dict(zip(names, here, strict=True)), self.present_from)
+        )
 
     def abandon(self) -> None:
         """Wait until the GPU is done with the frame."""
         self.frame.abandon()
 
 
-def _segmentation(answer: FrameAnswer, names: tuple[str, ...]) -> Segmentation:
+def _segmentation(answer: FrameAnswer, names: tuple[str, ...], seen: Seen) -> Segmentation:
     return Segmentation(
         masks=dict(zip(names, answer.masks, strict=True)),
         scores=dict(zip(names, answer.scores, strict=True)) if answer.scores else {},
         labels=answer.labels,
         classes=names,
         timing=answer.timing,
+        presence=seen.presence,
+        present_from=seen.present_from,
     )
 
 
@@ -101,6 +118,7 @@ class GpuFramePipeline:
         frames: GpuPipeline,
         size: tuple[int, int],
         policy: str,
+        present_from: float,
         slots: int = 2,
         sets: int = 1,
     ) -> None:
@@ -110,20 +128,23 @@ class GpuFramePipeline:
             frames: the GPU.
             size: height and width of the network's input.
             policy: how photographs are brought to that size, see `preprocess.place`.
+            present_from: the presence from which a class counts as present.
             slots: how many frames may be under way at once.
             sets: how many support sets frames are matched with in turns.
         """
         self.slots = slots
         self._frames, self._size, self._policy = frames, size, policy
+        self._present_from = present_from
         self._lane = frames.open_lane(slots, sets)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """All shots whole, one after the other, in one array a level."""
-        return ArrangedSupports(supports, [supports.stack()])
+        objects = objects_of(supports)
+        return ArrangedSupports(supports, [{**supports.stack(), OBJECTS: objects}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""
-        return GpuFramePipeline(self._frames, self._size, self._policy, slots)
+        return GpuFramePipeline(self._frames, self._size, self._policy, self._present_from, slots)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
@@ -149,8 +170,8 @@ class GpuFramePipeline:
     def read(self, source: Any, what: str, color: str) -> GpuFrame:
         """Decode."""
         pixels = view_image(source, what, color)
-        shape = (pixels.shape[0], pixels.shape[1])
-        return GpuFrame(self._lane, pixels, place(shape, self._size, self._policy))
+        placement = place((pixels.shape[0], pixels.shape[1]), self._size, self._policy)
+        return GpuFrame(self._lane, pixels, placement, self._present_from)
 
     def close(self) -> None:
         """Give the slots back."""

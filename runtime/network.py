@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,16 +11,19 @@ import numpy as np
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.cpu_pipeline import CpuFramePipeline
-from hsnet_trt.runtime.following import FollowingPipeline
 from hsnet_trt.runtime.gpu_pipeline import GpuFramePipeline
+from hsnet_trt.runtime.lowering_choice import AUTO, open_fastest
 from hsnet_trt.runtime.matching.encode import encode_parts, pair_up
 from hsnet_trt.runtime.matching.graphs import Runner
 from hsnet_trt.runtime.matching.packing import Shot, compress
-from hsnet_trt.runtime.matching.support_set import Origin
+from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
 from hsnet_trt.runtime.video.follower import Follower
+from hsnet_trt.runtime.video.following import FollowingPipeline
+
+_LEAST_CALLS, _SECONDS = 5, 1.0  # of a timing
 
 
 class Network:
@@ -32,17 +36,21 @@ class Network:
         reason: in words, why it is that backend.
         pipeline: the way of a frame through it.
         origin: what a support set must come from to be matched by it.
+        lowering: of `match`, if one was asked for or chosen by time.
     """
+
+    lowering: str | None = None
 
     def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
         """Use `Network.load`."""
         self.bundle, self.runner, self.size, self.reason = bundle, runner, size, reason
         self.preprocessing = bundle.manifest.preprocessing
         self.origin = Origin.of(bundle.manifest, size)
+        present_from = bundle.manifest.present_from
         self.pipeline: FramePipeline = (
-            CpuFramePipeline(runner, size, self.preprocessing)
+            CpuFramePipeline(runner, size, self.preprocessing, present_from)
             if runner.frames is None
-            else GpuFramePipeline(runner.frames, size, self.preprocessing.resize)
+            else GpuFramePipeline(runner.frames, size, self.preprocessing.resize, present_from)
         )
 
     @classmethod
@@ -53,12 +61,23 @@ class Network:
         size: int | tuple[int, int] | None = None,
         sha256: str | None = None,
         precision: str | None = None,
+        lowering: str | None = None,
     ) -> Network:
         """Open a bundle; arguments and errors are those of `FewShotSegmenter.load`."""
         bundle = Bundle.open(path, sha256=sha256)
         chosen = bundle.size(size)
-        runner, reason = open_runner(bundle, chosen, backend, precision)
-        return cls(bundle, runner, chosen, reason)
+        if lowering == AUTO:
+
+            def frame_ms(runner: Runner) -> float:
+                return cls(bundle, runner, chosen, "").frame_ms()
+
+            opened = open_fastest(bundle, chosen, backend, precision, frame_ms)
+            runner, reason, lowering = opened.runner, opened.reason, opened.lowering
+        else:
+            runner, reason = open_runner(bundle, chosen, backend, precision, lowering)
+        network = cls(bundle, runner, chosen, reason)
+        network.lowering = lowering
+        return network
 
     @property
     def shot_bytes(self) -> int:
@@ -85,13 +104,36 @@ class Network:
 
     def follow(self, follower: Follower) -> FramePipeline:
         """The way of one stream's frames, each of which is answered by what others left, too."""
+        present_from = self.bundle.manifest.present_from
         inner: CpuFramePipeline | GpuFramePipeline
         if self.runner.frames is None:
-            inner = CpuFramePipeline(self.runner, self.size, self.preprocessing)
+            inner = CpuFramePipeline(self.runner, self.size, self.preprocessing, present_from)
         else:
             resize = self.preprocessing.resize
-            inner = GpuFramePipeline(self.runner.frames, self.size, resize, 1, follower.sets)
-        return FollowingPipeline(inner, self.runner, follower)
+            inner = GpuFramePipeline(
+                self.runner.frames, self.size, resize, present_from, 1, follower.sets
+            )
+        return FollowingPipeline(inner, self.runner, follower, present_from)
+
+    def frame_ms(self) -> float:
+        """Milliseconds of a frame of noise, its support registered: the median of several.
+
+        The support's mask covers a fifth of it: some lowerings compute only what is under masks.
+        """
+        height, width = self.size
+        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        mask = np.zeros((height, width), bool)
+        mask[height // 4 : height - height // 4, width // 4 : width - 7 * width // 20] = True
+        shots = self.encode("timed", picture, mask)
+        supports = self.pipeline.arrange(SupportSet().with_class("timed", shots))
+        times: list[float] = []
+        begin = time.perf_counter()
+        while len(times) < 3 + _LEAST_CALLS or time.perf_counter() - begin < _SECONDS:
+            start = time.perf_counter()
+            self.pipeline.read(picture, "a picture", "rgb").start(supports, scores=False).result()
+            times.append(1000 * (time.perf_counter() - start))
+        self.pipeline.close()
+        return float(np.median(times[3:]))
 
     def close(self) -> None:
         """Free the network; nothing may still use it."""

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,10 @@ def check_cuda(onnxruntime: Any, driver: Driver) -> Gpu:
     return driver.gpus[0]
 
 
-def provider_options(gpu: Gpu) -> dict[str, str]:
-    """The provider's options on a GPU: `OPTIONS`, and half of its memory at most a session."""
+def provider_options(gpu: Gpu, options: Mapping[str, str] = OPTIONS) -> dict[str, str]:
+    """The provider's options on a GPU: those given, and half of its memory at most a session."""
     memory = str(gpu.own_memory_bytes // 2)
-    return {"device_id": str(gpu.index), "gpu_mem_limit": memory, **OPTIONS}
+    return {"device_id": str(gpu.index), "gpu_mem_limit": memory, **options}
 
 
 def why_on_the_cpu(onnxruntime: Any) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import weakref
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,24 +21,28 @@ from hsnet_trt.runtime.device.machine import (
     multiplies_int8_exactly,
     usable_cores,
 )
+from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
     GRAPHS,
-    INPUTS,
-    OUTPUTS,
     PACKED_INPUTS,
     Tensors,
+    names_of,
 )
+from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.onnxruntime_cuda import (
+    OPTIONS,
     PROVIDER,
     cuda_failure,
     provider_options,
     remedy,
     why_on_the_cpu,
 )
+from hsnet_trt.runtime.onnxruntime_device import TYPES
+from hsnet_trt.runtime.onnxruntime_frames import FRAME_GRAPHS, FrameParts, open_parts
 from hsnet_trt.runtime.onnxruntime_limits import MEMORY_BUDGET, cpu_limits, gpu_limits
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+_log = logging.getLogger("hsnet_trt")
 
 
 def load_onnxruntime() -> Any:
@@ -64,15 +72,16 @@ def load_onnxruntime() -> Any:
 class OnnxRuntimeRunner:
     """The three graphs as ONNX Runtime sessions. `run` may be called from several threads.
 
-    Arrays of the CPU's memory go in and come out on a GPU, too: a call copies its inputs there and
-    its outputs back, the features of a query between `features` and `match` included, since a
-    `Runner` takes and gives NumPy's arrays, which are cut into chunks on the way.
+    `run` takes and gives arrays in the CPU's memory, on a GPU, too. Frames stay on the GPU where
+    there is what that needs: see `onnxruntime_frames`.
     """
 
-    frames = None
-
     def __init__(
-        self, bundle: Bundle, graphs: dict[str, GraphFile], gpu: Gpu | None = None
+        self,
+        bundle: Bundle,
+        graphs: dict[str, GraphFile],
+        gpu: Gpu | None = None,
+        provider: Mapping[str, str] = OPTIONS,
     ) -> None:
         """Read, check and load the graphs.
 
@@ -80,6 +89,7 @@ class OnnxRuntimeRunner:
             bundle: where the graphs are.
             graphs: for each of features, support and match, the form that is to run.
             gpu: the GPU that is to run them, from `check_cuda`; None for the CPU.
+            provider: options of the CUDA provider.
 
         Raises:
             BundleError: a file was altered.
@@ -90,6 +100,7 @@ class OnnxRuntimeRunner:
         self.backend = "onnxruntime" if gpu is None else "onnxruntime_cuda"
         self.precision = graphs["match"].variant.precision
         self.packing = graphs["match"].packing
+        self.contrast = bool(bundle.manifest.model.contrast)
         version = f"ONNX Runtime {onnxruntime.__version__}"
         if gpu is None:
             self.device = f"{find_cpu()}, {usable_cores()} cores ({version})"
@@ -98,13 +109,50 @@ class OnnxRuntimeRunner:
         else:
             self.device = f"{gpu.name} ({version}, CUDA)"
             self.limits = gpu_limits(graphs, gpu)
-        options = _session_options(onnxruntime)
+        self._options, self._run_options = _session_options(onnxruntime), onnxruntime.RunOptions()
         self._sessions: dict[str, Any] = {}
+        self._parts = None if gpu is None else open_parts(bundle, gpu.compute_capability)
+        # Also when the interpreter ends, before the libraries below are unloaded.
+        self._close = weakref.finalize(self, _free, self._sessions, self._parts)
+        options = None if gpu is None else provider_options(gpu, provider)
+        try:
+            self._open(onnxruntime, bundle, graphs, options)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(
+        self,
+        onnxruntime: Any,
+        bundle: Bundle,
+        graphs: dict[str, GraphFile],
+        provider: dict[str, str] | None,
+    ) -> None:
+        parts, capturing = self._parts, dict.fromkeys(FRAME_GRAPHS, False)
+        if parts is not None and provider is not None:
+            provider = {**provider, "user_compute_stream": str(parts.stream)}
         for name in GRAPHS:
-            content = bundle.read(graphs[name].file)
-            session = _open_session(onnxruntime, content, graphs[name].file, options, gpu)
-            _check_names(graphs[name], session)
+            content, file = bundle.read(graphs[name].file), graphs[name].file
+            session = None
+            if parts is not None and provider is not None and parts.graphs and name in FRAME_GRAPHS:
+                try:
+                    more = {**provider, "enable_cuda_graph": "1"}
+                    session = _open_session(onnxruntime, content, file, self._options, more)
+                    capturing[name] = True
+                except BackendError as error:
+                    _log.info("%s goes without CUDA graphs: %s", name, error.found)
+            if session is None:
+                session = _open_session(onnxruntime, content, file, self._options, provider)
+            _check_names(graphs[name], session, contrast=self.contrast)
             self._sessions[name] = session
+        if parts is not None:
+            self._run_options.add_run_config_entry("gpu_graph_id", "-1")
+            parts.attach(bundle, self._sessions, onnxruntime.RunOptions, self.limits, capturing)
+
+    @property
+    def frames(self) -> GpuFrames | None:
+        """The short way of a frame; None on a CPU, and where it lacks something."""
+        return None if self._parts is None else self._parts.frames
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
         """Run `graph` once; see `network.Runner`.
@@ -113,14 +161,16 @@ class OnnxRuntimeRunner:
             BackendError: ONNX Runtime failed, for want of memory for instance.
         """
         session = self._sessions[graph]
+        _, names = names_of(graph, contrast=self.contrast)
         feed = {
             spec.name: np.ascontiguousarray(
-                inputs[spec.name], dtype=_TYPES.get(spec.type, np.float32)
+                inputs[spec.name], dtype=TYPES.get(spec.type, np.float32)
             )
             for spec in session.get_inputs()
         }
         try:
-            outputs = session.run(list(OUTPUTS[graph]), feed)
+            with nullcontext() if self._parts is None else self._parts.lock:
+                outputs = session.run(list(names), feed, self._run_options)
         except Exception as error:  # its exceptions share no other base
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
             raise BackendError(
@@ -129,11 +179,17 @@ class OnnxRuntimeRunner:
                 found=str(error)[:500],
                 fix=None if self.backend == "onnxruntime" else remedy(str(error)),
             ) from error
-        return dict(zip(OUTPUTS[graph], outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
     def close(self) -> None:
         """Free the sessions; harmless when repeated."""
-        self._sessions.clear()
+        self._close()
+
+
+def _free(sessions: dict[str, Any], parts: FrameParts | None) -> None:
+    if parts is not None:
+        parts.free(sessions)
+    sessions.clear()
 
 
 def _session_options(onnxruntime: Any) -> Any:
@@ -150,15 +206,15 @@ def _session_options(onnxruntime: Any) -> Any:
 
 
 def _open_session(
-    onnxruntime: Any, content: bytes, file: str, options: Any, gpu: Gpu | None
+    onnxruntime: Any, content: bytes, file: str, options: Any, provider: dict[str, str] | None
 ) -> Any:
-    """A session on the GPU, or on the CPU if there is none.
+    """A session on the GPU with those options of the provider, or on the CPU if there are none.
 
     Raises:
         BackendError: it refuses the graph, or is not on the GPU.
     """
     # Operations that the CUDA provider does not have run on the CPU's, which comes along unasked.
-    providers = ["CPUExecutionProvider"] if gpu is None else [(PROVIDER, provider_options(gpu))]
+    providers = ["CPUExecutionProvider"] if provider is None else [(PROVIDER, provider)]
     try:
         # Else it prints an error of the GPU, at loading or while running, and goes on with the CPU.
         # Versions before 1.23 do not know the argument, and have the method.
@@ -167,16 +223,16 @@ def _open_session(
         )
         session.disable_fallback()
     except Exception as error:  # its exceptions share no other base
-        cuda = None if gpu is None else cuda_failure(str(error))
+        cuda = None if provider is None else cuda_failure(str(error))
         raise BackendError(
             f"ONNX Runtime refuses the graph {file}"
             if cuda is None
             else "ONNX Runtime cannot use the GPU",
             found=cuda or str(error)[:500],
-            fix=(None if gpu is None else remedy(str(error)))
+            fix=(None if provider is None else remedy(str(error)))
             or "upgrade ONNX Runtime, or choose another precision",
         ) from error
-    if gpu is not None and PROVIDER not in session.get_providers():
+    if provider is not None and PROVIDER not in session.get_providers():
         why = why_on_the_cpu(onnxruntime)
         raise BackendError(
             "ONNX Runtime would run on the CPU: its CUDA provider could not be loaded",
@@ -187,14 +243,15 @@ def _open_session(
     return session
 
 
-def _check_names(file: GraphFile, session: Any) -> None:
-    graph = file.variant.graph
-    inputs = (*FEATURES, *PACKED_INPUTS) if file.packing else INPUTS[graph]
+def _check_names(file: GraphFile, session: Any, *, contrast: bool) -> None:
+    inputs, outputs = names_of(file.variant.graph, contrast=contrast)
+    if file.packing:
+        inputs = (*FEATURES, *PACKED_INPUTS, *(CONTRASTS if contrast else ()))
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})
-    if found != (set(inputs), set(OUTPUTS[graph])):
+    if found != (set(inputs), set(outputs)):
         raise BackendError(
             f"{file.file} is not a graph of this version",
-            expected=f"{', '.join(inputs)} -> {', '.join(OUTPUTS[graph])}",
+            expected=f"{', '.join(inputs)} -> {', '.join(outputs)}",
             found=f"{', '.join(sorted(found[0]))} -> {', '.join(sorted(found[1]))}",
             fix="export the bundle again",
         )

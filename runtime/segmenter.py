@@ -59,6 +59,7 @@ class FewShotSegmenter:
         size: int | tuple[int, int] | None = None,
         sha256: str | None = None,
         precision: str | None = None,
+        lowering: str | None = None,
     ) -> FewShotSegmenter:
         """Open a bundle and load its network.
 
@@ -73,13 +74,17 @@ class FewShotSegmenter:
                 who made the bundle.
             precision: "fp32", "fp16" or "int8"; None for the first that the bundle holds of fp16,
                 fp32, int8 on a GPU, and of fp32, fp16, int8 on a CPU.
+            lowering: form of the matching graph or engine, "conv2d", "conv3d" or "packed", of those
+                that the bundle holds; "auto" for the fastest: each is timed the first time, which
+                takes some seconds, and the answer is remembered for this machine; None for packed
+                on a CPU, and else the first that was exported.
 
         Raises:
             BundleError: no bundle, a damaged or altered one, or one without that size or precision.
             BackendError: the backend cannot run here.
             InputError: no such backend or precision.
         """
-        network = Network.load(path, backend, size, sha256, precision)
+        network = Network.load(path, backend, size, sha256, precision, lowering)
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
         return cls(network)
@@ -347,7 +352,8 @@ class FewShotSegmenter:
                 self._supports.write(stream, self._network.origin)
                 supports = stream.getvalue()
         bundle = self._network.bundle
-        choices = (self.backend, self.size, bundle.sha256, self.precision)
+        network = self._network
+        choices = (self.backend, self.size, bundle.sha256, self.precision, network.lowering)
         return _reopen, (str(bundle.path.absolute()), *choices, supports)
 
     def __enter__(self) -> FewShotSegmenter:
@@ -418,10 +424,11 @@ def _reopen(
     size: tuple[int, int],
     sha256: str,
     precision: str,
+    lowering: str | None,
     supports: bytes | None,
 ) -> FewShotSegmenter:
     """The segmenter of a pickle."""
-    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision)
+    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision, lowering)
     if supports is not None:
         segmenter.load_supports(io.BytesIO(supports))
     return segmenter

@@ -18,13 +18,14 @@ from hsnet_trt.runtime.bundle.manifest import GoldenFile, Tolerance
 from hsnet_trt.runtime.differences import Differences, flipped
 from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
-    SUPPORTS,
     Runner,
     Tensors,
+    names_of,
     run_features,
     run_match,
     run_support,
 )
+from hsnet_trt.runtime.matching.packing import supports_in
 from hsnet_trt.runtime.pictures.preprocess import normalise
 
 
@@ -172,7 +173,7 @@ def golden_figures(
     figures = [_sampled("features", name, found[name], data) for name in FEATURES]
     shown = run_features(runner, _normalised(bundle, data["supports"]))
     supports = run_support(runner, shown, data["masks"].astype(np.float32))
-    figures += [_sampled("support", name, supports[name], data) for name in SUPPORTS]
+    figures += [_sampled("support", name, supports[name], data) for name in supports_in(data)]
     expected = data["logits"]
     try:
         logits = run_match(runner, found, supports)
@@ -195,7 +196,8 @@ def read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:
         BundleError: the file was altered, or does not hold them.
     """
     names = ["queries", "supports", "masks", "logits"]
-    names += [name + end for name in (*FEATURES, *SUPPORTS) for end in ("", "_index")]
+    _, supports = names_of("support", contrast=bool(bundle.manifest.model.contrast))
+    names += [name + end for name in (*FEATURES, *supports) for end in ("", "_index")]
     try:
         with np.load(io.BytesIO(bundle.read(golden.file)), allow_pickle=False) as archive:
             return {name: archive[name] for name in names}

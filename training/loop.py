@@ -119,10 +119,15 @@ def first_model(settings: Settings) -> HSNet:
             fix="give its weights with --backbone-weights, or learn them with --train-backbone",
         )
     if settings.start_from is not None:
-        return load_checkpoint(settings.start_from, settings.backbone, weights=settings.weights)
+        return load_checkpoint(
+            settings.start_from,
+            settings.backbone,
+            weights=settings.weights,
+            contrast=settings.contrast,
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = HSNet(settings.backbone)
+        model = HSNet(settings.backbone, settings.contrast or 0.0)
     if settings.backbone_weights is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HSNetWarning)  # that there is a backbone only

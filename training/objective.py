@@ -38,7 +38,7 @@ class Objective(nn.Module):
             features = self.model.features(images)
         if self.both_ways:
             encoded = self.model.support(features, masks.float())
-            support = _each(encoded, lambda level: level.roll(half, 0))
+            support = tuple(level.roll(half, 0) for level in encoded)
             query, truth = features, masks
         else:
             shown = _each(features, lambda level: level[half:])

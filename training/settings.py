@@ -28,6 +28,8 @@ class Settings:
         start_from: an HSNet checkpoint whose weights are the start.
         weights: which of a checkpoint that holds several: see `load_checkpoint`.
         train_backbone: learn the backbone too; otherwise it is frozen, in eval mode.
+        contrast: weight of the background contrast at the start, learned with the rest; 0 for a
+            network without it, None for that of `start_from`, else without.
         size: (height, width) of the images.
         steps: how many batches.
         batch: episodes per batch.
@@ -56,6 +58,7 @@ class Settings:
     start_from: Path | None = None
     weights: str | None = None
     train_backbone: bool = False
+    contrast: float | None = None
     size: tuple[int, int] = (400, 400)
     steps: int = 50_000
     batch: int = 20

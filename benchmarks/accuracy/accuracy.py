@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork, Trivial, timed
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
-from hsnet_trt.data.episodes.metrics import Interval, Score, share_interval
+from hsnet_trt.data.episodes.metrics import Interval, Score, boundary, share_interval
 from hsnet_trt.errors import InputError
 
 JUDGED = 1000  # episodes of what never ends
@@ -17,6 +18,16 @@ SOMETHING = 0.005  # of the picture: an answer of less counts as nothing found
 _SHOWN = 6  # episodes on the sheet
 
 OnEpisode = Callable[[str, int, int], None]  # what is being done, episodes done, episodes in all
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the answers to some of the classes came to: episodes, and figures as in `Row`."""
+
+    episodes: int
+    miou: Interval
+    boundary: Interval
+    found: Interval
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,13 @@ class Row:
         miou, fb_iou: with a 95 % bootstrap interval over episodes.
         found: share of the episodes in which something was found, right or wrong, with a 95 %
             interval (Wilson); "something" is at least 0.5 % of the picture.
+        shown: the same of what is shown, where nothing is that does not count as present; None for
+            trivial answers.
         area: share of the pictures that the answers cover, in the mean.
+        boundary: boundary IoU, its classes averaged as those of mIoU are, with a 95 % bootstrap
+            interval.
         per_class: class name -> IoU.
+        groups: name of a group of classes -> what the answers to those alone came to.
         difference: of mIoU to the first network's; None for itself and for trivial answers.
         changed: share of the judged pixels that are answered otherwise than by the first network.
         seconds: per episode, supports and query, in the mean.
@@ -43,8 +59,11 @@ class Row:
     miou: Interval
     fb_iou: Interval
     found: Interval
+    shown: Interval | None
     area: float
+    boundary: Interval
     per_class: dict[str, float]
+    groups: dict[str, Group]
     difference: float | None
     changed: float | None
     seconds: float
@@ -92,20 +111,38 @@ class _Counts:
     trivial: bool
     answer: Callable[[Episode], Mask]
     score: Score
+    borders: Score  # of the masks' borders
+    class_names: list[str] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
+    network: JudgedNetwork | None = None
+    present: list[bool] = field(default_factory=list)
     changed: list[tuple[int, int]] = field(default_factory=list)  # pixels changed, pixels judged
     seconds: float = 0.0
 
     def judge(self, episode: Episode, reference: Mask | None) -> Mask:
         answer, seconds = timed(self.answer, episode)
         self.seconds += seconds
+        if self.network is not None:
+            self.present.append(self.network.says_present)
         self.ious.append(self.score.add(episode, answer))
+        border = dataclasses.replace(episode, query_mask=boundary(episode.query_mask))
+        self.borders.add(border, boundary(answer))
+        self.class_names.append(episode.class_name)
         self.areas.append(float(answer.mean()))
         if reference is not None:
             judged = np.ones_like(answer) if episode.ignore is None else ~episode.ignore
             self.changed.append((int(((answer != reference) & judged).sum()), int(judged.sum())))
         return answer
+
+    def found(self, names: Collection[str] | None = None) -> Interval:
+        """How often something was found, of all episodes or of those of some classes."""
+        areas = [
+            area
+            for area, name in zip(self.areas, self.class_names, strict=True)
+            if names is None or name in names
+        ]
+        return share_interval(sum(area >= SOMETHING for area in areas), len(areas))
 
     def shares(self) -> list[float]:
         """By episode, the share of the pixels that changed."""
@@ -121,6 +158,7 @@ def evaluate(
     skip_bad: Skipped | None = None,
     original_size: bool = False,
     form: str = "clean",
+    groups: Mapping[str, frozenset[str]] | None = None,
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
     """Judge networks and trivial answers on the same episodes.
@@ -133,6 +171,7 @@ def evaluate(
         skip_bad: where broken episodes are noted; None raises at the first.
         original_size: only to be written down; `episodes` has been opened so.
         form: what `episodes` has been brought into.
+        groups: name of a group -> names of its classes, to be told apart in the rows.
         on_episode: called before each episode.
 
     Raises:
@@ -143,9 +182,11 @@ def evaluate(
         count = JUDGED if episodes.count is None else episodes.count
     elif episodes.count is not None:
         count = min(count, episodes.count)
+    classes = episodes.classes
     counted = [
-        _Counts(n.name, n.on, False, n.answer, Score(episodes.classes)) for n in networks
-    ] + [_Counts(t.name, "", True, t.answer, Score(episodes.classes)) for t in trivial]
+        _Counts(n.name, n.on, False, n.answer, Score(classes), Score(classes), network=n)
+        for n in networks
+    ] + [_Counts(t.name, "", True, t.answer, Score(classes), Score(classes)) for t in trivial]
     numbers: list[int] = []
     shots, size = 0, (0, 0)
     for number in range(count):
@@ -174,15 +215,17 @@ def evaluate(
         size=size,
         original_size=original_size,
         form=form,
-        rows=tuple(_row(t, counted[0]) for t in counted),
+        rows=tuple(_row(t, counted[0], groups or {}) for t in counted),
         left_out=tuple(skip_bad.files) if skip_bad else (),
         shown=shown,
         shown_for=shown_for,
     )
 
 
-def _row(counts: _Counts, first: _Counts) -> Row:
+def _row(counts: _Counts, first: _Counts, groups: Mapping[str, frozenset[str]]) -> Row:
     compared = bool(counts.changed)
+    found = [area >= SOMETHING for area in counts.areas]
+    shown = [a and b for a, b in zip(found, counts.present, strict=False)]
     changed, judged = np.array(counts.changed or [(0, 1)]).sum(axis=0)
     return Row(
         name=counts.name,
@@ -190,9 +233,21 @@ def _row(counts: _Counts, first: _Counts) -> Row:
         trivial=counts.trivial,
         miou=counts.score.miou_interval(),
         fb_iou=counts.score.fb_iou_interval(),
-        found=share_interval(sum(a >= SOMETHING for a in counts.areas), len(counts.areas)),
+        found=counts.found(),
+        shown=None if counts.network is None else share_interval(sum(shown), len(shown)),
         area=100 * float(np.mean(counts.areas)),
+        boundary=counts.borders.miou_interval(),
         per_class=counts.score.per_class(),
+        groups={
+            name: Group(
+                episodes=len(counts.score.of(classes)),
+                miou=counts.score.of(classes).miou_interval(),
+                boundary=counts.borders.of(classes).miou_interval(),
+                found=counts.found(classes),
+            )
+            for name, classes in groups.items()
+            if not classes.isdisjoint(counts.class_names)
+        },
         difference=counts.score.miou() - first.score.miou() if compared else None,
         changed=100 * float(changed) / float(judged) if compared else None,
         seconds=counts.seconds / len(counts.score),

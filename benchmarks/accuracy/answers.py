@@ -17,6 +17,7 @@ from hsnet_trt.calibration.episodes import encode, logits_of, voted
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
 from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, run_features
+from hsnet_trt.runtime.matching.presence import likeness, objects_in, presence
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.preprocess import network_input
 
@@ -36,6 +37,11 @@ class JudgedNetwork(Protocol):
         """The voted mask, bool, shaped as the episode's query_mask."""
         ...
 
+    @property
+    def says_present(self) -> bool:
+        """Whether the class counted as present in the episode that was answered last."""
+        ...
+
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         """Images [N,H,W,3] -> `f2`, `f3`, `f4`, each [N,L,C,h*w]."""
         ...
@@ -46,6 +52,7 @@ class TorchNetwork:
 
     def __init__(self, model: HSNet, device: str = "cpu") -> None:
         self._model, self._device = model.to(device).eval(), device
+        self.says_present = True
         self.size = model.size
         self.name = "PyTorch fp32"
         self.on = device if device == "cpu" else _gpu_name()
@@ -60,10 +67,13 @@ class TorchNetwork:
             query = self._features(episode.query[None])
             shown = self._features(episode.supports)
             masks = torch.from_numpy(episode.support_masks).to(self._device).float()
-            logits = model.match(query, model.support(shown, masks), size)[0]
+            encoded = model.support(shown, masks)
+            logits = model.match(query, encoded, size)[0]
             # Straight to the size that is judged: the authors' mode "use original image size".
             votes = upsample(logits, _size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
             answer = votes / votes.amax().clamp(min=1) >= 0.5
+        score = _presence(query[2].cpu().numpy(), encoded[2].cpu().numpy(), episode)
+        self.says_present = score >= model.present_from
         return np.asarray(answer.cpu().numpy(), np.bool_)
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
@@ -107,21 +117,32 @@ class BundleNetwork:
         self._network = network = Network.load(path, backend, size, precision=precision)
         self.size = network.size
         self.weights_sha256 = network.bundle.manifest.model.weights_sha256
+        self.says_present = True
         self.name = f"{network.runner.backend} {network.runner.precision}"
         self.on = network.runner.device
 
     def answer(self, episode: Episode) -> Mask:
         network = self._network
         encoded = encode(network.runner, episode, self.size, network.preprocessing)
+        score = _presence(encoded.query["f4"], encoded.supports["s4"], episode)
+        self.says_present = score >= network.bundle.manifest.present_from
         return voted(logits_of(network.runner, encoded), episode, self.size)
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         batch, _ = network_input(list(images), self.size, self._network.preprocessing)
-        return run_features(self._network.runner, batch)
+        rows = run_features(self._network.runner, batch)
+        positions = [shape[2] for shape in self._network.origin.shapes]
+        return {n: rows[n][..., :count] for n, count in zip(FEATURES, positions, strict=True)}
 
     def close(self) -> None:
         """Free the network."""
         self._network.close()
+
+
+def _presence(query: Floats, supports: Floats, episode: Episode) -> float:
+    """The score of its class, of `f4` [1,L,C,h*w] and `s4` [K,L,C,h*w]."""
+    objects = objects_in(supports)
+    return presence(likeness(query, objects)[0], objects, [episode.shots])[0]
 
 
 def foreground_minus_background(features: Tensors, levels: Sequence[str], episode: Episode) -> Mask:

@@ -57,6 +57,7 @@ STAGES = {
     "cpu": (Stage(192, 8, 1e-3, 1200, 4), Stage(256, 8, 4e-4, 100, 4)),
     "cuda": (Stage(192, 64, 1e-3, 8000, 16), Stage(320, 32, 3e-4, 4000, 16)),
 }
+CONTRAST = 5.0  # at the start
 JUDGED_SIDE = {"cpu": 256, "cuda": 320}
 
 
@@ -86,6 +87,7 @@ def main() -> None:
         settings = Settings(
             data=DATA, root=photographs, backbone=chosen.backbone,
             backbone_weights=None if before else weights, train_backbone=weights is None,
+            contrast=None if before else CONTRAST,
             start_from=before.checkpoint if before else None, size=(stage.side, stage.side),
             steps=stage.steps, batch=stage.batch, learning_rate=stage.learning_rate,
             schedule="cosine", both_ways=True, augment=True, reuse=stage.reuse,

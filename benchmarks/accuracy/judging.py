@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hsnet_trt import __version__
@@ -34,6 +34,7 @@ def judge(
     *,
     checkpoint: Path | None = None,
     weights: str | None = None,
+    contrast: float | None = None,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
     precisions: Sequence[str | None] = (None,),
@@ -42,6 +43,7 @@ def judge(
     form: str = "clean",
     count: int | None = None,
     skip_bad: bool = False,
+    groups: Mapping[str, frozenset[str]] | None = None,
     command: str = "",
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
@@ -53,6 +55,7 @@ def judge(
         out: the folder for accuracy.json, accuracy.md and accuracy.png.
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
         weights: which of a checkpoint that holds several: see `load_checkpoint`.
+        contrast: of the checkpoint: see `load_checkpoint`.
         size: network input; by default the bundle's first, else what the checkpoint was learned
             for, else the paper's 400 x 400.
         backend: of the bundle.
@@ -63,6 +66,7 @@ def judge(
         form: of the episodes: see `data.episodes.forms`.
         count: how many episodes; by default the protocol's, else 1000.
         skip_bad: leave out broken files, and list them.
+        groups: groups of classes to tell apart: see `evaluate`.
         command: what was typed, to be kept beside the figures.
         on_episode: called before each episode.
 
@@ -104,7 +108,7 @@ def judge(
                 networks.append(network)
                 size = network.size
         if compared is not None:
-            torch_network, own = _torch(compared, weights, device)
+            torch_network, own = _torch(compared, weights, contrast, device)
             if hashed not in (None, own):
                 raise InputError(
                     f"{model} was not made from {compared}",
@@ -127,6 +131,7 @@ def judge(
             skip_bad=skipped,
             original_size=original_size,
             form=form,
+            groups=groups,
             on_episode=on_episode,
         )
         facts = {
@@ -148,8 +153,10 @@ def _shipped(path: Path) -> Path:
     return SHIPPED
 
 
-def _torch(path: Path, weights: str | None, device: str) -> tuple[TorchNetwork, str]:
+def _torch(
+    path: Path, weights: str | None, contrast: float | None, device: str
+) -> tuple[TorchNetwork, str]:
     from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
 
-    model = load_checkpoint(path, weights=weights)
+    model = load_checkpoint(path, weights=weights, contrast=contrast)
     return TorchNetwork(model, device), weights_sha256(model)

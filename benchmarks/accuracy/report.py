@@ -60,14 +60,19 @@ def markdown(accuracy: Accuracy, command: str) -> str:
     absent = accuracy.form == "absent"
     if absent:
         lines += ["No query shows what its supports show.", ""]
-    figures = ("found in", "of the pixels") if absent else ("mIoU", "FB-IoU", "difference")
+    figures = (
+        ("found in", "shown in", "of the pixels")
+        if absent
+        else ("mIoU", "FB-IoU", "boundary IoU", "difference")
+    )
     columns = ("answers", *figures, "pixels changed", "ms per episode", "on")
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [_line(row, absent) for row in accuracy.rows]
     lines += [
         "",
         f"Something (at least {100 * SOMETHING:g} % of the picture) was found, right or "
-        f"wrong, by {accuracy.rows[0].name} in {accuracy.rows[0].found} % of the queries.",
+        f"wrong, by {accuracy.rows[0].name} in {accuracy.rows[0].found} % of the queries; it is "
+        f"shown in {accuracy.rows[0].shown} %, where the class counts as present.",
         "",
     ]
     if any(row.name.startswith("prototypes") for row in accuracy.rows):
@@ -117,10 +122,11 @@ def _line(row: Row, absent: bool) -> str:
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
     # Of the prototypes, the first one pays for the features of all.
     time = "" if row.trivial else f"{1000 * row.seconds:.0f}"
+    shown = "" if row.shown is None else f"{row.shown} %"
     figures = (
-        (f"{row.found} %", f"{row.area:.1f} %")
+        (f"{row.found} %", shown, f"{row.area:.1f} %")
         if absent
-        else (f"{row.miou}", f"{row.fb_iou}", difference)
+        else (f"{row.miou}", f"{row.fb_iou}", f"{row.boundary}", difference)
     )
     return f"| {' | '.join((row.name, *figures, changed, time, row.on))} |"
 

@@ -173,7 +173,7 @@ class Streamed:
                     assert frame.error is not None, "a frame without a result has an error"
                     raise frame.error
                 self._spent.append(sum(frame.result.timing.values()))
-                yield frame.result.masks["object"]
+                yield frame.result.only_present().masks["object"]
 
 
 def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from hsnet_trt.benchmarks.limits.case import Case, draw_inputs
 from hsnet_trt.benchmarks.speed.authors_order import AuthorsOrder
+from hsnet_trt.export.graphs.lowering import padded
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 from hsnet_trt.export.graphs.probe import normalise
@@ -180,9 +181,9 @@ def _ours(device: Device, lowering: Any, layout: Any, dtype: Any) -> Callable[[]
     if layout == torch.channels_last:
         _channels_last(torch, backbone.backbone)
     query = device.query.to(dtype).contiguous(memory_format=layout)
-    encoded = [level.to(dtype) for level in device.encoded]
+    encoded = [padded(level.to(dtype)) for level in device.encoded]
     match = lowering(device.model, device.case.size).eval().to(device.device).to(dtype)
-    return lambda: [match(*backbone.features(query), *encoded)]
+    return lambda: [match(*map(padded, backbone.features(query)), *encoded)]
 
 
 def blocks(
@@ -201,8 +202,8 @@ def blocks(
     with torch.no_grad():
         for precision in precisions:
             dtype = device.compute_in(precision)
-            features = [level.to(dtype) for level in device.features]
-            encoded = [level.to(dtype) for level in device.encoded]
+            features = [padded(level.to(dtype)) for level in device.features]
+            encoded = [padded(level.to(dtype)) for level in device.encoded]
             for lowering, layout in (
                 ("conv3d", "contiguous"),
                 ("conv2d", "channels_last"),

@@ -17,12 +17,11 @@ import numpy as np
 from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, square_mask
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import TILES, Plan
-from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes
+from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
 
 # ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
 LEVELS = {"level 2": (4, 512, 50, 4), "level 3": (6, 1024, 25, 4), "level 4": (3, 2048, 13, 2)}
 AREAS = (None, 1.0, 0.5, 0.2, 0.05)  # None: support that was never masked
-ROW_POSITIONS = 8  # a multiple of it fills 16 bytes in FP16
 SECONDS_OF_A_ROW = 3
 REPLAYS = 20
 ROUNDS = 7
@@ -61,8 +60,9 @@ def rates(torch: Any, dtype: Any) -> tuple[float, float]:
 
 
 def padded(torch: Any, tensor: Any) -> Any:
-    """Return a copy whose rows are multiples of 16 bytes (8 halves): zeros behind the positions."""
-    return torch.nn.functional.pad(tensor, (0, -tensor.shape[-1] % ROW_POSITIONS))
+    """Return a copy in rows as the graphs pass them: zeros behind the positions."""
+    positions = tensor.shape[-1]
+    return torch.nn.functional.pad(tensor, (0, row_length(positions) - positions))
 
 
 def native(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> tuple[Any, Any]:
@@ -82,7 +82,7 @@ def native(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> tup
 
 
 def time_padding(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> dict[str, float]:
-    """Return what rows of whole 16 bytes do for the native sequence, and cuBLAS' product alone.
+    """Return what padded rows do for the native sequence, and cuBLAS' product alone.
 
     Returns:
         Milliseconds: ``native_padded_ms``, ``product_ms``, ``product_padded_ms``.

@@ -45,8 +45,12 @@ class GpuReport:
             except Exception as error:  # noqa: BLE001  (one broken check must not end the others)
                 self.content[name] = {"wrong": [f"{type(error).__name__}: {error}"]}
         self.failed |= bool(self.content[name].get("wrong"))
+        self.write()
+        print(f"{name}: {json.dumps(self.content[name])}", flush=True)
+
+    def write(self) -> None:
+        """Write down all that is known so far."""
         self.content["seconds"] = round(time.monotonic() - self._start, 1)
         part = self._file.with_suffix(".part")
         part.write_text(json.dumps(self.content, indent=2) + "\n")
         part.replace(self._file)
-        print(f"{name}: {json.dumps(self.content[name])}", flush=True)

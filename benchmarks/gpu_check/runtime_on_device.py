@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
 from hsnet_trt.runtime.engines.frame_lane import Lane
@@ -229,7 +230,7 @@ def draw_frame() -> NDArray[np.uint8]:
 
 
 class StandIn:
-    """Stands for an `Engine`: a kernel of a given duration, in milliseconds."""
+    """Stands for a `DeviceGraph`: a kernel of a given duration, in milliseconds."""
 
     def __init__(
         self, cuda: Cuda, spin: Any, stream: Any, most: dict[str, tuple[int, ...]], ms: float
@@ -237,24 +238,22 @@ class StandIn:
         self._cuda, self._spin, self._stream = cuda, spin, stream
         self.most, self.least = most, most
         self.types = {name: np.dtype(np.float16) for name in most}
-        self.shaped, self.replays_itself = 0, False
+        self.shaped, self.capturable = 0, True
         self._argument = int(ms * 1e6).to_bytes(8, "little")
 
     def bind(self, name: str, address: int) -> None:
         """Nothing is read or written."""
 
-    def shape(self, shapes: dict[str, tuple[int, ...]]) -> None:
+    def shape(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Shapes do not change."""
 
     def output_shape(self, name: str) -> tuple[int, ...]:
         """The largest shape of a tensor."""
         return self.most[name]
 
-    def launch(self, handle: int) -> None:
+    def launch(self, stream: int, *, capturing: bool = False) -> None:
         """Start that kernel in the stream it was made for."""
         self._cuda.launch(self._spin, "hsnet_spin", (1, 1), (1, 1), self._argument, self._stream)
-
-    launch_for_capture = launch
 
 
 class StandInFrames:
@@ -263,11 +262,13 @@ class StandInFrames:
     def __init__(
         self, cuda: Cuda, image: bytes, spin: bytes, ms: tuple[float, float], slots: int
     ) -> None:
-        features: Shapes = {"image": (1, 3, *NETWORK), "f2": (1, 8), "f3": (1, 8), "f4": (1, 8)}
+        features: Shapes = {"image": (1, 3, *NETWORK), "f2": (1, 8), "f3": (1, 8)}
+        features["f4"] = (1, 1, 4, 8)
         match: Shapes = {name: (1, 8) for name in ("f2", "f3", "f4", "s2", "s3", "s4")}
         match["logits"] = (1, 1, 2, *DECODER)
         self.cuda, self.ms = cuda, sum(ms)
         self.supports: Tensors = {n: np.zeros((1, 8), np.float16) for n in ("s2", "s3", "s4")}
+        self.supports["objects"] = np.ones((1, 4), np.float32)
         with cuda.current():
             self.stream = cuda.stream()
             kernel = cuda.load_kernels(spin, ("hsnet_spin",), {"hsnet_spin": 8})
@@ -282,7 +283,7 @@ class StandInFrames:
                 self.engines,
                 self.arena,
                 self.stream,
-                threading.RLock(),
+                GpuLock(),
                 Preprocessing(),
                 FrameKernels(cuda, image),
             )

@@ -154,10 +154,10 @@ class RemoteWorker:
             raise BackendError(f"{self.spec.name} cannot run here", found=value)
         return value
 
-    def close(self) -> None:
-        """End the process."""
+    def close(self, wait_s: float = 10) -> None:
+        """End the process; by force if it does not end within so many seconds."""
         self._pipe.close()
-        self._process.join(10)
+        self._process.join(wait_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

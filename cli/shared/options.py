@@ -34,10 +34,24 @@ BackendOption = Annotated[
     str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime.")
 ]
 PrecisionOption = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
+LoweringOption = Annotated[
+    str | None,
+    typer.Option(
+        help="conv2d, conv3d or packed, as exported; auto: the fastest here, timed the first time "
+        "and remembered."
+    ),
+]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
 WeightsOption = Annotated[
     str | None,
     typer.Option(help="Which weights of a checkpoint that holds several: model, ema, ..."),
+]
+ContrastOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Weight of the background contrast, which is not in the paper: 0 for none, by default "
+        "the checkpoint's own."
+    ),
 ]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
@@ -54,6 +68,7 @@ class RunOptions:
     precision: PrecisionOption = None
     size: SizeOption = None
     sha256: Sha256Option = None
+    lowering: LoweringOption = None
 
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
         """Load the bundle, and print what runs it.
@@ -64,7 +79,9 @@ class RunOptions:
         from hsnet_trt import FewShotSegmenter
 
         segmenter = FewShotSegmenter.load(
-            bundle, self.backend, self.size, self.sha256, self.precision
+            bundle, self.backend, self.size, self.sha256, self.precision, self.lowering
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
+        if self.lowering == "auto":
+            console.print(segmenter.backend_reason)
         return segmenter

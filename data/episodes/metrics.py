@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.errors import InputError
 
 Counts = npt.NDArray[np.int64]
+_NEAR = 0.02  # of the diagonal: the authors' value for boundary IoU
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,22 @@ def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Coun
     return np.array([total - either, both]), np.array([total - both, either])
 
 
+def boundary(mask: Mask) -> Mask:
+    """The part of a mask that is near its border, bool [H, W]: what boundary IoU compares.
+
+    Near is within 2 % of the diagonal; the picture's edge counts as a border, too. (B. Cheng et
+    al., Boundary IoU: improving object-centric image segmentation evaluation, CVPR 2021.)
+    """
+    height, width = mask.shape
+    near = max(1, round(_NEAR * float(np.hypot(height, width))))
+    # A pixel is inside if all of the square around it is: sums over squares, from running sums.
+    sums = np.pad(mask.astype(np.int64), ((near + 1, near), (near + 1, near)))
+    sums = sums.cumsum(0).cumsum(1)
+    side = 2 * near + 1
+    squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return np.asarray(mask & (squares < side * side))
+
+
 @dataclass
 class Score:
     """Pixel counts of episodes, and the figures computed from them.
@@ -110,6 +127,18 @@ class Score:
         self._intersections.append(intersection)
         self._unions.append(union)
         return 100 * float(intersection[1]) / max(int(union[1]), 1)
+
+    def of(self, names: Collection[str]) -> Score:
+        """What was counted of the classes of these names alone."""
+        part = Score({number: name for number, name in self.classes.items() if name in names})
+        for class_id, intersection, union in zip(
+            self._class_ids, self._intersections, self._unions, strict=True
+        ):
+            if class_id in part.classes:
+                part._class_ids.append(class_id)
+                part._intersections.append(intersection)
+                part._unions.append(union)
+        return part
 
     def __len__(self) -> int:
         return len(self._class_ids)

@@ -37,11 +37,13 @@ class GraphFiles:
         model: Model,
         size: Grid,
         precisions: tuple[str, ...],
-        packing: tuple[PackedLevel, ...],
+        packing: tuple[PackedLevel, PackedLevel, PackedLevel],
         entries: list[GraphFile],
     ) -> None:
         self.writer, self.size, self.precisions, self.entries = writer, size, precisions, entries
         self.packing, self.grows = packing, Growth()
+        level2, level3, level4 = packing
+        self.grids = (level2.grid, level3.grid, level4.grid)
         self.at = f"{size[0]}x{size[1]}"
         self.props = {
             "backbone": model.backbone,
@@ -86,6 +88,7 @@ class GraphFiles:
                 outputs=tuple(_spec(value) for value in model.graph.output),
                 largest_tensor=largest,
                 activation_bytes=activations,
+                grids=self.grids,
                 bare=bare,
                 packing=packing,
             )

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, normalized
+from hsnet_trt.export.graphs.contrast import add_contrast
+from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, normalized, padded
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 from hsnet_trt.export.graphs.lowering_packed import write_packed_match
@@ -27,8 +28,8 @@ from hsnet_trt.export.graphs.lowering_plugin import (
 )
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.runtime.backends import CPU_LOWERING
-from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS
-from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION
+from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS, names_of
+from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION, row_length
 
 OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
 IR_VERSION = 10  # the newest that they read
@@ -48,9 +49,9 @@ class Features(nn.Module):
         self.backbone = fold_batch_norms(copy.deepcopy(model.backbone).eval())
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """[N,3,H,W], normalised -> features of levels 2, 3, 4, [N,L,C,h*w] each."""
+        """[N,3,H,W], normalised -> features of levels 2, 3, 4, [N,L,C,row] each."""
         return [
-            torch.stack([layer.flatten(2) for layer in level], dim=1)
+            padded(torch.stack([layer.flatten(2) for layer in level], dim=1))
             for level in self.backbone(image)
         ]
 
@@ -69,28 +70,55 @@ class Support(nn.Module):
             rows, columns = (interpolation(*pair) for pair in zip(size, grid, strict=True))
             self.register_buffer(f"rows{level}", torch.from_numpy(rows).float())
             self.register_buffer(f"columns{level}", torch.from_numpy(columns.T.copy()).float())
+        self.contrast = model.contrast is not None
 
     def forward(self, f2: Tensor, f3: Tensor, f4: Tensor, mask: Tensor) -> list[Tensor]:
-        """Raw features [S,L,C,h*w] of levels 2, 3, 4 and masks [S,H,W] -> encoded, shaped alike."""
+        """Raw features [S,L,C,row] of levels 2, 3, 4 and masks [S,H,W] -> encoded, shaped alike.
+
+        With a background contrast its vectors follow, [S,1,C,1] of levels 3 and 4.
+        """
+        shown = mask.relu() if self.contrast else mask
         encoded = []
         for level, features in zip(PYRAMID, (f2, f3, f4), strict=True):
-            rows, columns = self.get_buffer(f"rows{level}"), self.get_buffer(f"columns{level}")
-            small = torch.matmul(torch.matmul(rows, mask), columns)
-            encoded.append(normalized(features * small.flatten(1)[:, None, None, :]))
+            encoded.append(normalized(features * self._resized(shown, level)[:, None]))
+        if self.contrast:
+            rest = 1 - mask.abs()
+            for level, features in zip(PYRAMID[1:], (f3, f4), strict=True):
+                sides = [self._resized(side, level) for side in (shown, rest)]
+                encoded.append(_direction(features[:, -1], sides))
         return encoded
+
+    def _resized(self, mask: Tensor, level: int) -> Tensor:
+        """A mask [S,H,W] on the grid of a level, as a padded row [S,1,row]."""
+        rows, columns = self.get_buffer(f"rows{level}"), self.get_buffer(f"columns{level}")
+        return padded(torch.matmul(torch.matmul(rows, mask), columns).flatten(1))[:, None]
+
+
+def _direction(last: Tensor, sides: Sequence[Tensor]) -> Tensor:
+    """The contrast's vector [S,1,C,1] of features [S,C,row] and two weights [S,1,row]; see `model`.
+
+    Sums and what follows are float32 islands in FP16: the sums are large.
+    """
+    of_object, of_rest = (normalized((last * side).sum(dim=-1, keepdim=True)) for side in sides)
+    first, second = (side.sum(dim=-1, keepdim=True).clamp(max=1) for side in sides)
+    return ((of_object - of_rest) * first * second).unsqueeze(1)
 
 
 def export_features(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
-    """`image` [N,3,H,W], normalised -> `f2`, `f3`, `f4` [N,L,C,h*w]."""
+    """`image` [N,3,H,W], normalised -> `f2`, `f3`, `f4` [N,L,C,row]."""
     image = torch.zeros(2, 3, *size)
     return _export(Features(model), (image,), {"image": "N"}, OUTPUTS["features"], facts)
 
 
 def export_support(model: HSNet, size: Grid, facts: dict[str, str]) -> onnx.ModelProto:
-    """`f2`, `f3`, `f4` [S,L,C,h*w] and `mask` [S,H,W] -> `s2`, `s3`, `s4`, shaped alike."""
+    """`f2`, `f3`, `f4` [S,L,C,row] and `mask` [S,H,W] -> `s2`, `s3`, `s4`, shaped alike.
+
+    With a background contrast also `c3` and `c4` [S,1,C,1].
+    """
     inputs = (*_levels(model, size, 2), torch.zeros(2, *size))
     batch = dict.fromkeys(INPUTS["support"], "S")
-    return _export(Support(model, size), inputs, batch, OUTPUTS["support"], facts)
+    _, outputs = names_of("support", contrast=model.contrast is not None)
+    return _export(Support(model, size), inputs, batch, outputs, facts)
 
 
 def export_match(
@@ -100,8 +128,19 @@ def export_match(
 
     With `correlation="plugin"`, which is made of the `conv2d` lowering, the correlations are three
     nodes `hsnet::HyperCorrelation`, and the model holds the op's function of native ops. The
-    lowering `packed` takes other supports: see `lowering_packed`.
+    lowering `packed` takes other supports: see `lowering_packed`. With a background contrast, any
+    of them takes `c3` and `c4` [S,1,C,1], too.
     """
+    graph = _without_contrast(model, size, lowering, facts, correlation)
+    if model.contrast is not None:
+        add_contrast(graph, float(model.contrast.weight.detach()), model.grids(size))
+        _check(graph, {entry.domain: entry.version for entry in graph.opset_import})
+    return graph
+
+
+def _without_contrast(
+    model: HSNet, size: Grid, lowering: str, facts: dict[str, str], correlation: str
+) -> onnx.ModelProto:
     if lowering == CPU_LOWERING:
         return _export_packed(model, size, facts)
     if correlation == "plugin":
@@ -145,7 +184,7 @@ def _levels(model: HSNet, size: Grid, batch: int) -> list[Tensor]:
     """Placeholders of the right shapes. (The exporter would merge B and S if they were equal.)"""
     backbone = model.backbone
     return [
-        torch.zeros(batch, layers, channels, h * w)
+        torch.zeros(batch, layers, channels, row_length(h * w))
         for layers, channels, (h, w) in zip(
             backbone.layers, backbone.channels, model.grids(size), strict=True
         )

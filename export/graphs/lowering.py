@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hsnet_trt.model.center_pivot import CenterPivotConv4d
 from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.learner import GROUPS, HPNLearner, upsample
+from hsnet_trt.trt_plugins.sizes import row_length
 
 Grid = tuple[int, int]
 PYRAMID = (2, 3, 4)  # the levels, from the finest to the coarsest
@@ -49,9 +50,21 @@ def interpolation(extent: int, positions: int, shift: float = 0.0) -> np.ndarray
     return matrix
 
 
+def padded(x: Tensor) -> Tensor:
+    """[...,positions] -> [...,row], with zeros behind the positions."""
+    missing = row_length(x.shape[-1]) - x.shape[-1]
+    return nn.functional.pad(x, (0, missing)) if missing else x
+
+
 def keep(support: Tensor, grid: Grid, stride: int) -> Tensor:
-    """Keep every `stride`-th row and column: [...,M] on the grid -> [...,M']."""
-    return support.unflatten(-1, grid)[..., ::stride, ::stride].flatten(-2)
+    """Keep every `stride`-th row and column: [...,M] on the grid, or its row -> [...,M']."""
+    whole = support[..., : grid[0] * grid[1]].unflatten(-1, grid)
+    return whole[..., ::stride, ::stride].flatten(-2)
+
+
+def cut(product: Tensor, rows: int, columns: int) -> Tensor:
+    """The product of padded rows, without the padding: [...,rows,columns]."""
+    return product[..., :rows, :columns]
 
 
 def strided(grid: Grid, stride: int) -> Grid:

@@ -21,9 +21,11 @@ from hsnet_trt.export.graphs.lowering import (
     Decoder,
     Grid,
     GroupNormRelu,
+    cut,
     keep,
     layers_of,
     normalized,
+    padded,
     strided,
 )
 from hsnet_trt.model.center_pivot import CenterPivotConv4d
@@ -55,8 +57,8 @@ class MatchConv2d(nn.Module):
         """Match every query with every support.
 
         Args:
-            f2, f3, f4: raw features of the queries, [B,L,C,Q] each.
-            s2, s3, s4: encoded supports, [S,L,C,M] each.
+            f2, f3, f4: raw features of the queries, [B,L,C,row] each.
+            s2, s3, s4: encoded supports, [S,L,C,row] each.
 
         Returns:
             logits [B,S,2,2*h2,2*w2].
@@ -88,12 +90,17 @@ class Squeeze(nn.Module):
         self.grid, self.out = grid, support
 
     def forward(self, query: Tensor, support: Tensor) -> Tensor:
-        """Raw `query` [B,L,C,Q] and encoded `support` [S,L,C,M] -> [P,M',C,Q]."""
-        query = normalized(query).unsqueeze(1)  # [B,1,L,C,Q]
-        kept = keep(support, self.grid, self.first.stride)
-        # Two products, the second of them small, so that the large result is never pruned.
-        full = torch.matmul(query.transpose(-1, -2), support).relu()  # [B,S,L,Q,M]
-        pruned = torch.matmul(kept.transpose(-1, -2), query).relu()  # [B,S,L,M',Q]
+        """Raw `query` and encoded `support`, in rows [B,L,C,row], [S,L,C,row] -> [P,M',C,Q]."""
+        query = normalized(query).unsqueeze(1)  # [B,1,L,C,row]
+        kept = padded(keep(support, self.grid, self.first.stride))
+        positions = self.grid[0] * self.grid[1]
+        # Two products, the second of them small, so that the large result is never pruned. Their
+        # padding is cut in the copies that the two layouts cost anyway.
+        full = torch.matmul(query.transpose(-1, -2), support)
+        full = cut(full, positions, positions).relu()  # [B,S,L,Q,M]
+        pruned = torch.matmul(kept.transpose(-1, -2), query)
+        height, width = self.first.out
+        pruned = cut(pruned, height * width, positions).relu()  # [B,S,L,M',Q]
         full, pruned = (x.flatten(0, 1).transpose(1, 2).flatten(0, 1) for x in (full, pruned))
         return self.squeeze(full.unflatten(-1, self.grid), pruned.unflatten(-1, self.grid))
 

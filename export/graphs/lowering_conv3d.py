@@ -16,9 +16,11 @@ from hsnet_trt.export.graphs.lowering import (
     Decoder,
     Grid,
     GroupNormRelu,
+    cut,
     keep,
     layers_of,
     normalized,
+    padded,
     strided,
 )
 from hsnet_trt.model.center_pivot import CenterPivotConv4d
@@ -49,8 +51,8 @@ class MatchConv3d(nn.Module):
         """Match every query with every support.
 
         Args:
-            f2, f3, f4: raw features of the queries, [B,L,C,Q] each.
-            s2, s3, s4: encoded supports, [S,L,C,M] each.
+            f2, f3, f4: raw features of the queries, [B,L,C,row] each.
+            s2, s3, s4: encoded supports, [S,L,C,row] each.
 
         Returns:
             logits [B,S,2,2*h2,2*w2].
@@ -71,10 +73,13 @@ class MatchConv3d(nn.Module):
 
     @staticmethod
     def _squeeze(block: _Block, grid: Grid, query: Tensor, support: Tensor) -> Tensor:
-        """Raw `query` [B,L,C,Q] and encoded `support` [S,L,C,M] -> [P,C,Q,M']."""
-        query = normalized(query).transpose(-1, -2).unsqueeze(1)  # [B,1,L,Q,C]
-        full = torch.matmul(query, support).relu().flatten(0, 1)  # [P,L,Q,M]
-        kept = torch.matmul(query, keep(support, grid, block.stride)).relu().flatten(0, 1)
+        """Raw `query` and encoded `support`, in rows [B,L,C,row], [S,L,C,row] -> [P,C,Q,M']."""
+        query = normalized(query).transpose(-1, -2).unsqueeze(1)  # [B,1,L,row,C]
+        positions, kept_grid = grid[0] * grid[1], strided(grid, block.stride)
+        full = torch.matmul(query, support)
+        full = cut(full, positions, positions).relu().flatten(0, 1)  # [P,L,Q,M]
+        kept = torch.matmul(query, padded(keep(support, grid, block.stride)))
+        kept = cut(kept, positions, kept_grid[0] * kept_grid[1]).relu().flatten(0, 1)  # [P,L,Q,M']
         y: Tensor = block(full, kept)
         return y
 

@@ -36,6 +36,7 @@ from hsnet_trt.model.learner import GROUPS
 from hsnet_trt.runtime.bundle.manifest import Growth, PackedLevel
 from hsnet_trt.runtime.matching.graphs import FEATURES
 from hsnet_trt.runtime.matching.packing import compress, pack
+from hsnet_trt.trt_plugins.sizes import row_length
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -75,7 +76,7 @@ def taking_packed(match: Run, packing: Sequence[PackedLevel]) -> Run:
 def write_packed_match(model: HSNet, size: Grid, opset: int, ir_version: int) -> onnx.ModelProto:
     """`match` on packed supports, as ONNX.
 
-    Its inputs, by level 2, 3, 4: `f` [B,L,C,Q], raw features of the queries; and `s` [L,R,C],
+    Its inputs, by level 2, 3, 4: `f` [B,L,C,row], raw features of the queries; and `s` [L,R,C],
     `w` int64 [T,k*k] and `p` int64 [S,M'], as `runtime.matching.packing.pack` makes them. Its
     output: `logits` [B,S,2,2*h2,2*w2].
     """
@@ -119,7 +120,8 @@ def _inputs(model: HSNet, size: Grid) -> list[onnx.ValueInfoProto]:
         PYRAMID, backbone.layers, backbone.channels, packing_of(model, size), strict=True
     ):
         positions, outputs = np.prod(of.grid), np.prod(strided(of.grid, of.stride))
-        queries.append(_value(f"f{level}", ["B", layers, channels, int(positions)]))
+        row = row_length(int(positions))
+        queries.append(_value(f"f{level}", ["B", layers, channels, row]))
         supports.append(_value(f"s{level}", [layers, f"R{level}", channels]))
         windows.append(_value(f"w{level}", [f"T{level}", of.kernel**2], TensorProto.INT64))
         places.append(_value(f"p{level}", ["S", int(outputs)], TensorProto.INT64))
@@ -183,7 +185,8 @@ def _squeeze(write: _Writer, level: int, block: nn.Module, grid: Grid) -> tuple[
 
 def _correlation(write: _Writer, level: int, grid: Grid) -> str:
     """The clamped cosine similarities [B,L*R,Q]."""
-    query = f"f{level}"
+    zero, end, last = (write.constant([n]) for n in (0, grid[0] * grid[1], 3))
+    query = write.op("Slice", f"f{level}", zero, end, last)
     squares = write.op("Mul", query, query)
     norm = write.op("Sqrt", write.op("ReduceSum", squares, write.constant([2]), keepdims=1))
     norm = write.op("Add", norm, write.constant(np.float32(EPSILON)))

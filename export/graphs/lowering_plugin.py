@@ -18,7 +18,7 @@ from hsnet_trt.export.graphs.lowering import Grid
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
-from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
 
 # In the order of the module's arguments.
 CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
@@ -75,8 +75,8 @@ def put_correlations_before(
         channels: of the features of level 2, 3, 4.
 
     Returns:
-        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,Q] and `s2`, `s3`, `s4` [S,L,C,M], of the
-        tail's type, and the output `logits` [B,S,2,2*h2,2*w2].
+        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,row] and `s2`, `s3`, `s4` [S,L,C,row], of
+        the tail's type, and the output `logits` [B,S,2,2*h2,2*w2].
 
     Raises:
         ExportError: the tail does not begin as it should, or is neither of float32 nor float16.
@@ -91,10 +91,18 @@ def put_correlations_before(
         zip(module.sizes, module.layers, channels, strict=True), start=2
     ):
         query, support = f"f{level}", f"s{level}"
-        queries.append(_value(query, kind, ["B", layers, depth, of.query_positions]))
-        supports.append(_value(support, kind, ["S", layers, depth, of.support_positions]))
+        queries.append(_value(query, kind, ["B", layers, depth, row_length(of.query_positions)]))
+        supports.append(
+            _value(support, kind, ["S", layers, depth, row_length(of.support_positions)])
+        )
+        for name, end in ((query, of.query_positions), (support, of.support_positions)):
+            constants = [f"{name}_start", f"{name}_end", "positions_axis"]
+            nodes.append(helper.make_node("Slice", [name, *constants], [f"{name}_cut"]))
+            for constant, value in zip(constants[:2], (0, end), strict=True):
+                graph.initializer.append(numpy_helper.from_array(np.array([value]), constant))
         full, pruned = joined[f"full{level}"], joined[f"pruned{level}"]
-        nodes.append(correlation_node(query, support, full, pruned, of, name=f"correlation{level}"))
+        cut = (f"{query}_cut", f"{support}_cut")
+        nodes.append(correlation_node(*cut, full, pruned, of, name=f"correlation{level}"))
     old = graph.output[0]
     plane = [dim.dim_value for dim in old.type.tensor_type.shape.dim][1:]
     pairs_apart = [
@@ -104,6 +112,7 @@ def put_correlations_before(
         helper.make_node("Reshape", ["pairs", "apart"], ["logits"]),
     ]
     graph.initializer.append(numpy_helper.from_array(np.array(plane, np.int64), "plane"))
+    graph.initializer.append(numpy_helper.from_array(np.array([3]), "positions_axis"))
     for node in graph.node:
         node.output[:] = ["pairs" if name == old.name else name for name in node.output]
     rest = list(graph.node)

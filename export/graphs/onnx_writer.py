@@ -13,13 +13,15 @@ from torch import Tensor
 class GraphWriter:
     """Collects nodes and constants; a value is known by its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix` keeps names apart from those of a graph that the nodes join."""
+        self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         """Add a node; returns its output's name, or the first of NAME_0, NAME_1, ..."""
-        name = f"{kind.lower()}_{len(self.nodes)}"
+        name = f"{self.prefix}{kind.lower()}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{k}" for k in range(outputs)]
         node = helper.make_node(kind, inputs, names, name=f"node_{name}", **attributes)
         self.nodes.append(node)
@@ -32,9 +34,14 @@ class GraphWriter:
         array = np.ascontiguousarray(value)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            name = f"constant_{len(self._constants)}"
+            name = f"{self.prefix}constant_{len(self._constants)}"
             self._constants[key] = numpy_helper.from_array(array, name)
         return self._constants[key].name
+
+    @property
+    def constants(self) -> list[onnx.TensorProto]:
+        """All constants, in the order of their first use."""
+        return list(self._constants.values())
 
     def model(
         self,
@@ -44,8 +51,7 @@ class GraphWriter:
         ir_version: int,
     ) -> onnx.ModelProto:
         """The nodes and constants as a model."""
-        constants = list(self._constants.values())
-        graph = helper.make_graph(self.nodes, "hsnet-trt", inputs, outputs, constants)
+        graph = helper.make_graph(self.nodes, "hsnet-trt", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid("", opset)]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=ir_version, producer_name="hsnet-trt"

@@ -11,13 +11,14 @@ import onnxruntime
 import torch
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import Grid
+from hsnet_trt.export.graphs.lowering import Grid, padded
 from hsnet_trt.export.graphs.probe import Probe, normalise
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.model.hsnet import HSNet, Levels
 from hsnet_trt.runtime.bundle.manifest import Growth, ParityFigure, Tolerance
 from hsnet_trt.runtime.differences import Differences, flipped
-from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS
+from hsnet_trt.runtime.matching.graphs import FEATURES, names_of
+from hsnet_trt.runtime.matching.packing import CONTRASTS
 
 # float32 arithmetic in another order stays under 5e-5 on the reference weights of all backbones.
 TOLERANCE = {
@@ -55,7 +56,8 @@ def session(model: bytes) -> Run:
 class Reference:
     """What PyTorch computes for three queries and three supports.
 
-    `float32` holds `f2`.. of the queries, `s2`.. of the supports and `logits` [3,3,2,h,w];
+    `float32` holds `f2`.. of the queries and `s2`.. (`c3`..) of the supports, in padded rows as the
+    graphs give them, and `logits` [3,3,2,h,w];
     `logits64` [1,1,2,h,w] those of the first of each in float64, which is slow.
     """
 
@@ -154,15 +156,19 @@ def _outputs(model: HSNet, probe: Probe, count: int, dtype: torch.dtype) -> dict
         encoded = exact.support(exact.features(supports), masks)
         logits = [
             # Pair by pair: one pair at 400 x 400 takes half a gigabyte in float64.
-            exact.match(_one(query, b), _one(encoded, s), (masks.shape[1], masks.shape[2]))
+            exact.match(
+                _one(query, b),
+                tuple(level[s : s + 1] for level in encoded),
+                (masks.shape[1], masks.shape[2]),
+            )
             for b in range(count)
             for s in range(count)
         ]
     together = torch.cat(logits).flatten(0, 1).unflatten(0, (count, count))
-    names = (*FEATURES, *SUPPORTS, "logits")
-    return {
-        name: value.numpy() for name, value in zip(names, (*query, *encoded, together), strict=True)
-    }
+    _, supported = names_of("support", contrast=model.contrast is not None)
+    outputs = dict(zip((*FEATURES, *supported), (*query, *encoded), strict=True))
+    rows = {name: value if name in CONTRASTS else padded(value) for name, value in outputs.items()}
+    return {name: value.numpy() for name, value in rows.items()} | {"logits": together.numpy()}
 
 
 def _one(levels: Levels, index: int) -> Levels:

@@ -264,7 +264,7 @@ def _choice(subject: Subject, chosen: Chosen) -> dict[str, Any]:
         name: [layer.name for layer in chosen.layers if layer.graph == name]
         for name in subject.placements
     }
-    stays = "its result is the logits, or it resizes"
+    stays = "its result is the logits, or is added to them, or it resizes"
     left = {name: dict.fromkeys(p.left, stays) for name, p in subject.placements.items()}
     for name, placement in subject.placements.items():
         left[name] |= {

@@ -35,7 +35,7 @@ from typing import Annotated
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle.schema import Rule, parse, read_record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _PART = re.compile(r"(?!\.{1,2}$)[\w.@+~ -]{1,200}", re.ASCII)
 _DYNAMIC = re.compile(r"[NBS]|[RT][234]")
@@ -71,6 +71,7 @@ Sha256 = Annotated[
 ]
 Count = Annotated[int, Rule("0 or more", lambda n: 0 <= n < 1 << 63)]
 Extent = Annotated[int, Rule("1 to 65536", lambda n: 1 <= n <= 1 << 16)]
+Grid = tuple[Extent, Extent]  # height, width
 Finite = Annotated[float, Rule("a finite number", math.isfinite)]
 Spread = Annotated[float, Rule("a number above 0", lambda x: 0 < x < math.inf)]
 
@@ -129,7 +130,7 @@ class PackedLevel:
     Output y, x of them is centred on position `stride*y`, `stride*x` of the grid.
     """
 
-    grid: tuple[Extent, Extent]  # height, width of the level's features
+    grid: Grid  # of the level's features
     kernel: Annotated[int, Rule("an odd number below 100", lambda n: 0 < n < 100 and n % 2 == 1)]
     stride: Extent
 
@@ -145,6 +146,9 @@ class GraphFile:
     outputs: tuple[TensorSpec, ...]
     largest_tensor: Growth  # elements
     activation_bytes: Growth  # estimated peak
+    # Of the features of levels 2, 3, 4. Rows of their positions are longer, with zeros behind them
+    # (`trt_plugins.sizes`).
+    grids: tuple[Grid, Grid, Grid]
     # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
     bare: FileName | None = None
     # Of a `match` that takes packed supports (`runtime.packing`), levels 2, 3 and 4.
@@ -245,6 +249,8 @@ class Model:
     trained: bool  # False: random weights, the masks show the pipeline and not the model
     layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
     channels: tuple[Extent, Extent, Extent]
+    # Weight of the background contrast, which is not in the paper; with 0, no graph knows of it.
+    contrast: Finite = 0.0
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,8 @@ class Manifest:
     accuracy: tuple[AccuracyFigure, ...] = ()
     files: dict[FileName, FileRecord] = field(default_factory=dict)
     created_by: str = ""
+    # The score from which a class counts as present (`matching.presence`); 0: not calibrated.
+    present_from: Annotated[float, Rule("0 to 1", lambda x: 0 <= x <= 1)] = 0.0
     commands: tuple[str, ...] = ()  # what made the bundle, oldest first
     format_version: int = FORMAT_VERSION
 
@@ -300,7 +308,7 @@ class Manifest:
         """Read a manifest; every field's type and value is checked.
 
         Raises:
-            BundleError: not JSON, of a newer format version, or a field is not as it should be; it
+            BundleError: not JSON, of another format version, or a field is not as it should be; it
                 is named.
         """
         data = parse(text, "bundle.json")

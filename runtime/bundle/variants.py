@@ -20,6 +20,7 @@ def add_variants(
     parity: Sequence[ParityFigure] = (),
     accuracy: Sequence[AccuracyFigure] = (),
     files: Mapping[str, bytes] | None = None,
+    present_from: float | None = None,
     command: str = "",
 ) -> Bundle:
     """Write a bundle that holds all that `source` does, and more graphs.
@@ -36,6 +37,7 @@ def add_variants(
         parity: figures of the new graphs.
         accuracy: what they came to on episodes.
         files: further files by their name in the bundle, as `calibration/ranges.json`.
+        present_from: the score from which a class counts as present; None leaves it as it is.
         command: what made them, to be kept in the manifest.
 
     Returns:
@@ -84,6 +86,7 @@ def add_variants(
                     *(a for a in manifest.accuracy if a.precision not in precisions),
                     *accuracy,
                 ),
+                present_from=manifest.present_from if present_from is None else present_from,
                 commands=(*manifest.commands, *([command] if command else [])),
             )
         )

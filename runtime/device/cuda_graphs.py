@@ -59,3 +59,13 @@ class CudaGraphs:
     def destroy(self, graph: Any) -> None:
         """Give a captured graph back."""
         call_driver(self._cuda, "cuGraphExecDestroy", graph)
+
+    def abandon(self, stream: int) -> None:
+        """End a capture that another library began and did not end; no-op if there is none.
+
+        Args:
+            stream: handle of the stream.
+        """
+        status, graph = self._cuda.cuStreamEndCapture(self._cuda.CUstream(stream))
+        if not int(status):
+            self._cuda.cuGraphDestroy(graph)

@@ -16,7 +16,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines import kernel_cache
 from hsnet_trt.runtime.engines.compatibility import REBUILD
-from hsnet_trt.runtime.matching.graphs import INPUTS, OUTPUTS
+from hsnet_trt.runtime.matching.graphs import names_of
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -26,16 +26,26 @@ class Engine:
 
     Attributes:
         name: features, support or match.
+        inputs, outputs: names of its tensors.
         types: NumPy type of each tensor.
         least: the least shape of each input.
         most: the largest shape of each tensor.
         workspace: bytes that a call needs beside its tensors.
         shaped: number of changes of the input shapes; a graph captured before the last is stale.
-        replays_itself: TensorRT captures and replays CUDA graphs itself, as that for RTX does.
+        capturable: CUDA graphs are to be captured around a launch; TensorRT for RTX captures and
+            replays its own.
     """
 
     def __init__(
-        self, name: str, file: str, engine: Any, trt: Any, logger: Any, cache: Path | None
+        self,
+        name: str,
+        file: str,
+        engine: Any,
+        trt: Any,
+        logger: Any,
+        cache: Path | None,
+        *,
+        contrast: bool = False,
     ) -> None:
         """Check the engine's tensors and create its execution context.
 
@@ -46,6 +56,7 @@ class Engine:
             trt: the module that deserialised it, `tensorrt` or `tensorrt_rtx`.
             logger: TensorRT's logger; its `errors` hold the latest messages.
             cache: file in which TensorRT for RTX keeps compiled kernels; None for no cache.
+            contrast: whether the network has a background contrast.
 
         Raises:
             BackendError: the tensors are not those of this version, or no context can be created.
@@ -53,15 +64,16 @@ class Engine:
         self.name = name
         self._engine, self._trt, self._logger = engine, trt, logger
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        if set(names) != {*INPUTS[name], *OUTPUTS[name]}:
+        self.inputs, self.outputs = names_of(name, contrast=contrast)
+        if set(names) != {*self.inputs, *self.outputs}:
             raise BackendError(
                 f"{file} is not an engine of this version",
-                expected=f"{', '.join(INPUTS[name])} -> {', '.join(OUTPUTS[name])}",
+                expected=f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}",
                 found=", ".join(names),
                 fix="build the engines again",
             )
         self.types = {n: np.dtype(trt.nptype(engine.get_tensor_dtype(n))) for n in names}
-        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in INPUTS[name]}
+        profile = {n: engine.get_tensor_profile_shape(n, 0) for n in self.inputs}
         self.least = {n: tuple(shapes[0]) for n, shapes in profile.items()}
         self.workspace = int(engine.device_memory_size_v2)
         self.shaped = 0
@@ -69,11 +81,11 @@ class Engine:
         self._addresses: dict[str, int] = {}
         self._memory: tuple[int, int] | None = None
         self._cache_file, self._cache = cache, None
-        self.replays_itself = False
+        self.capturable = not hasattr(trt, "CudaGraphStrategy")
         self._execution = self._make_context()
         self.most = {n: tuple(shapes[2]) for n, shapes in profile.items()}
         self.shape(self.most)
-        self.most.update({n: self.output_shape(n) for n in OUTPUTS[name]})
+        self.most.update({n: self.output_shape(n) for n in self.outputs})
 
     def use_workspace(self, address: int, size: int) -> None:
         """Give the context its workspace: at least `workspace` bytes, aligned to 256."""
@@ -116,19 +128,23 @@ class Engine:
         """Shape of an output for the current input shapes."""
         return tuple(int(n) for n in self._execution.get_tensor_shape(name))
 
-    def launch(self, stream: int) -> None:
+    def launch(self, stream: int, *, capturing: bool = False) -> None:
         """Queue the engine's work in a stream.
 
-        If TensorRT refuses, the execution context is created anew and the launch tried once more.
+        If TensorRT refuses, the execution context is created anew and the launch tried once more,
+        which is not allowed while the stream is captured.
 
         Args:
             stream: handle of the CUDA stream.
+            capturing: whether that stream is being captured.
 
         Raises:
-            BackendError: the second launch failed, too.
+            BackendError: the launch failed; the second one, too.
         """
         if self._execution.execute_async_v3(stream):
             return
+        if capturing:
+            raise self.failure("the launch failed")
         _log.warning("%s failed (%s); its context is made anew", self.name, self._said())
         addresses, shapes = self._addresses, self._shapes
         self._addresses, self._shapes = {}, {}
@@ -141,11 +157,6 @@ class Engine:
             self.bind(name, address)
         if not self._execution.execute_async_v3(stream):
             raise self.failure("the launch failed, also with a new context")
-
-    def launch_for_capture(self, stream: int) -> None:
-        """`launch` without the second try, which is not allowed while a stream is captured."""
-        if not self._execution.execute_async_v3(stream):
-            raise self.failure("the launch failed")
 
     def close(self) -> None:
         """Save the kernel cache, if there is one, and release the context and the engine."""
@@ -165,11 +176,10 @@ class Engine:
     def _make_context(self) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         make: Callable[[], Any]
-        if hasattr(self._trt, "CudaGraphStrategy"):  # TensorRT for RTX
+        if not self.capturable:
             config = self._engine.create_runtime_config()
             config.set_execution_context_allocation_strategy(strategy)
             config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            self.replays_itself = True
             if self._cache_file is not None and self._cache is None:
                 self._cache = kernel_cache.open_cache(config, self._cache_file)
             if self._cache is not None:

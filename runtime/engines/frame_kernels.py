@@ -30,6 +30,7 @@ FATBIN = SOURCE.with_suffix(".fatbin")
 PREPARE = struct.Struct("@6P" + "10i" + "6f")
 VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
+LIKENESS = struct.Struct("@3P" + "2i")
 _BLOCK = (32, 8)
 
 
@@ -119,6 +120,8 @@ class FrameKernels:
             "hsnet_vote_f32": VOTE.size,
             "hsnet_vote_f16": VOTE.size,
             "hsnet_settle": SETTLE.size,
+            "hsnet_likeness_f32": LIKENESS.size,
+            "hsnet_likeness_f16": LIKENESS.size,
         }
         self._kernels = cuda.load_kernels(image, tuple(sizes), sizes)
 
@@ -156,6 +159,21 @@ class FrameKernels:
         """
         grid = (-(-count // 256), 1)
         self._cuda.launch(self._kernels, "hsnet_settle", grid, (256, 1), argument, stream)
+
+    def likeness(
+        self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any
+    ) -> None:
+        """Launch `hsnet_likeness`: the best cosine of a frame's features with each shot's object.
+
+        Args:
+            dtype: of the features, float16 or float32.
+            positions: of level 4.
+            shots: how many there are.
+            argument: a packed `LIKENESS`.
+            stream: where the launch is queued.
+        """
+        grid, name = (-(-positions // 32), shots), "hsnet_likeness" + _ending(dtype)
+        self._cuda.launch(self._kernels, name, grid, (32, 1), argument, stream)
 
     def close(self) -> None:
         """Unload the kernels; none may still be running."""

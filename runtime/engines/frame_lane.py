@@ -26,6 +26,7 @@ class Launched:
         slot: its memory.
         size: height and width of the photograph.
         classes: how many classes it is segmented for.
+        shots: how many shots they have together.
         scores: whether score maps are wanted.
         staged_ms: milliseconds of copying before the upload of its first stripe.
     """
@@ -33,6 +34,7 @@ class Launched:
     slot: Slot
     size: tuple[int, int]
     classes: int
+    shots: int
     scores: bool
     staged_ms: float
 
@@ -60,8 +62,8 @@ class FrameWork(Protocol):
         """Enqueue a frame's work up to its logits."""
         ...
 
-    def read_logits(self, frame: Launched, count: int) -> Floats:
-        """Wait for the logits of so many shots."""
+    def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
+        """Wait for the logits and likenesses of a frame's shots."""
         ...
 
     def features(self, frame: Launched) -> Tensors:
@@ -114,10 +116,11 @@ class SlotMatch:
     lane: Lane
     launched: Launched
     logits: Floats
+    likeness: Floats
 
     @property
     def features(self) -> Tensors:
-        """`f2`, `f3`, `f4`, each [1,L,C,h*w]."""
+        """`f2`, `f3`, `f4`, each [1,L,C,row]."""
         return self.lane.frames.features(self.launched)
 
     def draw(self, logits: Floats, *, scores: bool) -> FrameAnswer:
@@ -154,7 +157,8 @@ class Lane:
         Args:
             pixels: uint8 [H,W,3] RGB. A reversed view of BGR pixels, or a view of padded rows, is
                 as fast: see `images.view_image`.
-            supports: `s2`, `s3`, `s4` of all shots, ordered by class.
+            supports: `s2`, `s3`, `s4` (and `c3`, `c4`) of all shots, ordered by class, and their
+                `objects`.
             shots: number of shots of each class.
             scores: whether to return score maps, too.
 
@@ -181,7 +185,7 @@ class Lane:
             slot = self._free.pop()
         try:
             launched = self.frames.start_match(slot, pixels, supports, shots)
-            return SlotMatch(self, launched, self.frames.read_logits(launched, sum(shots)))
+            return SlotMatch(self, launched, *self.frames.read_match(launched))
         except BaseException:
             self.give_back(slot)
             raise

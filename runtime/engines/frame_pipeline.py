@@ -1,6 +1,6 @@
-"""Segments frames wholly on the GPU: upload pixels, run kernels and engines, download masks.
+"""Segments frames wholly on the GPU: upload pixels, run kernels and network, download masks.
 
-There are three CUDA streams: one uploads pixels, one runs kernels and engines, one downloads masks.
+There are three CUDA streams: one uploads pixels, one runs kernels and network, one downloads masks.
 So the next frame is uploaded and the previous one downloaded while one is computed. Each frame in
 flight has its own memory, a slot; each caller has a lane, a queue with a few slots (`frame_lane`).
 """
@@ -8,7 +8,7 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,16 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block, aligned
-from hsnet_trt.runtime.engines.engine import Engine
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.engines.frame_kernels import (
+    LIKENESS,
+    PREPARE,
+    SETTLE,
+    VOTE,
+    FrameKernels,
+)
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_sets import SupportSets
 from hsnet_trt.runtime.engines.frame_slot import Slot
@@ -35,7 +42,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 @dataclass(frozen=True)
 class OwnLogits:
-    """Logits of one shot a class that do not come from the engine; see `GpuSupports`."""
+    """Logits of one shot a class that do not come from the network; see `GpuSupports`."""
 
     logits: int
     first: int
@@ -44,7 +51,7 @@ class OwnLogits:
 
 
 class GpuFrames:
-    """The frame kernels, the engines and the support set on one GPU. Thread-safe.
+    """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
         mapped: whether kernels use the host's memory directly, without copies.
@@ -53,10 +60,10 @@ class GpuFrames:
     def __init__(
         self,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         kernels: FrameKernels,
     ) -> None:
@@ -75,7 +82,7 @@ class GpuFrames:
         self._tables = TableCache(cuda, self._decoder, stream)
         self._votes: Block | None = None
         self._slots: list[Slot] = []
-        self._replay = GraphReplay(cuda, stream, wanted=not engines["features"].replays_itself)
+        self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
         self._closed = False
 
@@ -83,21 +90,21 @@ class GpuFrames:
     def open(
         cls,
         cuda: Cuda,
-        engines: dict[str, Engine],
+        engines: Mapping[str, DeviceGraph],
         arena: Block,
         stream: Any,
-        lock: Any,
+        lock: GpuLock,
         preprocessing: Preprocessing,
         image: bytes | None,
     ) -> GpuFrames | None:
-        """Load the kernels; None if there are none or the types of two engines differ.
+        """Load the kernels; None if there are none or the types of two graphs differ.
 
         Args:
             cuda: the driver; its context must be current.
-            engines: the engines "features", "support" and "match".
-            arena: memory of the engines' tensors.
-            stream: the stream in which the engines run.
-            lock: a lock that is held while an engine runs.
+            engines: the graphs "features" and "match".
+            arena: memory of their tensors.
+            stream: the stream in which they run.
+            lock: held while work is enqueued.
             preprocessing: the bundle's normalisation and resize policy.
             image: the compiled kernels, as `frame_kernels.find_kernels` returns them.
 
@@ -121,14 +128,15 @@ class GpuFrames:
 
         As many support sets as the last lane asked for are kept on the GPU.
         """
-        with self._cuda.current(), self._lock:
+        with self._lock:
             self._sets.most = sets
+        with self._cuda.current():
             return Lane(self, slots)
 
     def make_slot(self) -> Slot:
         """Make a slot, still without memory; the context must be current."""
-        slot = Slot(self._cuda, mapped=self.mapped)
         with self._lock:
+            slot = Slot(self._cuda, mapped=self.mapped)
             self._slots.append(slot)
         return slot
 
@@ -146,51 +154,49 @@ class GpuFrames:
         self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> Launched:
         """See `Lane.submit`."""
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
 
-        def work(held: GpuSupports, place: str, *, swap: bool) -> None:
-            self._enqueue_network(slot, size, held, place, swap=swap)
-            self._enqueue_drawing(slot, size, len(shots), held, scores=scores)
+        def work(held: GpuSupports, where: str) -> None:
+            self._enqueue_network(slot, size, classes, count, held, where)
+            self._enqueue_drawing(slot, size, classes, count, held, scores=scores)
 
-        size = (pixels.shape[0], pixels.shape[1])
         staged = self._send(slot, pixels, supports, shots, work, scores=scores)
-        return Launched(slot, size, len(shots), scores, staged)
+        return Launched(slot, size, classes, count, scores, staged)
 
     def start_match(
         self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int]
     ) -> Launched:
         """See `Lane.match`: everything up to the logits, which come back to the host."""
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
 
-        def work(held: GpuSupports, place: str, *, swap: bool) -> None:
-            self._enqueue_network(slot, size, held, place, swap=swap)
+        def work(held: GpuSupports, where: str) -> None:
+            self._enqueue_network(slot, size, classes, count, held, where)
             # In the stream of the engines: the next frame's logits take the same memory.
-            for first, address, length in held.parts(sum(shots)):
-                self._cuda.download(
-                    slot.logits.host[first : first + length], address, self._compute
-                )
+            for first, address, length in held.parts(count):
+                host = slot.logits.host[first : first + length]
+                self._cuda.download(host, address, self._compute)
+            slot.counts.download(0, 4 * (classes + 1 + count), self._compute)
             self._cuda.record(slot.events["done"], self._compute)
 
-        size, count = (pixels.shape[0], pixels.shape[1]), sum(shots)
-        with self._cuda.current():
-            slot.logits.grow(max(count, len(shots)) * self._logits_bytes + 4 * (len(shots) + 65))
-        staged = self._send(slot, pixels, supports, shots, work, scores=True)
-        return Launched(slot, size, len(shots), True, staged)
+        staged = self._send(slot, pixels, supports, shots, work, scores=True, matched=True)
+        return Launched(slot, size, classes, count, True, staged)
 
-    def read_logits(self, frame: Launched, count: int) -> Floats:
-        """Wait for the logits of `count` shots of a frame that was matched, [count,2,h,w].
+    def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
+        """Wait for a frame that was matched: its shots' logits [S,2,h,w] and likenesses [S].
 
         Raises:
             BackendError: CUDA failed, or the logits are not finite.
         """
         self.await_done(frame)
         dtype = self._engines["match"].types["logits"]
-        stored = frame.slot.logits.host[: count * self._logits_bytes].view(dtype)
-        logits = stored.reshape(count, 2, *self._decoder).astype(np.float32)
+        stored = frame.slot.logits.host[: frame.shots * self._logits_bytes].view(dtype)
+        logits = stored.reshape(frame.shots, 2, *self._decoder).astype(np.float32)
         if not np.isfinite(logits).all():
             raise not_finite("on the GPU")
-        return logits
+        return logits, frame.slot.read_counts(frame.classes, frame.shots)[1]
 
     def features(self, frame: Launched) -> Tensors:
-        """The features of a frame that was matched and not drawn yet, each [1,L,C,h*w].
+        """The features of a frame that was matched and not drawn yet, each [1,L,C,row].
 
         They are in the arena, unless something else ran since; then they are computed again, from
         the pixels in the slot.
@@ -219,18 +225,17 @@ class GpuFrames:
         dtype = self._engines["match"].types["logits"]
         length = logits.size * dtype.itemsize
         start = aligned(length)
-        with self._cuda.current():
-            slot.logits.host[:length].view(dtype)[:] = logits.ravel()
-            numbers = slot.logits.host[start : start + 4 * (classes + 1)].view(np.int32)
-            numbers[:] = np.arange(classes + 1)
-            with self._lock:
-                self._check_open()
-                slot.logits.upload(0, length, self._compute)
-                slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
-                address = slot.logits.address
-                own = OwnLogits(address, address + start, classes, logits.size)
-                self._enqueue_drawing(slot, frame.size, classes, own, scores=scores)
-        return Launched(slot, frame.size, classes, scores, frame.staged_ms)
+        slot.logits.host[:length].view(dtype)[:] = logits.ravel()
+        numbers = slot.logits.host[start : start + 4 * (classes + 1)].view(np.int32)
+        numbers[:] = np.arange(classes + 1)
+        with self._lock, self._cuda.current():
+            self._check_open()
+            slot.logits.upload(0, length, self._compute)
+            slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
+            address = slot.logits.address
+            own = OwnLogits(address, address + start, classes, logits.size)
+            self._enqueue_drawing(slot, frame.size, classes, frame.shots, own, scores=scores)
+        return Launched(slot, frame.size, classes, frame.shots, scores, frame.staged_ms)
 
     def forget_features(self) -> None:
         """The arena is about to be used for something else; the lock is held."""
@@ -242,15 +247,21 @@ class GpuFrames:
         pixels: Pixels,
         supports: Tensors,
         shots: Sequence[int],
-        work: Callable[..., None],
+        work: Callable[[GpuSupports, str], None],
         *,
         scores: bool,
+        matched: bool = False,
     ) -> float:
         """Upload a frame and enqueue its work; milliseconds of `Slot.bring`."""
-        size, classes = (pixels.shape[0], pixels.shape[1]), len(shots)
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
-            slot.fit(size, classes, masks=classes > 1, scores=scores or classes > 1)
+            wanted = scores or classes > 1
+            with self._lock:
+                slot.fit(size, classes, count, masks=classes > 1, scores=wanted)
+                if matched:
+                    own = aligned(classes * self._logits_bytes) + 4 * (classes + 1)
+                    slot.logits.grow(max(count * self._logits_bytes, own))
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             slot.bgr = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if slot.bgr else pixels
@@ -258,8 +269,7 @@ class GpuFrames:
             with self._lock:
                 self._check_open()
                 try:
-                    held, where = self._sets.of(supports, shots, self._compute)
-                    work(held, where, swap=slot.bgr)
+                    work(*self._sets.of(supports, shots, self._compute))
                 except BaseException:
                     # Nothing of this frame may still run when its slot is used again.
                     for stream in (self._up, self._compute, self._down):
@@ -273,7 +283,7 @@ class GpuFrames:
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
-        with self._cuda.current():
+        with self._lock.waiting(), self._cuda.current():
             self._check_open()
             self._cuda.synchronise(frame.slot.events["done"])
 
@@ -281,17 +291,16 @@ class GpuFrames:
         """See `SlotFrame.collect`."""
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
-        with self._cuda.current():
-            if slot.read_counts(classes)[classes]:
-                raise not_finite("on the GPU")
-            labels = slot.read("labels", np.uint8, frame.size)
-            planes = (classes, *frame.size)
-            masks = (
-                list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
-            )
-            scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+        with self._lock.waiting(), self._cuda.current():
             timing = self._timing(frame)
-        return FrameAnswer(labels, masks, scores, timing)
+        counts, alike = slot.read_counts(classes, frame.shots)
+        if counts[classes]:
+            raise not_finite("on the GPU")
+        labels = slot.read("labels", np.uint8, frame.size)
+        planes = (classes, *frame.size)
+        masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
+        scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
+        return FrameAnswer(labels, masks, scores, timing, alike)
 
     def close(self) -> None:
         """Wait for the frames in flight and free everything; the context must be current."""
@@ -311,26 +320,36 @@ class GpuFrames:
         self._up = self._down = self._compute = None
 
     def _enqueue_network(
-        self, slot: Slot, size: tuple[int, int], held: GpuSupports, where: str, *, swap: bool
+        self,
+        slot: Slot,
+        size: tuple[int, int],
+        classes: int,
+        shots: int,
+        held: GpuSupports,
+        where: str,
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
-        placement = place(size, self._network, self._policy)
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
-        self._prepare(slot, placement, swap=swap)
+        self._prepare(slot, place(size, self._network, self._policy), swap=slot.bgr)
         cuda.record(event["prepared"], compute)
         self._run_features()
         self._featured = slot
         cuda.record(event["featured"], compute)
-        self._run_match(held, where)
+        engine = self._engines["match"]
+        held.shape()
+        self._replay.run(where, (engine.shaped, held.version), held.run_chunks)
         cuda.record(event["matched"], compute)
+        cuda.zero(slot.counts.address, 4 * (classes + 1 + shots), compute)
+        self._compare_objects(slot.counts.address + 4 * (classes + 1), shots, held)
 
     def _enqueue_drawing(
         self,
         slot: Slot,
         size: tuple[int, int],
         classes: int,
+        shots: int,
         logits: GpuSupports | OwnLogits,
         *,
         scores: bool,
@@ -341,7 +360,7 @@ class GpuFrames:
         self._vote_and_settle(slot, size, classes, logits, tables)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, 4 * (classes + 1), self._down)
+        slot.counts.download(0, 4 * (classes + 1 + shots), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -377,11 +396,6 @@ class GpuFrames:
         engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
         self._replay.run("features", engine.shaped, lambda launch: launch(engine))
 
-    def _run_match(self, held: GpuSupports, where: str) -> None:
-        engine = self._engines["match"]
-        held.shape()
-        self._replay.run(where, (engine.shaped, held.version), held.run_chunks)
-
     def _vote_and_settle(
         self,
         slot: Slot,
@@ -399,7 +413,6 @@ class GpuFrames:
                 self._votes = None
             self._votes = Block(cuda, {"votes": needed})
         votes, scores = self._votes.at("votes"), slot.address("scores")
-        cuda.zero(slot.counts.address, 4 * (classes + 1), self._compute)
         argument = VOTE.pack(
             supports.logits,
             *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
@@ -427,6 +440,15 @@ class GpuFrames:
         )
         self._kernels.settle(height * width, argument, self._compute)
 
+    def _compare_objects(self, best: int, shots: int, held: GpuSupports) -> None:
+        """How like each shot's object the frame is, at `best`; see `matching.presence`."""
+        engine = self._engines["features"]
+        dtype, (layers, channels, positions) = engine.types["f4"], engine.most["f4"][1:]
+        last = (layers - 1) * channels * positions * dtype.itemsize
+        features = self._arena.at("f4") + last
+        argument = LIKENESS.pack(features, held.objects, best, channels, positions)
+        self._kernels.likeness(dtype, positions, shots, argument, self._compute)
+
     def _mapping_pays(self) -> bool:
         """Whether mapped memory is faster than copies, measured on a frame of 1280 x 720."""
         size, cuda = (720, 1280), self._cuda
@@ -435,7 +457,7 @@ class GpuFrames:
         best = {}
         for mapped in (False, True):
             slot = Slot(cuda, mapped=mapped)
-            slot.fit(size, 1, masks=False, scores=False)
+            slot.fit(size, 1, 1, masks=False, scores=False)
             times = []
             for _ in range(5):
                 cuda.record(slot.events["begun"], self._compute)

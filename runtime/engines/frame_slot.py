@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import Bytes, HostMemory
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import aligned
 
 _STRIPE, _MOST_STRIPES = 512 * 1024, 8  # bytes; each upload costs the CPU some microseconds
@@ -93,8 +94,8 @@ class Slot:
         answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
             uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
             needed).
-        counts: of the vote, int32 [classes + 1]: the largest vote of each class, then 1
-            if some logit was not finite, else 0.
+        counts: int32 [classes + 1 + shots]: the largest vote of each class; 1 if some logit was
+            not finite, else 0; the bits of each shot's likeness, a float32.
         logits: of a frame that is matched and not drawn yet, as the engine gives them; then those
             that are drawn, [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
         events: CUDA events by name, recorded as the frame moves on.
@@ -113,7 +114,9 @@ class Slot:
         self.bgr = False
         self.parts: dict[str, tuple[int, int]] = {}
 
-    def fit(self, size: tuple[int, int], classes: int, *, masks: bool, scores: bool) -> None:
+    def fit(
+        self, size: tuple[int, int], classes: int, shots: int, *, masks: bool, scores: bool
+    ) -> None:
         """Grow to a frame of that height and width, and lay out its answer."""
         count = size[0] * size[1]
         wanted = {
@@ -127,9 +130,9 @@ class Slot:
             end += aligned(length)
         self.pixels.grow(3 * count)
         self.answer.grow(end)
-        self.counts.grow(4 * (classes + 1))
+        self.counts.grow(4 * (classes + 1 + shots))
 
-    def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: Any) -> float:
+    def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: GpuLock) -> float:
         """Copy a frame into page-locked memory and upload it, in stripes of whole rows.
 
         The GPU fetches one stripe while the CPU copies the next. Records the event "begun".
@@ -193,9 +196,10 @@ class Slot:
         start, length = self.parts[name]
         return self.answer.host[start : start + length].view(dtype).reshape(shape).copy()
 
-    def read_counts(self, classes: int) -> Any:
-        """The downloaded `counts`, int32 [classes + 1], as an array of its own."""
-        return self.counts.host[: 4 * (classes + 1)].view(np.int32).copy()
+    def read_counts(self, classes: int, shots: int) -> tuple[Any, Any]:
+        """The downloaded `counts`: those of the vote, int32 [classes + 1], and float32 [shots]."""
+        counts = self.counts.host[: 4 * (classes + 1 + shots)].view(np.int32).copy()
+        return counts[: classes + 1], counts[classes + 1 :].view(np.float32)
 
     def free(self) -> None:
         """Free the buffers and destroy the events; may be called again."""

@@ -1,4 +1,4 @@
-"""The support set on the GPU, in chunks of shots that the match engine takes at once.
+"""The support set on the GPU, in chunks of shots that `match` takes at once.
 
 Each chunk has memory for its logits, too; the kernels that vote read the logits of all chunks.
 """
@@ -13,8 +13,10 @@ import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
-from hsnet_trt.runtime.engines.engine import Engine
-from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
+from hsnet_trt.runtime.matching.packing import supports_in
+from hsnet_trt.runtime.matching.presence import OBJECTS
 
 _versions = itertools.count(1)
 
@@ -32,8 +34,9 @@ class GpuSupports:
         chunk_elements: elements from the logits of one chunk to those of the next.
     """
 
-    def __init__(self, cuda: Cuda, engine: Engine, arena: Block) -> None:
+    def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
+        self._names = supports_in(engine.most)
         self._block: Block | None = None
         self._held: tuple[Tensors, tuple[int, ...]] | None = None
         self._chunks = 0
@@ -45,8 +48,10 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,h*w]. Compared by identity: pass the same object
-                while nothing has changed, another one otherwise.
+            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them;
+                their `objects`, float32 [S,C].
+                Compared by identity: pass the same object while nothing has changed, another one
+                otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 
@@ -67,14 +72,18 @@ class GpuSupports:
         logits = aligned(int(np.prod(engine.output_shape("logits"))) * itemsize)
         self.chunk_elements = logits // itemsize
         sizes = {"first": 4 * (len(wanted) + 1), "logits": logits * self._chunks}
-        for name in SUPPORTS:
+        objects = np.ascontiguousarray(supports[OBJECTS], np.float32)
+        sizes[OBJECTS] = objects.nbytes
+        for name in self._names:
             one = int(np.prod(engine.most[name][1:])) * engine.types[name].itemsize
             sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
         self._block = Block(self._cuda, sizes)
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
         sent = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
-        for name in SUPPORTS:
+        self._cuda.upload(self._block.at(OBJECTS), objects, stream)
+        sent.append(objects)
+        for name in self._names:
             array = np.ascontiguousarray(supports[name], dtype=engine.types[name])
             for k in range(self._chunks):
                 part = array[k * self.chunk : (k + 1) * self.chunk]
@@ -96,6 +105,12 @@ class GpuSupports:
         """The address of int32 [classes + 1]: the first shot of each class."""
         assert self._block is not None
         return self._block.at("first")
+
+    @property
+    def objects(self) -> int:
+        """The address of float32 [S,C]: what the object of each shot looks like."""
+        assert self._block is not None
+        return self._block.at(OBJECTS)
 
     @property
     def logits(self) -> int:
@@ -122,10 +137,10 @@ class GpuSupports:
         """Set the engine's input shapes: one query, one chunk of shots."""
         engine = self._engine
         shapes = {n: (max(1, engine.least[n][0]), *engine.most[n][1:]) for n in FEATURES}
-        shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in SUPPORTS})
+        shapes.update({n: (self.chunk, *engine.most[n][1:]) for n in self._names})
         engine.shape(shapes)
 
-    def run_chunks(self, launch: Callable[[Engine], None]) -> None:
+    def run_chunks(self, launch: Callable[[DeviceGraph], None]) -> None:
         """Launch the engine once per chunk, on the query's features in the arena."""
         engine = self._engine
         assert self._block is not None
@@ -133,7 +148,7 @@ class GpuSupports:
             engine.bind(name, self._arena.at(name))
         size = self.chunk_elements * engine.types["logits"].itemsize
         for k in range(self._chunks):
-            for name in SUPPORTS:
+            for name in self._names:
                 engine.bind(name, self._block.at(f"{name}.{k}"))
             engine.bind("logits", self._block.at("logits") + k * size)
             launch(engine)

@@ -1,4 +1,4 @@
-"""Engines launched as CUDA graphs: as usual at first, then captured, then replayed."""
+"""Networks launched as CUDA graphs: as usual at first, then captured, then replayed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs, open_graphs
 from hsnet_trt.runtime.device.driver import Cuda
-from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.engines.device_graph import DeviceGraph
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -18,7 +18,7 @@ class GraphReplay:
     """The captured graphs of one stream; the context must be current for every call.
 
     Attributes:
-        graphs: what captures and replays; None where engines are launched as usual.
+        graphs: what captures and replays; None where networks are launched as usual.
     """
 
     def __init__(self, cuda: Cuda, stream: Any, *, wanted: bool) -> None:
@@ -26,24 +26,24 @@ class GraphReplay:
 
         Args:
             cuda: the driver.
-            stream: the stream in which the engines run.
-            wanted: false where the engines capture graphs by themselves.
+            stream: the stream in which the networks run.
+            wanted: false where the networks cannot be captured.
         """
         self._cuda, self._stream = cuda, stream
         self.graphs: CudaGraphs | None = open_graphs() if wanted else None
         self._captured: dict[str, tuple[object, Any]] = {}
 
     def run(
-        self, key: str, version: object, work: Callable[[Callable[[Engine], None]], None]
+        self, key: str, version: object, work: Callable[[Callable[[DeviceGraph], None]], None]
     ) -> None:
-        """Run engines, as a graph where that was captured.
+        """Run networks, as a graph where that was captured.
 
         TensorRT needs one usual launch after a change of shapes before a capture.
 
         Args:
             key: which graph, "features" or "match".
             version: changes whenever the graph must be captured anew.
-            work: launches the engines with the function that it is given.
+            work: launches the networks with the function that it is given.
         """
         handle = self._stream.handle
         known, graph = self._captured.get(key, (None, None))
@@ -51,7 +51,7 @@ class GraphReplay:
             try:
                 if graph is None:
                     graph = self.graphs.capture(
-                        lambda: work(lambda engine: engine.launch_for_capture(handle)),
+                        lambda: work(lambda engine: engine.launch(handle, capturing=True)),
                         self._stream,
                     )
                     self._captured[key] = (version, graph)

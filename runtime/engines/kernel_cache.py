@@ -1,7 +1,7 @@
-"""Kernels that were compiled on this machine, kept from one start to the next.
+"""What was compiled or measured on this machine, kept from one start to the next.
 
-They are native code that no manifest vouches for, so they are in the user's own cache folder and
-are read only if nobody else can write there.
+Kernels are native code that no manifest vouches for, so all of it is in the user's own cache folder
+and is read only if nobody else can write there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 def cache_folder() -> Path:
-    """The user's own folder for what was compiled here."""
+    """The user's own folder for what was compiled or measured here."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet_trt"
 
 
@@ -76,7 +76,7 @@ def keep_content(content: bytes, file: Path) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        _log.warning("the compiled kernels cannot be kept in %s: %s", file, error)
+        _log.warning("%s cannot be written: %s", file, error)
 
 
 def _only_ours(path: Path) -> bool:

@@ -1,14 +1,13 @@
 """Runs a bundle's engines with TensorRT 10.3 to 11, or TensorRT for RTX, through one code path.
 
 `run` takes and gives arrays in the CPU's memory, for supports, batches and `verify`. Frames take
-the shorter way of `gpu_frames`, which keeps everything but the picture and its mask on the GPU.
+the shorter way of `frame_pipeline`, which keeps everything but the picture and its mask on the GPU.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-import threading
 import weakref
 from typing import Any
 
@@ -19,6 +18,7 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.machine import platform_tag
 from hsnet_trt.runtime.device.memory import Block, reserve
 from hsnet_trt.runtime.engines.compatibility import Host, misfit, remedy
@@ -27,7 +27,7 @@ from hsnet_trt.runtime.engines.frame_kernels import find_kernels
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.kernel_cache import cache_file
 from hsnet_trt.runtime.engines.plugins import load_plugins
-from hsnet_trt.runtime.matching.graphs import GRAPHS, INPUTS, OUTPUTS, Limits, Tensors
+from hsnet_trt.runtime.matching.graphs import GRAPHS, Limits, Tensors
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -52,6 +52,7 @@ class TensorRTRunner:
         """
         self.backend = engines["match"].flavour
         self.precision = engines["match"].variant.precision
+        self.contrast = bool(bundle.manifest.model.contrast)
         self.limits = Limits(
             images=engines["features"].profile["N"].most,
             shots=engines["support"].profile["S"].most,
@@ -105,7 +106,7 @@ class _Held:
 
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
-        self.lock = threading.RLock()
+        self.lock = GpuLock()
         self.engines: dict[str, Engine] = {}
         self.stream: Any = None
         self.frames: GpuFrames | None = None
@@ -130,7 +131,15 @@ class _Held:
                 )
             sha256 = bundle.manifest.files[entry.file].sha256
             cache = cache_file(sha256, self.cuda.facts.name)
-            self.engines[name] = Engine(name, entry.file, engine, trt, logger, cache)
+            self.engines[name] = Engine(
+                name,
+                entry.file,
+                engine,
+                trt,
+                logger,
+                cache,
+                contrast=bool(bundle.manifest.model.contrast),
+            )
         sizes: dict[str, int] = {"workspace": 0}
         for held in self.engines.values():
             sizes["workspace"] = max(sizes["workspace"], held.workspace)
@@ -159,18 +168,18 @@ class _Held:
             self.frames.forget_features()
         self._bind(graph)
         sent = {}  # pageable memory must live until the stream has read it
-        for name in INPUTS[graph]:
+        for name in engine.inputs:
             array = _padded(inputs[name], engine.least[name][0])
             sent[name] = np.ascontiguousarray(array, dtype=engine.types[name])
         engine.shape({name: array.shape for name, array in sent.items()})
         for name, array in sent.items():
             self.cuda.upload(arena.at(name), array, self.stream)
         engine.launch(self.stream.handle)
-        outputs = {n: np.empty(engine.output_shape(n), engine.types[n]) for n in OUTPUTS[graph]}
+        outputs = {n: np.empty(engine.output_shape(n), engine.types[n]) for n in engine.outputs}
         for name, array in outputs.items():
             self.cuda.download(array, arena.at(name), self.stream)
         self.cuda.synchronise(self.stream)
-        counts = [len(inputs[INPUTS[graph][0]])]
+        counts = [len(inputs[engine.inputs[0]])]
         if graph == "match":
             counts.append(len(inputs["s2"]))
         kept = tuple(slice(count) for count in counts)

@@ -15,7 +15,7 @@ from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Runner, Tensors, run_features, run_support
 from hsnet_trt.runtime.pictures.images import read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
-from hsnet_trt.runtime.pictures.preprocess import network_input, network_mask
+from hsnet_trt.runtime.pictures.preprocess import OUTSIDE, network_input, network_mask
 from hsnet_trt.runtime.pictures.sources import as_array, is_array, is_encoded
 
 MASK = 2  # dimensions of a mask
@@ -90,14 +90,14 @@ def encode_shots(
     """Encode the K shots of a class, as many at once as the runner takes.
 
     Returns:
-        `s2`, `s3`, `s4`, each [K,L,C,h*w].
+        `s2`, `s3`, `s4`, each [K,L,C,row], and with a background contrast `c3`, `c4` [K,1,C,1].
 
     Raises and warns as `encode_parts` does.
     """
     parts = list(encode_parts(runner, name, shots, size, preprocessing))
     if len(parts) == 1:
         return parts[0]
-    return {level: np.concatenate([part[level] for part in parts]) for level in SUPPORTS}
+    return {level: np.concatenate([part[level] for part in parts]) for level in parts[0]}
 
 
 def encode_parts(
@@ -113,7 +113,8 @@ def encode_parts(
     Images that are arrays are of that order of channels.
 
     Yields:
-        `s2`, `s3`, `s4`, each [k,L,C,h*w], until all K were there.
+        `s2`, `s3`, `s4`, each [k,L,C,row], and with a background contrast `c3`, `c4` [k,1,C,1],
+        until all K were there.
 
     Raises:
         InputError: an image or mask is not what it should be.
@@ -130,9 +131,12 @@ def encode_parts(
             shape = (pixels[-1].shape[0], pixels[-1].shape[1])
             masks.append(read_mask(mask, shape, f"the mask of shot {number} of {name!r}", image))
         batch, placements = network_input(pixels, size, preprocessing)
-        fitted = np.stack([network_mask(m, p) for m, p in zip(masks, placements, strict=True)])
+        outside = OUTSIDE if runner.contrast else 0
+        fitted = np.stack(
+            [network_mask(m, p, outside) for m, p in zip(masks, placements, strict=True)]
+        )
         for number, plane in enumerate(fitted, first + 1):
-            if not plane.any():
+            if not (plane > 0).any():
                 raise InputError(
                     f"the object of shot {number} of {name!r} is too small",
                     expected=f"at least one pixel of it left at {size[0]} x {size[1]}",

@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.packing import LEVELS, Shot, compress, expand, pack, views
+from hsnet_trt.runtime.matching.packing import (
+    CONTRASTS,
+    LEVELS,
+    Shot,
+    compress,
+    expand,
+    pack,
+    supports_in,
+    views,
+)
 from hsnet_trt.runtime.pictures.images import Pixels
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
@@ -22,6 +31,13 @@ PACKED_INPUTS = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
 OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
+
+
+def names_of(graph: str, *, contrast: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What goes in and out of a graph; with a background contrast its vectors, too."""
+    inputs = (*INPUTS[graph], *CONTRASTS) if contrast and graph == "match" else INPUTS[graph]
+    outputs = (*OUTPUTS[graph], *CONTRASTS) if contrast and graph == "support" else OUTPUTS[graph]
+    return inputs, outputs
 
 
 @dataclass(frozen=True)
@@ -36,12 +52,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32."""
+    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32.
+
+    `likeness` is float32 [S], that of the frame to each shot's object: see `matching.presence`.
+    """
 
     labels: npt.NDArray[np.uint8]
     masks: list[npt.NDArray[np.bool_]]
     scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
     timing: dict[str, float]  # milliseconds
+    likeness: npt.NDArray[np.float32]
 
 
 class SubmittedFrame(Protocol):
@@ -65,8 +85,13 @@ class MatchedOnGpu(Protocol):
         ...
 
     @property
+    def likeness(self) -> npt.NDArray[np.float32]:
+        """That of the frame to each shot's object, [S]: see `matching.presence`."""
+        ...
+
+    @property
     def features(self) -> Tensors:
-        """`f2`, `f3`, `f4`, each [1,L,C,h*w], brought from the GPU."""
+        """`f2`, `f3`, `f4`, each [1,L,C,row], brought from the GPU."""
         ...
 
     def draw(self, logits: npt.NDArray[np.float32], *, scores: bool) -> FrameAnswer:
@@ -88,8 +113,8 @@ class FrameLane(Protocol):
 
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
-            supports: `s2`, `s3`, `s4` [S,L,C,h*w] of all shots, class after class; the same object
-                as long as nothing changed.
+            supports: `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) of all shots, class after class;
+                and their `objects`; the same dict as long as nothing changed.
             shots: how many shots each class has.
             scores: whether score maps are wanted.
         """
@@ -144,6 +169,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def contrast(self) -> bool:
+        """Whether the network has a background contrast: `c3` and `c4` go with the supports."""
+        ...
+
+    @property
     def frames(self) -> GpuPipeline | None:
         """Whole frames on the GPU; None where the CPU resizes photographs and draws masks."""
         ...
@@ -158,12 +188,15 @@ class Runner(Protocol):
 
 
 def run_features(runner: Runner, images: npt.NDArray[np.float32]) -> Tensors:
-    """Images [N,3,H,W] -> `f2`, `f3`, `f4`, each [N,L,C,h*w]."""
+    """Images [N,3,H,W] -> `f2`, `f3`, `f4`, each [N,L,C,row]."""
     return _in_chunks(runner, "features", {"image": images}, runner.limits.images)
 
 
 def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32]) -> Tensors:
-    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,h*w]."""
+    """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,row].
+
+    With a background contrast `c3` and `c4` follow, and a mask is -1 outside of its photograph.
+    """
     return _in_chunks(runner, "support", {**features, "mask": masks}, runner.limits.shots)
 
 
@@ -195,8 +228,8 @@ def run_match(
     Args:
         runner: what runs the graph.
         features: `f2`, `f3`, `f4` of B queries.
-        supports: `s2`, `s3`, `s4` of S supports, more than the runner's limit in several calls; or
-            those calls, made once by `match_calls`.
+        supports: `s2`, `s3`, `s4` (and `c3`, `c4`) of S supports, more than the runner's limit in
+            several calls; or those calls, made once by `match_calls`.
 
     Returns:
         Logits float32 [B,S,2,h,w] at decoder resolution.
@@ -221,7 +254,7 @@ def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
         return match_calls(runner, [compress(supports)])
     step = runner.limits.supports
     return [
-        {name: supports[name][first : first + step] for name in SUPPORTS}
+        {name: supports[name][first : first + step] for name in supports_in(supports)}
         for first in range(0, len(supports["s2"]), step)
     ]
 
@@ -244,4 +277,4 @@ def _in_chunks(runner: Runner, graph: str, inputs: Tensors, limit: int) -> Tenso
     ]
     if len(chunks) == 1:
         return chunks[0]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in OUTPUTS[graph]}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}

@@ -9,7 +9,7 @@ for each shot one window that touches none and stands for all the others.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +19,9 @@ import numpy.typing as npt
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
 
 LEVELS = ("s2", "s3", "s4")
+# Of a network with a background contrast, the vectors of levels 3 and 4, [S,1,C,1]: as if they were
+# levels of one layer and one position, so that they are kept, saved and sent as levels are.
+CONTRASTS = ("c3", "c4")
 Indices = npt.NDArray[np.int64]
 
 
@@ -29,23 +32,29 @@ class Columns:
     Attributes:
         at: int64 [n], the positions under the mask, ascending.
         values: [L,n,C] there; they are zero at all others.
-        positions: how many positions there are, h*w.
+        row: how long a row of all positions is, with its padding.
     """
 
     at: Indices
     values: npt.NDArray[Any]
-    positions: int
+    row: int
 
 
-Shot: TypeAlias = "dict[str, Columns]"  # by s2, s3, s4
+Shot: TypeAlias = "dict[str, Columns]"  # by s2, s3, s4, and c3, c4
+
+
+def supports_in(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the names that are encoded supports, in order."""
+    there = set(names)
+    return tuple(name for name in (*LEVELS, *CONTRASTS) if name in there)
 
 
 def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
-    """`s2`, `s3`, `s4` [S,L,C,h*w] -> the columns of each shot that are not zero."""
+    """`s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) -> each shot's columns that are not zero."""
     shots: list[Shot] = []
     for index in range(len(encoded["s2"])):
         shot = {}
-        for level in LEVELS:
+        for level in supports_in(encoded):
             dense = encoded[level][index]
             at = np.flatnonzero(dense.any(axis=(0, 1)))
             columns = dense.transpose(0, 2, 1)
@@ -56,13 +65,15 @@ def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
     return shots
 
 
-def expand(shots: Sequence[Shot]) -> dict[str, npt.NDArray[Any]]:
-    """The shots as `s2`, `s3`, `s4` [S,L,C,h*w] again."""
+def expand(
+    shots: Sequence[Shot], names: Sequence[str] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """The shots as `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) again, or some of these."""
     encoded = {}
-    for level in LEVELS:
+    for level in supports_in(shots[0]) if names is None else names:
         first = shots[0][level]
         layers, _, channels = first.values.shape
-        shape = (len(shots), layers, channels, first.positions)
+        shape = (len(shots), layers, channels, first.row)
         encoded[level] = np.zeros(shape, first.values.dtype)
         for dense, shot in zip(encoded[level], shots, strict=True):
             dense[:, :, shot[level].at] = shot[level].values.transpose(0, 2, 1)
@@ -75,7 +86,8 @@ def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.
     Returns:
         By level 2, 3, 4: `s` [L,R,C], the columns under the masks of all shots and last a column of
         zeros; `w` int64 [T,k*k], the windows: at each of their positions, row by row, the number
-        of the column there; `p` int64 [S,h'*w'], the number of the window at each place.
+        of the column there; `p` int64 [S,h'*w'], the number of the window at each place. `c3` and
+        `c4`, where there are, as they were.
     """
     packed: dict[str, npt.NDArray[Any]] = {}
     for name, level in zip(LEVELS, levels, strict=True):
@@ -84,7 +96,7 @@ def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.
         packed[name] = np.concatenate([*parts, zero], axis=1)
         windows, places = index_windows([shot[name].at for shot in shots], level)
         packed[f"w{name[1]}"], packed[f"p{name[1]}"] = windows, places
-    return packed
+    return {**packed, **expand(shots, [name for name in CONTRASTS if name in shots[0]])}
 
 
 def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Shot]:
@@ -95,8 +107,10 @@ def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Sh
         for shot, view in zip(shots, seen, strict=True):
             columns = shot[level]
             values = packed[level][:, first : first + len(columns.at)]
-            view[level] = Columns(columns.at, values, columns.positions)
+            view[level] = Columns(columns.at, values, columns.row)
             first += len(columns.at)
+    for shot, view in zip(shots, seen, strict=True):
+        view.update({name: shot[name] for name in CONTRASTS if name in shot})
     return seen
 
 

@@ -18,10 +18,12 @@ from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import Manifest
 from hsnet_trt.runtime.bundle.scratch import scratch_folder
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
-from hsnet_trt.runtime.matching.packing import Columns, Shot, expand
+from hsnet_trt.runtime.matching.packing import CONTRASTS, Columns, Shot, expand
+from hsnet_trt.trt_plugins.sizes import row_length
 
 _FORMAT = "hsnet-trt supports"
-_VERSION = 1
+_VERSION = 2
+_AGAIN = "encode the supports again with set_support"
 MOST_CLASSES = 255  # labels are uint8, 0 is background
 
 
@@ -35,7 +37,8 @@ class Origin:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    shapes: tuple[tuple[int, ...], ...]  # of s2, s3, s4: layers, channels, positions
+    # Layers, channels, positions of s2, s3, s4; and of c3, c4, if there is a background contrast.
+    shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, manifest: Manifest, size: tuple[int, int]) -> Origin:
@@ -51,8 +54,21 @@ class Origin:
             raise BundleError(
                 f"the bundle describes no match graph of {size}", fix="export it again"
             )
-        # A packed `match` takes supports of other shapes; the queries' are theirs at rest.
-        shapes = {spec.name.replace("f", "s"): spec.shape[1:] for spec in match[0].inputs[:3]}
+        # A packed `match` takes supports of other shapes; layers and channels are the queries'.
+        shapes: list[tuple[Any, ...]] = [
+            (spec.shape[1], spec.shape[2], height * width)
+            for spec, (height, width) in zip(match[0].inputs[:3], match[0].grids, strict=True)
+        ]
+        if manifest.model.contrast:
+            vectors = {spec.name: spec.shape[1:] for spec in match[0].inputs[3:]}
+            shapes += [vectors.get(name, ()) for name in CONTRASTS]
+            if any(len(s) != 3 or any(isinstance(n, str) for n in s) for s in shapes):
+                raise BundleError(
+                    "the bundle's match graph takes no vectors of a background contrast",
+                    expected=f"inputs {' and '.join(CONTRASTS)} of shapes like [S, 1, 1024, 1]",
+                    found=[(spec.name, *spec.shape) for spec in match[0].inputs],
+                    fix="export the bundle again",
+                )
         return cls(
             manifest.model.backbone,
             manifest.model.weights_sha256,
@@ -60,7 +76,7 @@ class Origin:
             manifest.preprocessing.resize,
             manifest.preprocessing.mean,
             manifest.preprocessing.std,
-            tuple(tuple(int(n) for n in shapes[level]) for level in SUPPORTS),
+            tuple(tuple(int(n) for n in shape) for shape in shapes),
         )
 
 
@@ -97,7 +113,7 @@ class SupportSet:
             yield from shots
 
     def stack(self) -> Tensors:
-        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,h*w], class after class."""
+        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`), in order."""
         return expand(list(self))
 
     def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
@@ -178,7 +194,7 @@ class SupportSet:
                 f"{path} is not a support set, or is damaged",
                 expected="a .npz that save_supports wrote",
                 found=error,
-                fix="save it again, or encode the supports again with set_support",
+                fix=f"save it again, or {_AGAIN}",
             ) from error
         return cls(classes)
 
@@ -191,7 +207,7 @@ def _check_header(header: dict[str, Any], origin: Origin, path: str) -> None:
             f"the support set {path} has another format version",
             expected=_VERSION,
             found=header["version"],
-            fix="upgrade hsnet-trt, or encode the supports again with set_support",
+            fix="upgrade hsnet-trt" if _is_newer(header["version"]) else _AGAIN,
         )
     expected = json.loads(json.dumps(dataclasses.asdict(origin)))
     differing = [key for key in expected if header["origin"].get(key) != expected[key]]
@@ -200,7 +216,7 @@ def _check_header(header: dict[str, Any], origin: Origin, path: str) -> None:
             f"the support set {path} was encoded by another model or for another input",
             expected=", ".join(f"{key} {expected[key]}" for key in differing),
             found=", ".join(f"{key} {header['origin'].get(key)}" for key in differing),
-            fix="encode the supports again with set_support, or load the bundle that made them",
+            fix=f"{_AGAIN}, or load the bundle that made them",
         )
     names = [entry["name"] for entry in header["classes"]]
     if len(set(names)) != len(names) or len(names) > MOST_CLASSES or not all(map(_is_name, names)):
@@ -215,7 +231,8 @@ def _read_class(archive: Any, index: int, shots: int, origin: Origin) -> list[Sh
 
 def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
     shot: Shot = {}
-    for level, (layers, channels, positions) in zip(SUPPORTS, origin.shapes, strict=True):
+    names = (*SUPPORTS, *CONTRASTS)[: len(origin.shapes)]
+    for level, (layers, channels, positions) in zip(names, origin.shapes, strict=True):
         at, values = archive[f"{name}_{level}_columns"], archive[f"{name}_{level}"]
         if values.shape != (layers, channels, len(at)) or values.dtype.kind != "f":
             raise ValueError(f"{level} of {name} has shape {values.shape}, {values.dtype}")
@@ -224,8 +241,13 @@ def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
         if not (ascending and inside and np.isfinite(values).all()):
             raise ValueError(f"{level} of {name} holds impossible values")
         values = np.ascontiguousarray(values.transpose(0, 2, 1))
-        shot[level] = Columns(at.astype(np.int64), values, positions)
+        row = positions if level in CONTRASTS else row_length(positions)
+        shot[level] = Columns(at.astype(np.int64), values, row)
     return shot
+
+
+def _is_newer(version: object) -> bool:
+    return isinstance(version, int) and version > _VERSION
 
 
 def _is_name(name: object) -> bool:

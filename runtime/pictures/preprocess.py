@@ -15,6 +15,7 @@ from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.masks import Mask
 
 Floats = npt.NDArray[np.float32]
+OUTSIDE = -1  # in a mask: neither object nor background
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,15 @@ def normalisation(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
     return scale, (-np.asarray(preprocessing.mean, np.float64) / std).astype(np.float32)
 
 
-def network_mask(mask: Mask, placement: Placement) -> Floats:
-    """The support mask in the network's input: float32 [H,W] of 0 and 1, nearest neighbour."""
+def network_mask(mask: Mask, placement: Placement, outside: int = 0) -> Floats:
+    """The support mask in the network's input: float32 [H,W] of 0 and 1, nearest neighbour.
+
+    `outside` fills the margins of a letterbox: 0, or `OUTSIDE` for a network with a background
+    contrast, whose background they must not be.
+    """
     rows = _nearest(mask.shape[0], placement.content[0])
     columns = _nearest(mask.shape[1], placement.content[1])
-    canvas = np.zeros(placement.network, np.float32)
+    canvas = np.full(placement.network, outside, np.float32)
     canvas[_content(placement)] = mask[np.ix_(rows, columns)]
     return canvas
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ class Segmentation:
         labels: uint8 [H,W]: 0 background; i + 1 for `classes[i]`, the class with the highest score
             among those whose mask holds there.
         classes: the classes, in the order they were set.
+        presence: by class, a score in [0,1] of whether it is there at all: the mean over its shots
+            of how like the object (a cosine) the best position of the query is. 1 where the object
+            is too small in all of its shots for that. Empty from a Triton server.
+        present_from: the score from which a class counts as present; 0 where nobody calibrated it.
         timing: milliseconds of `preprocess`, `features`, `match` and `postprocess`; of a batch,
             this query's equal share. On a GPU that prepares and draws by itself, from its own
             events: `preprocess` includes the way up, `postprocess` the way down.
@@ -32,6 +37,34 @@ class Segmentation:
     labels: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
     timing: dict[str, float]
+    presence: dict[str, float] = field(default_factory=dict)
+    present_from: float = 0.0
+
+    @property
+    def present(self) -> dict[str, bool]:
+        """By class, whether it is there at all. Masks are drawn in any case: see `only_present`."""
+        return {n: self.presence.get(n, 1.0) >= self.present_from for n in self.classes}
+
+    def only_present(self) -> Segmentation:
+        """The same without what was found of classes that are not there.
+
+        Their masks are empty, their scores stay; where they had the label, it goes to the class
+        that is there and has the highest score (without scores, to the first), or to none.
+        """
+        here = self.present
+        if all(here.values()):
+            return self
+        masks = {n: m if here[n] else np.zeros_like(m) for n, m in self.masks.items()}
+        gone = [i + 1 for i, name in enumerate(self.classes) if not here[name]]
+        open_to_others = np.isin(self.labels, gone)
+        labels = np.where(open_to_others, 0, self.labels).astype(np.uint8)
+        best = np.full(labels.shape, -1.0, np.float32)
+        for i, name in enumerate(self.classes):
+            score = self.scores.get(name, np.float32(0))
+            wins = open_to_others & masks[name] & (score > best)
+            labels[wins] = i + 1
+            np.copyto(best, score, where=wins)
+        return dataclasses.replace(self, masks=masks, labels=labels)
 
     def to_supervision(self) -> Any:
         """The classes found as `supervision.Detections`: see `detections`."""

@@ -24,8 +24,6 @@ Vector = npt.NDArray[np.float32]
 def is_sharp(plane: Floats) -> bool:
     """Whether an answer is certain somewhere and shows the whole object.
 
-    A model that knows whether the object is there at all has its say here.
-
     Args:
         plane: logit 1 - logit 0 at decoder resolution, float32 [h,w].
     """

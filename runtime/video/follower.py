@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from hsnet_trt.runtime.video.motion import MotionFinder, Small
 from hsnet_trt.runtime.video.steady import Steady
 
 _EVERY = 4  # frames from one look for something to remember to the next
+_LATEST = 0.4  # weight of the latest presence in its average
 _CLIP = 6.0  # logits are cut there before shots are averaged
 
 # A class's plane [h,w] of the frame -> its shot.
@@ -63,6 +64,7 @@ class Follower:
         self._frame = 0
         self._looked: dict[str, int] = {}
         self._given: dict[str, Floats] = {}  # the last answers of the given shots alone
+        self._presence: dict[str, float] = {}
 
     @property
     def sets(self) -> int:
@@ -88,12 +90,33 @@ class Follower:
             classes[name] = own if self._steady and own else [*shots, *own]
         return Turn(SupportSet(classes), remembered, number + 1, version)
 
-    def settle(self, turn: Turn, logits: Floats, small: Small, encode: Encode) -> Floats:
+    def see(self, turn: Turn, presence: Mapping[str, float]) -> dict[str, float]:
+        """How far each class is there: the score of this frame, or averaged over time if steady.
+
+        Args:
+            turn: what the frame was matched with.
+            presence: scores, of the classes whose given shots were among that; only these count,
+                since the threshold was chosen for such.
+        """
+        known = self._presence
+        self._presence = {}
+        for name in turn.supports.classes:
+            before, now = known.get(name), presence.get(name)
+            if before is not None and now is not None and self._steady:
+                now = before + _LATEST * (now - before)
+            score = before if now is None else now
+            self._presence[name] = 1.0 if score is None else score
+        return dict(self._presence)
+
+    def settle(
+        self, turn: Turn, logits: Floats, present: Set[str], small: Small, encode: Encode
+    ) -> Floats:
         """Make one plane of each class, and remember what can be trusted.
 
         Args:
             turn: what the frame was matched with.
             logits: of its shots, class after class, float32 [S,2,h,w].
+            present: the classes that are there at all.
             small: the frame, for its motion.
             encode: makes a shot of the frame.
 
@@ -110,7 +133,7 @@ class Follower:
             mine = difference[first : first + len(shots)]
             first += len(shots)
             by_given = self._by_given(name, turn.remembered.get(name), mine)
-            if by_given is not None:
+            if by_given is not None and name in present:
                 self._remember(name, by_given, encode)
             shown = mine.mean(axis=0)
             if self._steady:

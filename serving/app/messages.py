@@ -97,7 +97,8 @@ def css(colour: tuple[int, int, int]) -> str:
 
 
 def segmented(result: Segmentation) -> Response:
-    """A result: its label picture, and by class the share of the photograph."""
+    """A result: the label picture of what is present, and by class its share and its presence."""
+    result = result.only_present()
     stream = io.BytesIO()
     label_picture(result).save(stream, "PNG", compress_level=3)
     height, width = result.labels.shape
@@ -108,7 +109,12 @@ def segmented(result: Segmentation) -> Response:
             "height": height,
             "labels": base64.b64encode(stream.getvalue()).decode(),
             "classes": [
-                {"name": name, "share": float(count / result.labels.size)}
+                {
+                    "name": name,
+                    "share": float(count / result.labels.size),
+                    "presence": round(result.presence.get(name, 1.0), 3),
+                    "present": result.present[name],
+                }
                 for name, count in zip(result.classes, counts, strict=True)
             ],
             "timing": {step: round(spent, 3) for step, spent in result.timing.items()},

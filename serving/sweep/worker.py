@@ -113,7 +113,7 @@ class SweepWorker:
                     text = text.replace(f"frame {frame.index} ", "the image ", 1)
                     tables[ERRORS].append({"path": path, "error": text})
                     continue
-                rows = rows_of(path, frame.result)
+                rows = rows_of(path, frame.result.only_present())
                 height, width = frame.result.labels.shape
                 tables[FOUND] += rows
                 tables[SWEPT].append(

@@ -9,6 +9,7 @@ from typing import Any
 from hsnet_trt.errors import ExportError
 from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.matching.graphs import FEATURES, GRAPHS
+from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.onnxruntime_cuda import OPTIONS
 from hsnet_trt.serving.triton_server.files import MODEL_FILES, Served
 from hsnet_trt.serving.triton_server.protocol import INPUTS, OUTPUTS
@@ -183,10 +184,10 @@ def _shape(spec: TensorSpec, most: int, dynamic: int) -> dict[str, Any]:
 
 
 def _bytes_per_shot(match: GraphFile) -> int:
-    """How many bytes one encoded shot takes at most: as many as a query's features."""
+    """How many bytes one encoded shot takes at most: as many as a query's features, and vectors."""
     total = 0
     for spec in match.inputs:
-        if spec.name in FEATURES:
+        if spec.name in (*FEATURES, *CONTRASTS):
             elements = 1
             for n in spec.shape[1:]:
                 elements *= int(n)

@@ -25,7 +25,12 @@ from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
 from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
-from hsnet_trt.runtime.pictures.preprocess import Floats, network_input, network_mask
+from hsnet_trt.runtime.pictures.preprocess import (
+    OUTSIDE,
+    Floats,
+    network_input,
+    network_mask,
+)
 from hsnet_trt.serving.store.store import StoreFullError, SupportStore, UnknownSetError
 from hsnet_trt.serving.store.uploads import check_picture
 from hsnet_trt.serving.triton_server.networks import Networks, Shots
@@ -202,9 +207,10 @@ class TritonPythonModel:
             if masks[-1].all():
                 notes.append(f"the mask of {what} covers its whole image")
         batch, placements = network_input(pixels, self._size, self._manifest.preprocessing)
-        planes = [network_mask(m, p) for m, p in zip(masks, placements, strict=True)]
+        outside = OUTSIDE if self._networks.contrast else 0
+        planes = [network_mask(m, p, outside) for m, p in zip(masks, placements, strict=True)]
         for (name, _, _), plane in zip(shots, planes, strict=True):
-            if not plane.any():
+            if not (plane > 0).any():
                 raise InputError(
                     f"the object of a shot of {name!r} is too small",
                     expected=f"at least one pixel of it left at {self._size[0]}x{self._size[1]}",

@@ -13,19 +13,12 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.graphs import FEATURES, OUTPUTS, SUPPORTS, not_finite
-from hsnet_trt.runtime.matching.packing import compress, pack
+from hsnet_trt.runtime.matching.graphs import FEATURES, names_of, not_finite
+from hsnet_trt.runtime.matching.packing import CONTRASTS, compress, pack, supports_in
 from hsnet_trt.runtime.pictures.preprocess import Floats
 
 _TYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
 _LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
-
-# What passes from one graph to another.
-_PASSED = (
-    ("features", "support", FEATURES),
-    ("features", "match", FEATURES),
-    ("support", "match", SUPPORTS),
-)
 
 # What a graph gave, by name, not looked into: Triton's tensors (on a GPU they never leave it), or
 # arrays.
@@ -64,7 +57,8 @@ class Networks:
             pb: Triton's module ``triton_python_backend_utils``.
             prefix: what the models' names begin with.
             version: their version, so that graphs of two networks never mix.
-            types: by graph and tensor, float32, float16 or int64.
+            types: by graph and tensor, float32, float16 or int64. Those of `support` show whether
+                there is a background contrast.
             packing: how `match` takes its supports, if packed.
         """
         self._pb = pb
@@ -72,9 +66,16 @@ class Networks:
         self._version = version
         self._types = types
         self._packing = packing
+        self._supports = supports_in(types["support"])
+        self.contrast = not set(CONTRASTS).isdisjoint(self._supports)
+        passed = (
+            ("features", "support", FEATURES),
+            ("features", "match", FEATURES),
+            ("support", "match", self._supports),
+        )
         # Where one graph gives halves and the next takes floats, they pass through the CPU.
         self._mixed = any(
-            types[of][level] != types[to][level] for of, to, levels in _PASSED for level in levels
+            types[of][level] != types[to][level] for of, to, levels in passed for level in levels
         )
 
     async def features(self, images: Floats) -> Held:
@@ -82,11 +83,11 @@ class Networks:
         return await self._run("features", {"image": images}, on_cpu=self._mixed)
 
     async def encode(self, images: Floats, masks: Floats) -> Held:
-        """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4`, to be kept."""
+        """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4` (and `c3`, `c4`), to be kept."""
         features = await self.features(images)
         inputs = {**features, "mask": masks}
         encoded = await self._run("support", inputs, on_cpu=self._mixed)
-        return {level: _keep(encoded[level]) for level in SUPPORTS}
+        return {level: _keep(encoded[level]) for level in self._supports}
 
     def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
         """Encoded supports, as `match` takes them in calls of `most` at most."""
@@ -122,7 +123,7 @@ class Networks:
         request = self._pb.InferenceRequest(
             model_name=name,
             model_version=self._version,
-            requested_output_names=list(OUTPUTS[graph]),
+            requested_output_names=list(names_of(graph, contrast=self.contrast)[1]),
             inputs=[self._tensor(graph, key, value) for key, value in inputs.items()],
             **options,
         )

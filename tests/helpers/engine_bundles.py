@@ -166,6 +166,7 @@ def graph_file(name: str, precision: str, model: onnx.ModelProto) -> GraphFile:
         outputs=specs(list(model.graph.output)),
         largest_tensor=largest,
         activation_bytes=growth,
+        grids=((8, 8), (8, 8), (8, 8)),
     )
 
 

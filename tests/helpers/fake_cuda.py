@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,13 @@ class FakeCuda:
         self.launches: list[tuple[str, bytes]] = []  # name and argument
         self.overrun = False  # whether something was written outside an allocation
         self.copy_ms = 1.0
+        # The thread of a library that captures in the driver's global mode.
+        self.capturing_globally: int | None = None
+
+    def refuse_while_captured(self) -> None:
+        """What another thread may not do while one captures in the global mode."""
+        if self.capturing_globally not in (None, threading.get_ident()):
+            raise CudaRefused("STREAM_CAPTURE_UNSUPPORTED")
 
     def need_context(self) -> None:
         if not self.depth.get(threading.get_ident()):
@@ -93,6 +101,7 @@ class FakeCuda:
 
     def allocate(self, size: int, where: dict[int, Any]) -> int:
         self.need_context()
+        self.refuse_while_captured()
         if any(stream.capturing is not None for stream in self.streams):
             raise CudaRefused("STREAM_CAPTURE_UNSUPPORTED")
         if size <= 0:
@@ -182,11 +191,15 @@ class FakeCuda:
 
     def synchronise_event(self, event: Event) -> None:
         self.need_context()
+        self.refuse_while_captured()
         if event.record is not None:
             event.record[0].run(event.record[1])
+        time.sleep(0.001)  # it still waits, and another thread's turn comes
+        self.refuse_while_captured()
 
     def elapsed(self, start: Event, end: Event) -> float:
         self.need_context()
+        self.refuse_while_captured()
         if not (start.done() and end.done()):
             raise CudaRefused("NOT_READY")
         return end.at - start.at

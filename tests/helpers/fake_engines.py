@@ -33,7 +33,10 @@ def engines(most: int = 4, **changes: object) -> dict[str, EngineFile]:
     return made
 
 
-def engine_bundle(path: Path, made: dict[str, EngineFile], **contents: bytes) -> Bundle:
-    files = {e.file: contents.get(g, make_graph(g, SIZE)[0]) for g, e in made.items()}
-    make_bundle(path, replace={"engines": tuple(made.values())}, extra=files)
+def engine_bundle(
+    path: Path, made: dict[str, EngineFile], contrast: float = 0.0, **contents: bytes
+) -> Bundle:
+    files = {e.file: contents.get(g, make_graph(g, SIZE, contrast)[0]) for g, e in made.items()}
+    replaced = {"engines": tuple(made.values())}
+    make_bundle(path, contrast=contrast, replace=replaced, extra=files)
     return Bundle.open(path)

@@ -26,6 +26,7 @@ from hsnet_trt.runtime.bundle.manifest import (
     Tolerance,
     Variant,
 )
+from hsnet_trt.trt_plugins.sizes import row_length
 
 SIZE = (96, 128)  # height, width
 STRIDES = {"2": 8, "3": 16, "4": 32}
@@ -42,9 +43,19 @@ def as_a_camera_gives_it(rgb: np.ndarray, padding: int = 0) -> np.ndarray:
     return view
 
 
-def positions(level: str, size: tuple[int, int] = SIZE) -> int:
+def grid(level: str, size: tuple[int, int] = SIZE) -> tuple[int, int]:
     stride = STRIDES[level]
-    return (size[0] // stride) * (size[1] // stride)
+    return size[0] // stride, size[1] // stride
+
+
+def positions(level: str, size: tuple[int, int] = SIZE) -> int:
+    height, width = grid(level, size)
+    return height * width
+
+
+def _pads(level: str, size: tuple[int, int]) -> onnx.TensorProto:
+    count = positions(level, size)
+    return _constant(f"pads{level}", [0, 0, 0, 0, 0, 0, 0, row_length(count) - count])
 
 
 def _constant(name: str, values: object, dtype: type = np.int64) -> onnx.TensorProto:
@@ -60,13 +71,14 @@ def _shape(name: str, size: tuple[int, int], lead: str) -> list[int | str]:
         return [lead, 3, *size]
     if name == "mask":
         return [lead, *size]
-    return [lead, LAYERS, CHANNELS, positions(name[1], size)]
+    return [lead, LAYERS, CHANNELS, row_length(positions(name[1], size))]
 
 
 def _features(size: tuple[int, int]) -> tuple[list, list]:
     nodes, constants = [], []
     for level, stride in STRIDES.items():
         constants.append(_constant(f"as{level}", [0, 1, 3, positions(level, size)]))
+        constants.append(_pads(level, size))
         nodes += [
             helper.make_node(
                 "AveragePool",
@@ -77,7 +89,8 @@ def _features(size: tuple[int, int]) -> tuple[list, list]:
             ),
             helper.make_node("Reshape", [f"p{level}", f"as{level}"], [f"r{level}"]),
             helper.make_node("Neg", [f"r{level}"], [f"n{level}"]),
-            helper.make_node("Concat", [f"r{level}", f"n{level}"], [f"f{level}"], axis=1),
+            helper.make_node("Concat", [f"r{level}", f"n{level}"], [f"c{level}"], axis=1),
+            helper.make_node("Pad", [f"c{level}", f"pads{level}"], [f"f{level}"]),
         ]
     return nodes, constants
 
@@ -88,6 +101,7 @@ def _support(size: tuple[int, int]) -> tuple[list, list]:
     for level, stride in STRIDES.items():
         sizes = [size[0] // stride, size[1] // stride]
         constants += [
+            _pads(level, size),
             _constant(f"to{level}", [0, 1, 1, positions(level, size)]),
             _constant(
                 f"sizes{level}", [1.0, 1.0, sizes[0] / size[0], sizes[1] / size[1]], np.float32
@@ -101,7 +115,8 @@ def _support(size: tuple[int, int]) -> tuple[list, list]:
                 mode="linear",
                 coordinate_transformation_mode="align_corners",
             ),
-            helper.make_node("Reshape", [f"m{level}", f"to{level}"], [f"w{level}"]),
+            helper.make_node("Reshape", [f"m{level}", f"to{level}"], [f"u{level}"]),
+            helper.make_node("Pad", [f"u{level}", f"pads{level}"], [f"w{level}"]),
             helper.make_node("Mul", [f"f{level}", f"w{level}"], [f"s{level}"]),
         ]
     return nodes, constants
@@ -119,6 +134,7 @@ def _match(size: tuple[int, int]) -> tuple[list, list]:
         _constant("channels", [2]),
         _constant("one", 1.0, np.float32),
         _constant("tiny", 1e-4, np.float32),
+        _constant("positions", [height * width]),
         _constant("grid", [0, 0, 1, height, width]),
         _constant("zero", 0.0, np.float32),
     ]
@@ -138,7 +154,8 @@ def _match(size: tuple[int, int]) -> tuple[list, list]:
         helper.make_node("Abs", ["d"], ["da"]),
         helper.make_node("ReduceMax", ["da", "channels"], ["far"], keepdims=1),  # [B,S,1,P]
         helper.make_node("Sub", ["one", "far"], ["near"]),
-        helper.make_node("Reshape", ["near", "grid"], ["l1"]),
+        helper.make_node("Slice", ["near", "first", "positions", "axis3"], ["there1"]),
+        helper.make_node("Reshape", ["there1", "grid"], ["l1"]),
         helper.make_node("Mul", ["l1", "zero"], ["l0"]),
         helper.make_node("Concat", ["l0", "l1"], ["logits0"], axis=2),
         # Touch the other levels so that they are inputs of the graph.
@@ -156,6 +173,18 @@ def _match(size: tuple[int, int]) -> tuple[list, list]:
     return nodes, constants
 
 
+def _vectors() -> tuple[list, list]:
+    """Of a network with a background contrast: the mean of the masked last layers, [S,1,3,1]."""
+    constants = [_constant("last", [-1]), _constant("width", [3])]
+    nodes = []
+    for level in "34":
+        nodes += [
+            helper.make_node("Gather", [f"s{level}", "last"], [f"l{level}"], axis=1),
+            helper.make_node("ReduceMean", [f"l{level}", "width"], [f"c{level}"], keepdims=1),
+        ]
+    return nodes, constants
+
+
 FORMS = {
     "features": (_features, ["image"], ["f2", "f3", "f4"]),
     "support": (_support, ["f2", "f3", "f4", "mask"], ["s2", "s3", "s4"]),
@@ -167,10 +196,15 @@ def lead_of(graph: str, name: str) -> str:
     return {"features": "N", "support": "S", "match": "S" if name[0] == "s" else "B"}[graph]
 
 
-def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
+def make_graph(graph: str, size: tuple[int, int], contrast: float = 0.0) -> tuple[bytes, GraphFile]:
+    """A graph and its entry; `contrast` is added to the logits as the real exporter does."""
     build, inputs, outputs = FORMS[graph]
     nodes, constants = build(size)
+    if contrast and graph == "support":
+        outputs = [*outputs, "c3", "c4"]
+        nodes, constants = ([*a, *b] for a, b in zip((nodes, constants), _vectors(), strict=True))
     shapes = {n: _shape(n, size, lead_of(graph, n)) for n in [*inputs, *outputs] if n != "logits"}
+    shapes |= {name: ["S", 1, CHANNELS, 1] for name in ("c3", "c4")}
     shapes["logits"] = ["B", "S", 2, size[0] // 8, size[1] // 8]
     kind = TensorProto.FLOAT
     model = helper.make_model(
@@ -184,6 +218,12 @@ def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
+    if contrast and graph == "match":
+        from hsnet_trt.export.graphs.contrast import add_contrast
+
+        grids = [(size[0] // stride, size[1] // stride) for stride in (16, 16, 32)]
+        add_contrast(model, contrast, grids)
+        inputs = [*inputs, "c3", "c4"]
     onnx.checker.check_model(model, full_check=True)
     growth = Growth(per_pair=100_000_000) if graph == "match" else Growth(per_query=100_000_000)
     entry = GraphFile(
@@ -194,6 +234,7 @@ def make_graph(graph: str, size: tuple[int, int]) -> tuple[bytes, GraphFile]:
         outputs=tuple(TensorSpec(n, "float32", tuple(shapes[n])) for n in outputs),
         largest_tensor=Growth(per_pair=1000),
         activation_bytes=growth,
+        grids=(grid("2", size), grid("3", size), grid("4", size)),
     )
     return model.SerializeToString(), entry
 
@@ -226,6 +267,9 @@ def reference(
     far = (out["f2"][:, :1] - colour[None]).abs().amax(2)  # [B,S,P]
     near = (1 - far).reshape(*far.shape[:2], queries.shape[1] // 8, queries.shape[2] // 8)
     out["logits"] = torch.stack([torch.zeros_like(near), near], 2)
+    for name in set(out) - {"logits"}:
+        count = out[name].shape[-1]
+        out[name] = functional.pad(out[name], (0, row_length(count) - count))
     return {name: tensor.numpy() for name, tensor in out.items()}
 
 
@@ -251,24 +295,30 @@ def make_bundle(
     sizes: tuple[tuple[int, int], ...] = (SIZE,),
     resize: str = "stretch",
     weights: str = "ab" * 32,
+    contrast: float = 0.0,
     replace: dict[str, object] | None = None,
     extra: dict[str, bytes] | None = None,
 ) -> Path:
-    """Write the tiny bundle; `replace` changes fields of its manifest, `extra` adds files."""
+    """Write the tiny bundle; `replace` changes fields of its manifest, `extra` adds files.
+
+    With a background contrast it holds no golden outputs.
+    """
     with write_bundle(path) as writer:
         graphs, golden = [], []
         for size in sizes:
             for graph in FORMS:
-                content, entry = make_graph(graph, size)
+                content, entry = make_graph(graph, size, contrast)
                 writer.add(entry.file, content)
                 graphs.append(entry)
+            if contrast:
+                continue
             file = f"golden/{size[0]}x{size[1]}.npz"
             writer.add(file, make_golden(size))
             golden.append(GoldenFile(size, file, {"fp32": Tolerance(1e-3, 1e-3, 1e-3)}))
         for name, content in (extra or {}).items():
             writer.add(name, content)
         manifest = Manifest(
-            model=Model("resnet50", weights, True, (LAYERS,) * 3, (CHANNELS,) * 3),
+            model=Model("resnet50", weights, True, (LAYERS,) * 3, (CHANNELS,) * 3, contrast),
             preprocessing=Preprocessing(resize=resize),
             sizes=sizes,
             graphs=tuple(graphs),

@@ -76,6 +76,15 @@ struct Settle
     int32_t count; // height * width
 };
 
+struct Likeness
+{
+    void const* features; // [channels, positions]: the last layer of level 4
+    float const* objects; // [shots, channels]: unit vectors
+    int32_t* best;        // [shots]: zeroed before; the bits of a float of 0 or more
+    int32_t channels;
+    int32_t positions;
+};
+
 template <typename T>
 __device__ void prepare(Prepare const& p)
 {
@@ -186,8 +195,37 @@ __device__ void vote(Vote const& p)
     }
 }
 
+// A thread takes one position; those of a warp are neighbours, and read neighbouring features.
+template <typename T>
+__device__ void likeness(Likeness const& p)
+{
+    int const at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= p.positions)
+    {
+        return;
+    }
+    T const* const feature = static_cast<T const*>(p.features) + at;
+    float const* const object = p.objects + static_cast<int64_t>(blockIdx.y) * p.channels;
+    float product = 0.F;
+    float squares = 0.F;
+#pragma unroll 8
+    for (int c = 0; c < p.channels; ++c)
+    {
+        float const value = asFloat(feature[static_cast<int64_t>(c) * p.positions]);
+        product += value * object[c];
+        squares += value * value;
+    }
+    float const cosine = fminf(product / (sqrtf(squares) + 1e-5F), 1.F);
+    if (cosine > 0.F) // floats above zero are in the order of their bits
+    {
+        atomicMax(p.best + blockIdx.y, __float_as_int(cosine));
+    }
+}
+
 } // namespace
 
+extern "C" __global__ void hsnet_likeness_f32(Likeness p) { likeness<float>(p); }
+extern "C" __global__ void hsnet_likeness_f16(Likeness p) { likeness<__half>(p); }
 extern "C" __global__ void hsnet_prepare_f32(Prepare p) { prepare<float>(p); }
 extern "C" __global__ void hsnet_prepare_f16(Prepare p) { prepare<__half>(p); }
 extern "C" __global__ void hsnet_vote_f32(Vote p) { vote<float>(p); }

@@ -61,12 +61,13 @@ export function drawOverlay(canvas, picture, labels, colours, strength) {
 /** The classes of an answer with their share of the picture. */
 export function showFound(box, answer, colourOf) {
   box.replaceChildren(
-    ...answer.classes.map(({ name, share }) => {
+    ...answer.classes.map(({ name, share, present }) => {
       const line = document.createElement("span");
       const swatch = document.createElement("i");
       swatch.className = "swatch";
       swatch.style.setProperty("--colour", colourOf(name));
-      line.append(swatch, `${name} ${share ? (100 * share).toFixed(1) + " %" : "not found"}`);
+      const none = present ? "not found" : "not there";
+      line.append(swatch, `${name} ${share ? (100 * share).toFixed(1) + " %" : none}`);
       return line;
     }),
   );

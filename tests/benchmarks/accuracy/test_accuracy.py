@@ -68,7 +68,7 @@ class Fake:
     """Answers its own mask for every episode."""
 
     def __init__(self, name: str, seed: int, episodes: list[Episode]) -> None:
-        self.name, self.on = name, "nothing"
+        self.name, self.on, self.says_present = name, "nothing", True
         rng = np.random.default_rng(seed)
         self.answers = {e.query_name: rng.random((8, 8)) < 0.5 for e in episodes}
 
@@ -310,8 +310,13 @@ def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_pa
     assert accuracy.rows[0].found.low == pytest.approx(100 * 8 / (8 + 1.96**2), abs=0.01)
     assert accuracy.best_trivial is None
     page = markdown(accuracy, "")
-    assert "| found in | of the pixels |" in page and "mIoU" not in page
-    assert "| all of it | 100.0 [67.6, 100.0] % | 100.0 % |" in page
+    assert "| found in | shown in | of the pixels |" in page and "mIoU" not in page
+    found = "100.0 [67.6, 100.0] %"
+    assert f"| all of it | {found} | {found} | 100.0 % |" in page
+    network.says_present = False
+    (row, *rest) = evaluate([network], [nothing], empty, form="absent").rows
+    assert row.found.value == 100 and row.shown is not None and row.shown.value == 0
+    assert rest[0].shown is None
 
     judged = judge(checkpoint, source, tmp_path / "out", size=SIZE, form="mosaic")
     assert judged.form == "mosaic" and judged.data.endswith("mosaic") and judged.episodes == 8
@@ -390,3 +395,17 @@ def test_a_mixture_takes_turns(blobs: Path) -> None:
     assert len(twice.classes) == len(alone.classes) + len(own.classes)
     for i in range(6):
         assert twice.classes[twice[i].class_id] == twice[i].class_name
+
+
+def test_groups_of_classes_are_told_apart() -> None:
+    episodes = drawn(9, ignored=False)
+    by_number = Episodes("x", {0: "c0", 1: "c1", 2: "c2"}, lambda i: episodes[i], 9)
+    network = Fake("a", 1, episodes)
+    groups = {"two": frozenset({"c0", "c2"}), "none of these": frozenset({"d"})}
+    row = evaluate([network], [], by_number, groups=groups).rows[0]
+    kept = [e for e in episodes if e.class_name != "c1"]
+    alone = Episodes("x", {0: "c0", 2: "c2"}, lambda i: kept[i], 6)
+    other = evaluate([network], [], alone).rows[0]
+    assert list(row.groups) == ["two"] and row.groups["two"].episodes == 6
+    assert row.groups["two"].miou == other.miou and row.groups["two"].boundary == other.boundary
+    assert row.groups["two"].found == other.found

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers.rows import in_rows
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -191,7 +192,9 @@ def test_a_bundle_s_graphs_agree_with_pytorch_s_own_counter(model, bundle):
     counter = Counter(Bundle.open(bundle), (64, 64), "fp32", packed=False)
     image = torch.zeros(1, 3, 64, 64)
     features = torch_counts(model.features, image)
-    query, support = model.features(image), model.features(torch.zeros(2, 3, 64, 64))
+    query, support = (
+        [in_rows(level) for level in model.features(torch.zeros(n, 3, 64, 64))] for n in (1, 2)
+    )
     lowered = MatchConv2d(model, (64, 64)).eval()
     match = torch_counts(lowered, *query, *support)
     stream = counter.work(Case("resnet18", (64, 64), shots=2), "stream")
@@ -200,7 +203,7 @@ def test_a_bundle_s_graphs_agree_with_pytorch_s_own_counter(model, bundle):
     masks = 2 * sum(64 * 64 * n + 64 * n * n for n in (8, 4, 2)) * 2
     assert episode.flops == stream.flops + 2 * features + masks
     batch = counter.work(Case("resnet18", (64, 64), classes=2, batch=2), "stream")
-    two = model.features(image.expand(2, 3, 64, 64))
+    two = [in_rows(level) for level in model.features(image.expand(2, 3, 64, 64))]
     assert batch.flops == 2 * features + torch_counts(lowered, *two, *support)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsnet_trt.data.episodes.episode import Episode
-from hsnet_trt.data.episodes.metrics import Score, overlap, share_interval
+from hsnet_trt.data.episodes.metrics import Score, boundary, overlap, share_interval
 from hsnet_trt.errors import InputError
 
 
@@ -147,3 +148,44 @@ def test_the_interval_of_a_share_equals_scipys(times: int, of: int) -> None:
     assert found.value == pytest.approx(100 * times / of)
     assert found.low == pytest.approx(100 * expected.low, abs=1e-3)
     assert found.high == pytest.approx(100 * expected.high, abs=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 70), st.integers(3, 70))
+def test_the_boundary_is_what_an_erosion_takes_away(seed: int, height: int, width: int) -> None:
+    """OpenCV's erosion by one pixel, as often as 2 % of the diagonal says, the outside empty."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((4, 4)) < 0.6
+    mask = coarse[np.arange(height) * 4 // height][:, np.arange(width) * 4 // width]
+    times = max(1, round(0.02 * float(np.hypot(height, width))))
+    left = cv2.erode(
+        mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=times,
+        borderType=cv2.BORDER_CONSTANT, borderValue=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(boundary(mask), mask & (left == 0))
+
+
+def test_a_boundary_tells_what_an_iou_does_not() -> None:
+    truth = np.zeros((200, 200), np.bool_)
+    truth[50:150, 50:150] = True
+    rough = np.zeros_like(truth)
+    rough[53:153, 53:153] = True
+    whole, border = Score({0: "a"}), Score({0: "a"})
+    whole.add(episode(truth, 0), rough)
+    border.add(episode(boundary(truth), 0), boundary(rough))
+    assert whole.miou() > 88 and border.miou() < 40
+    assert border.add(episode(boundary(truth), 0), boundary(truth)) == 100
+
+
+def test_some_classes_of_a_score_are_those_alone() -> None:
+    rng = np.random.default_rng(9)
+    score, alone = Score({4: "a", 7: "b", 9: "c"}), Score({4: "a", 9: "c"})
+    for k in range(12):
+        truth, answer = rng.random((2, 8, 8)) < 0.5
+        class_id = (4, 7, 9)[k % 3]
+        score.add(episode(truth, class_id), answer)
+        if class_id != 7:
+            alone.add(episode(truth, class_id), answer)
+    part = score.of({"a", "c"})
+    assert len(part) == 8 and part.per_class() == alone.per_class()
+    assert part.miou_interval() == alone.miou_interval()

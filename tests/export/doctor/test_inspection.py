@@ -125,4 +125,4 @@ def test_the_verb_prints_tables_and_json(
     inspect(bundle.path)
     assert "Graphs" in capsys.readouterr().out
     inspect(bundle.path, json_output=True)
-    assert json.loads(capsys.readouterr().out)["manifest"]["format_version"] == 1
+    assert json.loads(capsys.readouterr().out)["manifest"]["format_version"] == 2

@@ -16,11 +16,13 @@ from hsnet_trt.export.engines.profiles import (
 )
 from hsnet_trt.runtime.bundle.manifest import GraphFile, Growth, ProfileRange, TensorSpec, Variant
 
+GRIDS = ((1, 1), (1, 1), (1, 1))
+
 
 def match_graph(elements: Growth, memory: Growth, dimensions: str = "BS") -> GraphFile:
     inputs = tuple(TensorSpec(name, "float32", (name, 4)) for name in dimensions)
     variant = Variant("match", (64, 64), "fp32", "conv2d", "native")
-    return GraphFile(variant, "graphs/match.onnx", 18, inputs, (), elements, memory)
+    return GraphFile(variant, "graphs/match.onnx", 18, inputs, (), elements, memory, GRIDS)
 
 
 def test_as_many_images_are_encoded_at_once_as_there_may_be_queries() -> None:

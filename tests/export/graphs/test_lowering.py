@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.rows import in_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ def test_lowering_equals_the_model(models, backbone, size, lowering):
     model = models[backbone]
     query, support = encoded(model, size, queries=2, supports=1)
     expected = model.match(query, support, size)
-    found = LOWERINGS[lowering](model, size)(*query, *support)
+    found = LOWERINGS[lowering](model, size)(*map(in_rows, (*query, *support)))
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.std())
 
@@ -55,7 +56,7 @@ def test_large_supports_are_not_mixed_densely(lowering, monkeypatch):
     model, size = recipe_model("resnet18"), (288, 320)
     query, support = encoded(model, size, queries=1, supports=2)
     expected = model.match(query, support, size)
-    found = LOWERINGS[lowering](model, size)(*query, *support)
+    found = LOWERINGS[lowering](model, size)(*map(in_rows, (*query, *support)))
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.std())
     assert DENSE_LIMIT > 4
 
@@ -65,10 +66,11 @@ def test_half_precision_keeps_float32_where_sums_overflow(models):
     """Features of 300 have a sum of squares beyond float16; the lowering must not see it there."""
     model, size = models["resnet18"], (64, 64)
     query, support = encoded(model, size, queries=1, supports=1)
+    levels = [in_rows(level) for level in (*(300 * q for q in query), *support)]
     for lowering in LOWERINGS.values():
         module = lowering(model, size).half()
-        found = module(*(300 * q.half() for q in query), *(s.half() for s in support))
-        expected = lowering(model, size)(*(300 * q for q in query), *support)
+        found = module(*(level.half() for level in levels))
+        expected = lowering(model, size)(*levels)
         assert torch.isfinite(found).all()
         assert float((found.float() - expected).abs().max()) < 0.1 * float(expected.std())
 
@@ -80,7 +82,9 @@ def test_support_graph_equals_the_model(models):
     features = model.features(normalise(probe.supports))
     masks = torch.from_numpy(probe.masks).float()
     expected = model.support(features, masks)
-    for a, b in zip(Support(model, size)(*features, masks), expected, strict=True):
+    rows = Support(model, size)(*map(in_rows, features), masks)
+    for a, b in zip(rows, map(in_rows, expected), strict=True):
+        assert a.shape[-1] % 16 == 0
         assert float((a - b).abs().max()) < 1e-5
 
 
@@ -92,14 +96,17 @@ def test_positions_outside_the_mask_are_exactly_zero(models):
     """
     model, size = models["resnet18"], (400, 400)
     features = tuple(
-        torch.rand(1, layers, channels, h * w) + 1
+        in_rows(torch.rand(1, layers, channels, h * w) + 1)
         for layers, channels, (h, w) in zip(
             model.backbone.layers, model.backbone.channels, model.grids(size), strict=True
         )
     )
     mask = torch.zeros(1, 400, 400)
     mask[:, 58:] = 1
-    level2 = Support(model, size)(*features, mask)[0].unflatten(-1, (50, 50))
+    level2 = Support(model, size)(*features, mask)[0]
+    assert level2.shape[-1] == 2512
+    assert (level2[..., 2500:] == 0).all()
+    level2 = level2[..., :2500].unflatten(-1, (50, 50))
     assert (level2[..., :8, :] == 0).all()
     assert (level2[..., 8:, :] > 0).all()
 
@@ -110,7 +117,7 @@ def test_batch_norms_are_folded_away():
     folded = Features(model)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     image = torch.randn(2, 3, 80, 96)
-    for a, b in zip(folded(image), model.features(image), strict=True):
+    for a, b in zip(folded(image), map(in_rows, model.features(image)), strict=True):
         assert float((a - b).abs().max()) < 1e-4
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers.rows import in_rows
 
 from hsnet_trt.export.graphs.footprint import footprint
 from hsnet_trt.export.graphs.graphs import IR_VERSION, OPSET
@@ -55,7 +56,8 @@ def answers(model: HSNet, size: Grid) -> tuple[dict[str, np.ndarray], np.ndarray
     support = model.support(model.features(normalise(probe.supports)), masks)
     logits = model.match(query, support, size).numpy()
     names = ("f2", "f3", "f4", "s2", "s3", "s4")
-    return {n: t.numpy() for n, t in zip(names, (*query, *support), strict=True)}, logits
+    rows = map(in_rows, (*query, *support))
+    return {n: t.numpy() for n, t in zip(names, rows, strict=True)}, logits
 
 
 @pytest.mark.parametrize(("backbone", "size"), SIZES)
@@ -79,7 +81,8 @@ def test_a_support_of_which_nothing_is_left(models):
     model, size = models["resnet18"], (96, 160)
     inputs, _ = answers(model, size)
     empty = {n: np.zeros_like(a[:1]) if n[0] == "s" else a for n, a in inputs.items()}
-    levels = [torch.from_numpy(a) for a in empty.values()]
+    grids = [h * w for h, w in model.grids(size)]
+    levels = [torch.from_numpy(a)[..., :n] for a, n in zip(empty.values(), 2 * grids, strict=True)]
     with torch.no_grad():
         expected = model.match(tuple(levels[:3]), tuple(levels[3:]), size).numpy()
     graph = write_packed_match(model, size, OPSET, IR_VERSION)

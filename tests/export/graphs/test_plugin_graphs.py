@@ -73,7 +73,9 @@ def test_native_and_plugin_graphs_agree(bundle, queries, supports, empty):
 
 def test_the_op_feeds_the_first_convolutions_as_it_writes(graph, bundle):
     nodes = correlation_nodes(graph)
-    assert [list(node.input) for node in nodes] == [["f2", "s2"], ["f3", "s3"], ["f4", "s4"]]
+    assert [list(node.input) for node in nodes] == [
+        [f"f{level}_cut", f"s{level}_cut"] for level in (2, 3, 4)
+    ]
     grids = ((8, 12), (4, 6), (2, 3))
     for node, grid, stride in zip(nodes, grids, (4, 4, 2), strict=True):
         sizes = node_sizes(node)

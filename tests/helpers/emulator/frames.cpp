@@ -37,6 +37,12 @@ int atomicMax(int* at, int value)
     *at = max(before, value);
     return before;
 }
+int __float_as_int(float value)
+{
+    int bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
 using std::isfinite;
 
 } // namespace
@@ -69,6 +75,7 @@ Kernel entry(char const* name, void (*kernel)(Argument))
 Kernel const kernels[] = {
     entry("hsnet_prepare_f32", hsnet_prepare_f32), entry("hsnet_prepare_f16", hsnet_prepare_f16),
     entry("hsnet_vote_f32", hsnet_vote_f32), entry("hsnet_vote_f16", hsnet_vote_f16),
+    entry("hsnet_likeness_f32", hsnet_likeness_f32), entry("hsnet_likeness_f16", hsnet_likeness_f16),
     entry("hsnet_settle", hsnet_settle), entry("hsnet_spin", hsnet_spin),
 };
 

@@ -48,7 +48,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "extra graph": (lambda p: (p / "graphs/x.onnx").write_bytes(b"x"), "does not know it"),
     "no manifest": (lambda p: (p / "bundle.json").unlink(), "no bundle"),
-    "newer format": (lambda p: manifest(p, lambda d: d.update(format_version=2)), "format version"),
+    "newer format": (lambda p: manifest(p, lambda d: d.update(format_version=3)), "format version"),
+    "older format": (lambda p: manifest(p, lambda d: d.update(format_version=1)), "format version"),
     "no format": (lambda p: manifest(p, lambda d: d.pop("format_version")), "format version"),
     "not JSON": (lambda p: (p / "bundle.json").write_bytes(b"\xff\0"), "JSON"),
     "a list": (lambda p: (p / "bundle.json").write_text("[]"), "format version"),
@@ -56,7 +57,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown key": (lambda p: manifest(p, lambda d: d.update(run="this")), "as it should be"),
     "no vouching": (lambda p: manifest(p, lambda d: d["files"].pop(MATCH)), "vouch|know"),
     "key twice": (
-        lambda p: (p / "bundle.json").write_text('{"format_version": 2, "format_version": 1}'),
+        lambda p: (p / "bundle.json").write_text('{"format_version": 1, "format_version": 2}'),
         "stands twice",
     ),
     "huge number": (
@@ -155,7 +156,7 @@ def test_a_newer_format_says_upgrade(copy: Path) -> None:
     with pytest.raises(BundleError) as caught:
         FewShotSegmenter.load(copy)
     assert "upgrade" in str(caught.value.fix)
-    assert (caught.value.expected, caught.value.found) == ("1", "99")
+    assert (caught.value.expected, caught.value.found) == ("2", "99")
 
 
 def test_the_callers_hash_proves_origin(bundle: Path) -> None:

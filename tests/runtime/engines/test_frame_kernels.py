@@ -16,6 +16,7 @@ from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.frame_kernels import PREPARE, VOTE, FrameKernels
 from hsnet_trt.runtime.engines.frame_tables import make_tables, resize_taps
+from hsnet_trt.runtime.matching.presence import likeness
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, normalisation, place
 from hsnet_trt.trt_plugins import nvcc
@@ -287,12 +288,35 @@ def test_offsets_beyond_two_gigabytes(frames_image: bytes) -> None:
     np.testing.assert_array_equal(largest, [1, 0, 0])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    channels=st.integers(1, 40),
+    positions=st.integers(1, 70),
+    shots=st.integers(1, 4),
+    dtype=DTYPE,
+    seed=st.integers(0, 99),
+)
+def test_likeness_is_that_of_the_cpu(
+    frames: GuardedFrames, channels: int, positions: int, shots: int, dtype: str, seed: int
+) -> None:
+    """One object is all zero, as one that vanishes at stride 32 is."""
+    rng = np.random.default_rng(seed)
+    level4 = rng.standard_normal((2, channels, positions)).astype(dtype)
+    level4[:, :, positions // 2] = 0
+    objects = rng.standard_normal((shots, channels)).astype(np.float32)
+    objects /= np.linalg.norm(objects, axis=1, keepdims=True)
+    objects[-1] = 0
+    found = frames.likeness(level4, objects)
+    np.testing.assert_allclose(found, likeness(level4[None], objects)[0], atol=2e-6)
+    assert found[-1] == 0
+
+
 def test_nvcc_compiles_them(tmp_path: Path) -> None:
     if nvcc.find_nvcc() is None:
         pytest.skip("there is no nvcc")
     path = nvcc.compile_fatbin(frame_kernels.SOURCE, tmp_path / "frames.fatbin", [87])
     content = path.read_bytes()
     assert nvcc.is_fatbin(content)
-    for name in ("prepare_f32", "prepare_f16", "vote_f32", "vote_f16", "settle"):
+    for name in ("prepare_f32", "prepare_f16", "vote_f32", "vote_f16", "settle", "likeness_f16"):
         assert f"hsnet_{name}".encode() in content
     assert [p.name for p in tmp_path.iterdir()] == ["frames.fatbin"]

@@ -36,13 +36,14 @@ def load(
     *,
     profile: tuple[int, int, int] = (1, 1, 4),
     integrated: bool = False,
+    contrast: float = 0.0,
     **libraries: bool,
 ) -> tuple[FewShotSegmenter, FakeDriver, Any]:
     driver = FakeDriver()
     driver.integrated = integrated
     bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
     made = engines(profile[2])
-    bundle = engine_bundle(path, made)
+    bundle = engine_bundle(path, made, contrast)
     return (
         FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")),
         driver,
@@ -65,6 +66,29 @@ def test_a_loaded_segmenter_takes_two_slots(
     assert driver.settled()
 
 
+@pytest.mark.usefixtures("packaged_kernels")
+def test_a_background_contrast_goes_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, green_shot: Shot
+) -> None:
+    """Six shots in two chunks of three, each chunk with its own vectors."""
+    here, driver, _ = load(
+        tmp_path / "b", monkeypatch, contrast=3.0, pycuda=True, profile=(1, 1, 4)
+    )
+    queries = pictures(3)
+    with here, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+        for segmenter in (here, there):
+            segmenter.set_support("green", *green_shot)
+            segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
+        for query in queries:
+            equal(here.segment(query), there.segment(query))
+        engine_bundle(tmp_path / "plain", engines(4))
+        with FewShotSegmenter.load(tmp_path / "plain", backend="onnxruntime") as plain:
+            plain.set_support("red", *red_shot)
+            apart = plain.segment(queries[0]).scores["red"] - here.segment(queries[0]).scores["red"]
+            assert np.abs(apart).max() > 0.05
+    assert driver.settled()
+
+
 def pictures(count: int) -> list[np.ndarray]:
     """Photographs of several sizes with a red and a green box."""
     sizes = [(128, 192), (97, 141), (201, 90), (64, 64)]
@@ -82,6 +106,8 @@ def pictures(count: int) -> list[np.ndarray]:
 def equal(one: Any, other: Any) -> None:
     """Within what one grey level of the resize makes."""
     assert one.classes == other.classes
+    assert one.presence.keys() == set(one.classes)
+    assert one.presence == pytest.approx(other.presence, abs=2 * LEVEL)
     for name in one.classes:
         if one.scores:
             np.testing.assert_allclose(one.scores[name], other.scores[name], atol=2 * LEVEL)

@@ -13,6 +13,7 @@ from helpers.fake_tensorrt import fake_tensorrt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
+from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.engines import frame_slot
 from hsnet_trt.runtime.engines.frame_slot import Slot
 
@@ -47,7 +48,7 @@ def on_device(cuda: Cuda, slot: Slot, stream: Any) -> np.ndarray:
 @pytest.mark.parametrize("held", [False, True], ids=["", "while another thread enqueues"])
 def test_every_row_arrives(opened: tuple[Cuda, FakeDriver], form: str, held: bool) -> None:
     cuda, driver = opened
-    pixels, lock = frame(form), threading.RLock()
+    pixels, lock = frame(form), GpuLock()
     let_go, holds = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -57,7 +58,7 @@ def test_every_row_arrives(opened: tuple[Cuda, FakeDriver], form: str, held: boo
 
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         if held:
             thread = threading.Thread(target=hold)
             thread.start()
@@ -79,11 +80,11 @@ def test_the_upload_begins_before_the_copy_has_ended(
     opened: tuple[Cuda, FakeDriver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda, driver = opened
-    pixels, lock = frame("whole"), threading.RLock()
+    pixels, lock = frame("whole"), GpuLock()
     ready = []
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         slot.pixels.host[: pixels.size].reshape(pixels.shape)[...] = ~pixels
         true_copy = driver.copy_in
 
@@ -103,8 +104,8 @@ def test_mapped_memory_is_copied_into_in_one_piece(opened: tuple[Cuda, FakeDrive
     cuda, driver = opened
     with cuda.current():
         slot, stream = Slot(cuda, mapped=True), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
-        slot.bring(frame("padded rows"), stream, threading.RLock())
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
+        slot.bring(frame("padded rows"), stream, GpuLock())
         host = slot.pixels.host[: 3 * SIZE[0] * SIZE[1]].reshape(*SIZE, 3)
         np.testing.assert_array_equal(host, frame("whole"))
         assert driver.copies == []
@@ -117,7 +118,7 @@ def test_after_a_failure_nothing_reads_the_slot_any_more(
     cuda, _ = opened
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         true_upload, count = cuda.upload, [0]
 
         def fails_later(*arguments: Any) -> None:
@@ -130,7 +131,7 @@ def test_after_a_failure_nothing_reads_the_slot_any_more(
         monkeypatch.setattr(cuda, "upload", fails_later)
         monkeypatch.setattr(cuda, "synchronise", waited.append)
         with pytest.raises(BackendError, match="CUDA failed"):
-            slot.bring(frame("whole"), stream, threading.RLock())
+            slot.bring(frame("whole"), stream, GpuLock())
         assert waited == [stream]
         slot.free()
 
@@ -156,7 +157,7 @@ def test_a_slot_that_was_freed_meanwhile_is_not_touched(opened: tuple[Cuda, Fake
 
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
-        slot.fit(SIZE, 1, masks=False, scores=False)
+        slot.fit(SIZE, 1, 1, masks=False, scores=False)
         with pytest.raises(BackendError, match="closed while a frame was under way"):
             slot.bring(frame("whole"), stream, Lock())
         assert driver.copies == []

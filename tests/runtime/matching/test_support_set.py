@@ -44,6 +44,29 @@ def test_round_trip(bundle: Path, saved: Path, red_shot: Shot, green_shot: Shot)
                     np.testing.assert_array_equal(ours[level].values, theirs[level].values)
 
 
+def test_vectors_of_a_background_contrast_go_along(
+    saved: Path, red_shot: Shot, green_shot: Shot, tmp_path: Path
+) -> None:
+    path = make_bundle(tmp_path / "b", contrast=2.0)
+    with FewShotSegmenter.load(path) as first, FewShotSegmenter.load(path) as second:
+        first.set_support("red", [green_shot[0], red_shot[0]], [green_shot[1], red_shot[1]])
+        first.save_supports(tmp_path / "own.npz")
+        second.load_supports(tmp_path / "own.npz")
+        a, b = first.segment(QUERY), second.segment(QUERY)
+        np.testing.assert_array_equal(a.scores["red"], b.scores["red"])
+        kept = second._supports.stack()
+        assert list(kept) == ["s2", "s3", "s4", "c3", "c4"]
+        assert kept["c3"].shape == kept["c4"].shape == (2, 1, 3, 1)
+        assert kept["c3"].any(axis=(1, 2, 3)).all()
+        with pytest.raises(InputError, match="another model"):  # without the vectors
+            second.load_supports(saved)
+    with np.load(tmp_path / "own.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if not name.startswith("0_1_c4")}
+    np.savez(tmp_path / "less.npz", **arrays)
+    with FewShotSegmenter.load(path) as third, pytest.raises(InputError, match="damaged"):
+        third.load_supports(tmp_path / "less.npz")
+
+
 def test_the_file_leaves_out_what_lies_outside_of_the_masks(saved: Path) -> None:
     with np.load(saved, allow_pickle=False) as archive:
         assert archive["0_0_s2"].shape[2] < 192
@@ -91,6 +114,8 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
     huge = np.full((2, 3, 4), np.nan, np.float32)
     with np.load(saved, allow_pickle=False) as archive:
         columns = archive["0_0_s2_columns"]
+        coarse = len(archive["0_0_s4_columns"])
+        behind = 12 + np.arange(coarse) - coarse + 1  # the last is in the padding of 3 x 4 to 16
 
     def text() -> None:
         saved.write_text("not a zip")
@@ -111,7 +136,7 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         lambda: np.savez(saved, header=np.array([{"a": 1}], dtype=object)),
         lambda: edit(saved, header="[]"),
         lambda: edit(saved, header="{"),
-        lambda: edit(saved, header=header_with(saved, version=2)),
+        lambda: edit(saved, header=header_with(saved, version=3)),
         lambda: edit(saved, header=header_with(saved, format="x")),
         lambda: edit(saved, header=header_with(saved, classes=[{"name": "a", "shots": 9}])),
         lambda: edit(saved, header=header_with(saved, classes=[{"name": "a", "shots": -1}])),
@@ -121,6 +146,7 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         lambda: edit(saved, **{"0_0_s2": huge}),
         lambda: edit(saved, **{"0_0_s2": np.zeros((2, 3, 10**6), np.float32)}),
         lambda: edit(saved, **{"0_0_s3_columns": np.full(200, 10**6)}),
+        lambda: edit(saved, **{"0_0_s4_columns": behind}),
         lambda: edit(saved, **{"0_0_s3_columns": np.array(["a"])}),
         lambda: edit(saved, **{"0_0_s2_columns": columns[::-1]}),
         lambda: edit(saved, **{"0_0_s2_columns": columns - 1 - columns[0]}),
@@ -138,6 +164,19 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         saved.write_bytes(good)
         segmenter.load_supports(saved)
         assert segmenter.classes == ("red", "grün")
+
+
+@pytest.mark.parametrize(("version", "fix"), [(1, "encode the supports again"), (3, "upgrade")])
+def test_other_versions_are_refused_with_words(
+    bundle: Path, saved: Path, version: int, fix: str
+) -> None:
+    edit(saved, header=header_with(saved, version=version))
+    with (
+        FewShotSegmenter.load(bundle) as segmenter,
+        pytest.raises(InputError, match="another format version") as caught,
+    ):
+        segmenter.load_supports(saved)
+    assert fix in str(caught.value.fix)
 
 
 def test_failing_to_write_leaves_the_old_file(

@@ -8,21 +8,40 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_support
 from hsnet_trt.runtime.matching.packing import Shot, compress
+from hsnet_trt.runtime.matching.presence import Seen, presence
+from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
-from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, network_mask
+from hsnet_trt.runtime.pictures.preprocess import OUTSIDE, Floats, Placement, network_mask
 from hsnet_trt.runtime.pictures.result import Segmentation
-from hsnet_trt.runtime.pipeline import ArrangedSupports, FramePipeline
 from hsnet_trt.runtime.video.follower import Follower, Turn
 from hsnet_trt.runtime.video.motion import Small, shrink
+
+
+class Arranged(Protocol):
+    """A support set as a pipeline matches it: `runtime.pipeline.ArrangedSupports`."""
+
+    @property
+    def supports(self) -> SupportSet:
+        """The set."""
+        ...
+
+    @property
+    def objects(self) -> Floats:
+        """What each shot's object looks like, [S,C]."""
+        ...
+
+
+A = TypeVar("A", bound=Arranged)
+A_contra = TypeVar("A_contra", bound=Arranged, contravariant=True)
 
 
 class MatchedFrame(Protocol):
@@ -34,11 +53,18 @@ class MatchedFrame(Protocol):
         ...
 
     @property
-    def features(self) -> Tensors:
-        """`f2`, `f3`, `f4`, each [1,L,C,h*w]; asked for only where a frame is remembered."""
+    def likeness(self) -> Floats:
+        """Float32 [1,S], that of the frame to each shot's object: see `matching.presence`."""
         ...
 
-    def draw(self, logits: Floats, classes: dict[str, int], *, scores: bool) -> Segmentation:
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, each [1,L,C,row]; asked for only where a frame is remembered."""
+        ...
+
+    def draw(
+        self, logits: Floats, classes: Mapping[str, int], seen: Seen, *, scores: bool
+    ) -> Segmentation:
         """Draw masks of other logits, [S,2,h,w], of so many shots of each class; once."""
         ...
 
@@ -47,7 +73,7 @@ class MatchedFrame(Protocol):
         ...
 
 
-class MatchingFrame(Protocol):
+class MatchingFrame(Protocol[A_contra]):
     """A decoded frame that can be matched without being drawn."""
 
     @property
@@ -60,19 +86,19 @@ class MatchingFrame(Protocol):
         """Where it is in the network's input."""
         ...
 
-    def match(self, supports: ArrangedSupports) -> MatchedFrame:
+    def match(self, supports: A_contra) -> MatchedFrame:
         """Run the network, and wait for it."""
         ...
 
 
-class MatchingPipeline(Protocol):
+class MatchingPipeline(Protocol[A]):
     """A `FramePipeline` whose frames can be matched without being drawn."""
 
-    def arrange(self, supports: Any) -> ArrangedSupports:
+    def arrange(self, supports: SupportSet) -> A:
         """See `FramePipeline.arrange`."""
         ...
 
-    def read(self, source: Any, what: str, color: str) -> MatchingFrame:
+    def read(self, source: Any, what: str, color: str) -> MatchingFrame[A]:
         """See `FramePipeline.read`."""
         ...
 
@@ -82,11 +108,11 @@ class MatchingPipeline(Protocol):
 
 
 @dataclass(frozen=True)
-class FollowedFrame:
+class FollowedFrame(Generic[A]):
     """A decoded frame; see `pipeline.ReadFrame`."""
 
-    pipeline: FollowingPipeline
-    frame: MatchingFrame
+    pipeline: FollowingPipeline[A]
+    frame: MatchingFrame[A]
     small: Small
 
     @property
@@ -94,17 +120,17 @@ class FollowedFrame:
         """uint8 [H,W,3] RGB."""
         return self.frame.pixels
 
-    def start(self, supports: ArrangedSupports, *, scores: bool) -> FollowedPending:
+    def start(self, supports: A, *, scores: bool) -> FollowedPending[A]:
         """Nothing runs yet."""
         return FollowedPending(self, supports, scores)
 
 
 @dataclass(frozen=True)
-class FollowedPending:
+class FollowedPending(Generic[A]):
     """A frame whose turn has come; see `pipeline.Pending`."""
 
-    frame: FollowedFrame
-    supports: ArrangedSupports
+    frame: FollowedFrame[A]
+    supports: A
     scores: bool
 
     def result(self) -> Segmentation:
@@ -115,48 +141,54 @@ class FollowedPending:
         """Nothing is under way."""
 
 
-class FollowingPipeline:
+class FollowingPipeline(Generic[A]):
     """See `pipeline.FramePipeline`. Of one stream: frames come in order, one at a time."""
 
     slots = 1
 
-    def __init__(self, inner: MatchingPipeline, runner: Runner, follower: Follower) -> None:
+    def __init__(
+        self,
+        inner: MatchingPipeline[A],
+        runner: Runner,
+        follower: Follower,
+        present_from: float,
+    ) -> None:
         """Follow the frames that go through a pipeline.
 
         Args:
             inner: how frames are matched and drawn; it is closed with this one.
             runner: what encodes the frames that are remembered.
             follower: what is known of the video.
+            present_from: the presence from which a class counts as present.
         """
+        self._present_from = present_from
         self._inner, self._runner, self._follower = inner, runner, follower
-        self._given: ArrangedSupports | None = None
+        self._given: A | None = None
         self._version = -1
-        self._turns: dict[int, ArrangedSupports] = {}
+        self._turns: dict[int, A] = {}
 
-    def arrange(self, supports: Any) -> ArrangedSupports:
+    def arrange(self, supports: SupportSet) -> A:
         """As the pipeline that matches has them."""
         return self._inner.arrange(supports)
 
-    def with_slots(self, slots: int) -> FramePipeline:
+    def with_slots(self, slots: int) -> FollowingPipeline[A]:
         """This one: its frames wait for each other."""
         return self
 
     def segment_all(
-        self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
+        self, images: Sequence[Any], supports: A, color: str = "rgb"
     ) -> list[Segmentation]:
         """The images, taken as a video."""
         what = "the query image"
         frames = (self.read(image, what, color) for image in images)
         return [self.answer(frame, supports, scores=True) for frame in frames]
 
-    def read(self, source: Any, what: str, color: str) -> FollowedFrame:
+    def read(self, source: Any, what: str, color: str) -> FollowedFrame[A]:
         """Decode, and shrink for the motion."""
         frame = self._inner.read(source, what, color)
         return FollowedFrame(self, frame, shrink(frame.pixels, frame.placement))
 
-    def answer(
-        self, frame: FollowedFrame, supports: ArrangedSupports, *, scores: bool
-    ) -> Segmentation:
+    def answer(self, frame: FollowedFrame[A], supports: A, *, scores: bool) -> Segmentation:
         """The next frame's masks.
 
         Raises:
@@ -170,12 +202,19 @@ class FollowingPipeline:
             def encode(plane: Floats) -> Shot:
                 return self._encode(matched, plane, frame.frame.placement)
 
-            planes = self._follower.settle(turn, matched.logits[0], frame.small, encode)
+            seen = Seen(
+                self._follower.see(turn, self._presence(turn, supports, matched.likeness[0])),
+                self._present_from,
+            )
+            present = {n for n, score in seen.presence.items() if score >= seen.present_from}
+            logits = matched.logits[0]
+            planes = self._follower.settle(turn, logits, present, frame.small, encode)
             spent = 1000 * (time.perf_counter() - begun)
         except BaseException:
             matched.abandon()
             raise
-        found = matched.draw(planes, dict.fromkeys(supports.supports.classes, 1), scores=scores)
+        classes = dict.fromkeys(supports.supports.classes, 1)
+        found = matched.draw(planes, classes, seen, scores=scores)
         timing = {**found.timing, "postprocess": found.timing["postprocess"] + spent}
         return dataclasses.replace(found, timing=timing)
 
@@ -184,7 +223,7 @@ class FollowingPipeline:
         self._turns.clear()
         self._inner.close()
 
-    def _arranged(self, turn: Turn, given: ArrangedSupports) -> ArrangedSupports:
+    def _arranged(self, turn: Turn, given: A) -> A:
         """The shots of a turn, ready to be matched; made once, and anew when they change."""
         if turn.key == 0:
             return given
@@ -195,8 +234,20 @@ class FollowingPipeline:
             self._turns[turn.key] = self._inner.arrange(turn.supports)
         return self._turns[turn.key]
 
+    def _presence(self, turn: Turn, given: Arranged, alike: Floats) -> dict[str, float]:
+        """The score of each class whose given shots were matched in this turn."""
+        found, first, mine = {}, 0, 0
+        for name, count in given.supports.counts.items():
+            matched = len(turn.supports.classes[name])
+            if matched >= count and not (matched == count and name in turn.remembered):
+                (found[name],) = presence(
+                    alike[first : first + count], given.objects[mine : mine + count], [count]
+                )
+            first, mine = first + matched, mine + count
+        return found
+
     def _encode(self, matched: MatchedFrame, plane: Floats, placement: Placement) -> Shot:
         logits = np.stack([np.zeros_like(plane), plane])[None]
         mask = segment_logits(logits, [1], placement)[0][0]
-        fitted = network_mask(mask, placement)[None]
+        fitted = network_mask(mask, placement, OUTSIDE if self._runner.contrast else 0)[None]
         return compress(run_support(self._runner, matched.features, fitted))[0]

@@ -152,13 +152,13 @@ def test_ten_thousand_frames_without_growth(
     seen, taken = set(), []
 
     def encode(plane: np.ndarray) -> dict:
-        return {level: type(c)(c.at, c.values.copy(), c.positions) for level, c in shot.items()}
+        return {level: type(c)(c.at, c.values.copy(), c.row) for level, c in shot.items()}
 
     tracemalloc.start()
     for number in range(10_000):
         turn = follower.turn(given)
         seen.add(tuple(turn.remembered))
-        follower.settle(turn, logits, small, encode)
+        follower.settle(turn, logits, {"red"}, small, encode)
         if number in (999, 9_999):
             taken.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()

@@ -1,0 +1,226 @@
+"""``make gpu-check PART=network BUNDLE=folder``: a bundle's whole network on this card, in 90 s.
+
+Checked and measured, what is worth most first: the golden outputs; one query of 1280 x 720 with its
+supports registered before, one at a time and streamed, beside PyTorch eager (FP32, and FP16 by
+autocast) and torch.compile in FP16; FP32 against FP16 on up to 300 drawn episodes; five shots;
+2,000 frames without growth; the bundle's lowerings under several options of ONNX Runtime's CUDA
+provider. What there is no time for is left out, and the file names it.
+
+Runs from the source tree with the libraries on PYTHONPATH; nothing is installed. The backend is the
+best that works here; where that is the CPU although there is a card, the reasons are an error. The
+figures go into ``$OUT/network.json`` (``build/gpu_check`` without ``OUT``), rewritten after each
+part. Ends with 1 if something is wrong; a target that was missed is printed, and is no error.
+Without a GPU it prints that, and ends with 0; ``ARGS=--rehearse`` then goes through all of it on
+the CPU, with few frames, to see that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.benchmarks.gpu_check import network_checks as checks
+from hsnet_trt.benchmarks.gpu_check.benchmark import table
+from hsnet_trt.benchmarks.gpu_check.network_contest import (
+    Contest,
+    Pace,
+    contenders,
+    frames_of,
+    verdicts,
+)
+from hsnet_trt.benchmarks.gpu_check.report import GpuReport
+from hsnet_trt.benchmarks.limits.case import Case, Inputs
+from hsnet_trt.benchmarks.limits.machine_facts import machine_facts
+from hsnet_trt.errors import HSNetError
+from hsnet_trt.runtime.backends import open_runner
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.device.driver import has
+from hsnet_trt.runtime.device.machine import find_driver
+from hsnet_trt.runtime.segmenter import FewShotSegmenter
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much is done.
+
+    Attributes:
+        budget_s: seconds for all of it.
+        device: of PyTorch.
+        pace: of each timed row.
+        episodes: at most.
+        episodes_s: seconds for them.
+        compile_s: with fewer seconds left, torch.compile is not waited for.
+        frames: of the long run.
+    """
+
+    budget_s: float
+    device: str
+    pace: Pace
+    episodes: int
+    episodes_s: float
+    compile_s: float
+    frames: int
+
+
+CARD = Scale(85.0, "cuda", Pace(1.5, 20), 300, 15.0, 30.0, 2000)
+REHEARSAL = Scale(400.0, "cpu", Pace(0.5, 3), 6, 20.0, 200.0, 40)
+
+
+class Parts:
+    """The parts of the check, for a report.
+
+    Args:
+        report: where the figures go, and how much time is left.
+        bundle: its folder.
+        scale: how much is done.
+    """
+
+    def __init__(self, report: GpuReport, bundle: str, scale: Scale) -> None:
+        manifest = Bundle.open(bundle).manifest
+        self.report, self._bundle, self._scale = report, bundle, scale
+        self._size, self._backbone = manifest.sizes[0], manifest.model.backbone
+        self._grids = _grids(self._backbone, self._size)
+        held = {g.variant.precision for g in manifest.graphs if g.variant.graph == "match"}
+        self._precisions = tuple(p for p in ("fp16", "fp32") if p in held)
+        self._backend = "onnxruntime"
+        self.rows: list[dict[str, Any]] = []
+
+    def backend(self) -> dict[str, Any]:
+        """The best backend that works here."""
+        opened = Bundle.open(self._bundle)
+        runner, reason = open_runner(opened, self._size, precision=self._precisions[0])
+        try:
+            self._backend = runner.backend
+            found = {
+                "backend": runner.backend,
+                "device": runner.device,
+                "precision": runner.precision,
+                "frames": "on the GPU" if runner.frames is not None else "by the CPU",
+                "reason": reason,
+            }
+        finally:
+            runner.close()
+        fallen = self._backend == "onnxruntime" and self._scale.device != "cpu"
+        return found | {"wrong": [f"the CPU runs it: {reason}"] if fallen else []}
+
+    def all(self) -> None:
+        """Everything, in the order of worth."""
+        report, scale = self.report, self._scale
+        report.run("backend", self.backend)
+        if report.failed:
+            return
+        report.run("episodes drawn", self._draw)
+        one = self._inputs(1)
+        specs = contenders(
+            self._bundle, self._backbone, self._backend, scale.device, self._precisions
+        )
+        # While processes load and compile, what is no matter of time is done here.
+        with Contest(specs, Case(self._backbone, self._size), one) as contest:
+            report.run(
+                "golden outputs",
+                lambda: checks.golden(self._bundle, self._backend, self._precisions),
+            )
+            report.run(
+                "FP16 against FP32",
+                lambda: checks.fp16_against_fp32(
+                    self._bundle, self._backend, self._episodes, scale.episodes_s
+                ),
+            )
+            left = partial(self._left_after, scale.compile_s)
+            report.run("1-shot", lambda: contest.measure(scale.pace, left))
+            self.rows = report.content["1-shot"].get("rows", [])
+            contest.again(self._inputs(5), lambda: report.left)
+            report.run("5-shot", lambda: contest.measure(scale.pace, lambda: report.left))
+        report.run("long run", partial(self._long_run, one))
+        if self._backend == "onnxruntime_cuda":
+            pace = Pace(scale.pace.seconds / 2, scale.pace.least)
+            report.run(
+                "options of ONNX Runtime",
+                lambda: checks.provider_options(
+                    self._bundle, self._precisions[0], one, pace, lambda: report.left
+                ),
+            )
+        report.content["targets"] = verdicts(self.rows)
+
+    def _draw(self) -> dict[str, Any]:
+        self._episodes = checks.draw_episodes(self._size, self._scale.episodes)
+        return {"episodes": 0 if self._episodes is None else len(self._episodes)}
+
+    def _inputs(self, shots: int) -> Inputs:
+        return frames_of(Case(self._backbone, self._size, shots), self._grids)
+
+    def _left_after(self, seconds: float) -> float:
+        return self.report.left - seconds
+
+    def _long_run(self, inputs: Inputs) -> dict[str, Any]:
+        segmenter = FewShotSegmenter.load(
+            self._bundle, self._backend, self._size, precision=self._precisions[0]
+        )
+        with segmenter:
+            return checks.long_run(
+                segmenter,
+                inputs,
+                self._scale.frames,
+                partial(_device_bytes, self._scale.device),
+                lambda: self.report.left - 10,
+            )
+
+
+def _grids(backbone: str, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
+    from hsnet_trt.model.hsnet import HSNet
+
+    return HSNet(backbone).grids(size)
+
+
+def _device_bytes(device: str) -> int | None:
+    """What is used of the card, by whomever."""
+    if device == "cpu":
+        return None
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)
+
+
+def main() -> int:
+    """Check what this machine can, print it, write it down."""
+    parser = argparse.ArgumentParser(description="A bundle's network on this card.")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, with few frames")
+    rehearse, bundle = parser.parse_args().rehearse, os.environ.get("BUNDLE")
+    driver = find_driver()
+    if not driver.gpus and not rehearse:
+        print(f"gpu-check network: skipped, {driver.problem}")
+        return 0
+    for missing, words in (
+        (bundle is None, "no BUNDLE was given"),
+        (not has("torch"), "PyTorch is not installed"),
+    ):
+        if missing:
+            print(f"gpu-check network: skipped, {words}")
+            return 0
+    assert bundle is not None
+    out = Path(os.environ.get("OUT", "build/gpu_check"))
+    out.mkdir(parents=True, exist_ok=True)
+    scale = REHEARSAL if rehearse else CARD
+    report = GpuReport(out / "network.json", scale.budget_s, 5.0)
+    report.content |= {"machine": machine_facts(), "rehearsal": rehearse}
+    try:
+        parts = Parts(report, bundle, scale)
+    except HSNetError as error:
+        print(f"gpu-check network: {error}")
+        return 1
+    parts.all()
+    print(table(parts.rows, "contender", "precision", "device"))
+    print("\n".join(report.content.get("targets", [])))
+    report.write()
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

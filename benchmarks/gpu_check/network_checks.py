@@ -1,0 +1,223 @@
+"""What `make gpu-check PART=network` checks in its own process: outputs, accuracy, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
+from hsnet_trt.benchmarks.accuracy.answers import BundleNetwork
+from hsnet_trt.benchmarks.gpu_check.network_contest import FRAME, Pace
+from hsnet_trt.benchmarks.limits.case import Inputs
+from hsnet_trt.data.episodes.episode import Episode, Episodes
+from hsnet_trt.data.sources import Source
+from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.device.driver import has
+from hsnet_trt.runtime.device.machine import find_driver, usable_cores
+from hsnet_trt.runtime.network import Network
+from hsnet_trt.runtime.segmenter import FewShotSegmenter
+from hsnet_trt.runtime.verify import verify_bundle
+
+FIRST_EPISODES = 5  # tell how many there is time for
+SLACK_BYTES = 32 << 20  # an allocator's, in which nothing grows
+# Beside what the runtime chooses (`onnxruntime_cuda.OPTIONS`).
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "as it is": {},
+    "every algorithm timed": {"cudnn_conv_algo_search": "EXHAUSTIVE"},
+    "channels last": {"prefer_nhwc": "1"},
+    "channels last, every algorithm timed": {
+        "prefer_nhwc": "1",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+    },
+}
+
+
+def golden(bundle: str, backend: str, precisions: Sequence[str]) -> dict[str, Any]:
+    """The bundle against PyTorch's outputs of when it was made, in each precision."""
+    rows, wrong = [], []
+    size = Bundle.open(bundle).manifest.sizes[0]
+    for precision in precisions:
+        for found in verify_bundle(bundle, backend, size, precision):
+            last = found.figures[-1]
+            rows.append(
+                {
+                    "backend": found.backend,
+                    "device": found.device,
+                    "precision": precision,
+                    "relative": last.relative,
+                    "relative_p999": last.relative_p999,
+                    "flipped": found.flipped,
+                    "tolerance": dataclasses.asdict(found.tolerance),
+                }
+            )
+            if not found.passed:
+                culprit = found.culprit
+                where = f", first in {culprit.graph} {culprit.tensor}" if culprit else ""
+                wrong.append(f"{precision} is out of tolerance{where}")
+    return {"rows": rows, "wrong": wrong}
+
+
+def draw_episodes(size: tuple[int, int], count: int) -> Episodes | None:
+    """So many drawn episodes, drawn by all cores; None where OpenCV or scikit-image is missing."""
+    if not (has("cv2") and has("skimage")):
+        return None
+    source = Source(("procedural",), size=size)
+    # Nothing of CUDA may be forked.
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
+        made = list(pool.map(partial(_draw, source), range(count), chunksize=8))
+    opened = source.open("test")
+    return Episodes(opened.name, opened.classes, made.__getitem__, count)
+
+
+def _draw(source: Source, number: int) -> Episode:
+    return source.open("test")[number]
+
+
+def fp16_against_fp32(
+    bundle: str, backend: str, episodes: Episodes | None, seconds: float
+) -> dict[str, Any]:
+    """mIoU in both precisions, and the share of pixels that FP16 flips, on episodes of truth.
+
+    As many episodes as there are seconds for; the targets are 0.1 mIoU and 0.2 % of pixels.
+    """
+    if episodes is None:
+        return {"skipped": "OpenCV and scikit-image, which episodes are drawn with, are missing"}
+    networks = [BundleNetwork(Path(bundle), backend, p) for p in ("fp32", "fp16")]
+    try:
+        start = time.perf_counter()
+        most = len(episodes)
+        found = evaluate(networks, [], episodes, count=min(FIRST_EPISODES, most))
+        each = (time.perf_counter() - start) / found.episodes
+        count = min(most, int(seconds / each))
+        if count > found.episodes:
+            found = evaluate(networks, [], episodes, count=count)
+    finally:
+        for network in networks:
+            network.close()
+    fp32, fp16 = found.rows
+    difference, changed = fp16.difference or 0.0, fp16.changed or 0.0
+    reached = abs(difference) <= 0.1 and changed <= 0.2
+    return {
+        "data": found.data,
+        "episodes": found.episodes,
+        "on": fp16.on,
+        "miou": {"fp32": fp32.miou.value, "fp16": fp16.miou.value, "difference": difference},
+        "pixels_flipped_percent": changed,
+        "target": f"{'reached' if reached else 'NOT reached'}: 0.1 mIoU, 0.2 % of pixels",
+    }
+
+
+def long_run(
+    segmenter: FewShotSegmenter,
+    inputs: Inputs,
+    count: int,
+    device_bytes: Callable[[], int | None],
+    left: Callable[[], float],
+) -> dict[str, Any]:
+    """Stream so many frames; memory after a tenth of them and at the end.
+
+    Args:
+        segmenter: opened; its supports are replaced.
+        inputs: frames, and one support set.
+        count: how many frames, or as many as there is time for.
+        device_bytes: what is used of the device, where there is one.
+        left: seconds.
+    """
+    segmenter.clear()
+    supports = inputs.supports[0]
+    segmenter.set_support("thing", supports.images[0], supports.masks[0])
+    before: tuple[int, int | None] = (0, None)
+    start, done = time.perf_counter(), 0
+
+    def frames() -> Any:
+        for number in range(count):
+            if left() <= 0:
+                return
+            yield inputs.queries[number % len(inputs.queries)][0]
+
+    for frame in segmenter.stream(frames()):
+        if frame.error is not None:
+            raise frame.error
+        done += 1
+        if done == max(1, count // 10):
+            before = (_host_bytes(), device_bytes())
+    seconds = time.perf_counter() - start
+    after = (_host_bytes(), device_bytes())
+    growth = {"host": after[0] - before[0]}
+    if after[1] is not None and before[1] is not None:
+        growth["device"] = after[1] - before[1]
+    grown = [name for name, size in growth.items() if size > SLACK_BYTES]
+    return {
+        "frames": done,
+        "asked": count,
+        "frame": f"{FRAME[1]}x{FRAME[0]}",
+        "fps": round(done / seconds, 1),
+        "growth_bytes": growth,
+        "wrong": [f"{name} memory grew by {growth[name]:,} bytes" for name in grown],
+    }
+
+
+def provider_options(
+    bundle: str, precision: str, inputs: Inputs, pace: Pace, left: Callable[[], float]
+) -> dict[str, Any]:
+    """The lowerings that the bundle holds, each with several options of the CUDA provider."""
+    from hsnet_trt.runtime.backends import CPU_LOWERING, choose_graphs
+    from hsnet_trt.runtime.onnxruntime_cuda import OPTIONS, check_cuda
+    from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner, load_onnxruntime
+
+    opened = Bundle.open(bundle)
+    size = opened.manifest.sizes[0]
+    lowerings = dict.fromkeys(
+        g.variant.lowering for g in opened.manifest.graphs if g.variant.lowering != CPU_LOWERING
+    )
+    gpu = check_cuda(load_onnxruntime(), find_driver())
+    rows: list[dict[str, Any]] = []
+    for choice, options in CHOICES.items():
+        for lowering in lowerings:
+            row: dict[str, Any] = {"options": choice, "lowering": lowering}
+            rows.append(row)
+            if left() < 4 * pace.seconds:
+                row["skipped"] = "no time was left"
+                continue
+            try:
+                graphs = choose_graphs(opened, size, precision, device="gpu", lowering=lowering)
+                runner = OnnxRuntimeRunner(opened, graphs, gpu, {**OPTIONS, **options})
+                with FewShotSegmenter(Network(opened, runner, size, "")) as segmenter:
+                    row["ms"] = _paced(segmenter, inputs, pace)
+            except Exception as error:  # noqa: BLE001  (an option may be refused in any way)
+                row["failed"] = str(error)[:300]
+    return {"rows": rows}
+
+
+def _paced(segmenter: FewShotSegmenter, inputs: Inputs, pace: Pace) -> dict[str, float]:
+    """The median of a frame, and of the parts that the GPU's events time, in milliseconds."""
+    supports = inputs.supports[0]
+    segmenter.set_support("thing", supports.images[0], supports.masks[0])
+    times: dict[str, list[float]] = {}
+    picture, calls, begin = inputs.queries[0][0], 0, 0.0
+    while calls < pace.least + 3 or time.perf_counter() - begin < pace.seconds:
+        if calls == 3:  # warm
+            times, begin = {}, time.perf_counter()
+        start = time.perf_counter()
+        result = segmenter.segment(picture)
+        times.setdefault("frame", []).append(1000 * (time.perf_counter() - start))
+        for name, ms in result.timing.items():
+            times.setdefault(name, []).append(ms)
+        calls += 1
+    return {name: round(sorted(found)[len(found) // 2], 3) for name, found in times.items()}
+
+
+def _host_bytes() -> int:
+    """The resident memory of this process; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,163 @@
+"""The whole network of a bundle against PyTorch: one query, its supports registered before.
+
+Every contender has a process of its own (`speed.worker`), in which it loads, compiles and warms up
+while others do; they are timed one after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from hsnet_trt.benchmarks.limits.case import Case, Inputs, draw_inputs
+from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec
+from hsnet_trt.benchmarks.speed.worker import RemoteWorker
+from hsnet_trt.export.graphs.probe import smooth_picture
+
+OURS = "this bundle"
+COMPILED = "PyTorch compile"
+FRAME = (720, 1280)  # height and width of the queries
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How long each figure is measured.
+
+    Attributes:
+        seconds: for each.
+        least: calls or frames, at least.
+    """
+
+    seconds: float
+    least: int
+
+
+def contenders(
+    bundle: str, backbone: str, backend: str, device: str, precisions: tuple[str, ...]
+) -> list[Spec]:
+    """The bundle in each precision, and PyTorch as called, by autocast and compiled.
+
+    PyTorch has the recipe's weights: speed does not depend on them. Its half precision on a CPU is
+    BF16, since FP16 there is twenty times slower than FP32.
+    """
+    half = "bf16" if device == "cpu" else "fp16"
+    ours = [Spec(OURS, p, "bundle", True, bundle=bundle, backend=backend) for p in precisions]
+    torch = [
+        Spec(BASELINE, "fp32", "torch", False, backbone, device=device),
+        Spec("PyTorch autocast", half, "torch", False, backbone, device=device),
+        Spec(COMPILED, half, "torch", False, backbone, device=device, compiled=True),
+    ]
+    return ours + torch
+
+
+def frames_of(case: Case, grids: Sequence[tuple[int, int]]) -> Inputs:
+    """Supports of the network's size, and queries as a camera gives them."""
+    drawn, rng = draw_inputs(case, grids), np.random.RandomState(3)
+    return Inputs([[smooth_picture(rng, FRAME)] for _ in drawn.queries], drawn.supports)
+
+
+class Contest:
+    """The contenders of a case, warming up from the start; a context manager that ends them."""
+
+    def __init__(self, specs: list[Spec], case: Case, inputs: Inputs) -> None:
+        """Start the processes."""
+        self._inputs, self._size = inputs, case.size
+        self._workers = {self._name(spec): RemoteWorker(spec, case.size) for spec in specs}
+        self._pool = ThreadPoolExecutor(len(specs))
+        self._ready: dict[str, Future[Any]] = {
+            name: self._pool.submit(worker.call, "prepare", inputs)
+            for name, worker in self._workers.items()
+        }
+
+    def __enter__(self) -> Contest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, worker in self._workers.items():
+            worker.close(wait_s=10 if self._ready[name].done() else 0)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def measure(
+        self, pace: Pace, left: Callable[[], float], *, streamed: bool = True
+    ) -> dict[str, Any]:
+        """Time each contender, one at a time and streamed.
+
+        Args:
+            pace: how long.
+            left: seconds that are left for those that still warm up, as compiling may take.
+            streamed: whether frames are streamed, too.
+
+        Returns:
+            `rows`: contender, precision, what runs it, and `ms` (the median of a call, its 10th and
+            90th percentile, `streamed` milliseconds a frame), or why not; `wrong`: what failed that
+            the bundle should have done.
+        """
+        rows: list[dict[str, Any]] = []
+        wrong: list[str] = []
+        for name, worker in self._workers.items():
+            row: dict[str, Any] = {"contender": worker.spec.name, "precision": name.split()[-1]}
+            rows.append(row)
+            try:
+                self._ready[name].result(timeout=max(1.0, left()))
+                row |= worker.call("facts")
+                times = worker.call("latency", "stream", pace.seconds, pace.least)
+                row["ms"] = _spread(times)
+                if streamed:
+                    found = worker.call("throughput", pace.seconds, pace.least)
+                    row["ms"]["streamed"] = round(statistics.mean(found["intervals"]), 3)
+            except TimeoutError:
+                row["skipped"] = "no time was left: it still warms up"
+            except Exception as error:  # noqa: BLE001  (torch.compile may fail in any way)
+                row["failed"] = str(error)[:300]
+                if worker.spec.name == OURS:
+                    wrong.append(f"{name}: {row['failed']}")
+        return {"rows": rows, "wrong": wrong}
+
+    def again(self, inputs: Inputs, left: Callable[[], float]) -> None:
+        """Let those that are ready, and are not compiled, warm up on the inputs of another case."""
+        for name in list(self._workers):
+            ready = self._ready[name]
+            usable = ready.done() and ready.exception() is None
+            if not usable or self._workers[name].spec.compiled or left() < 1:
+                self._workers.pop(name).close(wait_s=10 if ready.done() else 0)
+                continue
+            self._ready[name] = self._pool.submit(self._workers[name].call, "prepare", inputs)
+
+    @staticmethod
+    def _name(spec: Spec) -> str:
+        return f"{spec.name} {spec.precision}"
+
+
+def _spread(times: list[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(times, [10, 50, 90])
+    return {"median": round(middle, 3), "p10": round(low, 3), "p90": round(high, 3)}
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """The targets, in words: at least 4 times eager FP32, not slower than compiled FP16, streamed
+    at least 95 % of back-to-back."""
+
+    def ms(contender: str, precision: str, what: str = "median") -> float | None:
+        for row in rows:
+            if (row["contender"], row["precision"]) == (contender, precision):
+                found = row.get("ms", {}).get(what)
+                return None if found is None else float(found)
+        return None
+
+    ours, streamed = ms(OURS, "fp16"), ms(OURS, "fp16", "streamed")
+    lines = []
+    for name, precision, least in ((BASELINE, "fp32", 4.0), (COMPILED, "fp16", 1.0)):
+        theirs = ms(name, precision)
+        if ours is None or theirs is None:
+            lines.append(f"{least:g} x {name} {precision}: not measured")
+        else:
+            word = "reached" if theirs / ours >= least else "NOT reached"
+            lines.append(f"{least:g} x {name} {precision}: {word}, {theirs / ours:.1f}")
+    if streamed is not None:
+        lines.append(f"{1000 / streamed:.0f} frames a second streamed in FP16")
+    return lines

@@ -1,0 +1,165 @@
+"""The judge's table of a checkpoint or a bundle: clean, mosaic and absent, always together.
+
+    python -m hsnet_trt.benchmarks.real_v1.judge shipped --photographs runs/real-v1 --out runs/judge
+
+`make judge` is the same. Every photograph is a query once. Half an hour on two cores at 400 x 400;
+each form is kept when it is done, so a second call goes on with the rest (`--form` does one alone).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.benchmarks.accuracy.judging import judge
+from hsnet_trt.benchmarks.real_v1.photographs import gather, photographs
+from hsnet_trt.data.episodes.forms import FORMS
+from hsnet_trt.data.sources import Source
+from hsnet_trt.errors import InputError
+from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, weights_sha256
+from hsnet_trt.runtime.bundle import MANIFEST, Bundle
+
+# Classes of which no source of the first shipped model (2026-11-27) showed a photograph, a cut-out
+# or a drawing; of all others it may have seen these photographs or others.
+NEW_TO_FIRST = frozenset(
+    {
+        "christ-the-redeemer",
+        "eiffel-tower",
+        "multimeter",
+        "pyramid",
+        "scissors",
+        "statue-of-liberty",
+        "taj-mahal",
+        "windmill",
+    }
+)
+_EVERY = 20  # episodes between two lines of progress
+
+
+def main() -> None:
+    """Judge, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, help="a checkpoint, a bundle, or 'shipped'")
+    parser.add_argument("--photographs", type=Path, default=Path("runs/real-v1"))
+    parser.add_argument("--out", type=Path, default=Path("runs/judge"))
+    parser.add_argument("--form", choices=FORMS, action="append", help="by default all")
+    parser.add_argument("--size", type=int, help="by default the model's own")
+    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of PyTorch")
+    chosen = parser.parse_args()
+    root = gather(chosen.photographs)
+    weights = weights_of(chosen.model)
+    for form in chosen.form or FORMS:
+        if not is_judged(chosen.out / form, _command(form, root, chosen), weights):
+            judge_form(form, root, chosen)
+    text = table(chosen.out)
+    (chosen.out / "table.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def weights_of(model: Path) -> str:
+    """The hash of the weights that are to be judged."""
+    if (model / MANIFEST).is_file():
+        return Bundle.open(model).manifest.model.weights_sha256
+    return weights_sha256(load_checkpoint(SHIPPED if str(model) == "shipped" else model))
+
+
+def is_judged(folder: Path, command: str, weights: str) -> bool:
+    """Whether a folder holds what this command found of these weights."""
+    path = folder / "accuracy.json"
+    if not path.is_file():
+        return False
+    facts = json.loads(path.read_text("utf-8"))["facts"]
+    return (facts["command"], facts["weights_sha256"]) == (command, weights)
+
+
+def _command(form: str, root: Path, chosen: argparse.Namespace) -> str:
+    size = f" --size {chosen.size}" if chosen.size else ""
+    return (
+        f"hsnet-trt evaluate {chosen.model} --data folder --root {root} --form {form}"
+        f" --shots {chosen.shots}{size}"
+    )
+
+
+def judge_form(form: str, root: Path, chosen: argparse.Namespace) -> None:
+    """Judge one form of the episodes into OUT/FORM."""
+
+    def say(what: str, done: int, total: int) -> None:
+        if done % _EVERY == 0:
+            print(f"{what}: {done} of {total}", flush=True)
+
+    judge(
+        chosen.model,
+        Source(("folder",), root=root, shots=chosen.shots),
+        chosen.out / form,
+        size=(chosen.size, chosen.size) if chosen.size else None,
+        device=chosen.device,
+        form=form,
+        groups=groups(),
+        command=_command(form, root, chosen),
+        on_episode=say,
+    )
+
+
+def groups() -> dict[str, frozenset[str]]:
+    """The classes that are told apart."""
+    known = {photograph.kind for photograph in photographs()}
+    return {
+        "classes new to the first shipped model": NEW_TO_FIRST,
+        "the others": frozenset(known - NEW_TO_FIRST),
+    }
+
+
+def table(out: Path) -> str:
+    """The figures of the forms that are judged, as Markdown."""
+    judged = {
+        form: json.loads((out / form / "accuracy.json").read_text("utf-8"))
+        for form in FORMS
+        if (out / form / "accuracy.json").is_file()
+    }
+    if not judged:
+        raise InputError(f"Nothing is judged in {out}", expected="FORM/accuracy.json")
+    any_one = next(iter(judged.values()))
+    lines = [
+        f"real-v1, {any_one['episodes']} queries, {any_one['shots']} shots, "
+        f"{any_one['size'][0]} x {any_one['size'][1]}; 95 % intervals.",
+        "",
+        "| form | queries | mIoU | best trivial answer | ahead | boundary IoU |",
+        "|---|---|---|---|---|---|",
+    ]
+    for form in ("clean", "mosaic"):
+        if form in judged:
+            lines += [_line(form, judged[form], name) for name in (None, *groups())]
+    found = {form: judged[form]["rows"][0] for form in ("absent", "clean") if form in judged}
+    lines += ["", "| something is found | of all queries |", "|---|---|"]
+    if "absent" in found:
+        lines.append(f"| where the class is absent | {_percent(found['absent']['found'])} |")
+    if "clean" in found:
+        lines.append(f"| where it is present (clean) | {_percent(found['clean']['found'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _line(form: str, judged: dict[str, Any], group: str | None) -> str:
+    rows = [{**row, **row["groups"][group]} if group else row for row in judged["rows"]]
+    network = rows[0]
+    best = max((row for row in rows if row["trivial"]), key=lambda row: row["miou"]["value"])
+    ahead = network["miou"]["value"] - best["miou"]["value"]
+    return (
+        f"| {form}{f', {group}' if group else ''} | {network.get('episodes', judged['episodes'])} "
+        f"| {_interval(network['miou'])} | {best['miou']['value']:.1f}, {best['name']} "
+        f"| {ahead:+.1f} | {_interval(network['boundary'])} |"
+    )
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]"
+
+
+def _percent(figure: dict[str, float]) -> str:
+    return f"{_interval(figure)} %"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""From which score a class counts as present: chosen on episodes with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hsnet_trt.calibration.collect import some_object
+from hsnet_trt.calibration.episodes import encode
+from hsnet_trt.data.episodes.episode import Episode, Episodes
+from hsnet_trt.data.episodes.forms import in_form
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.matching.presence import likeness, objects_in, presence
+from hsnet_trt.runtime.network import Network
+
+LEAST = 8  # episodes of each kind
+
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score from which a class counts as present.
+
+    Attributes:
+        value: in [0,1].
+        kept: share of the episodes with the class in which it counts as present.
+        silent: share of those without it in which it does not.
+        there, absent: the scores, in the order of the episodes.
+    """
+
+    value: float
+    kept: float
+    silent: float
+    there: tuple[float, ...]
+    absent: tuple[float, ...]
+
+
+def calibrate_presence(
+    network: Network,
+    episodes: Episodes,
+    count: int | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> Threshold:
+    """Score episodes as they are, and in the form "absent", and choose the threshold.
+
+    Args:
+        network: what scores them.
+        episodes: of the network's size, of pictures that show one class each.
+        count: how many of each kind; by default all.
+        seed: of what is drawn.
+        progress: called before each episode.
+
+    Raises:
+        InputError: too few episodes, or of one class only.
+        BackendError: the network failed.
+    """
+    count = count or episodes.count
+    if count is None or count < LEAST:
+        raise InputError(
+            "a threshold cannot be chosen on so few episodes",
+            expected=f"at least {LEAST}",
+            found=count if count is not None else "an endless source, and no --episodes",
+        )
+    there, absent = (
+        tuple(
+            presence_of(network, episode)
+            for episode in some_object(in_form(episodes, form, seed), count, progress=progress)
+        )
+        for form in ("clean", "absent")
+    )
+    return choose_threshold(there, absent)
+
+
+def presence_of(network: Network, episode: Episode) -> float:
+    """The score of an episode's class in its query, in [0,1]."""
+    encoded = encode(network.runner, episode, network.size, network.preprocessing)
+    objects = objects_in(encoded.supports["s4"])
+    (score,) = presence(likeness(encoded.query["f4"], objects)[0], objects, [episode.shots])
+    return score
+
+
+def choose_threshold(there: Sequence[float], absent: Sequence[float]) -> Threshold:
+    """The threshold with the highest sum of both shares, in the middle between two scores.
+
+    Of several that are as good, the lowest: what is there should be shown.
+    """
+    best = max(_candidates(there, absent), key=lambda t: (t.kept + t.silent, -t.value))
+    return best
+
+
+def _candidates(there: Sequence[float], absent: Sequence[float]) -> Iterator[Threshold]:
+    scores = np.unique([0.0, *there, *absent, 1.0])
+    for value in (0.0, *((scores[1:] + scores[:-1]) / 2)):
+        kept = float(np.mean(np.asarray(there) >= value))
+        silent = float(np.mean(np.asarray(absent) < value))
+        yield Threshold(float(value), kept, silent, tuple(there), tuple(absent))

@@ -1,0 +1,149 @@
+"""The background contrast in the exported graphs, in every lowering and in FP16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from helpers.rows import in_rows
+
+from hsnet_trt.calibration.placement import place
+from hsnet_trt.export.graphs.graphs import export_match, export_support
+from hsnet_trt.export.graphs.lowering_packed import packing_of, taking_packed
+from hsnet_trt.export.graphs.parity import session
+from hsnet_trt.export.graphs.probe import Probe, normalise
+from hsnet_trt.export.precision.emulation import emulated
+from hsnet_trt.export.precision.fp16 import to_fp16
+from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.model.recipe import recipe_model
+from hsnet_trt.trt_plugins.onnx_op import drop_function, inline_function
+
+SIZE = (64, 96)
+WEIGHT = 6.0
+FORMS = [("conv2d", "native"), ("conv3d", "native"), ("packed", "native"), ("conv2d", "plugin")]
+NAMES = ("f2", "f3", "f4", "s2", "s3", "s4", "c3", "c4")
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def model() -> HSNet:
+    return recipe_model("resnet18", WEIGHT)
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def inputs(model: HSNet) -> Arrays:
+    """Two queries, three supports; the last mask has the margins of a letterbox."""
+    probe = Probe.draw(SIZE, model.grids(SIZE), 2, 3, seed=3)
+    masks = torch.from_numpy(probe.masks).float()
+    masks[2, :5] = masks[2, -5:] = -1
+    query, shown = (model.features(normalise(i)) for i in (probe.queries, probe.supports))
+    *levels, c3, c4 = (*query, *model.support(shown, masks))
+    arrays = [t.numpy() for t in (*map(in_rows, levels), c3, c4)]
+    rest = {f"shown{i}": in_rows(level).numpy() for i, level in zip((2, 3, 4), shown, strict=True)}
+    return {**dict(zip(NAMES, arrays, strict=True)), **rest, "mask": masks.numpy()}
+
+
+@pytest.fixture(scope="module")
+def match(model: HSNet) -> Callable[[str, str], onnx.ModelProto]:
+    made: dict[tuple[str, str], onnx.ModelProto] = {}
+
+    def graph(lowering: str, correlation: str) -> onnx.ModelProto:
+        if (lowering, correlation) not in made:
+            made[lowering, correlation] = export_match(model, SIZE, lowering, {}, correlation)
+        return made[lowering, correlation]
+
+    return graph
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def logits(model: HSNet, inputs: Arrays) -> np.ndarray:
+    positions = [h * w for h, w in model.grids(SIZE)] * 2 + [1, 1]
+    tensors = [
+        torch.from_numpy(inputs[name])[..., :count]
+        for name, count in zip(NAMES, positions, strict=True)
+    ]
+    return model.match((tensors[0], tensors[1], tensors[2]), tuple(tensors[3:]), SIZE).numpy()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_match_adds_it(form, match, model, inputs, logits) -> None:
+    graph = match(*form)
+    run = session((inline_function(graph) if form[1] == "plugin" else graph).SerializeToString())
+    if form[0] == "packed":
+        run = taking_packed(run, packing_of(model, SIZE))
+    found = run(inputs)["logits"]
+    assert float(np.abs(found - logits).max()) < 1e-4 * float(logits.std())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_comes_behind_a_graph_that_does_not_know_of_it(form, match) -> None:
+    """Take what was added away, and the authors' graph is left, node for node."""
+    plain, full = export_match(recipe_model("resnet18"), SIZE, form[0], {}, form[1]), match(*form)
+    added = [node for node in full.graph.node if node.name.startswith("node_contrast_")]
+    assert len(added) == len(full.graph.node) - len(plain.graph.node)
+    assert {v.name for v in full.graph.input} - {v.name for v in plain.graph.input} == {"c3", "c4"}
+    rest = onnx.ModelProto()
+    rest.CopyFrom(full)
+    for node in added:
+        rest.graph.node.remove(node)
+    for kept in (rest.graph.initializer, rest.graph.input):
+        for value in [v for v in kept if v.name.startswith(("contrast_", "c3", "c4"))]:
+            kept.remove(value)
+    for node in rest.graph.node:
+        node.output[:] = [n.replace("logits_without_contrast", "logits") for n in node.output]
+    assert rest.SerializeToString() == plain.SerializeToString()
+
+
+def test_support_gives_the_vectors(model, inputs) -> None:
+    run = session(export_support(model, SIZE, {}).SerializeToString())
+    shown = {f"f{i}": inputs[f"shown{i}"] for i in (2, 3, 4)}
+    found = run({**shown, "mask": inputs["mask"]})
+    assert list(found) == list(NAMES[3:])
+    for name, array in found.items():
+        np.testing.assert_allclose(array, inputs[name], atol=1e-6)
+    whole = run({**shown, "mask": np.ones_like(inputs["mask"])})
+    assert np.isfinite(whole["c3"]).all() and np.abs(whole["c3"]).max() < 1e-2
+
+
+def test_large_features_do_not_overflow_in_fp16(model, inputs, match) -> None:
+    """Sums over positions and squares over channels are far above 65504."""
+    support = to_fp16(export_support(model, SIZE, {}))
+    graph = to_fp16(match("conv2d", "native"))
+    large = {
+        f"f{i}": 1500 * inputs[f"shown{i}"] / np.abs(inputs[f"shown{i}"]).max() for i in (2, 3, 4)
+    }
+    mask = {"mask": inputs["mask"]}
+    exact = session(export_support(model, SIZE, {}).SerializeToString())({**large, **mask})
+    found = session(emulated(support).SerializeToString())({**large, **mask})
+    for name in ("c3", "c4"):
+        np.testing.assert_allclose(found[name], exact[name], atol=2e-3)
+    feed = {**inputs, **{name: 1500 * inputs[name] for name in ("f2", "f3", "f4")}}
+    expected = session(match("conv2d", "native").SerializeToString())(feed)["logits"]
+    half = session(emulated(graph).SerializeToString())(feed)["logits"]
+    assert np.isfinite(half).all()
+    assert np.abs(half - expected).max() < 0.1 * expected.std()
+
+
+@pytest.mark.parametrize("form", FORMS[:3])
+def test_int8_leaves_it_float(form, match) -> None:
+    graph = match(*form)
+    placement = place("match", graph, results=form[0] == "packed")
+    quantised = {node for layer in placement.layers for node in layer.nodes}
+    assert not any(name.startswith("node_contrast_") for name in quantised)
+    plain = export_match(recipe_model("resnet18"), SIZE, form[0], {})
+    without = place("match", plain, results=form[0] == "packed")
+    assert [layer.name for layer in placement.layers] == [layer.name for layer in without.layers]
+    assert set(without.left) < set(placement.left)
+
+
+def test_the_plugin_needs_no_function_for_it(match) -> None:
+    bare = drop_function(match("conv2d", "plugin"))
+    assert {"c3", "c4"} < {value.name for value in bare.graph.input}
+    assert partial(onnx.checker.check_model, full_check=False)(bare) is None
