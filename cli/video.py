@@ -149,9 +149,10 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
-                    picture = draw_overlay(picture, frame.result.only_present())
+                    shown = frame.result.only_present()
+                    image, picture = picture, draw_overlay(picture, shown)
                     if things is not None:
-                        things.add(frame, picture)
+                        things.add(shown, image, frame.index, picture)
                     for step, ms in frame.result.timing.items():
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1

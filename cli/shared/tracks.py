@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hsnet_trt.runtime.pictures.images import Pixels
-from hsnet_trt.runtime.pictures.result import StreamedFrame
+from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.video.instances import draw_instances
 from hsnet_trt.runtime.video.records import LineFile, event_line, format_of
 from hsnet_trt.runtime.video.tracker import Tracker
@@ -32,14 +32,19 @@ class TrackFiles:
         self._events = None if events is None else LineFile(events)
         self._rate, self._tracker = rate, Tracker()
 
-    def add(self, frame: StreamedFrame, picture: Pixels) -> None:
-        """Follow the things of a frame that was segmented, write them, draw them on a picture.
+    def add(self, result: Segmentation, image: Pixels, frame: int, picture: Pixels) -> None:
+        """Follow the things of a frame that was segmented, write them and draw them.
+
+        Args:
+            result: its masks.
+            image: its pixels, uint8 [H,W,3].
+            frame: its number.
+            picture: what is drawn on.
 
         Raises:
             HSNetError: a library that this needs is not installed.
         """
-        assert frame.result is not None and frame.image is not None
-        found = self._tracker.update(frame.result, frame.image, frame.index)
+        found = self._tracker.update(result, image, frame)
         for file, form in self._tracks:
             file.write([form(one) for one in found])
         self._write_events()

@@ -18,6 +18,7 @@ pytest.importorskip("cv2")
 from hsnet_trt import FewShotSegmenter, Memory
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.matching.presence import Seen
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.video import confidence, steady
 
@@ -56,6 +57,7 @@ def equal(one: Any, other: Any) -> None:
     for name in one.classes:
         np.testing.assert_allclose(one.scores[name], other.scores[name], atol=3 * LEVEL)
         assert (one.masks[name] != other.masks[name]).mean() < 0.02
+        assert one.presence[name] == pytest.approx(other.presence[name], abs=0.02)
     assert (one.labels != other.labels).mean() < 0.02
 
 
@@ -139,7 +141,8 @@ def test_features_are_those_of_the_frame_whatever_ran_since(
             np.testing.assert_array_equal(at_once[name], again[name])
             np.testing.assert_array_equal(at_once[name], once_more[name])
         expected = segmenter.segment(picture).scores["red"]
-        drawn = matched.draw(matched.logits[0], {"red": 1}, scores=True)
+        drawn = matched.draw(matched.logits[0], {"red": 1}, Seen({"red": 0.5}, 0.4), scores=True)
+        assert drawn.present == {"red": True}
         np.testing.assert_allclose(drawn.scores["red"], expected, atol=1e-6)
         left = pipeline.read(given, "it", "rgb").match(supports)  # type: ignore[attr-defined]
         left.abandon()
