@@ -42,8 +42,12 @@ def video(
         ),
     ] = 0,
     steady: Annotated[
-        bool, typer.Option(help="Average the scores over time, along the motion.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Average the scores over time, along the motion. By default, unless the input is "
+            "a folder."
+        ),
+    ] = None,
     instances: Annotated[
         bool, typer.Option(help="Give each thing an id that stays, and draw its box.")
     ] = False,
@@ -97,7 +101,7 @@ def video(
                 drop="oldest" if source.live else None,
                 color="bgr",
                 memory=Memory(memory) if memory else None,
-                steady=steady,
+                steady=source.rate is not None or source.live if steady is None else steady,
                 scores=bool(tracks),
             )
             with stream, Telemetry() as telemetry:

@@ -61,7 +61,7 @@ class Follower:
         self._memory, self._steady = memory, steady
         self._motion = MotionFinder()
         self._averages: dict[str, Steady] = {}
-        self._frame = 0
+        self._frame = 0 if memory is None else memory.seen
         self._looked: dict[str, int] = {}
         self._given: dict[str, Floats] = {}  # the last answers of the given shots alone
         self._presence: dict[str, float] = {}

@@ -67,7 +67,13 @@ class Memory:
         self.shots, self.age = shots, age
         self._classes: dict[str, _Class] = {}
         self._lock = threading.Lock()
-        self._version = 0
+        self._version = self._seen = 0
+
+    @property
+    def seen(self) -> int:
+        """How many frames were followed with it so far; the next one has that number."""
+        with self._lock:
+            return self._seen
 
     @property
     def version(self) -> int:
@@ -81,7 +87,10 @@ class Memory:
             return sum(len(known.shots) for known in self._classes.values())
 
     def frames(self, name: str) -> tuple[int, ...]:
-        """The numbers of the frames that are remembered of a class, oldest first."""
+        """The numbers of the frames that are remembered of a class, oldest first.
+
+        Frames that were dropped or failed are not counted; a second stream counts on.
+        """
         return tuple(kept.frame for kept in self.of(name))
 
     def clear(self) -> None:
@@ -106,13 +115,14 @@ class Memory:
             frame: the frame's number.
         """
         with self._lock:
+            self._seen = frame + 1
             known = self._classes.get(name)
             if known is None or known.given is not given:
                 if known is not None and known.shots:
                     self._version += 1
                 means = [mean_features(shot) for shot in given]
                 known = self._classes[name] = _Class(given, means)
-            fresh = [kept for kept in known.shots if 0 <= frame - kept.frame <= self.age]
+            fresh = [kept for kept in known.shots if frame - kept.frame <= self.age]
             if len(fresh) < len(known.shots):
                 known.shots = fresh
                 self._version += 1

@@ -163,6 +163,21 @@ def test_the_command_writes_the_same_judgement_every_time(bundle: Path, tmp_path
     ]  # fmt: skip
 
 
+def test_the_command_judges_memories_and_steadiness(bundle: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["evaluate-video", str(bundle), "--videos", "1", "--frames", "48", "--frame-size", "60x80",
+         "--backend", "onnxruntime", "--memory", "2", "--out", str(tmp_path)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    kept = json.loads((tmp_path / "video.json").read_text())
+    names = ["frame by frame", "steady", "memory 2", "memory 2, steady"]
+    assert [row["name"] for row in kept["rows"]] == names
+    assert list(kept["facts"]["milliseconds"]) == names
+    page = (tmp_path / "video.md").read_text()
+    assert "| time a frame, frame by frame = 1 | 1.00 | " in page
+
+
 def test_the_table_has_a_row_for_each_measure_and_a_column_for_each_way() -> None:
     heads, rows = table(evaluate_videos({"knowing": knowing, "blind": blind}, VIDEOS, 2))
     assert heads == ["", "knowing", "blind"]

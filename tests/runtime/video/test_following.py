@@ -89,6 +89,17 @@ def test_a_remembered_shot_finds_what_the_given_one_does_not(
     assert areas[1][-1] >= areas[0][-1] and sum(areas[1]) > sum(areas[0])
 
 
+def test_a_second_stream_goes_on_with_what_the_first_one_left(
+    segmenter: FewShotSegmenter,
+) -> None:
+    memory = Memory(3)
+    list(segmenter.stream(pictures(10), memory=memory))
+    kept, seen = memory.frames("red"), memory.seen
+    assert kept and seen == 10
+    next(segmenter.stream(pictures(10), memory=memory))
+    assert set(kept) <= set(memory.frames("red")) and memory.seen == 11
+
+
 def test_a_cut_clears_the_memory(segmenter: FewShotSegmenter) -> None:
     memory = Memory(3)
     other = scene((96, 128), [((0, 0, 255), (slice(0, 96), slice(0, 128)))])
