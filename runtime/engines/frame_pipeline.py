@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,15 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.engines.frame_drawing import FrameDrawing, OwnLogits
 from hsnet_trt.runtime.engines.frame_kernels import (
     LIKENESS,
     PREPARE,
-    SETTLE,
-    VOTE,
     FrameKernels,
 )
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
-from hsnet_trt.runtime.engines.frame_sets import SupportSets
 from hsnet_trt.runtime.engines.frame_slot import Slot
-from hsnet_trt.runtime.engines.frame_supports import GpuSupports
+from hsnet_trt.runtime.engines.frame_supports import GpuSupports, SupportSets
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
 from hsnet_trt.runtime.engines.graph_replay import GraphReplay
 from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
@@ -38,16 +35,6 @@ from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, normalisation, place
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
-
-
-@dataclass(frozen=True)
-class OwnLogits:
-    """Logits of one shot a class that do not come from the network; see `GpuSupports`."""
-
-    logits: int
-    first: int
-    chunk: int
-    chunk_elements: int
 
 
 class GpuFrames:
@@ -80,7 +67,9 @@ class GpuFrames:
         self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
         self._featured: Slot | None = None  # whose features are in the arena
         self._tables = TableCache(cuda, self._decoder, stream)
-        self._votes: Block | None = None
+        self._drawing = FrameDrawing(
+            cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
+        )
         self._slots: list[Slot] = []
         self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
@@ -310,9 +299,8 @@ class GpuFrames:
         for stream in (self._up, self._compute, self._down):
             self._cuda.synchronise(stream)
         self._replay.close()
-        for held in (*self._slots, self._tables, self._sets, self._votes):
-            if held is not None:
-                held.free()
+        for held in (*self._slots, self._tables, self._sets, self._drawing):
+            held.free()
         self._slots.clear()
         self._kernels.close()
         self._cuda.destroy(self._up)
@@ -355,9 +343,8 @@ class GpuFrames:
         scores: bool,
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
-        tables, _ = self._tables.of(place(size, self._network, self._policy))
         cuda.record(event["drawn"], compute)
-        self._vote_and_settle(slot, size, classes, logits, tables)
+        self._drawing.draw(slot, classes, logits, place(size, self._network, self._policy))
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
         slot.counts.download(0, 4 * (classes + 1 + shots), self._down)
@@ -396,50 +383,6 @@ class GpuFrames:
         engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
         self._replay.run("features", engine.shaped, lambda launch: launch(engine))
 
-    def _vote_and_settle(
-        self,
-        slot: Slot,
-        size: tuple[int, int],
-        classes: int,
-        supports: GpuSupports | OwnLogits,
-        tables: Block,
-    ) -> None:
-        cuda, (height, width) = self._cuda, size
-        needed = 2 * classes * height * width
-        if self._votes is None or self._votes.bytes < needed:
-            cuda.synchronise(self._compute)
-            if self._votes is not None:
-                self._votes.free()
-                self._votes = None
-            self._votes = Block(cuda, {"votes": needed})
-        votes, scores = self._votes.at("votes"), slot.address("scores")
-        argument = VOTE.pack(
-            supports.logits,
-            *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
-            supports.first,
-            votes,
-            scores,
-            slot.counts.address,
-            supports.chunk_elements,
-            supports.chunk,
-            classes,
-            *self._decoder,
-            height,
-            width,
-        )
-        dtype = self._engines["match"].types["logits"]
-        self._kernels.vote(dtype, width, height, argument, self._compute)
-        argument = SETTLE.pack(
-            votes,
-            scores,
-            slot.counts.address,
-            slot.address("labels"),
-            slot.address("masks"),
-            classes,
-            height * width,
-        )
-        self._kernels.settle(height * width, argument, self._compute)
-
     def _compare_objects(self, best: int, shots: int, held: GpuSupports) -> None:
         """How like each shot's object the frame is, at `best`; see `matching.presence`."""
         engine = self._engines["features"]
@@ -464,7 +407,7 @@ class GpuFrames:
                 slot.pixels.upload(0, 3 * size[0] * size[1], self._compute)
                 self._prepare(slot, placement)
                 # Stands for a mask: the same kernel writes as many bytes.
-                self._settle_nothing(slot, size)
+                self._drawing.settle_nothing(slot, size)
                 slot.download(("labels",), self._compute)
                 cuda.record(slot.events["done"], self._compute)
                 cuda.synchronise(slot.events["done"])
@@ -475,16 +418,6 @@ class GpuFrames:
             "a frame's pixels and mask: %.2f ms copied, %.2f ms mapped", best[False], best[True]
         )
         return best[True] < best[False]
-
-    def _settle_nothing(self, slot: Slot, size: tuple[int, int]) -> None:
-        count = size[0] * size[1]
-        if self._votes is None or self._votes.bytes < 2 * count:
-            self._votes = Block(self._cuda, {"votes": 2 * count})
-        self._cuda.zero(slot.counts.address, 8, self._compute)
-        argument = SETTLE.pack(
-            self._votes.at("votes"), 0, slot.counts.address, slot.address("labels"), 0, 1, count
-        )
-        self._kernels.settle(count, argument, self._compute)
 
     def _timing(self, frame: Launched) -> dict[str, float]:
         def ms(start: str, end: str) -> float:
