@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 EXTRAS := $(VENV)-extras
 TRITON := $(VENV)-triton
 
-.PHONY: demo test test-extras benchmark clean plugin gpu-check
+.PHONY: demo test test-extras benchmark judge recipe clean plugin gpu-check
 
 demo: $(READY)
 	$(BIN)/hsnet-trt demo --out demo_output
@@ -21,6 +21,18 @@ test: $(READY)
 # On a quiet machine: it says so itself where others used it meanwhile.
 benchmark: $(READY)
 	$(BIN)/hsnet-trt benchmark --readme README.md
+
+# Masks judged on 108 photographs that nothing was learned from: runs/judge/table.md. Half an hour on
+# two cores; goes on where it was stopped. CHECKPOINT=runs/recipe/learned/model.pt, ARGS='--form clean'.
+CHECKPOINT ?= shipped
+judge: $(READY)
+	$(BIN)/python -m hsnet_trt.benchmarks.real_v1.judge $(CHECKPOINT) --out $(or $(OUT),runs/judge) $(ARGS)
+
+# The model that comes along, learned anew: gathers its pictures, then learns for MINUTES on a GPU (6) or
+# on two cores (150). On a card without a network: docs/recipe.md.
+recipe: $(READY)
+	$(BIN)/python -m pip install --quiet resvg-py
+	$(BIN)/python -m hsnet_trt.benchmarks.recipe.demo_model $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 $(READY): setup.cfg constraints.txt
 	@echo "installing into $(VENV): PyTorch, ONNX Runtime, TensorRT for RTX; some minutes the first time"

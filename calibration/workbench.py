@@ -55,7 +55,7 @@ class Workbench:
         if self._source is None:
             raise InputError(
                 "no source of episodes is named",
-                expected="--data procedural, photo-cut, pascal, coco, fss or folder",
+                expected="--data procedural, photo-cut, mixture, pascal, coco, fss or folder",
                 fix="name one; only given ranges (--ranges) that nothing judges need none",
             )
         return self._source

@@ -27,8 +27,8 @@ def estimate(
 ) -> None:
     """Predict the latency of BUNDLE on targets: a model, from counted work and published rates.
 
-    Nothing is run. The fast end of each range is the roofline, the slow end a network without
-    any fused layers. The last lines compare the model with the machines that were measured.
+    Nothing is run. At the fast end of each range layers are fused as an engine fuses them, at the
+    slow end none is. The last lines compare the model with the card that was measured.
     """
     from rich.console import Console
     from rich.table import Table
@@ -57,7 +57,7 @@ def estimate(
     driver = find_driver() if target and "this" in target else None
     targets = [find_target(name, driver) for name in target] if target else [*TARGETS.values()]
     table = Table(title=f"{case}, {workload}: predicted, not measured", box=None)
-    for column in ("target", "precision", "ms", "per second", "bound at best by"):
+    for column in ("target", "precision", "ms", "per second", "at best mostly"):
         table.add_column(column, no_wrap=True)
     for machine in targets:
         found = model.estimate(work, machine, precision or model.best_precision(machine))
@@ -67,8 +67,7 @@ def estimate(
     console.print(
         f"{work.flops / 1e9:.1f} G operations, {work.needed_bytes / 1e6:.0f} to "
         f"{work.moved_bytes / 1e6:.0f} MB (in FP32) a call, counted on the ONNX graphs. A model: "
-        "rates are published peaks, and nothing was run there.\n"
-        + model.summary(model.checks(model.read_records())),
+        "rates are published peaks, and nothing was run there.\n" + model.summary(model.checks()),
         highlight=False,
     )
 
@@ -83,7 +82,7 @@ def _cells(found: object) -> tuple[str, str, str]:
         return (
             f"at least {found.low:.2g}",
             f"at most {1000 / found.low:.0f}",
-            "memory (no rate published)",
+            f"{found.bound} (no rate published)",
         )
     return (
         f"{found.low:.3g} to {found.high:.3g}",

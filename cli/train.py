@@ -17,8 +17,8 @@ def train(
     data: Annotated[
         list[str],
         typer.Option(
-            help="procedural, photo-cut, pascal, coco, fss or folder; repeat to mix: episodes "
-            "then come from each in turn."
+            help="procedural, photo-cut, mixture, pascal, coco, fss or folder; repeat to mix: "
+            "episodes then come from each in turn."
         ),
     ],
     root: RootOption = None,

@@ -11,8 +11,8 @@ from hsnet_trt.data.episodes.episode import Episode, Episodes, Skipped
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
-SOURCES = ("procedural", "photo-cut", "pascal", "coco", "fss", "folder")
-DRAWN = ("procedural", "photo-cut")  # endless, whatever the split
+SOURCES = ("procedural", "photo-cut", "mixture", "pascal", "coco", "fss", "folder")
+DRAWN = ("procedural", "photo-cut", "mixture")  # endless, whatever the split
 _FOLDED = ("pascal", "coco")
 _APART = 1_000_000  # between the class ids of two sources; above those of any
 
@@ -77,6 +77,10 @@ class Source:
             return photo_cut(
                 self.root, split=split, shots=self.shots, size=self.size, seed=self.seed
             )
+        if name == "mixture":
+            from hsnet_trt.data.drawn.mixture import mixture
+
+            return mixture(self.root, split=split, shots=self.shots, size=self.size, seed=self.seed)
         from hsnet_trt.data.sets.coco import coco
         from hsnet_trt.data.sets.folder import folder
         from hsnet_trt.data.sets.fss import fss

@@ -55,7 +55,7 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
         padding_mode="reflection",
         align_corners=False,
     ).squeeze(1)
-    lost = seen.mean((1, 2)) < _LEAST
+    lost = (seen.mean((1, 2)) < _LEAST) & masks.any(2).any(1)  # nothing marked, nothing lost
     pictures = torch.where(lost[:, None, None, None], pictures, warped)
     marked = torch.where(lost[:, None, None], masks, seen > 0.5)
 

@@ -11,6 +11,7 @@ import torch
 from hsnet_trt.errors import CheckpointError, InputError
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.weights_file import read_weights_file
+from hsnet_trt.training.averaging import Average
 from hsnet_trt.training.settings import Settings
 
 LAST, BEST = "last.pt", "best.pt"
@@ -33,13 +34,19 @@ class RunProgress:
 
 
 def save_run(
-    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, now: RunProgress, settings: Settings
+    out: Path,
+    model: HSNet,
+    optimizer: torch.optim.Optimizer,
+    now: RunProgress,
+    settings: Settings,
+    average: Average | None = None,
 ) -> None:
     """Write OUT/last.pt; `load_checkpoint` reads its weights too."""
     state = {
         "backbone": model.name,
         "state_dict": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "average": average.means if average else [],
         "facts": {"trained": True, "progress": vars(now), "settings": settings.facts()},
     }
     scratch = out / f".{LAST}.partial"
@@ -48,7 +55,11 @@ def save_run(
 
 
 def load_run(
-    out: Path, model: HSNet, optimizer: torch.optim.Optimizer, settings: Settings
+    out: Path,
+    model: HSNet,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    average: Average | None = None,
 ) -> RunProgress:
     """Put the state of OUT/last.pt into the network and the optimizer.
 
@@ -63,6 +74,8 @@ def load_run(
         settings.check_same(facts["settings"])
         model.load_state_dict(state["state_dict"])
         optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load(state["average"])
         return RunProgress(**facts["progress"])
     except (InputError, CheckpointError):
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -16,19 +17,19 @@ from hsnet_trt.data.sheet import episode_sheet
 from hsnet_trt.errors import HSNetError, HSNetWarning, InputError
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.training.augmentation import augment
-from hsnet_trt.training.batches import Batch, learning_batches, normalise
+from hsnet_trt.training.averaging import Average
+from hsnet_trt.training.batches import Batch, normalise
 from hsnet_trt.training.keeping import BEST, RunProgress, check_folder, load_run, save_run
 from hsnet_trt.training.objective import Objective
-from hsnet_trt.training.recycling import Pool
 from hsnet_trt.training.reporting import Bar, Journal, open_bar
 from hsnet_trt.training.settings import Settings
+from hsnet_trt.training.supply import batches_of, views
 from hsnet_trt.training.validation import Validation, answer_batch
 
 SHEET = "episodes.png"
 _SAVE_SECONDS = 120.0  # between two states on disk, validations aside
 _LOOK_EVERY = 20  # steps between two looks at the loss; each makes a GPU wait
-_WARM_BATCHES = 4  # put into a pool before the first step
+_RISE_STEPS, _LAST_RATE = 150, 0.02  # of the cosine over time: steps, share of the rate
 _RISE = 0.05  # share of the steps in which the cosine schedule rises
 
 
@@ -78,7 +79,8 @@ def train(
     )
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, settings.learning_rate)
-    now = load_run(out, model, optimizer, settings) if resume else RunProgress()
+    average = Average(learned, settings.average) if settings.average else None
+    now = load_run(out, model, optimizer, settings, average) if resume else RunProgress()
     skipped = Skipped()
     leave_out = skipped if settings.skip_bad else None
     validation = Validation(
@@ -86,13 +88,15 @@ def train(
         settings.validation_episodes,
         leave_out,
     )
-    batches = _batches(settings, now.step, device, skipped)
+    batches = batches_of(settings, now.step, device, skipped)
     out.mkdir(parents=True, exist_ok=True)
     bar = bar or open_bar()
     journal = Journal(out, now.step)
     if journal.missing:
         bar.note(f"{journal.missing} is not installed: figures go to {out / 'log.jsonl'} alone")
-    run = _Run(settings, out, model, objective, optimizer, now, validation, bar, journal, command)
+    run = _Run(
+        settings, out, model, objective, optimizer, average, now, validation, bar, journal, command
+    )
     try:
         run.learn(batches, device)
         best = load_checkpoint(out / BEST).to(device)
@@ -138,10 +142,14 @@ def first_model(settings: Settings) -> HSNet:
     return model
 
 
-def learning_rate(settings: Settings, step: int) -> float:
-    """The learning rate of a step, counted from 0."""
+def learning_rate(settings: Settings, step: int, seconds: float = 0.0) -> float:
+    """The learning rate of a step, counted from 0, and after so many seconds of learning."""
     if settings.schedule == "constant":
         return settings.learning_rate
+    if settings.minutes is not None:
+        done = min(1.0, seconds / (60 * settings.minutes))
+        rate = settings.learning_rate * min(1.0, (step + 1) / _RISE_STEPS)
+        return rate * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
     rise = max(1, round(_RISE * settings.steps))
     if step < rise:
         return settings.learning_rate * (step + 1) / rise
@@ -156,6 +164,7 @@ class _Run:
     model: HSNet
     objective: Objective
     optimizer: torch.optim.Optimizer
+    average: Average | None
     now: RunProgress
     validation: Validation
     bar: Bar
@@ -169,27 +178,36 @@ class _Run:
         self.objective.train()
         clock = saved = time.monotonic()
         losses: list[torch.Tensor] = []
+        episodes = 0
         figures = ""
         for batch in batches:
-            rate = learning_rate(settings, now.step)
+            seconds = now.seconds + time.monotonic() - clock
+            rate = learning_rate(settings, now.step, seconds)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            images, masks = _views(batch, settings, now.step)
+            images, masks = views(batch, settings, now.step)
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 loss = loss_of(normalise(images), masks)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if settings.clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip)
             self.optimizer.step()
             now.step += 1
+            if self.average is not None:
+                self.average.update(now.step)
             now.learned += len(batch)
+            episodes += len(batch)
             losses.append(loss.detach())
-            ends = now.step == settings.steps or now.step % settings.validate_every == 0
+            last = now.step == settings.steps or self._is_over(seconds)
+            ends = last or now.step % settings.validate_every == 0
             if ends or now.step % _LOOK_EVERY == 0:
                 mean = float(torch.stack(losses).mean())
                 elapsed = time.monotonic() - clock
                 now.seconds += elapsed
-                speed = len(losses) * len(batch) / max(elapsed, 1e-9)
+                speed = episodes / max(elapsed, 1e-9)
                 losses.clear()
+                episodes = 0
                 self._check(mean)
                 self.journal.write(
                     now.step, loss=mean, learning_rate=rate, episodes_per_second=speed
@@ -198,10 +216,19 @@ class _Run:
                 if ends:
                     self._validate(device)
                 if ends or time.monotonic() - saved > _SAVE_SECONDS:
-                    save_run(self.out, self.model, self.optimizer, now, settings)
+                    save_run(self.out, self.model, self.optimizer, now, settings, self.average)
                     saved = time.monotonic()
                 clock = time.monotonic()
-            self.bar.update(now.step, settings.steps, figures)
+            if settings.minutes is None:
+                self.bar.update(now.step, settings.steps, figures)
+            else:
+                self.bar.update(round(seconds), round(60 * settings.minutes), figures)
+            if last:
+                return
+
+    def _is_over(self, seconds: float) -> bool:
+        minutes = self.settings.minutes
+        return minutes is not None and seconds >= 60 * minutes
 
     def _prepare(self, device: torch.device) -> None:
         if device.type != "cuda":
@@ -224,8 +251,19 @@ class _Run:
     def _validate(self, device: torch.device) -> None:
         now = self.now
         start = time.monotonic()
-        now.miou = self.validation.miou(self.model, device, self.settings.batch)
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            better = self._judge(device)
         self.objective.train()
+        self.bar.note(
+            f"step {now.step}: mIoU {now.miou:.2f} on {self.validation.name}"
+            f"{', the best so far' if better else f' (best {now.best_miou:.2f})'}"
+            f" ({time.monotonic() - start:.0f} s)"
+        )
+
+    def _judge(self, device: torch.device) -> bool:
+        """Validate, keep the network if it is the best so far, and say so."""
+        now = self.now
+        now.miou = self.validation.miou(self.model, device, self.settings.batch)
         self.journal.write(now.step, validation_miou=now.miou)
         better = now.miou > now.best_miou
         if better:
@@ -240,60 +278,7 @@ class _Run:
                 settings=self.settings.facts(),
                 command=self.command,
             )
-        self.bar.note(
-            f"step {now.step}: mIoU {now.miou:.2f} on {self.validation.name}"
-            f"{', the best so far' if better else f' (best {now.best_miou:.2f})'}"
-            f" ({time.monotonic() - start:.0f} s)"
-        )
-
-
-def _batches(
-    settings: Settings, step: int, device: torch.device, skipped: Skipped
-) -> Iterator[Batch]:
-    """The batches of the steps from `step` on, on the device."""
-    episodes = settings.source().open("train", skipped=skipped if settings.skip_bad else None)
-    fresh = settings.batch // settings.reuse
-    pool = None
-    first, put_in_again = step, 0
-    if settings.reuse > 1:
-        pool = Pool(settings.size, fresh, device)
-        ahead = _WARM_BATCHES * settings.reuse
-        put_in_again = pool.refill(step + ahead) if step else ahead
-        first = step + ahead - put_in_again
-    drawn = learning_batches(
-        episodes,
-        first=first,
-        count=put_in_again + settings.steps - step,
-        batch=fresh,
-        workers=settings.workers,
-        skip_bad=settings.skip_bad,
-        pin=device.type == "cuda",
-    )
-    for number, (batch, broken) in enumerate(drawn):
-        for error in broken:
-            skipped.add(error)
-        there = batch.to(device)
-        if pool is None:
-            yield there
-            continue
-        pool.put(there)
-        if number >= put_in_again:
-            at = step + number - put_in_again
-            yield pool.draw(settings.batch, _random(settings.seed, at, 1, device))
-
-
-def _views(batch: Batch, settings: Settings, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if not settings.augment:
-        return batch.images, batch.masks
-    generator = _random(settings.seed, step, 2, batch.images.device)
-    return augment(batch.images, batch.masks, generator)
-
-
-def _random(seed: int, step: int, use: int, device: torch.device) -> torch.Generator:
-    """Random numbers that depend on the step alone, so that no generator state is saved."""
-    generator = torch.Generator(device=device)
-    generator.manual_seed((seed * 1_000_003 + step) * 4 + use)
-    return generator
+        return better
 
 
 def _device(name: str) -> torch.device:

@@ -45,7 +45,12 @@ class Objective(nn.Module):
             support = self.model.support(shown, masks[half:].float())
             query, truth = _each(features, lambda level: level[:half]), masks[:half]
         logits = upsample(self.model.match_pairs(query, support, size).float(), size)
-        return F.cross_entropy(logits, truth.long())
+        losses = F.cross_entropy(logits, truth.long(), reduction="none").mean((1, 2))
+        # Where a class is absent from the query, the other way round asks for nothing at all.
+        asks = (
+            masks.roll(half, 0).flatten(1).any(1) if self.both_ways else masks[half:].any(2).any(1)
+        )
+        return (losses * asks).sum() / asks.sum().clamp(min=1)
 
 
 def _each(levels: Levels, change: Callable[[Tensor], Tensor]) -> Levels:

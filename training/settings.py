@@ -17,6 +17,15 @@ _VALIDATION_SEED = 20_000  # another stream than the one learned from
 
 
 @dataclass(frozen=True)
+class Part:
+    """A share of the batches: their side in pixels (square), and episodes in each."""
+
+    side: int
+    share: float
+    batch: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """One training run. The defaults are the paper's where it gives a value.
 
@@ -31,9 +40,16 @@ class Settings:
         contrast: weight of the background contrast at the start, learned with the rest; 0 for a
             network without it, None for that of `start_from`, else without.
         size: (height, width) of the images.
+        sizes: batches of several sizes in one run, drawn at `size` and shrunk; needs `reuse`.
+            None: all are of `size`.
         steps: how many batches.
+        minutes: of learning, in place of a number of steps, which then is the most; validations
+            are not counted. The schedule follows the time.
         batch: episodes per batch.
         learning_rate: of Adam.
+        clip: the largest norm of the gradient; None: any.
+        average: how much of the weights' running mean a step keeps; it is what is validated and
+            kept. 0: none.
         schedule: "constant", as in the paper, or "cosine": a short rise, then down to zero.
         both_ways: each episode also the other way round, the support as the query: nearly twice
             the pairs from the same features.
@@ -60,9 +76,13 @@ class Settings:
     train_backbone: bool = False
     contrast: float | None = None
     size: tuple[int, int] = (400, 400)
+    sizes: tuple[Part, ...] | None = None
     steps: int = 50_000
+    minutes: float | None = None
     batch: int = 20
     learning_rate: float = 1e-3
+    clip: float | None = None
+    average: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     both_ways: bool = False
     augment: bool = False
@@ -105,6 +125,15 @@ class Settings:
                     expected=" or ".join(choices),
                     found=getattr(self, name),
                 )
+        if self.sizes and (self.reuse == 1 or max(p.side for p in self.sizes) > min(self.size)):
+            raise InputError(
+                "Batches of several sizes are shrunk from a pool of the largest",
+                expected="reuse above 1, and no side above that of size",
+                found=f"reuse {self.reuse}, size {self.size}, sides "
+                f"{', '.join(str(part.side) for part in self.sizes)}",
+            )
+        if self.minutes is not None and self.minutes <= 0:
+            raise InputError("minutes makes no sense", expected="above 0", found=self.minutes)
         if self.learning_rate <= 0:
             raise InputError(
                 "The learning rate makes no sense", expected="above 0", found=self.learning_rate
@@ -132,6 +161,7 @@ class Settings:
         for name, value in dataclasses.asdict(self).items():
             listed = list(value) if isinstance(value, tuple) else value
             plain[name] = str(listed) if isinstance(listed, Path) else listed
+        plain["sizes"] = [list(dataclasses.astuple(part)) for part in self.sizes or ()]
         return plain
 
     def check_same(self, others: dict[str, Any]) -> None:

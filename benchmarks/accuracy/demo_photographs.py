@@ -15,6 +15,7 @@ import re
 import shutil
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -87,8 +88,17 @@ _KINDS = {
 }
 
 
-def gather(folder: Path) -> Path:
+def held_out(name: str) -> bool:
+    """Whether a file's name says that the demo shows it, or people judge by it."""
+    return _HELD_OUT.search(name) is not None
+
+
+def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
     """Copy them into a folder that `photo_cut` reads; what is there already is kept.
+
+    Args:
+        folder: the folder.
+        left_out: tells by the name of a file, without its ending, whether to leave it out.
 
     Raises:
         InputError: a package is not installed, with the command that installs it.
@@ -105,16 +115,16 @@ def gather(folder: Path) -> Path:
     (folder / "photographs").mkdir(parents=True)
     import skimage
 
-    for name in SKIMAGE:
+    for name in (name for name in SKIMAGE if not left_out(Path(name).stem)):
         shutil.copy(Path(skimage.__file__).parent / "data" / name, folder / "photographs" / name)
     for collection in _COLLECTIONS:
         for name, content in read_resources(GCOMPRIS / f"{collection}.rcc").items():
             path = Path(name)
-            if path.suffix == ".webp" and not _HELD_OUT.search(path.stem):
+            if path.suffix == ".webp" and not left_out(path.stem):
                 _keep_photograph(content, folder / "photographs" / f"{collection}-{path.name}")
     kinds = {stem: kind for kind, stems in _KINDS.items() for stem in stems.split()}
     for path in sorted(STAMPS.rglob("*.png")):
-        if not (_DRAWN & set(path.parts) or _HELD_OUT.search(path.stem)):
+        if not (_DRAWN & set(path.parts) or left_out(path.stem)):
             stem = path.stem.removesuffix("_mirror")
             place = folder / "cutouts" / kinds.get(stem, stem)
             place.mkdir(parents=True, exist_ok=True)

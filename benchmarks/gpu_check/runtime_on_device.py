@@ -23,11 +23,18 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.engines.frame_kernels import (
+    LIKENESS,
+    PREPARE,
+    SETTLE,
+    VOTE,
+    FrameKernels,
+)
 from hsnet_trt.runtime.engines.frame_lane import Lane
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.frame_tables import make_tables
 from hsnet_trt.runtime.matching.graphs import Tensors
+from hsnet_trt.runtime.matching.presence import likeness
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
 from hsnet_trt.trt_plugins.nvcc import require_nvcc, run_nvcc
@@ -111,7 +118,7 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
     """Both ways of the frame kernels against Pillow and the CPU path, on odd sizes."""
     rng = np.random.default_rng(1)
     wrong: list[str] = []
-    worst = {"prepare_f32": 0.0, "prepare_f16": 0.0, "scores": 0.0}
+    worst = {"prepare_f32": 0.0, "prepare_f16": 0.0, "scores": 0.0, "likeness": 0.0}
     with cuda.current():
         kernels, stream = FrameKernels(cuda, image), cuda.stream()
         for number in range(rounds):
@@ -135,9 +142,15 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
             if not np.array_equal(got[0].astype(bool), np.stack(masks)):
                 wrong.append(f"masks {h}x{w} {policy} {dtype} {shots}")
             worst["scores"] = max(worst["scores"], float(np.abs(got[1] - np.stack(scores)).max()))
+            channels, positions = (int(n) for n in rng.integers(1, 400, 2))
+            level4 = rng.standard_normal((2, channels, positions)).astype(dtype)
+            objects = rng.standard_normal((sum(shots), channels)).astype(np.float32)
+            objects /= np.linalg.norm(objects, axis=1, keepdims=True)
+            alike = _likeness(cuda, kernels, stream, level4, objects)
+            error = float(np.abs(alike - likeness(level4[None], objects)[0]).max())
+            worst["likeness"] = max(worst["likeness"], error)
         cuda.destroy(stream)
-    if not worst["scores"] <= 1e-5:
-        wrong.append(f"scores: {worst['scores']}")
+    wrong += [f"{key}: {worst[key]}" for key in ("scores", "likeness") if not worst[key] <= 1e-5]
     return {"rounds": rounds, "largest_error": worst, "wrong": wrong}
 
 
@@ -222,6 +235,28 @@ def _vote(
     cuda.synchronise(stream)
     block.free()
     return masks, scores, labels
+
+
+def _likeness(
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    level4: NDArray[Any],
+    objects: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Float32 [S] of the features [L,C,h*w] of one query and the objects [S,C]."""
+    last, best = np.ascontiguousarray(level4[-1]), np.empty(len(objects), np.float32)
+    sizes = {"last": last.nbytes, "objects": objects.nbytes, "best": best.nbytes}
+    block = Block(cuda, sizes)
+    cuda.upload(block.at("last"), last, stream)
+    cuda.upload(block.at("objects"), objects, stream)
+    cuda.zero(block.at("best"), best.nbytes, stream)
+    argument = LIKENESS.pack(*(block.at(name) for name in sizes), *last.shape)
+    kernels.likeness(last.dtype, last.shape[1], len(objects), argument, stream)
+    cuda.download(best, block.at("best"), stream)
+    cuda.synchronise(stream)
+    block.free()
+    return best
 
 
 def draw_frame() -> NDArray[np.uint8]:

@@ -1,8 +1,13 @@
-"""How fast would it be there? A model, from counted work and published rates; not a measurement.
+"""How fast would it be on that GPU? A model, from counted work and published rates; nothing is run.
 
-The band reaches from the roofline, which nothing gets below, to a network of which nothing is fused
-and every node runs at half of its own roofline. How the same band fits machines that were really
-measured is printed beside it.
+A call is a chain of kernels. Each takes the longer of computing and moving, at a share of the
+published peaks, and some microseconds more for its launch and its ends. At the fast end of the band
+everything that works element by element is fused into its neighbours; at the slow end nothing is.
+Products of few channels reach a smaller share of the tensor cores, and so do those of matrices
+whose rows do not start on 16 bytes.
+
+The shares and the microseconds were set so that the band holds what one card took, an H100, with
+PyTorch and CUDA graphs (`checks`); no engine of TensorRT has been timed on any card.
 """
 
 from __future__ import annotations
@@ -10,30 +15,103 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsnet_trt.benchmarks.limits.case import Case
-from hsnet_trt.benchmarks.limits.work import Work
-from hsnet_trt.export.engines.targets import Target
+from hsnet_trt.benchmarks.limits.work import Step, Work
+from hsnet_trt.export.engines.targets import TARGETS, Target
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"  # records of `hsnet-trt benchmark`
-WORST = 0.5  # of every node's own roofline, at the slow end of the band
-LAUNCH_S = 3e-6  # of a kernel on a GPU, at the slow end: one for each node
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 _BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "int8": 1}
+_TENSOR_CORES = ("tf32", "fp16", "int8")
+# Of the channels of a convolution; with fewer, tensor cores multiply zeros.
+_FULL_WIDTH = 64
+# cuBLAS on the H100: 2,500 columns reached 0.3 to 0.4 of what 2,504 did (`h100-products.json`).
+_UNALIGNED, _ALIGNED_COLUMNS = 0.3, 8
+# What an engine computes within the kernel before or after.
+_FUSED = {
+    "Add", "Clip", "Concat", "Div", "Mul", "Reciprocal", "Relu", "Slice", "Sqrt", "Sub",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of the band.
+
+    Attributes:
+        computing: share of the published rate that products reach.
+        moving: share of the published bandwidth.
+        kernel_s: seconds of a kernel beyond that.
+        fused: whether element-wise operations cost nothing of their own.
+    """
+
+    computing: float
+    moving: float
+    kernel_s: float
+    fused: bool
+
+    def seconds(self, work: Work, precision: str, rate: float, bandwidth: float) -> Parts:
+        """The seconds of a call, apart by what they go into.
+
+        Args:
+            work: in that precision.
+            precision: of the products.
+            rate: operations a second.
+            bandwidth: bytes a second.
+        """
+        computing = moving = 0.0
+        kernels = 0
+        for step in work.steps:
+            if self.fused and step.op in _FUSED:
+                continue
+            kernels += 1
+            share = self.computing * _reached(step, precision)
+            product = step.flops / (rate * share) if step.flops else 0.0
+            copy = (step.read + step.written) / (bandwidth * self.moving)
+            if product > copy:
+                computing += product
+            else:
+                moving += copy
+        return Parts(computing, moving, kernels * self.kernel_s)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Seconds of a call: of kernels that compute, of those that move, and of their launches."""
+
+    computing: float
+    moving: float
+    launching: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.computing + self.moving + self.launching
+
+    @property
+    def largest(self) -> str:
+        """compute | memory | launches."""
+        shares = {
+            "compute": self.computing, "memory": self.moving, "launches": self.launching
+        }  # fmt: skip
+        return max(shares, key=shares.__getitem__)
+
+
+FAST = End(computing=0.5, moving=0.7, kernel_s=4e-6, fused=True)
+SLOW = End(computing=0.3, moving=0.4, kernel_s=6e-6, fused=False)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Milliseconds of a call on a target: at least `low`, and probably at most `high`."""
+    """Milliseconds of a call on a target, probably between `low` and `high`."""
 
     target: str
     precision: str
     low: float | None  # None: not even the bandwidth is published
-    high: float | None  # None: the rate is not published, so only `low` is known
-    bound: str  # compute | memory: what the fast end is
+    high: float | None  # None: the rate is not published; then `low` counts no products
+    bound: str  # compute | memory | launches: most of the fast end
     published: bool  # whether the rate at that precision is
 
     @property
@@ -46,12 +124,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Check:
-    """A machine that was measured, and the model's band from that machine's own rates."""
+    """What a card took, and the band for it."""
 
-    machine: str
-    contender: str
-    case: str
-    workload: str
+    card: str
+    form: str
+    precision: str
     measured: float
     low: float
     high: float
@@ -81,13 +158,20 @@ def estimate(work: Work, target: Target, precision: str) -> Estimate:
     bandwidth = 1e9 * target.bandwidth
     there = in_precision(work, precision)
     if rate is None:
-        low = 1000 * there.needed_bytes / bandwidth
-        return Estimate(target.name, precision, low, None, "memory", False)
-    rates = {precision: 1e12 * rate}
-    low = 1000 * there.floor_s(rates, bandwidth)
-    high = 1000 * (there.unfused_s(rates, bandwidth) / WORST + LAUNCH_S * len(there.steps))
-    bound = "compute" if there.flops / rates[precision] * 1000 >= low else "memory"
-    return Estimate(target.name, precision, low, high, bound, True)
+        low = FAST.seconds(there, precision, math.inf, bandwidth)
+        return Estimate(target.name, precision, 1000 * low.total, None, low.largest, False)
+    fast, slow = (end.seconds(there, precision, 1e12 * rate, bandwidth) for end in (FAST, SLOW))
+    return Estimate(
+        target.name, precision, 1000 * fast.total, 1000 * slow.total, fast.largest, True
+    )
+
+
+def _reached(step: Step, precision: str) -> float:
+    """What a product reaches of what wide and aligned ones do."""
+    if precision not in _TENSOR_CORES:
+        return 1.0
+    share = min(1.0, step.width / _FULL_WIDTH) if step.width else 1.0
+    return share * (_UNALIGNED if step.columns % _ALIGNED_COLUMNS else 1.0)
 
 
 def in_precision(work: Work, precision: str) -> Work:
@@ -115,60 +199,45 @@ def best_precision(target: Target) -> str:
     return next((p for p in ("fp16", "tf32", "fp32") if getattr(target, p)), "fp16")
 
 
-def checks(records: Iterable[Mapping[str, Any]]) -> list[Check]:
-    """The model against every latency of ours that was measured anywhere.
+def checks(folder: Path = RESULTS) -> list[Check]:
+    """The band against the whole networks that a card has run with CUDA graphs.
 
-    `records`: as `hsnet-trt benchmark` writes them.
+    `folder` holds `h100-network.json`, and `h100-network-work.json`: what each lowering of that
+    network (ResNet-50 at 400 x 400, one shot) has to do, as `work.count` counts it.
     """
+    measured = json.loads((folder / "h100-network.json").read_text(encoding="utf-8"))
+    counted = json.loads((folder / "h100-network-work.json").read_text(encoding="utf-8"))
     found = []
-    for record in records:
-        machine = record["machine"]
-        name = (
-            machine["gpus"][0] if machine["gpus"] else f"{machine['cpu']}, {machine['cores']} cores"
-        )
-        for row in record["rows"]:
-            roof = row["roofline"]
-            if row["mode"] != "latency" or roof is None or row["contender"].startswith("PyTorch"):
-                continue
-            case = dict(row["case"], size=tuple(row["case"]["size"]))
-            found.append(
-                Check(
-                    name,
-                    f"{row['contender']} {row['precision']}",
-                    str(Case(**case)),
-                    row["workload"],
-                    row["times"]["median"],
-                    roof["floor_ms"],
-                    roof["unfused_ms"] / WORST,
-                )
+    for row in measured["rows"]:
+        kind, *details = row["form"].split(", ")
+        if kind != "ours" or row["precision"] not in _BYTES:
+            continue
+        band = estimate(read_work(counted[details[0]]), TARGETS["h100"], row["precision"])
+        assert band.low is not None and band.high is not None
+        found.append(
+            Check(
+                measured["gpu"], ", ".join(details), row["precision"], row["ms"]["graph"], band.low,
+                band.high,
             )
+        )  # fmt: skip
     return found
+
+
+def read_work(rows: Sequence[Mapping[str, Any]]) -> Work:
+    """The steps of a work: fields of `Step`, and `times`, how many there are of each."""
+    steps: list[Step] = []
+    for row in rows:
+        fields = {name: value for name, value in row.items() if name != "times"}
+        steps += [Step(**fields)] * row["times"]
+    return Work(tuple(steps))
 
 
 def summary(found: Sequence[Check]) -> str:
-    """How well the model fits what was measured, in words."""
-    if not found:
-        return (
-            "No machine has been measured yet that the model could be held against "
-            "(hsnet-trt benchmark)."
-        )
-    lines = []
-    for machine in dict.fromkeys(check.machine for check in found):
-        mine = [check for check in found if check.machine == machine]
-        errors = [check.error for check in mine]
-        lines.append(
-            f"Held against {machine}, with its own measured rates: {sum(c.inside for c in mine)} "
-            f"of {len(mine)} latencies are in the band; its middle is off by {min(errors):+.0%} "
-            f"to {max(errors):+.0%}."
-        )
-    return "\n".join(lines)
-
-
-def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Every record of `hsnet-trt benchmark` in a folder; what `gpu-check` wrote is passed over."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and {"machine", "rows", "rates"} <= content.keys():
-            found.append(content)
-    return found
+    """How well the band fits what was measured, in words."""
+    errors = [check.error for check in found]
+    return (
+        f"Held against {found[0].card}, the one card that has run whole networks, in PyTorch with "
+        f"CUDA graphs: {sum(c.inside for c in found)} of {len(found)} times are in the band, which "
+        f"was set by them; its middle is off by {min(errors):+.0%} to {max(errors):+.0%}. No "
+        "engine of TensorRT has been timed on a card."
+    )

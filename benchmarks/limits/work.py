@@ -34,6 +34,8 @@ class Step:
     read: int  # bytes
     written: int
     precision: str  # fp32 | fp16 | int8 ...: what the products are computed in
+    width: int = 0  # of a product: the fewer of its channels in and out, or of its sums and columns
+    columns: int = 0  # of a product of matrices: of the result
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def count(model: onnx.ModelProto, **batch: int) -> Work:
 def _step(node: onnx.NodeProto, known: dict[str, Tensor], quantised: set[str]) -> Step:
     inputs = [known[name] for name in node.input if name in known]
     outputs = [known[name] for name in node.output if name in known]
-    flops, precision = 0, ""
+    flops, precision, width, columns = 0, "", 0, 0
     if node.op_type in _MATRIX | _CONVOLUTION | {"ConvTranspose", "Einsum"}:
         needed = [*node.input, *node.output]
         missing = [name for name in needed if name and name not in known]
@@ -134,9 +136,21 @@ def _step(node: onnx.NodeProto, known: dict[str, Tensor], quantised: set[str]) -
         flops = _flops(node, inputs, outputs)
         integer = node.op_type in _INTEGER or quantised.issuperset(node.input[:2])
         precision = "int8" if integer else _TYPES.get(inputs[1].dtype, inputs[1].dtype)
+        width, columns = _form(node, inputs, outputs)
     written = sum(tensor.bytes for tensor in outputs)
     read = written if node.op_type in _PARTIAL else sum(tensor.bytes for tensor in inputs)
-    return Step(node.op_type, flops, read, written, precision)
+    return Step(node.op_type, flops, read, written, precision, width, columns)
+
+
+def _form(node: onnx.NodeProto, inputs: list[Tensor], outputs: list[Tensor]) -> tuple[int, int]:
+    """`Step.width` and `Step.columns` of a product."""
+    if node.op_type in _CONVOLUTION | {"ConvTranspose"}:
+        weight = inputs[3 if node.op_type == "QLinearConv" else 1].shape
+        return min(weight[0], weight[1]), 0
+    if node.op_type not in _MATRIX:
+        return 0, 0
+    out = outputs[0].shape[-1]
+    return min(out, inputs[0].shape[-1]), out
 
 
 def _flops(node: onnx.NodeProto, inputs: list[Tensor], outputs: list[Tensor]) -> int:

@@ -133,7 +133,8 @@ def table(out: Path) -> str:
         if form in judged:
             lines += [_line(form, judged[form], name) for name in (None, *groups())]
     found = {form: judged[form]["rows"][0] for form in ("absent", "clean") if form in judged}
-    lines += ["", "| something is found | of all queries |", "|---|---|"]
+    if found:
+        lines += ["", "| something is found | of all queries |", "|---|---|"]
     if "absent" in found:
         lines.append(f"| where the class is absent | {_percent(found['absent']['found'])} |")
     if "clean" in found:

@@ -4,11 +4,13 @@ The weights are those of `HSNet`, and so are the results; but the pyramid's laye
 normalised and multiplied one by one, every tensor is permuted and copied before and after each of
 the two convolutions of a center-pivot convolution, and query and support are both encoded again
 for every shot. `match` alone, on supports that were encoded before, shows what caching them gains.
+A background contrast, which the authors do not have, is added as `HSNet` adds it.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +33,7 @@ class AuthorsOrder(nn.Module):
         super().__init__()
         self.backbone = copy.deepcopy(model.backbone)
         self.learner = copy.deepcopy(model.hpn_learner)
+        self.contrast = copy.deepcopy(model.contrast)
         self.counts = model.backbone.layers  # layers of levels 2, 3, 4
         if isinstance(self.backbone, ResNet):  # as torchvision's; costs a twentieth otherwise
             for module in self.backbone.modules():
@@ -47,22 +50,42 @@ class AuthorsOrder(nn.Module):
         return [layer for level in self.backbone(image) for layer in level]
 
     def encode_support(self, image: Tensor, mask: Tensor) -> Layers:
-        """Masked features of every layer; the mask [B,H,W] is resized for each of them."""
-        return [
-            layer * upsample(mask[:, None], (layer.shape[2], layer.shape[3]))
-            for layer in self.encode(image)
+        """Masked features of every layer; the mask [B,H,W] is resized for each of them.
+
+        With a background contrast, its two vectors [B,1,C,1] follow.
+        """
+        layers = self.encode(image)
+        masked = [
+            layer * upsample(mask[:, None], (layer.shape[2], layer.shape[3])) for layer in layers
         ]
+        if self.contrast is None:
+            return masked
+        last, grids = self._last(layers)
+        return [*masked, *self.contrast.support(last, mask, grids)]
 
     def match(self, query: Layers, support: Layers, size: Sequence[int]) -> Tensor:
         """Features of B queries and masked features of B supports -> logits [B,2,*size]."""
-        correlations = [_correlate(q, s) for q, s in zip(query, support, strict=True)]
+        shown, vectors = support[: len(query)], support[len(query) :]
+        correlations = [_correlate(q, s) for q, s in zip(query, shown, strict=True)]
         pyramid, first = [], 0
         for count in self.counts:
             level = torch.stack(correlations[first : first + count])
             pyramid.append(level.transpose(0, 1).contiguous())
             first += count
         logits = self._squeeze_and_decode(*pyramid)
+        if self.contrast is not None:
+            last, grids = self._last(query)
+            plane = (logits.shape[2], logits.shape[3])
+            contrast = self.contrast(last, vectors, grids, plane)
+            logits = torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)
         return upsample(logits, (size[0], size[1]))
+
+    def _last(self, layers: Layers) -> tuple[list[Tensor], list[tuple[int, int]]]:
+        """The last layer of each level, [B,1,C,h*w], and the levels' (h, w)."""
+        ends = itertools.accumulate(self.counts)
+        last = [layers[end - 1] for end in ends]
+        grids = [(layer.shape[2], layer.shape[3]) for layer in last]
+        return [layer.flatten(2)[:, None] for layer in last], grids
 
     def _squeeze_and_decode(self, level2: Tensor, level3: Tensor, level4: Tensor) -> Tensor:
         net = self.learner

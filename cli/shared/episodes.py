@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hsnet_trt.data.sources import Source
 
 DATA_HELP = (
-    "procedural, photo-cut, pascal, coco, fss or folder (folder:PATH is folder with --root PATH); "
-    "repeat to mix: episodes then come from each in turn."
+    "procedural, photo-cut, mixture, pascal, coco, fss or folder (folder:PATH is folder with "
+    "--root PATH); repeat to mix: episodes then come from each in turn."
 )
 RootOption = Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")]
 FoldOption = Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")]

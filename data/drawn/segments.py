@@ -50,6 +50,12 @@ def load_photo(path: Path, mask_path: Path | None) -> Photo:
     return Photo(image, (np.asarray(_shrink(alpha) > 127),), cutout=True)
 
 
+@functools.lru_cache(maxsize=1024)
+def load_ground(path: Path) -> Image:
+    """Read a photograph as `load_photo` does, without cutting it up. Raises InputError."""
+    return np.asarray(_shrink(read_image(path, upright=True)))
+
+
 def _shrink(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     scale = _LONGER_SIDE / max(picture.shape[:2])
     if scale >= 1:

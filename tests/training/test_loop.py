@@ -15,12 +15,17 @@ import torch
 from helpers.places import ROOT
 from PIL import Image
 
+from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.errors import CheckpointError, HSNetError, InputError
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
 from hsnet_trt.model.recipe import recipe_model
 from hsnet_trt.training import loop
+from hsnet_trt.training.augmentation import augment
+from hsnet_trt.training.averaging import Average
 from hsnet_trt.training.loop import learning_rate, train
-from hsnet_trt.training.settings import Settings
+from hsnet_trt.training.objective import Objective
+from hsnet_trt.training.settings import Part, Settings
+from hsnet_trt.training.supply import batches_of, views
 
 
 class Quiet:
@@ -244,3 +249,104 @@ def test_the_cosine_schedule_rises_and_ends_at_nothing(small: Settings) -> None:
     assert all(a >= b for a, b in itertools.pairwise(rates[4:]))
     assert rates[-1] < 0.001
     assert learning_rate(dataclasses.replace(settings, schedule="constant"), 77) == 1.0
+
+
+@pytest.fixture
+def pooled(small: Settings) -> Settings:
+    """Of two sizes, from a pool, with averaged weights."""
+    return dataclasses.replace(
+        small, batch=4, reuse=2, size=(80, 80), sizes=(Part(64, 0.5, 3), Part(80, 0.5, 2)),
+        average=0.9, clip=1.0, schedule="cosine", augment=True, both_ways=True,
+    )  # fmt: skip
+
+
+def test_batches_of_several_sizes_come_from_one_pool(pooled: Settings) -> None:
+    device = torch.device("cpu")
+    shapes = [
+        tuple(views(batch, pooled, step)[0].shape)
+        for step, batch in enumerate(
+            batches_of(dataclasses.replace(pooled, steps=20), 0, device, Skipped())
+        )
+    ]
+    assert set(shapes) == {(6, 3, 64, 64), (4, 3, 80, 80)} and len(shapes) == 20
+
+
+def test_a_run_of_several_sizes_resumes_as_if_it_had_not_stopped(
+    pooled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(pooled, steps=6, validate_every=2)
+    train(settings, tmp_path / "whole", bar=Quiet())
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", bar=Quiet(stop_at=4))
+    train(settings, tmp_path / "parts", bar=Quiet(), resume=True)
+    assert_twins(tmp_path / "whole", tmp_path / "parts")
+    means = [torch.load(tmp_path / name / "last.pt", weights_only=True)["average"]
+             for name in ("whole", "parts")]  # fmt: skip
+    assert means[0] and all(torch.equal(a, b) for a, b in zip(*means, strict=True))
+
+
+def test_a_budget_of_time_ends_a_run_and_a_second_call_has_the_rest(
+    pooled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look at the clock is a second later than the one before."""
+    ticks = itertools.count()
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+    settings = dataclasses.replace(pooled, minutes=0.5, steps=1000, validate_every=500)
+    trained = train(settings, tmp_path / "run", bar=Quiet())
+    assert 5 < trained.steps < 40 and trained.checkpoint.is_file()
+    again = train(settings, tmp_path / "run", bar=Quiet(), resume=True)
+    assert again.steps <= trained.steps + 1
+
+
+def test_the_rate_follows_the_time_where_time_is_the_budget(pooled: Settings) -> None:
+    settings = dataclasses.replace(pooled, minutes=1, learning_rate=1.0)
+    rates = [learning_rate(settings, 1000, seconds) for seconds in (0, 30, 60, 70)]
+    assert rates == pytest.approx([1.0, 0.51, 0.02, 0.02])
+    assert learning_rate(settings, 0, 0) == pytest.approx(1 / 150)
+
+
+def test_sizes_without_a_pool_are_refused(small: Settings) -> None:
+    with pytest.raises(InputError, match="shrunk from a pool"):
+        dataclasses.replace(small, sizes=(Part(48, 1.0, 2),))
+    with pytest.raises(InputError, match="shrunk from a pool"):
+        dataclasses.replace(small, batch=4, reuse=2, sizes=(Part(80, 1.0, 2),))
+
+
+def test_the_mean_of_the_weights_is_what_is_kept() -> None:
+    weight = torch.nn.Parameter(torch.zeros(3))
+    average = Average([weight], 0.5)
+    values = [1.0, 5.0, 2.0]
+    mean = 0.0
+    for step, value in enumerate(values, start=1):
+        with torch.no_grad():
+            weight.fill_(value)
+        average.update(step)
+        keep = min(0.5, step / (step + 10))
+        mean = keep * mean + (1 - keep) * value
+    assert average.means[0].tolist() == pytest.approx([mean] * 3)
+    with average.in_place():
+        assert weight.tolist() == pytest.approx([mean] * 3)
+    assert weight.tolist() == [2.0] * 3
+
+
+def test_a_pair_that_asks_for_nothing_is_not_learned_from() -> None:
+    """The query of an absent class has an empty mask; as a support it would ask for nothing."""
+    model = recipe_model("resnet18")
+    objective = Objective(model, train_backbone=False, both_ways=True).eval()
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(4, 64, 64, dtype=torch.bool)
+    masks[:, 8:40, 8:40] = True
+    masks[0] = False  # the first query
+    found = objective(images, masks)
+    one_way = Objective(model, train_backbone=False, both_ways=False).eval()
+    pairs = [one_way(images[[q, s]], masks[[q, s]]) for q, s in ((0, 2), (1, 3), (3, 1))]
+    assert found.item() == pytest.approx(torch.stack(pairs).mean().item(), rel=1e-4)
+
+
+def test_pictures_of_nothing_are_augmented_too() -> None:
+    images = torch.randint(0, 255, (1, 3, 32, 32), dtype=torch.uint8)
+    nothing = torch.zeros(1, 32, 32, dtype=torch.bool)
+    seen, masks = augment(images, nothing, torch.Generator().manual_seed(1))
+    whole = torch.ones(1, 32, 32, dtype=torch.bool)
+    other, _ = augment(images, whole, torch.Generator().manual_seed(1))
+    assert torch.equal(seen, other) and not masks.any()

@@ -65,8 +65,9 @@ def test_every_check_passes_on_a_gpu_without_faults(
         ("across[1] += pixel[1] * w", "across[1] += pixel[0] * w", ["prepare", "prepare"]),
         (">= (largest + 1) / 2", "> (largest + 1) / 2", ["masks", "masks"]),
         ("score / static_cast<float>", "1.01F * score / static_cast<float>", ["scores:"]),
+        ("squares += value * value", "squares += value", ["likeness:"]),
     ],
-    ids=["prepare", "settle", "vote"],
+    ids=["prepare", "settle", "vote", "likeness"],
 )
 def test_a_wrong_kernel_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path, old: str, new: str, found: list[str]

@@ -27,9 +27,12 @@ def test_it_is_the_authors_network(name):
     assert (vote(logits).numpy() == (reference.arrays["mask_kshot"] > 0.5)).all()
 
 
-@pytest.mark.parametrize("backbone", sorted({*BACKBONES} - {"resnet101"}))  # as resnet50
-def test_every_backbone_gives_what_the_model_gives(backbone):
-    model = recipe_model(backbone)
+@pytest.mark.parametrize(
+    ("backbone", "contrast"),
+    [*((name, 0) for name in sorted({*BACKBONES} - {"resnet101"})), ("resnet18", 5)],
+)  # resnet101 is as resnet50
+def test_every_backbone_gives_what_the_model_gives(backbone, contrast):
+    model = recipe_model(backbone, contrast)
     net = AuthorsOrder(model).eval()
     generator = torch.Generator().manual_seed(0)
     query, support = (torch.randn(1, 3, 64, 96, generator=generator) for _ in range(2))

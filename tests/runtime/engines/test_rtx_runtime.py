@@ -115,4 +115,4 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
     kernel_cache.keep(Cache(), tmp_path / "taken" / "x.rtxcache")
-    assert "cannot be kept" in caplog.text
+    assert "cannot be written" in caplog.text

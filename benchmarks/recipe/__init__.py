@@ -1,0 +1,5 @@
+"""How the shipped model is learned: pictures that anybody can get, and the settings of the run.
+
+In: packages of Debian and npm. Out: a folder of pictures, a checkpoint with its card.
+May import: `benchmarks.accuracy`, `benchmarks.real_v1`.
+"""

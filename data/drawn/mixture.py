@@ -1,0 +1,240 @@
+"""Endless episodes to learn from: things in their own photographs, cut out of them, and drawn.
+
+A class is a photograph with a mask, or what the cut-outs of one folder show: photographed ones, or
+drawings of one thing in several styles. In a share of the episodes the query does not show the
+class at all, and nothing is to be found there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hsnet_trt.data.drawn.camera import camera
+from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
+from hsnet_trt.data.drawn.procedural import procedural
+from hsnet_trt.data.drawn.render import Floats, paste
+from hsnet_trt.data.drawn.segments import load_ground, load_photo
+from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
+from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
+from hsnet_trt.data.episodes.sampling import Split
+from hsnet_trt.errors import InputError
+
+MASKED, CUTOUTS, DRAWINGS = "photographs", "cutouts", "drawings"  # folders of the root
+# Of the episodes; a tenth more shows the class in no query, and a tenth is drawn procedurally.
+SHARES = {MASKED: 0.30, CUTOUTS: 0.25, DRAWINGS: 0.25}
+ABSENT, PROCEDURAL = 0.10, 0.10
+_PARTS: dict[int, Split] = {3: "test", 7: "val"}  # of ten classes in order of their names
+_PROCEDURAL_IDS = 1_000_000  # above the ids of all others
+_DISTRACTORS = 3  # other things in a picture, at most; in half of the pictures none
+_VISIBLE = 0.6  # of the object that others must leave visible
+_LEAST = 0.015  # of the picture that the object must cover
+_GROUNDS = 3  # photographs at least, so that there is a background that shows neither class
+_TRIES = 12
+
+Random = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class: its name, the group it belongs to, and the places of its pictures."""
+
+    name: str
+    group: str
+    places: tuple[int, ...]
+
+
+def mixture(
+    root: Path,
+    *,
+    split: Split = "train",
+    shots: int = 1,
+    size: tuple[int, int] = (400, 400),
+    seed: int = 0,
+) -> Episodes:
+    """Open the mixture.
+
+    Args:
+        root: ROOT/photographs holds photographs; those with a mask beside them (NAME.png beside
+            NAME.jpg, .jpeg, .webp or .bmp) are a class each, the others backgrounds.
+            ROOT/cutouts/CLASS and ROOT/drawings/CLASS hold pictures with a transparent background.
+        split: of ten classes of a group, in order of their names, "test" and "val" have one each.
+            Backgrounds are shared.
+        shots: supports per episode.
+        size: (height, width), drawn at that size.
+        seed: another seed is another stream.
+
+    Raises:
+        InputError: a part of the folder is empty; while drawing: a picture is broken.
+    """
+    if shots < 1:
+        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+    photos: Paths = ()
+    kinds: list[Kind] = []
+    grounds = 0
+    for group in SHARES:
+        folder = root / group
+        found = find_photos(folder)
+        if group == MASKED:
+            grounds = len(found)
+            if grounds < _GROUNDS:
+                raise InputError(
+                    f"There are too few photographs in {folder}",
+                    expected=f"at least {_GROUNDS}",
+                    found=grounds,
+                )
+            # Each once in its place, and once cut out of it.
+            named = {p.stem: (n,) for n, (p, mask) in enumerate(found) if mask is not None}
+            kinds += [Kind(name, MASKED, places) for name, places in _part(named, split)]
+            kinds += [Kind(name, CUTOUTS, places) for name, places in _part(named, split)]
+        else:
+            named = {}
+            for place, (path, _) in enumerate(found, start=len(photos)):
+                name = path.relative_to(folder).parts[0]
+                named[name] = (*named.get(name, ()), place)
+            kinds += [Kind(name, group, places) for name, places in _part(named, split)]
+        if not any(kind.group == group for kind in kinds):
+            raise InputError(
+                f"There is nothing to learn from in {folder} for {split}",
+                expected="photographs with masks" if group == MASKED else "CLASS/*.png or .webp",
+            )
+        photos += found
+    drawn = procedural(split=split, shots=shots, size=size, seed=seed)
+    names = {number: f"{kind.group}/{kind.name}" for number, kind in enumerate(kinds)}
+    names |= {_PROCEDURAL_IDS + number: name for number, name in drawn.classes.items()}
+    draw = _Draw(photos, grounds, tuple(kinds), drawn, shots, size, seed)
+    return Episodes(f"mixture {root.name} {split}", names, draw, None)
+
+
+def _part(named: dict[str, tuple[int, ...]], split: Split) -> list[tuple[str, tuple[int, ...]]]:
+    ordered = sorted(named.items())
+    return [kind for n, kind in enumerate(ordered) if _PARTS.get(n % 10, "train") == split]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    photos: Paths
+    grounds: int  # so many of the photographs, the first ones, are backgrounds
+    kinds: tuple[Kind, ...]
+    drawn: Episodes
+    shots: int
+    size: tuple[int, int]
+    seed: int
+
+    def __call__(self, index: int) -> Episode:
+        rng = np.random.default_rng([self.seed, index, 71])
+        chance = rng.random()
+        if chance < PROCEDURAL:
+            return self._procedural(index)
+        absent = chance < PROCEDURAL + ABSENT
+        number = self._kind(rng)
+        kind = self.kinds[number]
+        query, query_mask = self._view(rng, self._another(rng, kind) if absent else kind, kind)
+        views = [self._view(rng, kind, kind) for _ in range(self.shots)]
+        name = f"{kind.group}/{kind.name} {self.seed}/{index}"
+        return Episode(
+            query=query,
+            query_mask=np.zeros_like(query_mask) if absent else query_mask,
+            supports=np.stack([image for image, _ in views]),
+            support_masks=np.stack([mask for _, mask in views]),
+            class_id=number,
+            class_name=f"{kind.group}/{kind.name}",
+            ignore=None,
+            query_name=f"{name}/query",
+            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
+            original_size=self.size,
+        )
+
+    def _procedural(self, index: int) -> Episode:
+        episode = self.drawn[index]
+        return dataclasses.replace(episode, class_id=_PROCEDURAL_IDS + episode.class_id)
+
+    def _kind(self, rng: Random) -> int:
+        chances = np.cumsum(list(SHARES.values()))
+        group = int(np.searchsorted(chances, rng.random() * chances[-1], side="right"))
+        among = self._groups[group]
+        return among[int(rng.integers(len(among)))]
+
+    @functools.cached_property
+    def _groups(self) -> list[list[int]]:
+        """Numbers of the classes of each group."""
+        return [
+            [number for number, kind in enumerate(self.kinds) if kind.group == group]
+            for group in SHARES
+        ]
+
+    def _another(self, rng: Random, kind: Kind) -> Kind:
+        """A class of another name: a drawn dog may be what a photographed one is."""
+        while True:
+            other = self.kinds[self._kind(rng)]
+            if other.name != kind.name:
+                return other
+
+    def _view(self, rng: Random, kind: Kind, target: Kind) -> tuple[Image, Mask]:
+        """A picture of a class, and where it is; other things in it are not of the `target`."""
+        best, mask = None, np.zeros(self.size, np.bool_)
+        for _ in range(_TRIES):
+            place = kind.places[int(rng.integers(len(kind.places)))]
+            photo = load_photo(*self.photos[place])
+            piece = photo.pieces[0]
+            if kind.group == MASKED:
+                canvas, seen = in_place(rng, photo, piece, self.size)
+            else:
+                canvas, seen = self._pasted(rng, kind, target, place)
+            if rng.random() < 0.5:
+                canvas, seen = self._distract(rng, canvas, seen, kind, target, place)
+            if best is None or seen.sum() > mask.sum():
+                best, mask = canvas, seen
+            if mask.mean() >= _LEAST:
+                break
+        assert best is not None
+        if not mask.any():
+            raise InputError(
+                f"No view of {self.photos[kind.places[0]][0]} could be drawn",
+                fix="leave the picture out",
+            )
+        return camera(best, rng), mask
+
+    def _pasted(self, rng: Random, kind: Kind, target: Kind, place: int) -> tuple[Floats, Mask]:
+        """A thing cut out, in a photograph that shows neither class."""
+        ground = int(rng.integers(self.grounds))
+        while self.photos[ground][0].stem in {kind.name, target.name}:
+            ground = int(rng.integers(self.grounds))
+        canvas = crop(rng, load_ground(self.photos[ground][0]), self.size)
+        photo = load_photo(*self.photos[place])
+        cutout = cut_out(rng, photo.image, photo.pieces[0], rng.uniform(0.3, 0.9) * min(self.size))
+        row, column = rng.uniform(0.2, 0.8, 2) * self.size
+        mask = np.zeros(self.size, np.bool_)
+        covered = paste(canvas, cutout, (float(row), float(column)), 0.0)
+        if covered is not None:
+            mask[covered[0], covered[1]][covered[2]] = True
+        return canvas, mask
+
+    def _distract(
+        self, rng: Random, canvas: Floats, mask: Mask, kind: Kind, target: Kind, place: int
+    ) -> tuple[Floats, Mask]:
+        """Paste one to three other things, the first one in the colours of the object."""
+        own = load_photo(*self.photos[place])
+        for number in range(int(rng.integers(1, _DISTRACTORS + 1))):
+            other = self.kinds[self._kind(rng)]
+            if other.name in {kind.name, target.name}:
+                continue
+            photo = load_photo(*self.photos[other.places[int(rng.integers(len(other.places)))]])
+            length = rng.uniform(0.2, 0.7) * min(self.size)
+            cutout = cut_out(rng, photo.image, photo.pieces[0], length)
+            if number == 0:
+                cutout = in_colours_of(cutout, cut_out(rng, own.image, own.pieces[0], 64))
+            row, column = rng.uniform(0, 1, 2) * self.size
+            trial = canvas.copy()
+            covered = paste(trial, cutout, (float(row), float(column)), 0.0)
+            if covered is None:
+                continue
+            left = mask.copy()
+            left[covered[0], covered[1]][covered[2]] = False
+            if left.sum() >= _VISIBLE * mask.sum():
+                canvas, mask = trial, left
+        return canvas, mask
