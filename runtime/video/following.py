@@ -114,6 +114,7 @@ class FollowedFrame(Generic[A]):
     pipeline: FollowingPipeline[A]
     frame: MatchingFrame[A]
     small: Small
+    milliseconds: float  # what shrinking it took
 
     @property
     def pixels(self) -> Pixels:
@@ -186,7 +187,9 @@ class FollowingPipeline(Generic[A]):
     def read(self, source: Any, what: str, color: str) -> FollowedFrame[A]:
         """Decode, and shrink for the motion."""
         frame = self._inner.read(source, what, color)
-        return FollowedFrame(self, frame, shrink(frame.pixels, frame.placement))
+        begun = time.perf_counter()
+        small = shrink(frame.pixels, frame.placement)
+        return FollowedFrame(self, frame, small, 1000 * (time.perf_counter() - begun))
 
     def answer(self, frame: FollowedFrame[A], supports: A, *, scores: bool) -> Segmentation:
         """The next frame's masks.
@@ -215,7 +218,9 @@ class FollowingPipeline(Generic[A]):
             raise
         classes = dict.fromkeys(supports.supports.classes, 1)
         found = matched.draw(planes, classes, seen, scores=scores)
-        timing = {**found.timing, "postprocess": found.timing["postprocess"] + spent}
+        timing = dict(found.timing)
+        timing["preprocess"] += frame.milliseconds
+        timing["postprocess"] += spent
         return dataclasses.replace(found, timing=timing)
 
     def close(self) -> None:
