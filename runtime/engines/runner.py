@@ -169,6 +169,8 @@ class _Held:
     def run(self, graph: str, inputs: Tensors) -> Tensors:
         engine, arena = self.engines[graph], self._arena
         assert arena is not None
+        if self.frames is not None:
+            self.frames.forget_features()
         self._bind(graph)
         sent = {}  # pageable memory must live until the stream has read it
         for name in engine.inputs:

@@ -89,6 +89,33 @@ class SubmittedFrame(Protocol):
         ...
 
 
+class MatchedOnGpu(Protocol):
+    """A frame on the GPU whose logits are known; it is drawn or abandoned, once."""
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Of all shots, [S,2,h,w]."""
+        ...
+
+    @property
+    def likeness(self) -> npt.NDArray[np.float32]:
+        """That of the frame to each shot's object, [S]: see `matching.presence`."""
+        ...
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, each [1,L,C,row], brought from the GPU."""
+        ...
+
+    def draw(self, logits: npt.NDArray[np.float32], *, scores: bool) -> FrameAnswer:
+        """Draw other logits, [classes,2,h,w]. Raises BackendError: CUDA failed."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget it."""
+        ...
+
+
 class FrameLane(Protocol):
     """Frames that follow each other on the GPU, a fixed number of them at a time."""
 
@@ -106,6 +133,10 @@ class FrameLane(Protocol):
         """
         ...
 
+    def match(self, pixels: Pixels, supports: Tensors, shots: Sequence[int]) -> MatchedOnGpu:
+        """Send a frame as far as its logits, and wait; arguments are those of `submit`."""
+        ...
+
     def close(self) -> None:
         """Free the lane's memory; harmless when repeated."""
         ...
@@ -119,8 +150,11 @@ class GpuPipeline(Protocol):
         """As a `Runner`'s."""
         ...
 
-    def open_lane(self, slots: int) -> FrameLane:
-        """A lane for `slots` frames at a time; lanes share the GPU without harm."""
+    def open_lane(self, slots: int, sets: int = 1) -> FrameLane:
+        """A lane for `slots` frames at a time; lanes share the GPU without harm.
+
+        Frames that are matched with several support sets in turns say how many.
+        """
         ...
 
 

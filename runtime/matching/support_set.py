@@ -102,6 +102,11 @@ class SupportSet:
         """How many shots each class has, in order."""
         return [len(shots) for shots in self.classes.values()]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many shots each class has, by name."""
+        return {name: len(shots) for name, shots in self.classes.items()}
+
     def __iter__(self) -> Iterator[Shot]:
         """All shots, class after class."""
         for shots in self.classes.values():
