@@ -138,14 +138,15 @@ def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Mask]]:
 
 
 class Streamed:
-    """Follows with `segmenter.stream`; by default each frame by itself.
-
-    Attributes:
-        milliseconds: median of what a frame took so far, without drawing and reading it.
-    """
+    """Follows with `segmenter.stream`; by default each frame by itself."""
 
     def __init__(
-        self, segmenter: FewShotSegmenter, *, memory: int = 0, steady: bool = False
+        self,
+        segmenter: FewShotSegmenter,
+        *,
+        memory: int = 0,
+        steady: bool = False,
+        only_present: bool = True,
     ) -> None:
         """Follow with a segmenter.
 
@@ -153,12 +154,15 @@ class Streamed:
             segmenter: its supports are replaced by those of each video.
             memory: how many frames are remembered; 0 for none.
             steady: whether scores are averaged over time.
+            only_present: whether masks of what does not count as present are left out.
         """
+        self._only_present = only_present
         self._segmenter, self._memory, self._steady = segmenter, memory, steady
         self._spent: list[float] = []
 
     @property
     def milliseconds(self) -> float:
+        """Median of what a frame took so far, without drawing and reading it."""
         return float(np.median(self._spent))
 
     def __call__(self, video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
@@ -173,16 +177,21 @@ class Streamed:
                     assert frame.error is not None, "a frame without a result has an error"
                     raise frame.error
                 self._spent.append(sum(frame.result.timing.values()))
-                yield frame.result.only_present().masks["object"]
+                shown = frame.result.only_present() if self._only_present else frame.result
+                yield shown.masks["object"]
 
 
 def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:
-    """Frame by frame; where there are sizes of memories, with steadiness, and with each of them."""
+    """Frame by frame; where there are sizes of memories, with steadiness, and with each of them.
+
+    Memories alone are judged by all of their masks, as "present or not" is.
+    """
     ways = {"frame by frame": Streamed(segmenter)}
     if memories:
+        ways["present or not"] = Streamed(segmenter, only_present=False)
         ways["steady"] = Streamed(segmenter, steady=True)
     for size in memories:
-        ways[f"memory {size}"] = Streamed(segmenter, memory=size)
+        ways[f"memory {size}"] = Streamed(segmenter, memory=size, only_present=False)
         ways[f"memory {size}, steady"] = Streamed(segmenter, memory=size, steady=True)
     return ways
 

@@ -309,8 +309,11 @@ class GpuFrames:
         for stream in (self._up, self._compute, self._down):
             self._cuda.synchronise(stream)
         self._replay.close()
-        for held in (*self._slots, self._tables, self._sets, self._drawing):
-            held.free()
+        for slot in self._slots:
+            slot.free()
+        self._tables.free()
+        self._sets.free()
+        self._drawing.free()
         self._slots.clear()
         self._kernels.close()
         self._cuda.destroy(self._up)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,12 @@ class Follower:
     Where scores are averaged over time, shots need not be matched in the same frame to vote
     together: the given ones and the remembered ones take turns, and a frame costs no more. Else
     one remembered shot is matched beside the given ones in each frame.
+
+    Attributes:
+        steady: whether logits are averaged over time.
     """
+
+    steady: bool
 
     def __init__(self, memory: Memory | None, *, steady: bool) -> None:
         """Begin a video.
@@ -58,7 +63,7 @@ class Follower:
         Raises:
             HSNetError: OpenCV is not installed.
         """
-        self._memory, self._steady = memory, steady
+        self._memory, self.steady = memory, steady
         self._motion = MotionFinder()
         self._averages: dict[str, Steady] = {}
         self._frame = 0 if memory is None else memory.seen
@@ -80,14 +85,14 @@ class Follower:
         kept = {name: self._memory.of(name) for name in given.classes}
         version = self._memory.version
         longest = max(map(len, kept.values()), default=0)
-        if longest == 0 or (self._steady and self._frame % 2 == 0):
+        if longest == 0 or (self.steady and self._frame % 2 == 0):
             return Turn(given, {}, 0, version)
-        number = (self._frame // 2 if self._steady else self._frame) % longest
+        number = (self._frame // 2 if self.steady else self._frame) % longest
         remembered = {name: k[number % len(k)] for name, k in kept.items() if k}
         classes = {}
         for name, shots in given.classes.items():
             own = [remembered[name].shot] if name in remembered else []
-            classes[name] = own if self._steady and own else [*shots, *own]
+            classes[name] = own if self.steady and own else [*shots, *own]
         return Turn(SupportSet(classes), remembered, number + 1, version)
 
     def see(self, turn: Turn, presence: Mapping[str, float]) -> dict[str, float]:
@@ -102,21 +107,18 @@ class Follower:
         self._presence = {}
         for name in turn.supports.classes:
             before, now = known.get(name), presence.get(name)
-            if before is not None and now is not None and self._steady:
+            if before is not None and now is not None and self.steady:
                 now = before + _LATEST * (now - before)
             score = before if now is None else now
             self._presence[name] = 1.0 if score is None else score
         return dict(self._presence)
 
-    def settle(
-        self, turn: Turn, logits: Floats, present: Set[str], small: Small, encode: Encode
-    ) -> Floats:
+    def settle(self, turn: Turn, logits: Floats, small: Small, encode: Encode) -> Floats:
         """Make one plane of each class, and remember what can be trusted.
 
         Args:
             turn: what the frame was matched with.
             logits: of its shots, class after class, float32 [S,2,h,w].
-            present: the classes that are there at all.
             small: the frame, for its motion.
             encode: makes a shot of the frame.
 
@@ -133,10 +135,10 @@ class Follower:
             mine = difference[first : first + len(shots)]
             first += len(shots)
             by_given = self._by_given(name, turn.remembered.get(name), mine)
-            if by_given is not None and name in present:
+            if by_given is not None:
                 self._remember(name, by_given, encode)
             shown = mine.mean(axis=0)
-            if self._steady:
+            if self.steady:
                 average = self._averages.setdefault(name, Steady())
                 shown = average.add(shown, motion)
             plane[1] = shown
@@ -151,6 +153,7 @@ class Follower:
         for average in self._averages.values():
             average.forget()
         self._given.clear()
+        self._presence.clear()
 
     def _by_given(self, name: str, remembered: Remembered | None, planes: Floats) -> Floats | None:
         """What the given shots alone answer; None if this was not their turn.

@@ -160,9 +160,11 @@ class FollowingPipeline(Generic[A]):
             inner: how frames are matched and drawn; it is closed with this one.
             runner: what encodes the frames that are remembered.
             follower: what is known of the video.
-            present_from: the presence from which a class counts as present.
+            present_from: the presence from which a class counts as present. Where logits are
+                averaged, every class does: what is nowhere certain is not shown at all, and small
+                things, which have few positions at stride 32, stay below that threshold for ever.
         """
-        self._present_from = present_from
+        self._present_from = 0.0 if follower.steady else present_from
         self._inner, self._runner, self._follower = inner, runner, follower
         self._given: A | None = None
         self._version = -1
@@ -205,13 +207,9 @@ class FollowingPipeline(Generic[A]):
             def encode(plane: Floats) -> Shot:
                 return self._encode(matched, plane, frame.frame.placement)
 
-            seen = Seen(
-                self._follower.see(turn, self._presence(turn, supports, matched.likeness[0])),
-                self._present_from,
-            )
-            present = {n for n, score in seen.presence.items() if score >= seen.present_from}
-            logits = matched.logits[0]
-            planes = self._follower.settle(turn, logits, present, frame.small, encode)
+            scores_now = self._presence(turn, supports, matched.likeness[0])
+            seen = Seen(self._follower.see(turn, scores_now), self._present_from)
+            planes = self._follower.settle(turn, matched.logits[0], frame.small, encode)
             spent = 1000 * (time.perf_counter() - begun)
         except BaseException:
             matched.abandon()

@@ -169,7 +169,7 @@ def test_ten_thousand_frames_without_growth(
     for number in range(10_000):
         turn = follower.turn(given)
         seen.add(tuple(turn.remembered))
-        follower.settle(turn, logits, {"red"}, small, encode)
+        follower.settle(turn, logits, small, encode)
         if number in (999, 9_999):
             taken.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
