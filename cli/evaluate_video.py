@@ -20,6 +20,15 @@ def evaluate_video(
     frames: Annotated[int, typer.Option(help="Of each video, 48 or more.")] = 96,
     frame_size: Annotated[Size | None, size_option(", of the videos; by default 240x320.")] = None,
     seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
+    memory: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Judge with so many frames remembered and scores averaged over time, too, instead "
+            "of trivial answers; may be repeated.",
+        ),
+    ] = None,
     *,
     run: RunOptions,
     out: Annotated[
@@ -34,7 +43,12 @@ def evaluate_video(
     from rich.console import Console
     from rich.table import Table
 
-    from hsnet_trt.benchmarks.accuracy.video import TRIVIAL, evaluate_videos, frame_by_frame
+    from hsnet_trt.benchmarks.accuracy.video import (
+        TRIVIAL,
+        Follow,
+        evaluate_videos,
+        streamed_ways,
+    )
     from hsnet_trt.benchmarks.accuracy.video_report import table, write_video_report
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.data.drawn.videos import open_videos
@@ -44,14 +58,16 @@ def evaluate_video(
     )
     console = Console(stderr=True)
     with run.load(bundle, console) as segmenter:
-        way = frame_by_frame(segmenter)
+        streamed = streamed_ways(segmenter, memory or ())
+        ways: dict[str, Follow] = {**streamed, **({} if memory else TRIVIAL)}
         with StepBar(console) as bar:
-            judgement = evaluate_videos(
-                {"frame by frame": way, **TRIVIAL}, opened, videos, on_video=bar
-            )
+            judgement = evaluate_videos(ways, opened, videos, on_video=bar)
+        times = {name: way.milliseconds for name, way in streamed.items()}
         on = f"{segmenter.backbone}, {segmenter.backend} {segmenter.precision}, {segmenter.device}"
-        write_video_report(judgement, way, opened, out, on=on, command=command_line())
-    heads, rows = table(judgement)
+        write_video_report(
+            judgement, streamed, opened, out, times=times, on=on, command=command_line()
+        )
+    heads, rows = table(judgement, times)
     printed = Table(title=judgement.data, box=None)
     for head in heads:
         printed.add_column(head)

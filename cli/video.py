@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +14,7 @@ from hsnet_trt.cli.shared.shots import SupportOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.runtime.cameras.source import Source
     from hsnet_trt.runtime.stream import FrameStream
 
@@ -30,6 +33,35 @@ def video(
         str, typer.Option(help="A video file, a folder, or window (end it with q).")
     ] = "out.mp4",
     objects: SupportOptions,
+    memory: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=16,
+            help="How many frames of confident answers are remembered of each class as more shots.",
+        ),
+    ] = 0,
+    steady: Annotated[
+        bool | None,
+        typer.Option(
+            help="Average the scores over time, along the motion. By default, unless the input is "
+            "a folder."
+        ),
+    ] = None,
+    instances: Annotated[
+        bool, typer.Option(help="Give each thing an id that stays, and draw its box.")
+    ] = False,
+    tracks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write the things of each frame: NAME.jsonl as COCO's annotations, NAME.txt as "
+            "MOT's results. May be repeated; implies --instances."
+        ),
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="Write what entered and left, as JSON lines; implies --instances."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     reconnect: Annotated[
         float, typer.Option(min=0, help="How many seconds a camera may be away; 0: not at all.")
@@ -45,24 +77,35 @@ def video(
     """
     from rich.console import Console
 
+    from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.cli.shared.video_files import open_sink
     from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
+    from hsnet_trt.runtime.video.memory import Memory
 
     shots = objects.read()
     console = Console(stderr=True)
     source = open_source(input_, patience=reconnect)
-    with run.load(bundle, console) as segmenter:
+    followed = instances or tracks or events is not None
+    with ExitStack() as files, run.load(bundle, console) as segmenter:
         objects.give(segmenter, shots)
+        things = TrackFiles(tracks or (), events, source.rate) if followed else None
+        if things is not None:
+            files.enter_context(things)
         sink = open_sink(output, source.rate)
         kept = False
         try:
             stream = segmenter.stream(
-                source.frames, drop="oldest" if source.live else None, color="bgr"
+                source.frames,
+                drop="oldest" if source.live else None,
+                color="bgr",
+                memory=Memory(memory) if memory else None,
+                steady=source.rate is not None or source.live if steady is None else steady,
+                scores=bool(tracks),
             )
             with stream, Telemetry() as telemetry:
-                _run(stream, source, sink, limit, console)
+                _run(stream, source, sink, limit, console, things)
             kept = True
             if telemetry.summary:
                 units = {"watts": "W", "gpu_mhz": "MHz", "celsius": "°C at most"}
@@ -82,7 +125,12 @@ def video(
 
 
 def _run(
-    stream: FrameStream, source: Source, sink: Any, limit: int | None, console: Console
+    stream: FrameStream,
+    source: Source,
+    sink: Any,
+    limit: int | None,
+    console: Console,
+    things: TrackFiles | None,
 ) -> None:
     """Draw and write frame by frame, with a progress bar; print counts and times at the end."""
     import time
@@ -105,7 +153,10 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
-                    picture = draw_overlay(picture, frame.result.only_present())
+                    shown = frame.result.only_present()
+                    image, picture = picture, draw_overlay(picture, shown)
+                    if things is not None:
+                        things.add(shown, image, frame.index, picture)
                     for step, ms in frame.result.timing.items():
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1

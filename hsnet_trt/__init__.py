@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.pictures.result import Segmentation
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
+    from hsnet_trt.runtime.video.memory import Memory
+    from hsnet_trt.runtime.video.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -20,7 +22,9 @@ __all__ = [
     "FewShotSegmenter",
     "HSNetError",
     "HSNetWarning",
+    "Memory",
     "Segmentation",
+    "Tracker",
     "__version__",
     "open_source",
 ]
@@ -29,7 +33,9 @@ _HOMES = {
     "FewShotSegmenter": "hsnet_trt.runtime.segmenter",
     "HSNetError": "hsnet_trt.errors",
     "HSNetWarning": "hsnet_trt.errors",
+    "Memory": "hsnet_trt.runtime.video.memory",
     "Segmentation": "hsnet_trt.runtime.pictures.result",
+    "Tracker": "hsnet_trt.runtime.video.tracker",
     "open_source": "hsnet_trt.runtime.cameras.source",
 }
 

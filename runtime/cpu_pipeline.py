@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.matching.graphs import Runner, match_calls, run_features, run_match
-from hsnet_trt.runtime.matching.presence import likeness, objects_of, presence
+from hsnet_trt.runtime.matching.graphs import (
+    Runner,
+    Tensors,
+    match_calls,
+    run_features,
+    run_match,
+)
+from hsnet_trt.runtime.matching.presence import Seen, likeness, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
@@ -49,6 +55,15 @@ class CpuFrame:
         """Nothing runs yet: there is no second device that could work meanwhile."""
         return CpuPending(self, supports, scores)
 
+    @property
+    def placement(self) -> Placement:
+        """Where the frame is in the network's input."""
+        return self.prepared.placements[0]
+
+    def match(self, supports: ArrangedSupports) -> CpuMatched:
+        """Run the network."""
+        return self.pipeline.match(self.prepared, supports)
+
 
 @dataclass(frozen=True)
 class CpuPending:
@@ -62,6 +77,52 @@ class CpuPending:
         """Run the network and draw the masks."""
         frame = self.frame
         return frame.pipeline.infer(frame.prepared, self.supports, scores=self.scores)[0]
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
+
+@dataclass(frozen=True)
+class CpuMatched:
+    """Images that were matched; see `video.following.MatchedFrame`, of which this may hold several.
+
+    Attributes:
+        features: `f2`, `f3`, `f4` [N,L,C,row].
+        logits: float32 [N,S,2,h,w].
+        likeness: float32 [N,S], that of the image to each shot's object.
+        placements: where each photograph is in the network's input.
+        timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
+    """
+
+    features: Tensors
+    logits: npt.NDArray[np.float32]
+    likeness: npt.NDArray[np.float32]
+    placements: list[Placement]
+    timing: dict[str, float]
+
+    def draw(
+        self,
+        logits: npt.NDArray[np.float32],
+        classes: Mapping[str, int],
+        seen: Seen,
+        *,
+        scores: bool,
+        index: int = 0,
+    ) -> Segmentation:
+        """Draw the masks of one of the images, from so many shots of each class."""
+        start = time.perf_counter()
+        drawn = segment_logits(logits, list(classes.values()), self.placements[index])
+        masks, maps, labels = drawn
+        timing = {**self.timing, "postprocess": 1000 * (time.perf_counter() - start)}
+        return Segmentation(
+            masks=dict(zip(classes, masks, strict=True)),
+            scores=dict(zip(classes, maps, strict=True)) if scores else {},
+            labels=labels,
+            classes=tuple(classes),
+            timing=timing,
+            presence=seen.presence,
+            present_from=seen.present_from,
+        )
 
     def abandon(self) -> None:
         """Nothing is under way."""
@@ -119,35 +180,31 @@ class CpuFramePipeline:
         Raises:
             BackendError: the backend failed, or the logits are not finite.
         """
-        batch, classes = prepared.batch, supports.supports
+        matched, supported = self.match(prepared, supports), supports.supports
+        results = []
+        for index, (planes, alike) in enumerate(zip(matched.logits, matched.likeness, strict=True)):
+            here = presence(alike, supports.objects, supported.shots)
+            seen = Seen(dict(zip(supported.classes, here, strict=True)), self._present_from)
+            results.append(matched.draw(planes, supported.counts, seen, scores=scores, index=index))
+        return results
+
+    def match(self, prepared: Prepared, supports: ArrangedSupports) -> CpuMatched:
+        """Run the network on prepared images.
+
+        Raises:
+            BackendError: the backend failed, or the logits are not finite.
+        """
         clock = [time.perf_counter()]
-        features = run_features(self._runner, batch)
+        features = run_features(self._runner, prepared.batch)
         clock.append(time.perf_counter())
         logits = run_match(self._runner, features, supports.calls)
         clock.append(time.perf_counter())
-        shares = [1000 * (b - a) / len(batch) for a, b in itertools.pairwise(clock)]
-        shares.insert(0, prepared.milliseconds / len(batch))
-        names = tuple(classes.classes)
+        count = len(prepared.batch)
+        shares = [1000 * (b - a) / count for a, b in itertools.pairwise(clock)]
+        shares.insert(0, prepared.milliseconds / count)
+        timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
         alike = likeness(features["f4"], supports.objects)
-        results = []
-        for planes, like, placement in zip(logits, alike, prepared.placements, strict=True):
-            start = time.perf_counter()
-            masks, maps, labels = segment_logits(planes, classes.shots, placement)
-            here = presence(like, supports.objects, classes.shots)
-            timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
-            timing["postprocess"] = 1000 * (time.perf_counter() - start)
-            results.append(
-                Segmentation(
-                    masks=dict(zip(names, masks, strict=True)),
-                    scores=dict(zip(names, maps, strict=True)) if scores else {},
-                    labels=labels,
-                    classes=names,
-                    timing=timing,
-                    presence=dict(zip(names, here, strict=True)),
-                    present_from=self._present_from,
-                )
-            )
-        return results
+        return CpuMatched(features, logits, alike, prepared.placements, timing)
 
     def _prepare(self, pixels: list[Pixels]) -> Prepared:
         start = time.perf_counter()

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsnet_trt.runtime.matching.graphs import FrameLane, GpuPipeline, SubmittedFrame
-from hsnet_trt.runtime.matching.presence import OBJECTS, objects_of, presence
+from hsnet_trt.runtime.matching.graphs import (
+    FrameAnswer,
+    FrameLane,
+    GpuPipeline,
+    MatchedOnGpu,
+    SubmittedFrame,
+    Tensors,
+    arranged,
+)
+from hsnet_trt.runtime.matching.presence import OBJECTS, Seen, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 
@@ -21,6 +30,7 @@ class GpuFrame:
 
     lane: FrameLane
     pixels: Pixels
+    placement: Placement
     present_from: float
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
@@ -28,6 +38,43 @@ class GpuFrame:
         (stack,), shots = supports.calls, supports.supports.shots
         frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
         return GpuPending(frame, supports, self.present_from)
+
+    def match(self, supports: ArrangedSupports) -> GpuMatched:
+        """Run the network, and wait for its logits."""
+        (stack,) = supports.calls
+        return GpuMatched(self.lane.match(self.pixels, stack, supports.supports.shots))
+
+
+@dataclass(frozen=True)
+class GpuMatched:
+    """A frame that was matched on the GPU; see `video.following.MatchedFrame`."""
+
+    frame: MatchedOnGpu
+
+    @property
+    def logits(self) -> Floats:
+        """Float32 [1,S,2,h,w]."""
+        return self.frame.logits[None]
+
+    @property
+    def likeness(self) -> Floats:
+        """Float32 [1,S]."""
+        return self.frame.likeness[None]
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, brought from the GPU."""
+        return self.frame.features
+
+    def draw(
+        self, logits: Floats, classes: Mapping[str, int], seen: Seen, *, scores: bool
+    ) -> Segmentation:
+        """Draw the masks on the GPU, of one plane a class."""
+        return _segmentation(self.frame.draw(logits, scores=scores), tuple(classes), seen)
+
+    def abandon(self) -> None:
+        """Let go of the frame."""
+        self.frame.abandon()
 
 
 @dataclass(frozen=True)
@@ -43,14 +90,8 @@ class GpuPending:
         answer = self.frame.collect()
         names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
         here = presence(answer.likeness, self.supports.objects, shots)
-        return Segmentation(
-            masks=dict(zip(names, answer.masks, strict=True)),
-            scores=dict(zip(names, answer.scores, strict=True)) if answer.scores else {},
-            labels=answer.labels,
-            classes=names,
-            timing=answer.timing,
-            presence=dict(zip(names, here, strict=True)),
-            present_from=self.present_from,
+        return _segmentation(
+            answer, names, Seen(dict(zip(names, here, strict=True)), self.present_from)
         )
 
     def abandon(self) -> None:
@@ -58,22 +99,54 @@ class GpuPending:
         self.frame.abandon()
 
 
+def _segmentation(answer: FrameAnswer, names: tuple[str, ...], seen: Seen) -> Segmentation:
+    return Segmentation(
+        masks=dict(zip(names, answer.masks, strict=True)),
+        scores=dict(zip(names, answer.scores, strict=True)) if answer.scores else {},
+        labels=answer.labels,
+        classes=names,
+        timing=answer.timing,
+        presence=seen.presence,
+        present_from=seen.present_from,
+    )
+
+
 class GpuFramePipeline:
     """See `pipeline.FramePipeline`."""
 
-    def __init__(self, frames: GpuPipeline, present_from: float, slots: int = 2) -> None:
+    def __init__(
+        self,
+        frames: GpuPipeline,
+        size: tuple[int, int],
+        policy: str,
+        present_from: float,
+        slots: int = 2,
+        sets: int = 1,
+    ) -> None:
+        """Open a lane.
+
+        Args:
+            frames: the GPU.
+            size: height and width of the network's input.
+            policy: how photographs are brought to that size, see `preprocess.place`.
+            present_from: the presence from which a class counts as present.
+            slots: how many frames may be under way at once.
+            sets: how many support sets frames are matched with in turns.
+        """
         self.slots = slots
-        self._frames, self._present_from = frames, present_from
-        self._lane = frames.open_lane(slots)
+        self._frames, self._size, self._policy = frames, size, policy
+        self._present_from = present_from
+        self._lane = frames.open_lane(slots, sets)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """All shots whole, one after the other, in one array a level."""
+        """All shots one after the other, in one set of arrays."""
         objects = objects_of(supports)
-        return ArrangedSupports(supports, [{**supports.stack(), OBJECTS: objects}], objects)
+        call = arranged(list(supports), columns=self._frames.columns)
+        return ArrangedSupports(supports, [{**call, OBJECTS: objects}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""
-        return GpuFramePipeline(self._frames, self._present_from, slots)
+        return GpuFramePipeline(self._frames, self._size, self._policy, self._present_from, slots)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
@@ -98,7 +171,9 @@ class GpuFramePipeline:
 
     def read(self, source: Any, what: str, color: str) -> GpuFrame:
         """Decode."""
-        return GpuFrame(self._lane, view_image(source, what, color), self._present_from)
+        pixels = view_image(source, what, color)
+        placement = place((pixels.shape[0], pixels.shape[1]), self._size, self._policy)
+        return GpuFrame(self._lane, pixels, placement, self._present_from)
 
     def close(self) -> None:
         """Give the slots back."""

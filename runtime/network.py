@@ -20,6 +20,9 @@ from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
+from hsnet_trt.runtime.video.follower import Follower
+from hsnet_trt.runtime.video.following import FollowingPipeline
+from hsnet_trt.trt_plugins.sizes import row_length
 
 _LEAST_CALLS, _SECONDS = 5, 1.0  # of a timing
 
@@ -48,7 +51,7 @@ class Network:
         self.pipeline: FramePipeline = (
             CpuFramePipeline(runner, size, self.preprocessing, present_from)
             if runner.frames is None
-            else GpuFramePipeline(runner.frames, present_from)
+            else GpuFramePipeline(runner.frames, size, self.preprocessing.resize, present_from)
         )
 
     @classmethod
@@ -79,8 +82,16 @@ class Network:
 
     @property
     def shot_bytes(self) -> int:
-        """What an encoded shot takes at most: one whose mask covers the whole picture."""
-        return 4 * sum(int(np.prod(shape)) for shape in self.origin.shapes)
+        """What an arranged shot takes at most: one whose mask covers the whole picture.
+
+        Its columns with their positions and count, and the direction of its object.
+        """
+        shapes = self.origin.shapes
+        numbers = [
+            (layers * channels + 1) * row_length(positions) + 1
+            for layers, channels, positions in shapes
+        ]
+        return 4 * (sum(numbers) + shapes[2][1])
 
     def encode(
         self,
@@ -99,6 +110,19 @@ class Network:
         for part in parts:
             shots += compress(part)
         return shots
+
+    def follow(self, follower: Follower) -> FramePipeline:
+        """The way of one stream's frames, each of which is answered by what others left, too."""
+        present_from = self.bundle.manifest.present_from
+        inner: CpuFramePipeline | GpuFramePipeline
+        if self.runner.frames is None:
+            inner = CpuFramePipeline(self.runner, self.size, self.preprocessing, present_from)
+        else:
+            resize = self.preprocessing.resize
+            inner = GpuFramePipeline(
+                self.runner.frames, self.size, resize, present_from, 1, follower.sets
+            )
+        return FollowingPipeline(inner, self.runner, follower, present_from)
 
     def frame_ms(self) -> float:
         """Milliseconds of a frame of noise, its support registered: the median of several.

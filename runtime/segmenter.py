@@ -22,6 +22,8 @@ from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 from hsnet_trt.runtime.stream import FrameStream
+from hsnet_trt.runtime.video.follower import Follower
+from hsnet_trt.runtime.video.memory import Memory
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -234,6 +236,8 @@ class FewShotSegmenter:
         scores: bool = False,
         slots: int = 2,
         color: str = "rgb",
+        memory: Memory | None = None,
+        steady: bool = False,
     ) -> FrameStream:
         """Segment frames as they come, in their order, several under way at once.
 
@@ -253,12 +257,18 @@ class FewShotSegmenter:
             scores: whether score maps are wanted, which on a GPU are far larger than masks.
             slots: how many frames are under way at once on a GPU, 1 to 8.
             color: as for `segment`.
+            memory: where frames that were answered with confidence are kept as more shots of their
+                class, beside those that were given; None to answer each frame by itself.
+            steady: whether scores are averaged over time, along the motion of the picture. With
+                `memory` or this, one frame is under way at a time, and a class's shots average
+                their logits instead of counting votes.
 
         Returns:
             An iterator of `StreamedFrame`.
 
         Raises:
             InputError: no support was set, or another value of `drop`, `slots` or `color`.
+            HSNetError: OpenCV, which `memory` and `steady` need, is not installed.
             BackendError: while iterating: the segmenter was closed.
         """
         if drop not in (None, "oldest"):
@@ -272,7 +282,9 @@ class FewShotSegmenter:
             self._snapshot("stream")
             stream = FrameStream(
                 frames,
-                self._network.pipeline.with_slots(slots),
+                self._network.follow(Follower(memory, steady=steady))
+                if memory is not None or steady
+                else self._network.pipeline.with_slots(slots),
                 self._use,
                 self._snapshot,
                 slots=slots,

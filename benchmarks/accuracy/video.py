@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
 from hsnet_trt.data.episodes.video_metrics import VideoFigures, VideoScore, summarise
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
+from hsnet_trt.runtime.video.memory import Memory
 
 # (a video, of which only the supports may be looked at; its pictures, uint8 [H, W, 3]) -> for each
 # picture in turn where the object is, bool [H, W].
@@ -136,20 +137,63 @@ def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Mask]]:
         )
 
 
-def frame_by_frame(segmenter: FewShotSegmenter) -> Follow:
-    """Every frame by itself, against the given supports alone: `segmenter.stream`."""
+class Streamed:
+    """Follows with `segmenter.stream`; by default each frame by itself."""
 
-    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+    def __init__(
+        self,
+        segmenter: FewShotSegmenter,
+        *,
+        memory: int = 0,
+        steady: bool = False,
+        only_present: bool = True,
+    ) -> None:
+        """Follow with a segmenter.
+
+        Args:
+            segmenter: its supports are replaced by those of each video.
+            memory: how many frames are remembered; 0 for none.
+            steady: whether scores are averaged over time.
+            only_present: whether masks of what does not count as present are left out.
+        """
+        self._only_present = only_present
+        self._segmenter, self._memory, self._steady = segmenter, memory, steady
+        self._spent: list[float] = []
+
+    @property
+    def milliseconds(self) -> float:
+        """Median of what a frame took so far, without drawing and reading it."""
+        return float(np.median(self._spent))
+
+    def __call__(self, video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+        """See `Follow`."""
+        segmenter = self._segmenter
         segmenter.clear()
         segmenter.set_support("object", list(video.supports), list(video.support_masks))
-        with segmenter.stream(pictures) as stream:
+        memory = Memory(self._memory) if self._memory else None
+        with segmenter.stream(pictures, memory=memory, steady=self._steady) as stream:
             for frame in stream:
                 if frame.result is None:
                     assert frame.error is not None, "a frame without a result has an error"
                     raise frame.error
-                yield frame.result.only_present().masks["object"]
+                self._spent.append(sum(frame.result.timing.values()))
+                shown = frame.result.only_present() if self._only_present else frame.result
+                yield shown.masks["object"]
 
-    return follow
+
+def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:
+    """Frame by frame; where there are sizes of memories, with steadiness, and with each of them.
+
+    Memories alone are judged by all of their masks, as "present or not" is.
+    """
+    ways = {"frame by frame": Streamed(segmenter)}
+    if memories:
+        ways["present or not"] = Streamed(segmenter, only_present=False)
+        ways["steady"] = Streamed(segmenter, steady=True)
+    for size in memories:
+        ways[f"memory {size}"] = Streamed(segmenter, memory=size, only_present=False)
+        ways[f"memory {size}, steady"] = Streamed(segmenter, memory=size, steady=True)
+    return ways
 
 
 def by_episode(answer: Callable[[Episode], Mask]) -> Follow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,24 @@ _MEASURES = {
 }  # fmt: skip
 
 
-def table(judgement: VideoJudgement) -> tuple[list[str], list[list[str]]]:
-    """The heads of the columns, and a row for each measure, as text."""
+def table(
+    judgement: VideoJudgement, times: dict[str, float] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """The heads of the columns, and a row for each measure, as text.
+
+    Args:
+        judgement: what was found.
+        times: of several ways, what a frame takes, in milliseconds; the first one's is 1.
+    """
     heads = ["", *(row.name for row in judgement.rows)]
     rows = [
         [text, *(_cell_text(getattr(row.figures, name), name) for row in judgement.rows)]
         for name, text in _MEASURES.items()
     ]
+    if times and len(times) > 1:
+        first = next(iter(times.values()))
+        ratios = [f"{times[n] / first:.2f}" if n in times else "" for n in heads[1:]]
+        rows.append(["time a frame, frame by frame = 1", *ratios])
     return heads, rows
 
 
@@ -48,10 +60,12 @@ def _cell_text(value: Interval | None, measure: str) -> str:
     return f"{value.value:.{digits}f} [{low}, {high}]"
 
 
-def markdown(judgement: VideoJudgement, on: str, date: str, command: str) -> str:
+def markdown(
+    judgement: VideoJudgement, times: dict[str, float], on: str, date: str, command: str
+) -> str:
     """The judgement as a page."""
     height, width = judgement.size
-    heads, rows = table(judgement)
+    heads, rows = table(judgement, times)
     lines = [
         f"# {judgement.data}, {judgement.shots}-shot", "",
         f"{len(judgement.videos)} videos of {judgement.frames} frames, {height} x {width}, seed "
@@ -73,15 +87,24 @@ def markdown(judgement: VideoJudgement, on: str, date: str, command: str) -> str
 
 
 def write_video_report(
-    judgement: VideoJudgement, way: Follow, videos: Videos, out: Path, *, on: str, command: str
+    judgement: VideoJudgement,
+    ways: Mapping[str, Follow],
+    videos: Videos,
+    out: Path,
+    *,
+    times: dict[str, float],
+    on: str,
+    command: str,
 ) -> None:
     """Write the three files into a folder; each replaces an older one only when it is whole.
 
     Args:
         judgement: what was found.
-        way: the first that was judged, for the sheet.
+        ways: those that were judged; the first one's answers are on the sheet.
         videos: those that were judged.
         out: the folder.
+        times: what a frame takes, in milliseconds, by way; kept with the facts, since only the
+            rest is the same every time.
         on: what ran, in words.
         command: what was typed.
     """
@@ -96,15 +119,21 @@ def write_video_report(
             }
             for row in judgement.rows
         ],
-        "facts": {"command": command, "on": on, "date": date, "hsnet_trt": __version__},
+        "facts": {
+            "command": command,
+            "on": on,
+            "date": date,
+            "hsnet_trt": __version__,
+            "milliseconds": times,
+        },
     }
     out.mkdir(parents=True, exist_ok=True)
     picture = out / ".video.partial.jpg"
-    sheet(videos[judgement.shown], way).save(picture, quality=80)
+    sheet(videos[judgement.shown], ways[judgement.rows[0].name]).save(picture, quality=80)
     picture.replace(out / "video.jpg")
     for name, text in (
         ("video.json", json.dumps(content, indent=1) + "\n"),
-        ("video.md", markdown(judgement, on, date, command)),
+        ("video.md", markdown(judgement, times, on, date, command)),
     ):
         scratch = out / f".{name}.partial"
         scratch.write_text(text, encoding="utf-8")

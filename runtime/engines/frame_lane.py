@@ -15,6 +15,7 @@ from typing import Protocol
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.matching.graphs import FrameAnswer, Tensors
 from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.preprocess import Floats
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,24 @@ class FrameWork(Protocol):
         """Enqueue a frame's work."""
         ...
 
+    def start_match(
+        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int]
+    ) -> Launched:
+        """Enqueue a frame's work up to its logits."""
+        ...
+
+    def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
+        """Wait for the logits and likenesses of a frame's shots."""
+        ...
+
+    def features(self, frame: Launched) -> Tensors:
+        """The features of a frame that is not drawn yet."""
+        ...
+
+    def draw(self, frame: Launched, logits: Floats, *, scores: bool) -> Launched:
+        """Enqueue the drawing of other logits."""
+        ...
+
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
         ...
@@ -88,6 +107,37 @@ class SlotFrame:
             self.lane.frames.await_done(self.launched)
         finally:
             self.lane.give_back(self.launched.slot)
+
+
+@dataclass(frozen=True)
+class SlotMatch:
+    """A frame in its slot that was matched; see `graphs.MatchedOnGpu`."""
+
+    lane: Lane
+    launched: Launched
+    logits: Floats
+    likeness: Floats
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, each [1,L,C,row]."""
+        return self.lane.frames.features(self.launched)
+
+    def draw(self, logits: Floats, *, scores: bool) -> FrameAnswer:
+        """Draw other logits, [classes,2,h,w], and give the slot back.
+
+        Raises:
+            BackendError: CUDA failed.
+        """
+        try:
+            frames = self.lane.frames
+            return frames.finish(frames.draw(self.launched, logits, scores=scores))
+        finally:
+            self.lane.give_back(self.launched.slot)
+
+    def abandon(self) -> None:
+        """Give the slot back."""
+        self.lane.give_back(self.launched.slot)
 
 
 class Lane:
@@ -124,6 +174,21 @@ class Lane:
             self.give_back(slot)
             raise
         return SlotFrame(self, launched)
+
+    def match(self, pixels: Pixels, supports: Tensors, shots: Sequence[int]) -> SlotMatch:
+        """Send a frame as far as its logits, and wait for them.
+
+        Arguments and errors are those of `submit`; also BackendError: the logits are not finite.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._free)
+            slot = self._free.pop()
+        try:
+            launched = self.frames.start_match(slot, pixels, supports, shots)
+            return SlotMatch(self, launched, *self.frames.read_match(launched))
+        except BaseException:
+            self.give_back(slot)
+            raise
 
     def close(self) -> None:
         """Free the unused slots; those of frames in flight are freed with the pipeline."""

@@ -8,7 +8,7 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,23 +17,28 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
-from hsnet_trt.runtime.device.memory import Block
+from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.engines.frame_drawing import FrameDrawing, OwnLogits
 from hsnet_trt.runtime.engines.frame_kernels import (
     LIKENESS,
     PREPARE,
-    SETTLE,
-    VOTE,
     FrameKernels,
 )
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
 from hsnet_trt.runtime.engines.frame_slot import Slot
-from hsnet_trt.runtime.engines.frame_supports import GpuSupports
+from hsnet_trt.runtime.engines.frame_supports import GpuSupports, SupportSets
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
 from hsnet_trt.runtime.engines.graph_replay import GraphReplay
-from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
+from hsnet_trt.runtime.matching.graphs import (
+    COLUMN_INPUTS,
+    FEATURES,
+    FrameAnswer,
+    Tensors,
+    not_finite,
+)
 from hsnet_trt.runtime.pictures.images import Pixels
-from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, normalisation, place
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -42,6 +47,7 @@ class GpuFrames:
     """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
+        columns: whether the supports are taken as columns.
         mapped: whether kernels use the host's memory directly, without copies.
     """
 
@@ -61,11 +67,19 @@ class GpuFrames:
         self._compute, self._up, self._down = stream, cuda.stream(), cuda.stream()
         self._scale, self._shift = normalisation(preprocessing)
         self._policy = preprocessing.resize
-        self._network = engines["features"].most["image"][2:4]
-        self._decoder = engines["match"].most["logits"][3:5]
-        self._supports = GpuSupports(cuda, engines["match"], arena)
+        _, _, height, width = engines["features"].most["image"]
+        self._network = (height, width)
+        *_, height, width = engines["match"].most["logits"]
+        self._decoder = (height, width)
+        itemsize = engines["match"].types["logits"].itemsize
+        self._logits_bytes = 2 * height * width * itemsize  # of a shot
+        self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
+        self._featured: Slot | None = None  # whose features are in the arena
+        self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._tables = TableCache(cuda, self._decoder, stream)
-        self._votes: Block | None = None
+        self._drawing = FrameDrawing(
+            cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
+        )
         self._slots: list[Slot] = []
         self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
@@ -108,8 +122,13 @@ class GpuFrames:
             frames.mapped = frames._mapping_pays()
         return frames
 
-    def open_lane(self, slots: int) -> Lane:
-        """Make a lane and allocate `slots` slots: as many of its frames may be in flight."""
+    def open_lane(self, slots: int, sets: int = 1) -> Lane:
+        """Make a lane and allocate `slots` slots: as many of its frames may be in flight.
+
+        As many support sets as the last lane asked for are kept on the GPU.
+        """
+        with self._lock:
+            self._sets.most = sets
         with self._cuda.current():
             return Lane(self, slots)
 
@@ -135,33 +154,136 @@ class GpuFrames:
     ) -> Launched:
         """See `Lane.submit`."""
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
+
+        def work(held: GpuSupports, where: str) -> None:
+            self._enqueue_network(slot, size, classes, count, held, where)
+            self._enqueue_drawing(slot, size, classes, count, held, scores=scores)
+
+        staged = self._send(slot, pixels, supports, shots, work, scores=scores)
+        return Launched(slot, size, classes, count, scores, staged)
+
+    def start_match(
+        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int]
+    ) -> Launched:
+        """See `Lane.match`: everything up to the logits, which come back to the host."""
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
+
+        def work(held: GpuSupports, where: str) -> None:
+            self._enqueue_network(slot, size, classes, count, held, where)
+            # In the stream of the engines: the next frame's logits take the same memory.
+            for first, address, length in held.parts(count):
+                host = slot.logits.host[first : first + length]
+                self._cuda.download(host, address, self._compute)
+            slot.counts.download(0, 4 * (classes + 1 + count), self._compute)
+            self._cuda.record(slot.events["done"], self._compute)
+
+        staged = self._send(slot, pixels, supports, shots, work, scores=True, matched=True)
+        return Launched(slot, size, classes, count, True, staged)
+
+    def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
+        """Wait for a frame that was matched: its shots' logits [S,2,h,w] and likenesses [S].
+
+        Raises:
+            BackendError: CUDA failed, or the logits are not finite.
+        """
+        self.await_done(frame)
+        dtype = self._engines["match"].types["logits"]
+        stored = frame.slot.logits.host[: frame.shots * self._logits_bytes].view(dtype)
+        logits = stored.reshape(frame.shots, 2, *self._decoder).astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise not_finite("on the GPU")
+        return logits, frame.slot.read_counts(frame.classes, frame.shots)[1]
+
+    def features(self, frame: Launched) -> Tensors:
+        """The features of a frame that was matched and not drawn yet, each [1,L,C,row].
+
+        They are in the arena, unless something else ran since; then they are computed again, from
+        the pixels in the slot.
+        """
+        slot = frame.slot
+        with self._lock:
+            self._check_open()
+            engine = self._engines["features"]
+            with self._cuda.current():
+                if self._featured is not slot:
+                    where = place(frame.size, self._network, self._policy)
+                    self._prepare(slot, where, swap=slot.bgr)
+                    self._run_features()
+                    self._featured = slot
+                found = {}
+                for name in FEATURES:
+                    shape = (1, *engine.output_shape(name)[1:])
+                    found[name] = np.empty(shape, engine.types[name])
+                    self._cuda.download(found[name], self._arena.at(name), self._compute)
+                self._cuda.synchronise(self._compute)
+        return found
+
+    def draw(self, frame: Launched, logits: Floats, *, scores: bool) -> Launched:
+        """Enqueue the drawing of other logits, [classes,2,h,w], for a frame that was matched."""
+        slot, classes = frame.slot, len(logits)
+        dtype = self._engines["match"].types["logits"]
+        length = logits.size * dtype.itemsize
+        start = aligned(length)
+        slot.logits.host[:length].view(dtype)[:] = logits.ravel()
+        numbers = slot.logits.host[start : start + 4 * (classes + 1)].view(np.int32)
+        numbers[:] = np.arange(classes + 1)
+        with self._lock, self._cuda.current():
+            self._check_open()
+            slot.logits.upload(0, length, self._compute)
+            slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
+            address = slot.logits.address
+            own = OwnLogits(address, address + start, classes, logits.size)
+            self._enqueue_drawing(slot, frame.size, classes, frame.shots, own, scores=scores)
+        return Launched(slot, frame.size, classes, frame.shots, scores, frame.staged_ms)
+
+    def forget_features(self) -> None:
+        """The arena is about to be used for something else; the lock is held."""
+        self._featured = None
+
+    def _send(
+        self,
+        slot: Slot,
+        pixels: Pixels,
+        supports: Tensors,
+        shots: Sequence[int],
+        work: Callable[[GpuSupports, str], None],
+        *,
+        scores: bool,
+        matched: bool = False,
+    ) -> float:
+        """Upload a frame and enqueue its work; milliseconds of `Slot.bring`."""
+        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
             wanted = scores or classes > 1
             with self._lock:
                 slot.fit(size, classes, count, masks=classes > 1, scores=wanted)
+                if matched:
+                    own = aligned(classes * self._logits_bytes) + 4 * (classes + 1)
+                    slot.logits.grow(max(count * self._logits_bytes, own))
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
-            swap = pixels.strides[2] < 0
-            stored = pixels[:, :, ::-1] if swap else pixels
+            slot.bgr = pixels.strides[2] < 0
+            stored = pixels[:, :, ::-1] if slot.bgr else pixels
             staged = slot.bring(stored, self._up, self._lock)
             with self._lock:
-                if self._closed:
-                    raise BackendError("the segmenter was closed while a frame was under way")
+                self._check_open()
                 try:
-                    self._supports.hold(supports, shots, self._compute)
-                    self._enqueue(slot, size, shots, swap=swap, scores=scores)
+                    work(*self._sets.of(supports, shots, self._compute))
                 except BaseException:
                     # Nothing of this frame may still run when its slot is used again.
                     for stream in (self._up, self._compute, self._down):
                         self._cuda.synchronise(stream)
                     raise
-        return Launched(slot, size, classes, count, scores, staged)
+        return staged
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the segmenter was closed while a frame was under way")
 
     def await_done(self, frame: Launched) -> None:
         """Wait until the GPU has finished a frame."""
         with self._lock.waiting(), self._cuda.current():
-            if self._closed:
-                raise BackendError("the segmenter was closed while a frame was under way")
+            self._check_open()
             self._cuda.synchronise(frame.slot.events["done"])
 
     def finish(self, frame: Launched) -> FrameAnswer:
@@ -187,34 +309,58 @@ class GpuFrames:
         for stream in (self._up, self._compute, self._down):
             self._cuda.synchronise(stream)
         self._replay.close()
-        for held in (*self._slots, self._tables, self._supports, self._votes):
-            if held is not None:
-                held.free()
+        for slot in self._slots:
+            slot.free()
+        self._tables.free()
+        self._sets.free()
+        self._drawing.free()
         self._slots.clear()
         self._kernels.close()
         self._cuda.destroy(self._up)
         self._cuda.destroy(self._down)
         self._up = self._down = self._compute = None
 
-    def _enqueue(
-        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], *, swap: bool, scores: bool
+    def _enqueue_network(
+        self,
+        slot: Slot,
+        size: tuple[int, int],
+        classes: int,
+        shots: int,
+        held: GpuSupports,
+        where: str,
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
-        placement = place(size, self._network, self._policy)
-        tables, _ = self._tables.of(placement)
         cuda.record(event["uploaded"], self._up)
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
-        self._prepare(slot, placement, swap=swap)
+        self._prepare(slot, place(size, self._network, self._policy), swap=slot.bgr)
         cuda.record(event["prepared"], compute)
         self._run_features()
+        self._featured = slot
         cuda.record(event["featured"], compute)
-        self._run_match()
+        engine = self._engines["match"]
+        held.shape()
+        self._replay.run(where, (engine.shaped, held.version), held.run_chunks)
         cuda.record(event["matched"], compute)
-        self._vote_and_settle(slot, size, shots, tables)
+        cuda.zero(slot.counts.address, 4 * (classes + 1 + shots), compute)
+        self._compare_objects(slot.counts.address + 4 * (classes + 1), shots, held)
+
+    def _enqueue_drawing(
+        self,
+        slot: Slot,
+        size: tuple[int, int],
+        classes: int,
+        shots: int,
+        logits: GpuSupports | OwnLogits,
+        *,
+        scores: bool,
+    ) -> None:
+        cuda, compute, event = self._cuda, self._compute, slot.events
+        cuda.record(event["drawn"], compute)
+        self._drawing.draw(slot, classes, logits, place(size, self._network, self._policy))
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, 4 * (len(shots) + 1 + sum(shots)), self._down)
+        slot.counts.download(0, 4 * (classes + 1 + shots), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
@@ -250,64 +396,13 @@ class GpuFrames:
         engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
         self._replay.run("features", engine.shaped, lambda launch: launch(engine))
 
-    def _run_match(self) -> None:
-        engine = self._engines["match"]
-        self._supports.shape()
-        self._replay.run(
-            "match",
-            (engine.shaped, self._supports.version),
-            self._supports.run_chunks,
-        )
-
-    def _vote_and_settle(
-        self, slot: Slot, size: tuple[int, int], shots: Sequence[int], tables: Block
-    ) -> None:
-        cuda, (height, width), classes = self._cuda, size, len(shots)
-        needed = 2 * classes * height * width
-        if self._votes is None or self._votes.bytes < needed:
-            cuda.synchronise(self._compute)
-            if self._votes is not None:
-                self._votes.free()
-                self._votes = None
-            self._votes = Block(cuda, {"votes": needed})
-        votes, scores = self._votes.at("votes"), slot.address("scores")
-        cuda.zero(slot.counts.address, 4 * (classes + 1 + sum(shots)), self._compute)
-        self._compare_objects(slot.counts.address + 4 * (classes + 1), sum(shots))
-        supports = self._supports
-        argument = VOTE.pack(
-            supports.logits,
-            *(tables.at(n) for n in ("low_x", "along_x", "low_y", "along_y")),
-            supports.first,
-            votes,
-            scores,
-            slot.counts.address,
-            supports.chunk_elements,
-            supports.chunk,
-            classes,
-            *self._decoder,
-            height,
-            width,
-        )
-        dtype = self._engines["match"].types["logits"]
-        self._kernels.vote(dtype, width, height, argument, self._compute)
-        argument = SETTLE.pack(
-            votes,
-            scores,
-            slot.counts.address,
-            slot.address("labels"),
-            slot.address("masks"),
-            classes,
-            height * width,
-        )
-        self._kernels.settle(height * width, argument, self._compute)
-
-    def _compare_objects(self, best: int, shots: int) -> None:
+    def _compare_objects(self, best: int, shots: int, held: GpuSupports) -> None:
         """How like each shot's object the frame is, at `best`; see `matching.presence`."""
         engine = self._engines["features"]
         dtype, (layers, channels, positions) = engine.types["f4"], engine.most["f4"][1:]
         last = (layers - 1) * channels * positions * dtype.itemsize
         features = self._arena.at("f4") + last
-        argument = LIKENESS.pack(features, self._supports.objects, best, channels, positions)
+        argument = LIKENESS.pack(features, held.objects, best, channels, positions)
         self._kernels.likeness(dtype, positions, shots, argument, self._compute)
 
     def _mapping_pays(self) -> bool:
@@ -325,7 +420,7 @@ class GpuFrames:
                 slot.pixels.upload(0, 3 * size[0] * size[1], self._compute)
                 self._prepare(slot, placement)
                 # Stands for a mask: the same kernel writes as many bytes.
-                self._settle_nothing(slot, size)
+                self._drawing.settle_nothing(slot, size)
                 slot.download(("labels",), self._compute)
                 cuda.record(slot.events["done"], self._compute)
                 cuda.synchronise(slot.events["done"])
@@ -337,16 +432,6 @@ class GpuFrames:
         )
         return best[True] < best[False]
 
-    def _settle_nothing(self, slot: Slot, size: tuple[int, int]) -> None:
-        count = size[0] * size[1]
-        if self._votes is None or self._votes.bytes < 2 * count:
-            self._votes = Block(self._cuda, {"votes": 2 * count})
-        self._cuda.zero(slot.counts.address, 8, self._compute)
-        argument = SETTLE.pack(
-            self._votes.at("votes"), 0, slot.counts.address, slot.address("labels"), 0, 1, count
-        )
-        self._kernels.settle(count, argument, self._compute)
-
     def _timing(self, frame: Launched) -> dict[str, float]:
         def ms(start: str, end: str) -> float:
             return self._cuda.elapsed_ms(frame.slot.events[start], frame.slot.events[end])
@@ -355,5 +440,5 @@ class GpuFrames:
             "preprocess": frame.staged_ms + ms("begun", "uploaded") + ms("turn", "prepared"),
             "features": ms("prepared", "featured"),
             "match": ms("featured", "matched"),
-            "postprocess": ms("matched", "done"),
+            "postprocess": ms("drawn", "done"),
         }

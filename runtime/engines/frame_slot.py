@@ -22,7 +22,9 @@ from hsnet_trt.runtime.device.memory import aligned
 
 _STRIPE, _MOST_STRIPES = 512 * 1024, 8  # bytes; each upload costs the CPU some microseconds
 
-EVENTS = ("begun", "uploaded", "turn", "prepared", "featured", "matched", "settled", "done")
+EVENTS = (
+    "begun", "uploaded", "turn", "prepared", "featured", "matched", "drawn", "settled", "done",
+)  # fmt: skip
 
 
 class Buffer:
@@ -94,7 +96,10 @@ class Slot:
             needed).
         counts: int32 [classes + 1 + shots]: the largest vote of each class; 1 if some logit was
             not finite, else 0; the bits of each shot's likeness, a float32.
+        logits: of a frame that is matched and not drawn yet, as the engine gives them; then those
+            that are drawn, [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
         events: CUDA events by name, recorded as the frame moves on.
+        bgr: whether the pixels that were brought are in that order.
         parts: offset and length in `answer` of each part, in bytes.
     """
 
@@ -104,7 +109,9 @@ class Slot:
         self.answer = Buffer(cuda, mapped=mapped)
         # Not part of the answer: kernels update it atomically, which is slow in mapped memory.
         self.counts = Buffer(cuda, mapped=False)
+        self.logits = Buffer(cuda, mapped=False)
         self.events = {name: cuda.event() for name in EVENTS}
+        self.bgr = False
         self.parts: dict[str, tuple[int, int]] = {}
 
     def fit(
@@ -196,7 +203,7 @@ class Slot:
 
     def free(self) -> None:
         """Free the buffers and destroy the events; may be called again."""
-        for buffer in (self.pixels, self.answer, self.counts):
+        for buffer in (self.pixels, self.answer, self.counts, self.logits):
             buffer.free()
         for event in self.events.values():
             self._cuda.destroy(event)

@@ -5,6 +5,7 @@ Each chunk has memory for its logits, too; the kernels that vote read the logits
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.device_graph import DeviceGraph
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
-from hsnet_trt.runtime.matching.packing import supports_in
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, inputs_of_supports
 from hsnet_trt.runtime.matching.presence import OBJECTS
+
+_versions = itertools.count(1)
 
 
 class GpuSupports:
@@ -26,14 +28,14 @@ class GpuSupports:
     padding are ignored.
 
     Attributes:
-        version: number of sets uploaded so far.
+        version: another number for each set that was uploaded, also by others of its kind.
         chunk: shots per call of the engine.
         chunk_elements: elements from the logits of one chunk to those of the next.
     """
 
     def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
-        self._names = supports_in(engine.most)
+        self._names = inputs_of_supports(engine.most)
         self._block: Block | None = None
         self._held: tuple[Tensors, tuple[int, ...]] | None = None
         self._chunks = 0
@@ -45,10 +47,9 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them;
-                their `objects`, float32 [S,C].
-                Compared by identity: pass the same object while nothing has changed, another one
-                otherwise.
+            supports: what the engine takes of S shots, as `graphs.arranged` gives it; and their
+                `objects`, float32 [S,C]. Compared by identity: pass the same object while nothing
+                has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 
@@ -56,7 +57,7 @@ class GpuSupports:
             OutOfGpuMemory: the set does not fit into the GPU's memory.
         """
         wanted = tuple(shots)
-        if self._held is not None and self._held[0] is supports and self._held[1] == wanted:
+        if self.holds(supports, shots):
             return
         self._cuda.synchronise(stream)
         self.free()
@@ -89,7 +90,13 @@ class GpuSupports:
             sent.append(array)
         self._cuda.synchronise(stream)
         self._held = (supports, wanted)
-        self.version += 1
+        self.version = next(_versions)
+
+    def holds(self, supports: Tensors, shots: Sequence[int]) -> bool:
+        """Whether it is the set that is there."""
+        return (
+            self._held is not None and self._held[0] is supports and self._held[1] == tuple(shots)
+        )
 
     @property
     def first(self) -> int:
@@ -108,6 +115,21 @@ class GpuSupports:
         """The address of the first chunk's logits."""
         assert self._block is not None
         return self._block.at("logits")
+
+    def parts(self, count: int) -> list[tuple[int, int, int]]:
+        """Where the logits of the first `count` shots are, chunk by chunk.
+
+        Returns:
+            Offset of a chunk among those of all shots without gaps, its address, its length, in
+            bytes.
+        """
+        engine = self._engine
+        one = 2 * int(np.prod(engine.output_shape("logits")[3:])) * engine.types["logits"].itemsize
+        step = self.chunk_elements * engine.types["logits"].itemsize
+        return [
+            (first * one, self.logits + k * step, min(self.chunk, count - first) * one)
+            for k, first in enumerate(range(0, count, self.chunk))
+        ]
 
     def shape(self) -> None:
         """Set the engine's input shapes: one query, one chunk of shots."""
@@ -135,3 +157,42 @@ class GpuSupports:
         if self._block is not None:
             self._block.free()
             self._block = None
+
+
+class SupportSets:
+    """The support sets that were matched last. Not thread-safe: the owner's lock guards it.
+
+    Attributes:
+        most: how many are kept; where another one is needed, it takes the memory of the oldest.
+    """
+
+    def __init__(self, make: Callable[[], GpuSupports]) -> None:
+        self._make = make
+        self._held: list[tuple[GpuSupports, str]] = []  # the one that was used last at the end
+        self.most = 1
+
+    def of(self, supports: Tensors, shots: Sequence[int], stream: Any) -> tuple[GpuSupports, str]:
+        """The set on the GPU, uploaded if it is not there yet, and a name of its place.
+
+        Arguments and errors are those of `GpuSupports.hold`.
+        """
+        for index, (held, _) in enumerate(self._held):
+            if held.holds(supports, shots):
+                self._held.append(self._held.pop(index))
+                return self._held[-1]
+        while len(self._held) > self.most:
+            self._held.pop(0)[0].free()
+        if len(self._held) < self.most:
+            taken = {name for _, name in self._held}
+            name = next(n for k in range(self.most) if (n := f"match {k}") not in taken)
+            self._held.append((self._make(), name))
+        else:
+            self._held.append(self._held.pop(0))
+        self._held[-1][0].hold(supports, shots, stream)
+        return self._held[-1]
+
+    def free(self) -> None:
+        """Free the memory; no kernel may still use it."""
+        for held, _ in self._held:
+            held.free()
+        self._held.clear()

@@ -7,6 +7,7 @@ so it stays low where nothing is like the object.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,19 @@ OBJECTS = "objects"  # beside the encoded supports where frames stay on a GPU
 EPSILON = 1e-5  # added to the norm of a feature
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which classes a frame shows.
+
+    Attributes:
+        presence: the score of each class, in [0,1].
+        present_from: the score from which one counts as present.
+    """
+
+    presence: dict[str, float]
+    present_from: float
 
 
 def objects_of(shots: Iterable[Shot]) -> Floats:

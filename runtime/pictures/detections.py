@@ -165,21 +165,48 @@ def supervision_detections(result: FoundMasks) -> Any:
     Raises:
         HSNetError: supervision is not installed.
     """
+    found = detections(result)
+    places = [result.classes.index(one["class"]) for one in found]
+    shape = (result.labels.shape[0], result.labels.shape[1])
+    return make_supervision(found, places, shape, scored=bool(result.scores))
+
+
+def make_supervision(
+    rows: Sequence[Mapping[str, Any]],
+    class_ids: Sequence[int],
+    shape: tuple[int, int],
+    *,
+    scored: bool = True,
+    tracker_ids: Sequence[int] | None = None,
+) -> Any:
+    """Rows with `class`, `box`, `score` and `mask`, as `detections` has them, for supervision.
+
+    Args:
+        rows: what was found.
+        class_ids: of each.
+        shape: height and width of the picture.
+        scored: whether the rows have scores.
+        tracker_ids: of each, where they were tracked.
+
+    Raises:
+        HSNetError: supervision is not installed.
+    """
     try:
         import supervision
     except ImportError as error:
         raise HSNetError(
             "supervision is not installed", found=error, fix="pip install 'hsnet-trt[supervision]'"
         ) from error
-    found = detections(result)
-    boxes = np.array([one["box"] for one in found], np.float32).reshape(-1, 4)
-    masks = [one["mask"] for one in found]
+    boxes = np.array([one["box"] for one in rows], np.float32).reshape(-1, 4)
+    masks = [one["mask"] for one in rows]
+    scored = scored and all(one["score"] is not None for one in rows)
     return supervision.Detections(
         xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
-        mask=np.stack(masks) if masks else np.zeros((0, *result.labels.shape), np.bool_),
-        confidence=np.array([one["score"] for one in found], np.float32) if result.scores else None,
-        class_id=np.array([result.classes.index(one["class"]) for one in found], np.int64),
-        data={"class_name": np.array([one["class"] for one in found], str)},
+        mask=np.stack(masks) if masks else np.zeros((0, *shape), np.bool_),
+        confidence=np.array([one["score"] for one in rows], np.float32) if scored else None,
+        class_id=np.array(class_ids, np.int64),
+        tracker_id=None if tracker_ids is None else np.array(tracker_ids, np.int64),
+        data={"class_name": np.array([one["class"] for one in rows], str)},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,38 @@ def test_frames_that_change_their_size_are_fitted_into_the_first(
         with Image.open(path) as picture:
             sizes.append(picture.size)
     assert sizes == [(240, 160)] * 2 + [(320, 320)] * 4
+
+
+def test_things_are_followed_written_and_drawn(folder: Path, tmp_path: Path) -> None:
+    """The red box wanders over the whole picture; with a memory, and frames averaged."""
+    done = hsnet(
+        "video", "bundle", "--input", "in.mp4", "--output", str(tmp_path / "out"), "--memory", "2",
+        "--tracks", str(tmp_path / "tracks.txt"), "--events", str(tmp_path / "events.jsonl"),
+        *SUPPORT, folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(",") for line in (tmp_path / "tracks.txt").read_text().splitlines()]
+    # Three frames until a thing counts.
+    assert [int(row[0]) for row in rows] == list(range(3, 11))
+    assert {row[1] for row in rows} == {"1"}
+    lefts = [int(row[2]) for row in rows]
+    assert all(abs(left - (11 + 12 * (k + 2))) < 16 for k, left in enumerate(lefts))
+    assert all(0.5 < float(row[6]) <= 1 for row in rows)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(e["event"], e["id"], e["frame"]) for e in events] == [
+        ("entered", 1, 0),
+        ("left", 1, 9),
+    ]
+    assert events[1]["seconds"] == pytest.approx(9 / 12.5, abs=1e-3)
+    drawn = np.asarray(Image.open(sorted((tmp_path / "out").iterdir())[6]))
+    left, top = lefts[4] - 1, int(rows[4][3]) - 1
+    line, inside = drawn[top + 40, left], drawn[top + 40, left + 20]
+    assert line[1] > 180 > inside[1]  # the class's colour is green, the thing red, tinted
+
+
+def test_a_form_of_tracks_that_is_not_known_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = hsnet(
+        "video", "bundle", "--input", "in.mp4", "--output", str(tmp_path / "out"),
+        "--tracks", str(tmp_path / "tracks.csv"), *SUPPORT, folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 1 and ".jsonl" in done.stderr and not (tmp_path / "out").exists()

@@ -18,10 +18,10 @@ pytest.importorskip("skimage")
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.benchmarks.accuracy.video import (
     Follow,
+    Streamed,
     answered,
     by_episode,
     evaluate_videos,
-    frame_by_frame,
     judge_video,
 )
 from hsnet_trt.benchmarks.accuracy.video_report import table
@@ -107,11 +107,11 @@ def test_a_video_must_be_answered_to_its_end() -> None:
             evaluate_videos(ways, VIDEOS, count)
 
 
-def test_frame_by_frame_is_what_the_segmenter_answers(bundle: Path) -> None:
+def test_a_stream_is_what_the_segmenter_answers(bundle: Path) -> None:
     video = VIDEOS[0]
     with FewShotSegmenter.load(bundle, "onnxruntime") as segmenter:
         segmenter.set_support("another", video.supports[0], video.support_masks[0])
-        answers = list(answered(frame_by_frame(segmenter), video))
+        answers = list(answered(Streamed(segmenter), video))
         assert segmenter.classes == ("object",)
         for number in (0, 20, 47):
             frame, answer = answers[number]
@@ -161,6 +161,21 @@ def test_the_command_writes_the_same_judgement_every_time(bundle: Path, tmp_path
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "video.jpg", "video.json", "video.md",
     ]  # fmt: skip
+
+
+def test_the_command_judges_memories_and_steadiness(bundle: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["evaluate-video", str(bundle), "--videos", "1", "--frames", "48", "--frame-size", "60x80",
+         "--backend", "onnxruntime", "--memory", "2", "--out", str(tmp_path)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    kept = json.loads((tmp_path / "video.json").read_text())
+    names = ["frame by frame", "present or not", "steady", "memory 2", "memory 2, steady"]
+    assert [row["name"] for row in kept["rows"]] == names
+    assert list(kept["facts"]["milliseconds"]) == names
+    page = (tmp_path / "video.md").read_text()
+    assert "| time a frame, frame by frame = 1 | 1.00 | " in page
 
 
 def test_the_table_has_a_row_for_each_measure_and_a_column_for_each_way() -> None:

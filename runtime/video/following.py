@@ -1,0 +1,256 @@
+"""The way of frames that follow each other: each is answered by what the others left behind, too.
+
+One frame is under way at a time, since the next one is matched with what this one leaves; reading
+goes on meanwhile. The answers are the same however fast frames come.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_support
+from hsnet_trt.runtime.matching.packing import Shot, compress
+from hsnet_trt.runtime.matching.presence import Seen, presence
+from hsnet_trt.runtime.matching.support_set import SupportSet
+from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import OUTSIDE, Floats, Placement, network_mask
+from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.video.follower import Follower, Turn
+from hsnet_trt.runtime.video.motion import Small, shrink
+
+
+class Arranged(Protocol):
+    """A support set as a pipeline matches it: `runtime.pipeline.ArrangedSupports`."""
+
+    @property
+    def supports(self) -> SupportSet:
+        """The set."""
+        ...
+
+    @property
+    def objects(self) -> Floats:
+        """What each shot's object looks like, [S,C]."""
+        ...
+
+
+A = TypeVar("A", bound=Arranged)
+A_contra = TypeVar("A_contra", bound=Arranged, contravariant=True)
+
+
+class MatchedFrame(Protocol):
+    """A frame whose logits are there and whose masks are not drawn yet."""
+
+    @property
+    def logits(self) -> Floats:
+        """Float32 [1,S,2,h,w] at decoder resolution."""
+        ...
+
+    @property
+    def likeness(self) -> Floats:
+        """Float32 [1,S], that of the frame to each shot's object: see `matching.presence`."""
+        ...
+
+    @property
+    def features(self) -> Tensors:
+        """`f2`, `f3`, `f4`, each [1,L,C,row]; asked for only where a frame is remembered."""
+        ...
+
+    def draw(
+        self, logits: Floats, classes: Mapping[str, int], seen: Seen, *, scores: bool
+    ) -> Segmentation:
+        """Draw masks of other logits, [S,2,h,w], of so many shots of each class; once."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of the frame instead of drawing it."""
+        ...
+
+
+class MatchingFrame(Protocol[A_contra]):
+    """A decoded frame that can be matched without being drawn."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8 [H,W,3] RGB."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Where it is in the network's input."""
+        ...
+
+    def match(self, supports: A_contra) -> MatchedFrame:
+        """Run the network, and wait for it."""
+        ...
+
+
+class MatchingPipeline(Protocol[A]):
+    """A `FramePipeline` whose frames can be matched without being drawn."""
+
+    def arrange(self, supports: SupportSet) -> A:
+        """See `FramePipeline.arrange`."""
+        ...
+
+    def read(self, source: Any, what: str, color: str) -> MatchingFrame[A]:
+        """See `FramePipeline.read`."""
+        ...
+
+    def close(self) -> None:
+        """See `FramePipeline.close`."""
+        ...
+
+
+@dataclass(frozen=True)
+class FollowedFrame(Generic[A]):
+    """A decoded frame; see `pipeline.ReadFrame`."""
+
+    pipeline: FollowingPipeline[A]
+    frame: MatchingFrame[A]
+    small: Small
+    milliseconds: float  # what shrinking it took
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8 [H,W,3] RGB."""
+        return self.frame.pixels
+
+    def start(self, supports: A, *, scores: bool) -> FollowedPending[A]:
+        """Nothing runs yet."""
+        return FollowedPending(self, supports, scores)
+
+
+@dataclass(frozen=True)
+class FollowedPending(Generic[A]):
+    """A frame whose turn has come; see `pipeline.Pending`."""
+
+    frame: FollowedFrame[A]
+    supports: A
+    scores: bool
+
+    def result(self) -> Segmentation:
+        """Match the frame, settle its logits with what is known of the video, draw its masks."""
+        return self.frame.pipeline.answer(self.frame, self.supports, scores=self.scores)
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
+
+class FollowingPipeline(Generic[A]):
+    """See `pipeline.FramePipeline`. Of one stream: frames come in order, one at a time."""
+
+    slots = 1
+
+    def __init__(
+        self,
+        inner: MatchingPipeline[A],
+        runner: Runner,
+        follower: Follower,
+        present_from: float,
+    ) -> None:
+        """Follow the frames that go through a pipeline.
+
+        Args:
+            inner: how frames are matched and drawn; it is closed with this one.
+            runner: what encodes the frames that are remembered.
+            follower: what is known of the video.
+            present_from: the presence from which a class counts as present. Where logits are
+                averaged, every class does: what is nowhere certain is not shown at all, and small
+                things, which have few positions at stride 32, stay below that threshold for ever.
+        """
+        self._present_from = 0.0 if follower.steady else present_from
+        self._inner, self._runner, self._follower = inner, runner, follower
+        self._given: A | None = None
+        self._version = -1
+        self._turns: dict[int, A] = {}
+
+    def arrange(self, supports: SupportSet) -> A:
+        """As the pipeline that matches has them."""
+        return self._inner.arrange(supports)
+
+    def with_slots(self, slots: int) -> FollowingPipeline[A]:
+        """This one: its frames wait for each other."""
+        return self
+
+    def segment_all(
+        self, images: Sequence[Any], supports: A, color: str = "rgb"
+    ) -> list[Segmentation]:
+        """The images, taken as a video."""
+        what = "the query image"
+        frames = (self.read(image, what, color) for image in images)
+        return [self.answer(frame, supports, scores=True) for frame in frames]
+
+    def read(self, source: Any, what: str, color: str) -> FollowedFrame[A]:
+        """Decode, and shrink for the motion."""
+        frame = self._inner.read(source, what, color)
+        begun = time.perf_counter()
+        small = shrink(frame.pixels, frame.placement)
+        return FollowedFrame(self, frame, small, 1000 * (time.perf_counter() - begun))
+
+    def answer(self, frame: FollowedFrame[A], supports: A, *, scores: bool) -> Segmentation:
+        """The next frame's masks.
+
+        Raises:
+            BackendError: the backend failed; the frame leaves nothing behind.
+        """
+        turn = self._follower.turn(supports.supports)
+        matched = frame.frame.match(self._arranged(turn, supports))
+        try:
+            begun = time.perf_counter()
+
+            def encode(plane: Floats) -> Shot:
+                return self._encode(matched, plane, frame.frame.placement)
+
+            scores_now = self._presence(turn, supports, matched.likeness[0])
+            seen = Seen(self._follower.see(turn, scores_now), self._present_from)
+            planes = self._follower.settle(turn, matched.logits[0], frame.small, encode)
+            spent = 1000 * (time.perf_counter() - begun)
+        except BaseException:
+            matched.abandon()
+            raise
+        classes = dict.fromkeys(supports.supports.classes, 1)
+        found = matched.draw(planes, classes, seen, scores=scores)
+        timing = dict(found.timing)
+        timing["preprocess"] += frame.milliseconds
+        timing["postprocess"] += spent
+        return dataclasses.replace(found, timing=timing)
+
+    def close(self) -> None:
+        """Close what frames go through."""
+        self._turns.clear()
+        self._inner.close()
+
+    def _arranged(self, turn: Turn, given: A) -> A:
+        """The shots of a turn, ready to be matched; made once, and anew when they change."""
+        if turn.key == 0:
+            return given
+        if given is not self._given or turn.version != self._version:
+            self._turns.clear()
+            self._given, self._version = given, turn.version
+        if turn.key not in self._turns:
+            self._turns[turn.key] = self._inner.arrange(turn.supports)
+        return self._turns[turn.key]
+
+    def _presence(self, turn: Turn, given: Arranged, alike: Floats) -> dict[str, float]:
+        """The score of each class whose given shots were matched in this turn."""
+        found, first, mine = {}, 0, 0
+        for name, count in given.supports.counts.items():
+            matched = len(turn.supports.classes[name])
+            if matched >= count and not (matched == count and name in turn.remembered):
+                (found[name],) = presence(
+                    alike[first : first + count], given.objects[mine : mine + count], [count]
+                )
+            first, mine = first + matched, mine + count
+        return found
+
+    def _encode(self, matched: MatchedFrame, plane: Floats, placement: Placement) -> Shot:
+        logits = np.stack([np.zeros_like(plane), plane])[None]
+        mask = segment_logits(logits, [1], placement)[0][0]
+        fitted = network_mask(mask, placement, OUTSIDE if self._runner.contrast else 0)[None]
+        return compress(run_support(self._runner, matched.features, fitted))[0]

@@ -1,0 +1,104 @@
+"""How a picture moved since the one before, from two small grey ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.errors import HSNetError
+from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
+
+SIDE = 128  # of the small picture, in pixels
+_BINS = 8  # of a colour in the histogram
+_CUT = 0.5  # share of the pixels that change their bin; within a drawn video, at most 0.2 do
+
+
+def load_opencv() -> Any:
+    """The module.
+
+    Raises:
+        HSNetError: OpenCV is not installed.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise HSNetError(
+            "following a video needs OpenCV, which is not installed",
+            found=error,
+            fix="pip install 'hsnet-trt[video]'",
+        ) from error
+    return cv2
+
+
+@dataclass(frozen=True)
+class Small:
+    """What motion is found from: uint8 [128,128], and the shares of the colours [512]."""
+
+    grey: npt.NDArray[np.uint8]
+    colours: Floats
+
+
+@dataclass(frozen=True)
+class Motion:
+    """From one frame to the next.
+
+    Attributes:
+        back: from each pixel to where it was in the frame before, float32 [128,128,2] (x, y), in
+            pixels.
+        error: how much the grey differs from there, 0..255, float32 [128,128].
+        cut: the pictures have nothing in common.
+    """
+
+    back: Floats
+    error: Floats
+    cut: bool
+
+
+def shrink(pixels: Pixels, placement: Placement) -> Small:
+    """A frame, uint8 [H,W,3] RGB, as motion is found from it: placed as in the network's input."""
+    cv2 = load_opencv()
+    swapped = pixels.strides[2] < 0  # OpenCV copies a reversed view
+    stored = pixels[:, :, ::-1] if swapped else pixels
+    spans = []
+    for start, length, whole in zip(
+        (placement.top, placement.left), placement.content, placement.network, strict=True
+    ):
+        first = start * SIDE // whole
+        spans.append(slice(first, max(first + 1, (start + length) * SIDE // whole)))
+    rows, columns = spans
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    small = np.zeros((SIDE, SIDE, 3), np.uint8)
+    small[rows, columns] = cv2.resize(stored, size, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY if swapped else cv2.COLOR_RGB2GRAY)
+    bins = (small[::2, ::2] // (256 // _BINS)).astype(np.int64) @ [_BINS * _BINS, _BINS, 1]
+    counts = np.bincount(bins.ravel(), minlength=_BINS**3)
+    return Small(grey, (counts / bins.size).astype(np.float32))
+
+
+class MotionFinder:
+    """Finds the motion between frames that follow each other: DIS optical flow (OpenCV)."""
+
+    def __init__(self) -> None:
+        cv2 = load_opencv()
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._before: Small | None = None
+        rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+        self._place = np.stack([columns, rows], axis=2)
+
+    def find(self, frame: Small) -> Motion | None:
+        """The motion since the frame before; None for the first one, and one of other colours."""
+        cv2 = load_opencv()
+        before, self._before = self._before, frame
+        if before is None:
+            return None
+        cut = float(np.abs(frame.colours - before.colours).sum()) / 2 > _CUT
+        back = self._flow.calc(frame.grey, before.grey, None)
+        was = cv2.remap(
+            before.grey, self._place + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        error = cv2.absdiff(was, frame.grey).astype(np.float32)
+        return Motion(back, error, cut)

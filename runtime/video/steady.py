@@ -1,0 +1,82 @@
+"""Logits averaged over time along the motion, with a threshold that holds on to what it has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hsnet_trt.runtime.pictures.preprocess import Floats
+from hsnet_trt.runtime.video.motion import SIDE, Motion, load_opencv
+
+# Found on drawn videos of the validation classes: the J of single frames and half their flicker.
+_LATEST = 0.1  # weight of the latest frame where the motion explains the picture
+_TRUST = 15.0  # error in grey levels from which on nothing earlier counts
+_REACH = 6.0  # logits are cut there, so that one frame cannot outweigh many
+_NOWHERE = -99.0
+_HOLD = 0.2  # logit: what was foreground stays so down to -0.2, what was not needs 0.2
+_PEAK = 0.7  # logit, a softmax of two thirds: a part that reaches it nowhere is not shown
+_BEHIND = 2.0  # logit: nor is one that stays so far behind the surest part of its class
+
+
+class Steady:
+    """The average of one class's planes. Nothing is kept of a frame but that."""
+
+    def __init__(self) -> None:
+        self._mean: Floats | None = None
+        self._shown: Floats | None = None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._mean = self._shown = None
+
+    def add(self, plane: Floats, motion: Motion | None) -> Floats:
+        """Average a plane with those before.
+
+        Args:
+            plane: logit 1 - logit 0 at decoder resolution, float32 [h,w].
+            motion: since the last plane; None to begin anew.
+
+        Returns:
+            The plane to be shown, float32 [h,w], foreground where it is above 0.
+        """
+        latest = np.clip(plane, -_REACH, _REACH)
+        cv2 = load_opencv()
+        if self._mean is None or self._shown is None or motion is None or motion.cut:
+            self._mean, self._shown = latest, _without_weak_parts(latest)
+            return self._shown
+        height, width = plane.shape
+        # Decoder positions and pixels both span the network's input.
+        scale = np.array([(width - 1) / (SIDE - 1), (height - 1) / (SIDE - 1)], np.float32)
+        back = cv2.resize(motion.back * scale, (width, height), interpolation=cv2.INTER_LINEAR)
+        rows, columns = np.mgrid[:height, :width]
+        origin = (back + np.stack([columns, rows], axis=2)).astype(np.float32)
+        error = cv2.resize(motion.error, (width, height), interpolation=cv2.INTER_AREA)
+        moved = _along(self._mean, origin)
+        weight = np.clip(_LATEST + error * ((1 - _LATEST) / _TRUST), _LATEST, 1)
+        weight[moved < -_REACH - 1] = 1  # it was outside
+        self._mean = weight * latest + (1 - weight) * np.maximum(moved, -_REACH)
+        before = _along(self._shown, origin)
+        held = self._mean + np.where(before > 0, _HOLD, -_HOLD).astype(np.float32)
+        self._shown = _without_weak_parts(held)
+        return self._shown
+
+
+def _without_weak_parts(plane: Floats) -> Floats:
+    cv2 = load_opencv()
+    count, parts = cv2.connectedComponents((plane > 0).astype(np.uint8), connectivity=4)
+    peaks = np.full(count, -np.inf, np.float32)
+    np.maximum.at(peaks, parts.ravel(), plane.ravel())
+    weak = (parts > 0) & (peaks < max(_PEAK, peaks.max() - _BEHIND))[parts]
+    return np.where(weak, -plane, plane)
+
+
+def _along(plane: Floats, origin: Floats) -> Floats:
+    cv2 = load_opencv()
+    moved = cv2.remap(
+        plane,
+        origin,
+        None,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_NOWHERE,
+    )
+    return np.asarray(moved, np.float32)

@@ -1,0 +1,167 @@
+"""Videos followed on a GPU that is not there: frames are matched first, and drawn later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.fake_engines import VERSION, engine_bundle, engines
+from helpers.fake_gpu import install
+from helpers.fake_pycuda import FakeDriver
+from helpers.fake_tensorrt import fake_tensorrt
+from helpers.tiny_bundle import RED, SIZE, as_a_camera_gives_it, scene
+
+pytest.importorskip("cv2")
+
+from hsnet_trt import FewShotSegmenter, Memory
+from hsnet_trt.errors import BackendError
+from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.matching.presence import Seen
+from hsnet_trt.runtime.network import Network
+from hsnet_trt.runtime.video import confidence, steady
+
+Shot = tuple[np.ndarray, np.ndarray]
+LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    found = []
+    for k in range(count):
+        picture = scene((96, 128), [(RED, (slice(20, 60), slice(20 + k, 60 + k)))])
+        picture[70:90, 5:20] = (RED[0], 60, 60)
+        found.append(picture)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def tiny_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logits of the tiny network end at 1."""
+    monkeypatch.setattr(confidence, "_SURE", 0.5)
+    monkeypatch.setattr(steady, "_PEAK", 0.1)
+
+
+def load(
+    path: Path, monkeypatch: pytest.MonkeyPatch, **libraries: bool
+) -> tuple[FewShotSegmenter, FakeDriver]:
+    driver = FakeDriver()
+    install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), **libraries)
+    made = engines(4)
+    bundle = engine_bundle(path, made)
+    return FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")), driver
+
+
+def equal(one: Any, other: Any) -> None:
+    assert one.classes == other.classes
+    for name in one.classes:
+        np.testing.assert_allclose(one.scores[name], other.scores[name], atol=3 * LEVEL)
+        assert (one.masks[name] != other.masks[name]).mean() < 0.02
+        assert one.presence[name] == pytest.approx(other.presence[name], abs=0.02)
+    assert (one.labels != other.labels).mean() < 0.02
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+@pytest.mark.parametrize("steadied", [False, True], ids=["memory", "memory and steady"])
+@pytest.mark.parametrize(
+    "libraries",
+    [{"pycuda": True}, {"pycuda": False, "bindings": True}],
+    ids=["pycuda", "cuda-bindings with graphs"],
+)
+def test_a_video_is_followed_on_the_gpu_as_on_the_cpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    red_shot: Shot,
+    green_shot: Shot,
+    steadied: bool,
+    libraries: dict[str, bool],
+) -> None:
+    here, driver = load(tmp_path / "b", monkeypatch, **libraries)
+    frames, memories = pictures(26), (Memory(3), Memory(3))
+    with here, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+        streams = []
+        for segmenter, memory in zip((here, there), memories, strict=True):
+            segmenter.set_support("red", *red_shot)
+            streams.append(segmenter.stream(frames, memory=memory, steady=steadied, scores=True))
+        for number, (one, other) in enumerate(zip(*streams, strict=True)):
+            assert one.result is not None and other.result is not None, one.error
+            equal(one.result, other.result)
+            if number == 12:
+                here.set_support("green", *green_shot)
+                there.set_support("green", *green_shot)
+        assert memories[0].frames("red") == memories[1].frames("red") != ()
+        assert one.result.classes == ("red", "green")
+        assert set(one.result.timing) == {"preprocess", "features", "match", "postprocess"}
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_nothing_is_allocated_once_the_memory_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True)
+    memory = Memory(2)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        stream = segmenter.stream(pictures(60), memory=memory, steady=True, color="rgb")
+        for _ in range(20):
+            next(stream)
+        assert len(memory) == 2
+        # From here on nothing is remembered: the same three sets are matched in turns.
+        monkeypatch.setattr(confidence, "_SURE", 9.0)
+        for _ in range(4):
+            next(stream)
+        before = driver.allocations
+        for _ in range(30):
+            next(stream)
+        assert driver.allocations == before
+        stream.close()
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+@pytest.mark.parametrize("bgr", [False, True])
+def test_features_are_those_of_the_frame_whatever_ran_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, bgr: bool
+) -> None:
+    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        supports = segmenter._snapshot("test")
+        pipeline = segmenter._network.pipeline
+        picture = pictures(1)[0]
+        given = as_a_camera_gives_it(picture)[:, :, ::-1] if bgr else picture
+        matched = pipeline.read(given, "it", "rgb").match(supports)  # type: ignore[attr-defined]
+        at_once = matched.features
+        segmenter.segment(255 - picture)
+        again = matched.features
+        segmenter.set_support("other", *red_shot)
+        once_more = matched.features
+        for name in ("f2", "f3", "f4"):
+            np.testing.assert_array_equal(at_once[name], again[name])
+            np.testing.assert_array_equal(at_once[name], once_more[name])
+        expected = segmenter.segment(picture).scores["red"]
+        drawn = matched.draw(matched.logits[0], {"red": 1}, Seen({"red": 0.5}, 0.4), scores=True)
+        assert drawn.present == {"red": True}
+        np.testing.assert_allclose(drawn.scores["red"], expected, atol=1e-6)
+        left = pipeline.read(given, "it", "rgb").match(supports)  # type: ignore[attr-defined]
+        left.abandon()
+    with pytest.raises(BackendError, match="closed"):
+        _ = left.features
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_logits_that_are_not_finite_are_an_error_and_the_slot_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    segmenter, _ = load(tmp_path / "b", monkeypatch, pycuda=True)
+    with segmenter:
+        image, mask = red_shot
+        segmenter.set_support("red", image, mask)
+        for shot in segmenter._supports.classes["red"]:
+            shot["s2"].values[:] = np.nan
+        stream = segmenter.stream(pictures(3), steady=True)
+        found = list(stream)
+        assert len(found) == 3
+        assert all("not finite" in str(frame.error) for frame in found)
