@@ -89,4 +89,4 @@ plugin:
 # PART=plugin, runtime, benchmark (ARGS=--full for all of it) or network (with BUNDLE=folder). Runs from the source tree with the Python that is there; says so without a GPU.
 PART ?= plugin
 gpu-check:
-	PYTHONPATH=. $(PYTHON) -m hsnet_trt.benchmarks.gpu_check.$(PART) $(ARGS)
+	PYTHONPATH=.:$(PYTHONPATH) $(PYTHON) -m hsnet_trt.benchmarks.gpu_check.$(PART) $(ARGS)

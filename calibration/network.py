@@ -25,6 +25,7 @@ class MemoryRunner:
     """
 
     backend, device, precision, frames = "onnxruntime", "CPU", "fp32", None
+    columns = False  # INT8 has no plugin
     # One at a time: memory must not grow with the shots.
     limits = Limits(images=1, shots=1, queries=1, supports=1)
 

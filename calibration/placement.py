@@ -21,12 +21,13 @@ import onnx
 
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 
-# They move values or pass them on; the range of their output is that of their input.
+# They move values or pass them on (Pad adds zeros); the range of their output is their input's.
 MOVING = {
     "Expand",
     "Flatten",
     "Gather",
     "Identity",
+    "Pad",
     "Reshape",
     "Slice",
     "Squeeze",

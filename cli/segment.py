@@ -85,6 +85,10 @@ def _unique_stems(paths: list[Path]) -> list[str]:
 
 
 def _summary(result: Segmentation) -> str:
-    found = ", ".join(f"{name} {100 * result.masks[name].mean():.1f} %" for name in result.classes)
+    found = ", ".join(
+        f"{name} {100 * result.masks[name].mean():.1f} %"
+        + ("" if result.present[name] else " (not there)")
+        for name in result.classes
+    )
     times = ", ".join(f"{step} {ms:.0f}" for step, ms in result.timing.items())
     return f"{found}  ({times} ms)"

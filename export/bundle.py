@@ -22,6 +22,7 @@ from hsnet_trt.export.graphs.graphs import (
 )
 from hsnet_trt.export.graphs.lowering import Grid
 from hsnet_trt.export.graphs.lowering_packed import packing_of, taking_packed
+from hsnet_trt.export.graphs.lowering_plugin import taking_columns
 from hsnet_trt.export.graphs.parity import TOLERANCE, Reference, check_parity
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
@@ -132,9 +133,9 @@ def export_bundle(
                 steps.now(f"match {new.at} {lowering} {correlation}")
                 exported = export_match(model, size, lowering, new.props, correlation)
                 match = new.add("match", lowering, exported, correlation)
-                taking = (
-                    partial(taking_packed, packing=new.packing) if lowering == "packed" else None
-                )
+                taking = taking_columns if correlation == "plugin" else None
+                if lowering == "packed":
+                    taking = partial(taking_packed, packing=new.packing)
                 for precision in match:
                     steps.now(f"parity {new.at} {lowering} {correlation} {precision}")
                     three = [graph[precision] for graph in (features, support, match)]

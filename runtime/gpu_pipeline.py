@@ -14,6 +14,7 @@ from hsnet_trt.runtime.matching.graphs import (
     MatchedOnGpu,
     SubmittedFrame,
     Tensors,
+    arranged,
 )
 from hsnet_trt.runtime.matching.presence import OBJECTS, Seen, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
@@ -138,9 +139,10 @@ class GpuFramePipeline:
         self._lane = frames.open_lane(slots, sets)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """All shots whole, one after the other, in one array a level."""
+        """All shots one after the other, in one set of arrays."""
         objects = objects_of(supports)
-        return ArrangedSupports(supports, [{**supports.stack(), OBJECTS: objects}], objects)
+        call = arranged(list(supports), columns=self._frames.columns)
+        return ArrangedSupports(supports, [{**call, OBJECTS: objects}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""

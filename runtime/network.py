@@ -22,6 +22,7 @@ from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
 from hsnet_trt.runtime.video.follower import Follower
 from hsnet_trt.runtime.video.following import FollowingPipeline
+from hsnet_trt.trt_plugins.sizes import row_length
 
 _LEAST_CALLS, _SECONDS = 5, 1.0  # of a timing
 
@@ -81,8 +82,16 @@ class Network:
 
     @property
     def shot_bytes(self) -> int:
-        """What an encoded shot takes at most: one whose mask covers the whole picture."""
-        return 4 * sum(int(np.prod(shape)) for shape in self.origin.shapes)
+        """What an arranged shot takes at most: one whose mask covers the whole picture.
+
+        Its columns with their positions and count, and the direction of its object.
+        """
+        shapes = self.origin.shapes
+        numbers = [
+            (layers * channels + 1) * row_length(positions) + 1
+            for layers, channels, positions in shapes
+        ]
+        return 4 * (sum(numbers) + shapes[2][1])
 
     def encode(
         self,

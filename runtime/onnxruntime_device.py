@@ -22,7 +22,12 @@ from hsnet_trt.runtime.onnxruntime_cuda import remedy
 
 _log = logging.getLogger("hsnet_trt")
 
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 # In the run options: nothing waits for the stream at the end of a run, and no graph is used.
 _STAY_QUEUED, _GRAPH, _NO_GRAPH = "disable_synchronize_execution_providers", "gpu_graph_id", "-1"
 # ONNX Runtime frees a captured graph only with its session, so there may not be ever more of them.
@@ -76,6 +81,7 @@ class DeviceSession:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._bound: dict[object, Any] = {}
+        self._options: dict[int | None, Any] = {}  # by graph
         self._graphs: CudaGraphs | None = None
         self._captured = 0
         self._thread = threading.local()  # its `graphs`: number by shapes and addresses
@@ -155,9 +161,11 @@ class DeviceSession:
         self._session = None
 
     def _run(self, binding: Any, graph: int | None) -> None:
-        options = self._run_options()
-        options.add_run_config_entry(_STAY_QUEUED, "1")
-        options.add_run_config_entry(_GRAPH, _NO_GRAPH if graph is None else str(graph))
+        options = self._options.get(graph)
+        if options is None:
+            options = self._options[graph] = self._run_options()
+            options.add_run_config_entry(_STAY_QUEUED, "1")
+            options.add_run_config_entry(_GRAPH, _NO_GRAPH if graph is None else str(graph))
         self._session.run_with_iobinding(binding, options)
 
     def _bind(self) -> Any:

@@ -28,6 +28,7 @@ from hsnet_trt.runtime.matching.graphs import (
     PACKED_INPUTS,
     Tensors,
     names_of,
+    takes_columns,
 )
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.onnxruntime_cuda import (
@@ -100,6 +101,7 @@ class OnnxRuntimeRunner:
         self.backend = "onnxruntime" if gpu is None else "onnxruntime_cuda"
         self.precision = graphs["match"].variant.precision
         self.packing = graphs["match"].packing
+        self.columns = takes_columns(graphs["match"])
         self.contrast = bool(bundle.manifest.model.contrast)
         version = f"ONNX Runtime {onnxruntime.__version__}"
         if gpu is None:
@@ -244,7 +246,8 @@ def _open_session(
 
 
 def _check_names(file: GraphFile, session: Any, *, contrast: bool) -> None:
-    inputs, outputs = names_of(file.variant.graph, contrast=contrast)
+    columns = takes_columns(file)
+    inputs, outputs = names_of(file.variant.graph, contrast=contrast, columns=columns)
     if file.packing:
         inputs = (*FEATURES, *PACKED_INPUTS, *(CONTRASTS if contrast else ()))
     found = ({i.name for i in session.get_inputs()}, {o.name for o in session.get_outputs()})

@@ -29,6 +29,7 @@ from hsnet_trt.training.validation import Validation, answer_batch
 SHEET = "episodes.png"
 _SAVE_SECONDS = 120.0  # between two states on disk, validations aside
 _LOOK_EVERY = 20  # steps between two looks at the loss; each makes a GPU wait
+_LOOK_SECONDS = 30.0  # the same where time is the budget, or a slow machine would never save
 _RISE_STEPS, _LAST_RATE = 150, 0.02  # of the cosine over time: steps, share of the rate
 _RISE = 0.05  # share of the steps in which the cosine schedule rises
 
@@ -201,7 +202,8 @@ class _Run:
             losses.append(loss.detach())
             last = now.step == settings.steps or self._is_over(seconds)
             ends = last or now.step % settings.validate_every == 0
-            if ends or now.step % _LOOK_EVERY == 0:
+            slow = settings.minutes is not None and time.monotonic() - clock > _LOOK_SECONDS
+            if ends or slow or now.step % _LOOK_EVERY == 0:
                 mean = float(torch.stack(losses).mean())
                 elapsed = time.monotonic() - clock
                 now.seconds += elapsed

@@ -61,7 +61,7 @@ class CorrelationKernels:
         self._lock = threading.Lock()
 
     def launch(self, plan: Plan, problem: Problem, stream: int) -> None:
-        """Start the op's three kernels on a stream and return at once.
+        """Start the op's kernel on a stream and return at once.
 
         Args:
             plan: the call's sizes.
@@ -71,16 +71,14 @@ class CorrelationKernels:
         Raises:
             BackendError: there is no driver or context, no code for this GPU, or a launch failed.
         """
-        for launch in self.launches(plan):
-            self.start(launch, problem, stream)
+        self.start(self.choose(plan), problem, stream)
 
-    def launches(self, plan: Plan) -> list[Launch]:
-        """Return the kernels of a call on the current context's GPU, in order."""
-        launches: list[Launch] = plan.launches(self._in_current_context().multiprocessors)
-        return launches
+    def choose(self, plan: Plan) -> Launch:
+        """Return the kernel of a call on the current context's GPU."""
+        return plan.launch(self._in_current_context().multiprocessors)
 
     def start(self, launch: Launch, problem: Problem, stream: int) -> None:
-        """Start one kernel of a call; see ``launch``."""
+        """Start one form of the kernel; see ``launch``."""
         function = self._in_current_context().functions[launch.kernel]
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(problem))
         status = cuda_driver().cuLaunchKernel(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hsnet_trt.trt_plugins.compile_kernels import KernelFigures, kernel_figures
 from hsnet_trt.trt_plugins.plan import Launch, Plan
-from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
 
 REGISTERS = 65_536  # of a multiprocessor
 REGISTER_UNIT = 256  # a warp's registers are given out in these
@@ -85,7 +85,8 @@ def level_plan(level: int, element_size: int) -> Plan:
     """Return the plan of one level of ResNet-50 at 400 x 400, for one query and one support."""
     layers, channels, side, stride = LEVELS[level]
     sizes = CorrelationSizes(side, side, side, side, stride)
-    return Plan(sizes, 1, 1, layers, channels, element_size)
+    row = row_length(side * side)
+    return Plan(sizes, 1, 1, layers, channels, element_size, row, row)
 
 
 def table(architectures: Sequence[int], figures: Sequence[KernelFigures]) -> str:
@@ -99,11 +100,11 @@ def table(architectures: Sequence[int], figures: Sequence[KernelFigures]) -> str
             cells: dict[str, dict[int, str]] = {}
             for architecture in architectures:
                 chip = ARCHITECTURES[architecture]
-                for launch in plan.launches(chip.count):
-                    name = launch.kernel.removeprefix("hsnet_")
-                    full = occupancy(by_place[name, architecture], launch, chip, chip.count)
-                    text = f"{full.blocks}, {full.warps_share:.0%}, {full.waves:.2f}"
-                    cells.setdefault(name, {})[architecture] = text
+                launch = plan.launch(chip.count)
+                name = launch.kernel.removeprefix("hsnet_")
+                full = occupancy(by_place[name, architecture], launch, chip, chip.count)
+                text = f"{full.blocks}, {full.warps_share:.0%}, {full.waves:.2f}"
+                cells.setdefault(name, {})[architecture] = text
             for name, row in cells.items():
                 texts = (row.get(architecture, "-") for architecture in architectures)
                 lines.append(f"| {level} | {name} | {' | '.join(texts)} |")

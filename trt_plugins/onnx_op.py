@@ -10,6 +10,7 @@ plugin, and ``inline_function`` leaves native ops and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hsnet_trt.errors import ExportError
@@ -22,18 +23,58 @@ OPSET = 18
 DTYPES = ("float32", "float16")
 
 _DOC = """relu(cos(query, support)) of every query image with every support image, for one level.
-query [B, L, C, query_h * query_w] raw; support [S, L, C, support_h * support_w] masked, normalised.
+query [B, L, C, row] raw: query_h * query_w positions, and any rest. Of a support, the columns that
+are not zero, side by side: columns [S, L, C, row], normalised; positions [S, row] int32: where on
+its grid, ascending; counts [S] int32: how many there are. What lies behind them has no meaning.
 full [B * S * query_h * query_w, L, support_h, support_w];
 pruned [B * S * ceil(support_h / stride) * ceil(support_w / stride), L, query_h, query_w].
 The query's norm: sum of squares in FP32, 1e-5 added to the norm."""
 
 # The correlation is one batched product; both layouts are views and permutes of it. The norm is an
-# island of FP32: 2048 squares overflow FP16.
+# island of FP32: 2048 squares overflow FP16. A support is made whole first: each column goes to its
+# position, those behind the last one to places of their own behind the grid, which is then cut.
 _BODY = f"""
 <domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
-{OP} <query_h, query_w, support_h, support_w, stride> (query, support) => (full, pruned)
+{OP} <query_h, query_w, support_h, support_w, stride>
+    (query, columns, positions, counts) => (full, pruned)
 {{
-    raw = Cast <to = 1> (query)
+    h_0 = Constant <value_int: int = @query_h> ()
+    w_0 = Constant <value_int: int = @query_w> ()
+    h_1 = Constant <value_int: int = @support_h> ()
+    w_1 = Constant <value_int: int = @support_w> ()
+    step_0 = Constant <value_int: int = @stride> ()
+    zero = Constant <value_int = 0> ()
+    one = Constant <value_int = 1> ()
+    axis_0 = Constant <value_ints = [0]> ()
+    axis_1 = Constant <value_ints = [1]> ()
+    last_axis = Constant <value_ints = [3]> ()
+    inner_axes = Constant <value_ints = [1, 2]> ()
+    grid_size = Mul (h_1, w_1)
+    grid_end = Unsqueeze (grid_size, axis_0)
+    row_1d = Shape <start = 3, end = 4> (columns)
+    row = Squeeze (row_1d, axis_0)
+    ramp = Range (zero, row, one)
+    counts_64 = Cast <to = 7> (counts)
+    counts_column = Unsqueeze (counts_64, axis_1)
+    there = Less (ramp, counts_column)
+    behind = Add (ramp, grid_end)
+    positions_64 = Cast <to = 7> (positions)
+    places = Where (there, positions_64, behind)
+    places_4d = Unsqueeze (places, inner_axes)
+    columns_shape = Shape (columns)
+    indices = Expand (places_4d, columns_shape)
+    outer_shape = Shape <start = 0, end = 3> (columns)
+    longer = Add (row_1d, grid_end)
+    whole_shape = Concat <axis = 0> (outer_shape, longer)
+    nothing = Constant <value_float = 0.0> ()
+    nothing_typed = Cast <to = @DTYPE@> (nothing)
+    nothings = Expand (nothing_typed, whole_shape)
+    scattered = ScatterElements <axis = 3> (nothings, indices, columns)
+    support = Slice (scattered, axis_0, grid_end, last_axis)
+    query_size = Mul (h_0, w_0)
+    query_end = Unsqueeze (query_size, axis_0)
+    query_grid = Slice (query, axis_0, query_end, last_axis)
+    raw = Cast <to = 1> (query_grid)
     squares = Mul (raw, raw)
     channel_axis = Constant <value_ints = [2]> ()
     sum = ReduceSum <keepdims = 1> (squares, channel_axis)
@@ -43,8 +84,6 @@ _BODY = f"""
     unit = Div (raw, norm_safe)
     unit_typed = Cast <to = @DTYPE@> (unit)
     rows = Transpose <perm = [0, 1, 3, 2]> (unit_typed)
-    axis_1 = Constant <value_ints = [1]> ()
-    axis_0 = Constant <value_ints = [0]> ()
     queries = Unsqueeze (rows, axis_1)
     supports = Unsqueeze (support, axis_0)
     cosine = MatMul (queries, supports)
@@ -52,11 +91,6 @@ _BODY = f"""
     query_major = Transpose <perm = [0, 1, 3, 2, 4]> (correlation)
     all = Constant <value_ints = [-1]> ()
     layers = Shape <start = 1, end = 2> (query)
-    h_0 = Constant <value_int: int = @query_h> ()
-    w_0 = Constant <value_int: int = @query_w> ()
-    h_1 = Constant <value_int: int = @support_h> ()
-    w_1 = Constant <value_int: int = @support_w> ()
-    step_0 = Constant <value_int: int = @stride> ()
     query_h_1d = Unsqueeze (h_0, axis_0)
     query_w_1d = Unsqueeze (w_0, axis_0)
     support_h_1d = Unsqueeze (h_1, axis_0)
@@ -64,8 +98,7 @@ _BODY = f"""
     step = Unsqueeze (step_0, axis_0)
     full_shape = Concat <axis = 0> (all, layers, support_h_1d, support_w_1d)
     full = Reshape (query_major, full_shape)
-    positions = Mul (query_h_1d, query_w_1d)
-    grid_shape = Concat <axis = 0> (all, layers, positions, support_h_1d, support_w_1d)
+    grid_shape = Concat <axis = 0> (all, layers, query_end, support_h_1d, support_w_1d)
     grid = Reshape (correlation, grid_shape)
     start = Constant <value_ints = [0, 0]> ()
     steps = Concat <axis = 0> (step, step)
@@ -93,8 +126,8 @@ def correlation_function(dtype: str) -> onnx.FunctionProto:
     """Return the op as native ops of opset 18.
 
     Args:
-        dtype: ``"float32"`` or ``"float16"``: the type of both inputs and both outputs. The query
-            is normalised in FP32 and rounded to it before the product.
+        dtype: ``"float32"`` or ``"float16"``: the type of query, columns and outputs. The query is
+            normalised in FP32 and rounded to it before the product.
 
     Raises:
         ExportError: another dtype.
@@ -120,8 +153,10 @@ def correlation_schema() -> Any:
         VERSION,
         doc=_DOC,
         inputs=[
-            formal("query", "T", "raw features [B, L, C, query_h * query_w]"),
-            formal("support", "T", "masked, normalised features [S, L, C, support_h * support_w]"),
+            formal("query", "T", "raw features [B, L, C, row]"),
+            formal("columns", "T", "columns of the supports that are not zero [S, L, C, row]"),
+            formal("positions", "tensor(int32)", "their positions on the support's grid [S, row]"),
+            formal("counts", "tensor(int32)", "how many there are [S]"),
         ],
         outputs=[
             formal("full", "T", "[B * S * query_h * query_w, L, support_h, support_w]"),
@@ -136,15 +171,20 @@ def correlation_schema() -> Any:
 
 
 def correlation_node(
-    query: str, support: str, full: str, pruned: str, sizes: CorrelationSizes, *, name: str = OP
+    inputs: Sequence[str], outputs: Sequence[str], sizes: CorrelationSizes, *, name: str = OP
 ) -> onnx.NodeProto:
-    """Return a node that reads and writes the tensors of these names."""
+    """Return a node that reads and writes the tensors of these names.
+
+    Args:
+        inputs: of query, columns, positions, counts.
+        outputs: of full, pruned.
+        sizes: the op's attributes.
+        name: the node's own.
+    """
     from onnx import helper
 
     attributes: dict[str, Any] = dict(sizes.attributes())
-    return helper.make_node(
-        OP, [query, support], [full, pruned], name=name, domain=DOMAIN, **attributes
-    )
+    return helper.make_node(OP, inputs, outputs, name=name, domain=DOMAIN, **attributes)
 
 
 def correlation_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -1,4 +1,4 @@
-"""What a call of the kernels is: the parameter they take, their workspace and their grids.
+"""What a call of the kernel is: the parameter it takes, and its grid.
 
 The same page as ``kernels/plan.h``, which the C++ plugin reads; a test holds the two together.
 """
@@ -11,31 +11,20 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-PIECE_BYTES = 16  # of one vector
-SECTOR_BYTES = 32  # of what global memory moves at least
-WINDOW_PIECES = 30  # that a warp of prepare or gather handles at a time
-PART_CHANNELS = 128  # that one block of prepare or gather goes through
-PACK_THREADS = 256  # of prepare and gather
-# Of the product's three forms: positions of a tile, threads of a block.
+# The kernel's three forms: positions of a tile, threads of a block.
 TILES = {"large": (128, 256), "small": (64, 128), "split": (32, 128)}
-KERNELS = ("prepare", "gather", *(f"correlate_{tiles}" for tiles in TILES))
-ROW_BYTES = 128  # rows in the workspace start on it
-PART_BYTES = 256  # parts of the workspace start on it
+KERNELS = tuple(f"correlate_{tiles}" for tiles in TILES)
+TENSORS = ("query", "columns", "positions", "counts", "full", "pruned")
 
 
 class Problem(ctypes.Structure):
-    """The kernels' one parameter (``hsnet::Problem``). Pointers are device addresses."""
+    """The kernel's one parameter (``hsnet::Problem``). Pointers are device addresses."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("query", "support", "full", "pruned")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("packed_query", "packed_support", "squares", "positions")
-        ),
-        *((name, ctypes.c_void_p) for name in ("counts", "flags")),
+        *((name, ctypes.c_void_p) for name in TENSORS),
         *((name, ctypes.c_int32) for name in ("batch", "supports", "layers", "channels")),
         *((name, ctypes.c_int32) for name in ("query_h", "query_w", "support_h", "support_w")),
-        *((name, ctypes.c_int32) for name in ("stride", "query_pitch", "support_pitch")),
+        *((name, ctypes.c_int32) for name in ("stride", "query_row", "column_row")),
     )
 
 
@@ -56,6 +45,7 @@ class Plan:
         sizes: the op's attributes.
         batch, supports, layers, channels: B, S, L and C.
         element_size: bytes of an element: 2 for FP16, 4 for FP32.
+        query_row, column_row: elements from one row of the input to the next.
     """
 
     sizes: CorrelationSizes
@@ -64,72 +54,36 @@ class Plan:
     layers: int
     channels: int
     element_size: int
+    query_row: int
+    column_row: int
 
     @classmethod
     def of(
-        cls,
-        sizes: CorrelationSizes,
-        query: Sequence[int],
-        support: Sequence[int],
-        element_size: int,
+        cls, sizes: CorrelationSizes, inputs: Sequence[Sequence[int]], element_size: int
     ) -> Plan:
-        """Plan for inputs of these shapes.
+        """Plan for inputs of these shapes: query, columns, positions, counts.
 
         Raises:
             InputError: the shapes do not fit.
         """
-        sizes.output_shapes(query, support)
-        return cls(sizes, query[0], support[0], query[1], query[2], element_size)
+        query, columns, positions, counts = inputs
+        sizes.output_shapes(query, columns, positions, counts)
+        batch, layers, channels, query_row = query
+        return cls(sizes, batch, columns[0], layers, channels, element_size, query_row, columns[3])
 
-    @property
-    def query_pitch(self) -> int:
-        """Elements from one packed query row to the next."""
-        return _round_up(self.sizes.query_positions, ROW_BYTES // self.element_size)
+    def problem(self, addresses: Sequence[int]) -> Problem:
+        """Return the kernel's parameter for the device addresses of ``TENSORS``.
 
-    @property
-    def support_pitch(self) -> int:
-        """Elements from one packed support row to the next."""
-        return _round_up(self.sizes.support_positions, ROW_BYTES // self.element_size)
-
-    def parts(self) -> dict[str, int]:
-        """Return the bytes of each part of the workspace, in order."""
-        sizes = self.sizes
-        query_rows, support_rows = self.batch * self.layers, self.supports * self.layers
-        row = self.channels * self.element_size
-        aligned = sizes.query_positions * self.element_size % SECTOR_BYTES == 0
-        flags = self.support_pitch // (PIECE_BYTES // self.element_size)
-        return {
-            "packed_query": 0 if aligned else query_rows * row * self.query_pitch,
-            "packed_support": support_rows * row * self.support_pitch,
-            "squares": self._parts * query_rows * self.query_pitch * 4,
-            "positions": support_rows * self.support_pitch * 4,
-            "counts": support_rows * 4,
-            "flags": support_rows * self._parts * flags,
-        }
-
-    @property
-    def workspace_bytes(self) -> int:
-        """Bytes of scratch memory that a call needs; nothing in it is kept between calls."""
-        return sum(_round_up(size, PART_BYTES) for size in self.parts().values())
-
-    def problem(self, query: int, support: int, full: int, pruned: int, workspace: int) -> Problem:
-        """Return the kernels' parameter for these device addresses (multiples of 16)."""
-        addresses, at = {}, workspace
-        for name, size in self.parts().items():
-            addresses[name] = at
-            at += _round_up(size, PART_BYTES)
+        They are multiples of 16.
+        """
         return Problem(
-            query=query,
-            support=support,
-            full=full,
-            pruned=pruned,
+            **dict(zip(TENSORS, addresses, strict=True)),
             batch=self.batch,
             supports=self.supports,
             layers=self.layers,
             channels=self.channels,
-            query_pitch=self.query_pitch,
-            support_pitch=self.support_pitch,
-            **addresses,
+            query_row=self.query_row,
+            column_row=self.column_row,
             **self.sizes.attributes(),
         )
 
@@ -147,24 +101,9 @@ class Plan:
         grid = (rows * columns, self.layers, self.batch * self.supports)
         return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, threads)
 
-    def launches(self, multiprocessors: int) -> list[Launch]:
-        """Return the three kernels of a call, in order."""
-        window = WINDOW_PIECES * (PIECE_BYTES // self.element_size)
-        support = _ceil_div(self.sizes.support_positions, window)
-        windows = _ceil_div(self.sizes.query_positions, window) * self.batch
-        windows += support * self.supports
-        prepare = (windows * self.layers * self._parts, 1, 1)
-        gather = (support * self._parts, self.layers, self.supports)
-        return [
-            Launch(f"hsnet_prepare_{self._suffix}", prepare, PACK_THREADS),
-            Launch(f"hsnet_gather_{self._suffix}", gather, PACK_THREADS),
-            self.correlate(self.tiles(multiprocessors)),
-        ]
-
-    @property
-    def _parts(self) -> int:
-        """Of the channels, each gone through by blocks of its own."""
-        return _ceil_div(self.channels, PART_CHANNELS)
+    def launch(self, multiprocessors: int) -> Launch:
+        """Return the call's kernel on a GPU with so many processors."""
+        return self.correlate(self.tiles(multiprocessors))
 
     @property
     def _suffix(self) -> str:
@@ -177,7 +116,3 @@ class Plan:
 
 def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
-
-
-def _round_up(a: int, b: int) -> int:
-    return _ceil_div(a, b) * b

@@ -106,10 +106,12 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             )
 
         def get_output_data_types(self, inputs: Any) -> Any:
-            if inputs[0] != inputs[1] or inputs[0] not in element_bytes:
+            index = trt.DataType.INT32
+            floats = inputs[0] == inputs[1] and inputs[0] in element_bytes
+            if not floats or list(inputs[2:]) != [index, index]:
                 raise InputError(
                     f"{DOMAIN}::{OP}: the inputs' types do not fit",
-                    expected="query and support both FP16 or both FP32",
+                    expected="query and columns both FP16 or both FP32, positions and counts INT32",
                     found=" and ".join(str(kind) for kind in inputs),
                     fix="cast them, or export with the native correlation",
                 )
@@ -135,18 +137,18 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
         def supports_format_combination(self, position: int, tensors: Any, inputs: int) -> bool:
             desc = tensors[position].desc
             known = element_bytes if position == 0 else {tensors[0].desc.type}
+            if position in (2, 3):
+                known = {trt.DataType.INT32}
             return bool(desc.format == trt.TensorFormat.LINEAR and desc.type in known)
 
         def configure_plugin(self, inputs: Any, outputs: Any) -> None:
-            self.sizes.output_shapes(tuple(inputs[0].max), tuple(inputs[1].max))
+            self.sizes.output_shapes(*(tuple(tensor.max) for tensor in inputs))
 
         def get_workspace_size(self, inputs: Any, outputs: Any) -> int:
-            size = element_bytes[inputs[0].desc.type]
-            plan = Plan.of(self.sizes, tuple(inputs[0].max), tuple(inputs[1].max), size)
-            return int(plan.workspace_bytes)
+            return 0
 
         def on_shape_change(self, inputs: Any, outputs: Any) -> None:
-            self.sizes.output_shapes(tuple(inputs[0].dims), tuple(inputs[1].dims))
+            self.sizes.output_shapes(*(tuple(tensor.dims) for tensor in inputs))
 
         def set_tactic(self, tactic: int) -> None:
             pass
@@ -163,10 +165,8 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             # TensorRT takes a status, and an exception from here would end the process.
             try:
                 size = element_bytes[in_desc[0].type]
-                plan = Plan.of(self.sizes, tuple(in_desc[0].dims), tuple(in_desc[1].dims), size)
-                (query, support), (full, pruned) = inputs, outputs
-                problem = plan.problem(query, support, full, pruned, workspace)
-                loaded().launch(plan, problem, stream)
+                plan = Plan.of(self.sizes, [tuple(tensor.dims) for tensor in in_desc], size)
+                loaded().launch(plan, plan.problem([*inputs, *outputs]), stream)
             except HSNetError as error:
                 print(error, file=sys.stderr)
                 return 1

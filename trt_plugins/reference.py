@@ -16,21 +16,18 @@ def hyper_correlation(
     """Compute ``relu(cos(query, support))`` for all pairs (HSNet, section 4.1, equation 1).
 
     Args:
-        query: raw features [B, L, C, query_h * query_w]; any float type.
-        support: features [S, L, C, support_h * support_w], already masked and L2-normalised.
+        query: raw features [B, L, C, query_h * query_w or more]; any float type.
+        support: features [S, L, C, support_h * support_w or more], masked and L2-normalised. What
+            lies behind the positions is left out.
         sizes: the op's attributes.
 
     Returns:
         ``full`` [B * S * query_h * query_w, L, support_h, support_w] and
         ``pruned`` [B * S * pruned_h * pruned_w, L, query_h, query_w], float64, from 0 to 1 for
         normalised support. NaN in a column makes the column's correlation NaN.
-
-    Raises:
-        InputError: the shapes do not fit.
     """
-    full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
-    q = query.astype(np.float64)
-    s = support.astype(np.float64)
+    q = query[..., : sizes.query_positions].astype(np.float64)
+    s = support[..., : sizes.support_positions].astype(np.float64)
     q = q / (np.sqrt((q * q).sum(axis=2, keepdims=True)) + EPSILON)
     cosine = q.transpose(0, 1, 3, 2)[:, None] @ s[None]  # [B, S, L, query, support]
     correlation = np.maximum(cosine, 0.0).transpose(0, 1, 3, 2, 4)
@@ -40,4 +37,7 @@ def hyper_correlation(
     )
     kept = grid[..., :: sizes.stride, :: sizes.stride]
     pruned = kept.transpose(0, 3, 4, 2, 1)
-    return correlation.reshape(full_shape), np.ascontiguousarray(pruned).reshape(pruned_shape)
+    return (
+        correlation.reshape(-1, layers, sizes.support_h, sizes.support_w),
+        np.ascontiguousarray(pruned).reshape(-1, layers, sizes.query_h, sizes.query_w),
+    )

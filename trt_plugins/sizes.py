@@ -13,7 +13,8 @@ VERSION = 1
 EPSILON = 1e-5  # added to the query's norm, as HSNet does
 
 # Rows of positions are filled up with zeros to a multiple of so many elements: 32 bytes in FP16, a
-# whole sector of GPU memory. With 8 every other row of 50 x 50 would begin within a sector.
+# whole sector of GPU memory. With 8, which would do for cuBLAS, every other row of 50 x 50 begins
+# within a sector, and the kernel's copies from them touch half as many sectors again (README.md).
 ROW_UNIT = 16
 
 # TensorRT's builder accepts larger tensors and computes them wrongly.
@@ -102,37 +103,44 @@ class CorrelationSizes:
         return -(-self.support_w // self.stride)
 
     def output_shapes(
-        self, query: Sequence[int], support: Sequence[int]
+        self,
+        query: Sequence[int],
+        columns: Sequence[int],
+        positions: Sequence[int],
+        counts: Sequence[int],
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shapes of ``full`` and ``pruned``.
 
         Args:
-            query: [B, L, C, query_h * query_w].
-            support: [S, L, C, support_h * support_w].
+            query: [B, L, C, row], a row holding at least query_h * query_w elements.
+            columns: [S, L, C, row'].
+            positions: [S, row'].
+            counts: [S].
 
         Raises:
-            InputError: a shape does not fit the attributes or the other input, or an output would
+            InputError: a shape does not fit the attributes or the other inputs, or an output would
                 have more elements than TensorRT can count.
         """
-        wanted = (
-            f"query [B, L, C, {self.query_positions}], support [S, L, C, {self.support_positions}]"
+        shapes = [tuple(shape) for shape in (query, columns, positions, counts)]
+        fits = (
+            [len(shape) for shape in shapes] == [4, 4, 2, 1]
+            and shapes[0][1:3] == shapes[1][1:3]
+            and shapes[2] == (columns[0], columns[3])
+            and counts[0] == columns[0]
+            and query[3] >= self.query_positions
+            and query[3] % ROW_UNIT == columns[3] % ROW_UNIT == 0
+            and min(min(shape) for shape in shapes) >= 1
         )
-        if (
-            len(query) != 4
-            or len(support) != 4
-            or tuple(query[1:3]) != tuple(support[1:3])
-            or query[3] != self.query_positions
-            or support[3] != self.support_positions
-            or min(*query, *support) < 1
-        ):
+        if not fits:
             raise InputError(
                 f"{DOMAIN}::{OP}: the inputs do not fit the op",
-                expected=wanted,
-                found=f"query {list(query)}, support {list(support)}",
+                expected=f"query [B, L, C, {row_length(self.query_positions)}], columns "
+                f"[S, L, C, row], positions [S, row], counts [S], rows of a multiple of {ROW_UNIT}",
+                found=f"{', '.join(str(list(shape)) for shape in shapes)}",
                 fix="give features of one level and of the sizes in the attributes",
             )
         layers = query[1]
-        pairs = query[0] * support[0]
+        pairs = query[0] * columns[0]
         full = (pairs * self.query_positions, layers, self.support_h, self.support_w)
         pruned = (pairs * self.pruned_h * self.pruned_w, layers, self.query_h, self.query_w)
         elements = pairs * layers * self.query_positions * self.support_positions
@@ -140,7 +148,7 @@ class CorrelationSizes:
             raise InputError(
                 f"{DOMAIN}::{OP}: the correlation is too large",
                 expected=f"at most {MAX_ELEMENTS} elements, of at most {MAX_PAIRS} pairs",
-                found=f"{elements} for {query[0]} queries and {support[0]} supports",
+                found=f"{elements} for {query[0]} queries and {columns[0]} supports",
                 fix="match fewer supports at a time (a smaller profile)",
             )
         return full, pruned

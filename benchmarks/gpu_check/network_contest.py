@@ -10,6 +10,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,18 @@ def contenders(
 ) -> list[Spec]:
     """The bundle in each precision, and PyTorch as called, by autocast and compiled.
 
-    PyTorch has the recipe's weights: speed does not depend on them. Its half precision on a CPU is
-    BF16, since FP16 there is twenty times slower than FP32.
+    PyTorch has the recipe's weights: speed does not depend on them. On a CPU its half precision is
+    BF16, since FP16 there is twenty times slower than FP32, and nothing is compiled, which takes
+    minutes there.
     """
     half = "bf16" if device == "cpu" else "fp16"
     ours = [Spec(OURS, p, "bundle", True, bundle=bundle, backend=backend) for p in precisions]
     torch = [
         Spec(BASELINE, "fp32", "torch", False, backbone, device=device),
         Spec("PyTorch autocast", half, "torch", False, backbone, device=device),
-        Spec(COMPILED, half, "torch", False, backbone, device=device, compiled=True),
     ]
+    if device != "cpu":
+        torch.append(Spec(COMPILED, half, "torch", False, backbone, device=device, compiled=True))
     return ours + torch
 
 
@@ -68,6 +71,7 @@ class Contest:
         """Start the processes."""
         self._inputs, self._size = inputs, case.size
         self._workers = {self._name(spec): RemoteWorker(spec, case.size) for spec in specs}
+        self._call_s: dict[str, float] = {}  # seconds of a call, of those that were measured
         self._pool = ThreadPoolExecutor(len(specs))
         self._ready: dict[str, Future[Any]] = {
             name: self._pool.submit(worker.call, "prepare", inputs)
@@ -82,51 +86,71 @@ class Contest:
             worker.close(wait_s=10 if self._ready[name].done() else 0)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def measure(
-        self, pace: Pace, left: Callable[[], float], *, streamed: bool = True
-    ) -> dict[str, Any]:
+    def measure(self, pace: Pace, left: Callable[[], float]) -> dict[str, Any]:
         """Time each contender, one at a time and streamed.
 
         Args:
             pace: how long.
-            left: seconds that are left for those that still warm up, as compiling may take.
-            streamed: whether frames are streamed, too.
+            left: seconds that are left for those that still warm up, as compiling may take. Then
+                they are ended, so that they do not disturb the others.
 
         Returns:
             `rows`: contender, precision, what runs it, and `ms` (the median of a call, its 10th and
             90th percentile, `streamed` milliseconds a frame), or why not; `wrong`: what failed that
             the bundle should have done.
         """
+        late = [name for name in self._workers if not self._warm(name, left)]
+        for name in late:
+            self._workers[name].close(wait_s=0)
         rows: list[dict[str, Any]] = []
         wrong: list[str] = []
         for name, worker in self._workers.items():
             row: dict[str, Any] = {"contender": worker.spec.name, "precision": name.split()[-1]}
             rows.append(row)
+            if name in late:
+                row["skipped"] = "no time was left: it still warmed up"
+                continue
             try:
-                self._ready[name].result(timeout=max(1.0, left()))
+                self._ready[name].result()
                 row |= worker.call("facts")
-                times = worker.call("latency", "stream", pace.seconds, pace.least)
-                row["ms"] = _spread(times)
-                if streamed:
-                    found = worker.call("throughput", pace.seconds, pace.least)
-                    row["ms"]["streamed"] = round(statistics.mean(found["intervals"]), 3)
-            except TimeoutError:
-                row["skipped"] = "no time was left: it still warms up"
+                row["ms"] = _spread(worker.call("latency", "stream", pace.seconds, pace.least))
+                found = worker.call("throughput", pace.seconds, pace.least)
+                row["ms"]["streamed"] = round(statistics.mean(found["intervals"]), 3)
+                self._call_s[name] = row["ms"]["median"] / 1000
             except Exception as error:  # noqa: BLE001  (torch.compile may fail in any way)
                 row["failed"] = str(error)[:300]
                 if worker.spec.name == OURS:
                     wrong.append(f"{name}: {row['failed']}")
+        for name in late:
+            del self._workers[name]
         return {"rows": rows, "wrong": wrong}
 
-    def again(self, inputs: Inputs, left: Callable[[], float]) -> None:
-        """Let those that are ready, and are not compiled, warm up on the inputs of another case."""
-        for name in list(self._workers):
-            ready = self._ready[name]
-            usable = ready.done() and ready.exception() is None
-            if not usable or self._workers[name].spec.compiled or left() < 1:
-                self._workers.pop(name).close(wait_s=10 if ready.done() else 0)
-                continue
-            self._ready[name] = self._pool.submit(self._workers[name].call, "prepare", inputs)
+    def _warm(self, name: str, left: Callable[[], float]) -> bool:
+        """Wait for a contender; whether it has warmed up, or failed, in time."""
+        try:
+            self._ready[name].exception(timeout=max(1.0, left()))
+        except TooLate:
+            return False
+        return True
+
+    def again(self, inputs: Inputs, shots: int, pace: Pace, left: Callable[[], float]) -> None:
+        """Let contenders warm up on the inputs of another case.
+
+        Those that failed, are compiled, or would take a third of the time that is left, are ended.
+
+        Args:
+            inputs: of that case.
+            shots: how many times as long a call may take as those that were measured.
+            pace: at which they will be measured.
+            left: seconds.
+        """
+        calls = 2 * pace.least + 4  # one at a time, streamed, and to warm up
+        for name, worker in list(self._workers.items()):
+            needed = self._call_s.get(name, float("inf")) * shots * calls
+            if worker.spec.compiled or needed > left() / 3:
+                self._workers.pop(name).close()
+            else:
+                self._ready[name] = self._pool.submit(worker.call, "prepare", inputs)
 
     @staticmethod
     def _name(spec: Spec) -> str:

@@ -34,21 +34,23 @@ DTYPES = ("float16", "float32")
 SANITIZER_S = 20
 
 
-def correctness(run: Any, count: int, largest: int) -> dict[str, Any]:
-    """Judge random and adversarial cases of both types with ``run``."""
+def correctness(device: Any, count: int, largest: int) -> dict[str, Any]:
+    """Judge random and adversarial cases of both types on a ``DeviceRunner``."""
     wrong, worst, cases = [], dict.fromkeys(DTYPES, 0.0), 0
     for dtype in DTYPES:
         for case in (*random_cases(dtype, count, largest), *adversarial_cases(dtype)):
-            error, problem = judge(case, run)
+            error, problem = judge(case, device.run)
             worst[dtype] = max(worst[dtype], error)
             cases += 1
             if problem:
                 wrong.append(f"{dtype}, {case.name}: {problem}")
-        for check in (skipping_differs, survives_anything):
-            problem = check(dtype, run)
+        for name, problem in (
+            ("skipping", skipping_differs(dtype, device.run)),
+            ("random bits", survives_anything(dtype, device.run_op)),
+        ):
             cases += 1
             if problem:
-                wrong.append(f"{dtype}, {check.__name__}: {problem}")
+                wrong.append(f"{dtype}, {name}: {problem}")
     return {"cases": cases, "largest_error": worst, "wrong": wrong}
 
 
@@ -77,7 +79,7 @@ def few_cases(fatbin: Path) -> int:
     from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner
 
     with DeviceRunner(fatbin) as device:
-        result = correctness(device.run, 4, 17)
+        result = correctness(device, 4, 17)
     print("\n".join(result["wrong"]))
     return 1 if result["wrong"] else 0
 
@@ -125,7 +127,7 @@ def main() -> int:
         from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner
 
         with DeviceRunner(fatbin) as device:
-            keep("correctness", correctness(device.run, 60, 30))
+            keep("correctness", correctness(device, 60, 30))
     except HSNetError as error:
         keep("failure", str(error))
         print(error)

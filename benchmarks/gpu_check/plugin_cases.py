@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsnet_trt.runtime.matching.packing import columns_of, join_columns
 from hsnet_trt.trt_plugins.reference import hyper_correlation
-from hsnet_trt.trt_plugins.sizes import CorrelationSizes
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
 
+Arrays = tuple[NDArray[Any], ...]  # query, columns, positions, counts
 Run = Callable[[NDArray[Any], NDArray[Any], CorrelationSizes], "tuple[NDArray[Any], NDArray[Any]]"]
 # Rounding to FP16 alone is 2.4e-4 near 1; tensor cores truncate their FP32 sums.
 TOLERANCE = {"float16": 6e-4, "float32": 3e-6}
@@ -45,6 +47,15 @@ def draw(
         support = np.where(keep, support, 0.0)
     support /= np.sqrt((support**2).sum(axis=2, keepdims=True)) + 1e-5
     return query, support
+
+
+def op_inputs(query: NDArray[Any], support: NDArray[Any]) -> Arrays:
+    """Whole features [..., positions] as the op takes them: query, columns, positions, counts."""
+    query, support = (
+        np.pad(x, [(0, 0)] * 3 + [(0, row_length(x.shape[3]) - x.shape[3])])
+        for x in (query, support)
+    )
+    return query, *join_columns([columns_of(whole) for whole in support])
 
 
 def square_mask(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
@@ -134,16 +145,21 @@ def skipping_differs(dtype: str, run: Run) -> str | None:
     return "a skipped column is not zero" if skipping[..., ~grid].any() else None
 
 
-def survives_anything(dtype: str, run: Run) -> str | None:
+def survives_anything(dtype: str, run: Callable[[Arrays, CorrelationSizes], Arrays]) -> str | None:
     """Run on random bits, as TensorRT's builder may when it times: only finish, twice alike."""
     random = np.random.default_rng(3)
     sizes = CorrelationSizes(13, 17, 19, 14, 4)
     bits = np.uint16 if dtype == "float16" else np.uint32
-    tensors = [
-        random.integers(0, np.iinfo(bits).max, (2, 2, 50, positions), bits, endpoint=True)
-        for positions in (sizes.query_positions, sizes.support_positions)
-    ]
-    query, support = (tensor.view(dtype) for tensor in tensors)
-    first, second = (run(query, support, sizes) for _ in range(2))
-    same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True))
-    return None if same else "two runs on the same bits differ"
+    query, columns = (
+        random.integers(0, np.iinfo(bits).max, (2, 2, 50, row_length(n)), bits, endpoint=True)
+        for n in (sizes.query_positions, sizes.support_positions)
+    )
+    positions = random.integers(-(2**31), 2**31, (2, columns.shape[3])).astype(np.int32)
+    for counts in ((2**31 - 1, -(2**31)), (250, 17)):
+        inputs = (query.view(dtype), columns.view(dtype), positions, np.array(counts, np.int32))
+        first, second = (run(inputs, sizes) for _ in range(2))
+        if not all(
+            np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)
+        ):
+            return "two runs on the same bits differ"
+    return None

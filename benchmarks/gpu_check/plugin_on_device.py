@@ -1,4 +1,4 @@
-"""Run the correlation kernels on NumPy arrays, with the CUDA driver and nothing else.
+"""Run the correlation kernel on NumPy arrays, with the CUDA driver and nothing else.
 
 Without torch or cupy in the process, ``compute-sanitizer`` sees our kernels only, and soon.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsnet_trt.benchmarks.gpu_check.plugin_cases import Arrays, op_inputs
 from hsnet_trt.errors import BackendError
 from hsnet_trt.trt_plugins.driver import CorrelationKernels, check_status, cuda_driver
 from hsnet_trt.trt_plugins.plan import Plan
@@ -56,24 +57,23 @@ class DeviceRunner:
         driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
         driver.cuDevicePrimaryCtxRelease_v2(self._device)
 
-    def run(
-        self, query: NDArray[Any], support: NDArray[Any], sizes: CorrelationSizes
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return full and pruned. Outputs and workspace start poisoned; guards are looked at.
+    def run(self, query: NDArray[Any], support: NDArray[Any], sizes: CorrelationSizes) -> Arrays:
+        """Return full and pruned of whole features, as the reference takes them; see ``run_op``."""
+        return self.run_op(op_inputs(query, support), sizes)
+
+    def run_op(self, inputs: Arrays, sizes: CorrelationSizes) -> Arrays:
+        """Return full and pruned for the op's inputs: query, columns, positions, counts.
+
+        Outputs start poisoned; what lies behind each tensor is looked at.
 
         Raises:
             BackendError: a CUDA call failed, or something was written behind the end of a tensor.
         """
         driver = cuda_driver()
-        shapes = sizes.output_shapes(query.shape, support.shape)
-        plan = Plan.of(sizes, query.shape, support.shape, query.itemsize)
-        tensors = [
-            np.ascontiguousarray(query),
-            np.ascontiguousarray(support),
-            np.empty(shapes[0], query.dtype),
-            np.empty(shapes[1], query.dtype),
-            np.empty(plan.workspace_bytes, np.uint8),
-        ]
+        shapes = [array.shape for array in inputs]
+        plan = Plan.of(sizes, shapes, inputs[0].itemsize)
+        outputs = [np.empty(shape, inputs[0].dtype) for shape in sizes.output_shapes(*shapes)]
+        tensors = [*map(np.ascontiguousarray, inputs), *outputs]
         addresses: list[ctypes.c_uint64] = []
         try:
             for tensor in tensors:
@@ -84,14 +84,14 @@ class DeviceRunner:
                 check_status(
                     driver.cuMemsetD8_v2(address, ctypes.c_ubyte(POISON), size), "cuMemsetD8"
                 )
-            for address, tensor in zip(addresses[:2], tensors[:2], strict=True):
+            for address, tensor in zip(addresses[:4], tensors[:4], strict=True):
                 check_status(
                     driver.cuMemcpyHtoD_v2(
                         address, ctypes.c_void_p(tensor.ctypes.data), ctypes.c_size_t(tensor.nbytes)
                     ),
                     "cuMemcpyHtoD",
                 )
-            problem = plan.problem(*(int(address.value) for address in addresses))
+            problem = plan.problem([int(address.value) for address in addresses])
             self._kernels.launch(plan, problem, 0)
             check_status(driver.cuCtxSynchronize(), "the kernels")
             for address, tensor in zip(addresses, tensors, strict=True):
@@ -112,4 +112,4 @@ class DeviceRunner:
         finally:
             for address in addresses:
                 driver.cuMemFree_v2(address)
-        return tensors[2], tensors[3]
+        return tensors[4], tensors[5]

@@ -1,4 +1,4 @@
-"""Time the correlation kernels against the native sequence in PyTorch, with the floors beside.
+"""Time the correlation kernel against the native sequence in PyTorch, with the floors beside.
 
 Both are replayed as CUDA graphs, so that neither pays for Python. The floors come from the same
 run: cuBLAS' rate on a large product of the same type, and the rate of a large copy.
@@ -6,7 +6,8 @@ run: cuBLAS' rate on a large product of the same type, and the rate of a large c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -14,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, square_mask
+from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, op_inputs, square_mask
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
-from hsnet_trt.trt_plugins.plan import TILES, Plan
+from hsnet_trt.trt_plugins.plan import TILES, Launch, Plan
 from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
 
 # ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
@@ -25,6 +26,7 @@ AREAS = (None, 1.0, 0.5, 0.2, 0.05)  # None: support that was never masked
 SECONDS_OF_A_ROW = 3
 REPLAYS = 20
 ROUNDS = 7
+EARLIER = Path(__file__).resolve().parents[1] / "results" / "h100-plugin.json"
 
 
 def time_graph(torch: Any, work: Callable[[], Any]) -> float:
@@ -106,27 +108,26 @@ class Call:
     """The kernels on tensors of PyTorch, of one level, with all its memory."""
 
     def __init__(
-        self, torch: Any, kernels: CorrelationKernels, query: Any, support: Any, sizes: Any
+        self, torch: Any, kernels: CorrelationKernels, inputs: Sequence[Any], sizes: Any
     ) -> None:
-        shapes = sizes.output_shapes(tuple(query.shape), tuple(support.shape))
-        size = query.element_size()
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        query = inputs[0]
         self._torch, self._kernels = torch, kernels
-        self.plan = Plan.of(sizes, tuple(query.shape), tuple(support.shape), size)
-        self.full, self.pruned = (query.new_full(shape, float("nan")) for shape in shapes)
-        self._workspace = query.new_empty(self.plan.workspace_bytes // size)
-        tensors = (query, support, self.full, self.pruned, self._workspace)
-        self._inputs = (query, support)  # kept alive
-        self._problem = self.plan.problem(*(tensor.data_ptr() for tensor in tensors))
+        self.plan = Plan.of(sizes, shapes, query.element_size())
+        outputs = sizes.output_shapes(*shapes)
+        self.full, self.pruned = (query.new_full(shape, float("nan")) for shape in outputs)
+        self._inputs = inputs  # kept alive
+        tensors = (*inputs, self.full, self.pruned)
+        self._problem = self.plan.problem([tensor.data_ptr() for tensor in tensors])
 
     def run(self) -> None:
-        """Start all kernels on PyTorch's current stream."""
-        self.start(self._kernels.launches(self.plan))
+        """Start the kernel on PyTorch's current stream."""
+        self.start(self._kernels.choose(self.plan))
 
-    def start(self, launches: Any) -> None:
-        """Start some of them."""
+    def start(self, launch: Launch) -> None:
+        """Start one form of it."""
         stream = self._torch.cuda.current_stream().cuda_stream
-        for launch in launches:
-            self._kernels.start(launch, self._problem, stream)
+        self._kernels.start(launch, self._problem, stream)
 
 
 def time_level(
@@ -144,7 +145,8 @@ def time_level(
     keep = None if area is None else square_mask(sizes, area)
     arrays = draw(np.random.default_rng(0), (1, 1, layers, channels), sizes, keep)
     query, support = (torch.from_numpy(a.astype(dtype)).cuda() for a in arrays)
-    call = Call(torch, kernels, query, support, sizes)
+    packed = [torch.from_numpy(a).cuda() for a in op_inputs(*(a.astype(dtype) for a in arrays))]
+    call = Call(torch, kernels, packed, sizes)
     call.run()
     judge = native(torch, query.double(), support.double(), sizes)
     error = max(
@@ -157,15 +159,13 @@ def time_level(
     floors = {"flop": flops / reached[0] * 1e3, "byte": moved / reached[1] * 1e3}
     ours = time_graph(torch, call.run) * 1e3
     theirs = time_graph(torch, lambda: native(torch, query, support, sizes)) * 1e3
-    launches = kernels.launches(call.plan)
-    parts = {
-        launch.kernel: time_graph(torch, partial(call.start, [launch])) * 1e3 for launch in launches
-    }
-    # The other forms of the product, to see whether the choice between them is right.
+    # The other forms of the kernel, to see whether the choice between them is right.
+    forms = {kernels.choose(call.plan).kernel: ours}
     for other in (call.plan.correlate(tiles) for tiles in TILES):
-        if other.kernel not in parts:
-            milliseconds = time_graph(torch, partial(call.start, [other])) * 1e3
-            parts[f"(not used) {other.kernel}"] = milliseconds
+        if other.kernel not in forms:
+            forms[f"(not used) {other.kernel}"] = (
+                time_graph(torch, partial(call.start, other)) * 1e3
+            )
     # Without a mask only: none of these looks at one.
     padding = time_padding(torch, query, support, sizes) if area is None else {}
     return {
@@ -178,7 +178,7 @@ def time_level(
         "flop_floor_ms": floors["flop"],
         "byte_floor_ms": floors["byte"],
         "share_of_attainable": max(floors.values()) / ours,
-        "kernels_ms": parts,
+        "forms_ms": forms,
         "largest_error": error,
         **padding,
     }
@@ -211,20 +211,34 @@ def time_all(fatbin: Path, seconds_left: Callable[[], float]) -> dict[str, Any]:
     }
 
 
+def earlier_kernels(gpu: str) -> dict[tuple[str, str, str], float]:
+    """Milliseconds by type, level and mask of the kernels before, if they ran on such a GPU.
+
+    These took whole supports, and packed them in every call.
+    """
+    timing = json.loads(EARLIER.read_text(encoding="utf-8"))["timing"]
+    if timing["gpu"] != gpu:
+        return {}
+    return {(r["dtype"], r["level"], r["area"]): r["plugin_ms"] for r in timing["rows"]}
+
+
 def table(timing: dict[str, Any]) -> str:
     """Return the rows as Markdown; a column of what was not measured for a row is empty there."""
     lines = [
-        "| type | level | mask | plugin ms | native ms | faster | native, rows padded ms "
-        "| product ms | product, rows padded ms | FLOP floor ms | byte floor ms "
-        "| of attainable | error |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| type | level | mask | plugin ms | kernels before ms | native ms | faster "
+        "| native, rows padded ms | product ms | product, rows padded ms | FLOP floor ms "
+        "| byte floor ms | of attainable | error |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    before = earlier_kernels(timing["gpu"])
     for row in timing["rows"]:
+        known = before.get((row["dtype"], row["level"], row["area"]))
         names = ("native_padded_ms", "product_ms", "product_padded_ms")
         padding = " | ".join(f"{row[name]:.4f}" if name in row else "" for name in names)
         lines.append(
             f"| {row['dtype']} | {row['level']} | {row['area']} | {row['plugin_ms']:.4f} "
-            f"| {row['native_ms']:.4f} | {row['speedup']:.2f} x | {padding} "
+            f"| {'' if known is None else f'{known:.4f}'} | {row['native_ms']:.4f} "
+            f"| {row['speedup']:.2f} x | {padding} "
             f"| {row['flop_floor_ms']:.4f} "
             f"| {row['byte_floor_ms']:.4f} | {row['share_of_attainable']:.0%} "
             f"| {row['largest_error']:.1e} |"
@@ -257,15 +271,8 @@ def targets(timing: dict[str, Any]) -> list[str]:
             if row["dtype"] == dtype and row["level"] in levels and row["area"] in chosen
         ]
         missed = [
-            f"{row['level']} at {row['area']}: {row[key]:.2f}, most of it in {_longest(row)}"
-            for row in picked
-            if row[key] < limit
+            f"{row['level']} at {row['area']}: {row[key]:.2f}" for row in picked if row[key] < limit
         ]
         verdict = "not measured" if not picked else "reached" if not missed else "NOT reached"
         said.append(f"{label}: {verdict}" + (f" ({'; '.join(missed)})" if missed else ""))
     return said
-
-
-def _longest(row: dict[str, Any]) -> str:
-    used = {name: ms for name, ms in row["kernels_ms"].items() if not name.startswith("(")}
-    return str(max(used, key=lambda name: float(used[name])))

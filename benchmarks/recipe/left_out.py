@@ -30,7 +30,7 @@ WORDS = {
     "multimeter": "multimeter",
     "opera-house": "opera",
     "pliers": "pliers? plyers pincers cutter cutting",
-    "pyramid": "pyramids? musee louvre",
+    "pyramid": "pyramids? chichen musee louvre",
     "qutub-minar": "minar minaret qutub kutub",
     "scissors": "scissors",
     "screwdriver": "screwdrivers? screw",

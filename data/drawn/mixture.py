@@ -75,6 +75,7 @@ def mixture(
         raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
     photos: Paths = ()
     kinds: list[Kind] = []
+    named: dict[str, tuple[int, ...]]
     grounds = 0
     for group in SHARES:
         folder = root / group

@@ -13,7 +13,7 @@ A tensor's shape is written from the outermost dimension to the innermost, with 
 | h, w | positions of a feature level; h2, w2 those of level 2 |
 | hq, wq, Q | query positions, Q = hq*wq |
 | hs, ws, M | support positions, M = hs*ws |
-| row | positions and the zeros that fill them up (`trt_plugins.sizes`) |
+| row | positions and the zeros that fill them up (`trt_plugins.sizes.ROW_UNIT`) |
 | k | a kernel's extent |
 | R, T | `packed` alone: rows (support positions under the masks), and windows that touch one |
 

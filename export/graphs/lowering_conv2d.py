@@ -96,11 +96,11 @@ class Squeeze(nn.Module):
         positions = self.grid[0] * self.grid[1]
         # Two products, the second of them small, so that the large result is never pruned. Their
         # padding is cut in the copies that the two layouts cost anyway.
-        full = torch.matmul(query.transpose(-1, -2), support)
-        full = cut(full, positions, positions).relu()  # [B,S,L,Q,M]
-        pruned = torch.matmul(kept.transpose(-1, -2), query)
+        full = torch.matmul(query.transpose(-1, -2), support).relu()
+        full = cut(full, positions, positions)  # [B,S,L,Q,M]
+        pruned = torch.matmul(kept.transpose(-1, -2), query).relu()
         height, width = self.first.out
-        pruned = cut(pruned, height * width, positions).relu()  # [B,S,L,M',Q]
+        pruned = cut(pruned, height * width, positions)  # [B,S,L,M',Q]
         full, pruned = (x.flatten(0, 1).transpose(1, 2).flatten(0, 1) for x in (full, pruned))
         return self.squeeze(full.unflatten(-1, self.grid), pruned.unflatten(-1, self.grid))
 

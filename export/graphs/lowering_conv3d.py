@@ -76,10 +76,10 @@ class MatchConv3d(nn.Module):
         """Raw `query` and encoded `support`, in rows [B,L,C,row], [S,L,C,row] -> [P,C,Q,M']."""
         query = normalized(query).transpose(-1, -2).unsqueeze(1)  # [B,1,L,row,C]
         positions, kept_grid = grid[0] * grid[1], strided(grid, block.stride)
-        full = torch.matmul(query, support)
-        full = cut(full, positions, positions).relu().flatten(0, 1)  # [P,L,Q,M]
-        kept = torch.matmul(query, padded(keep(support, grid, block.stride)))
-        kept = cut(kept, positions, kept_grid[0] * kept_grid[1]).relu().flatten(0, 1)  # [P,L,Q,M']
+        full = torch.matmul(query, support).relu()
+        full = cut(full, positions, positions).flatten(0, 1)  # [P,L,Q,M]
+        kept = torch.matmul(query, padded(keep(support, grid, block.stride))).relu()
+        kept = cut(kept, positions, kept_grid[0] * kept_grid[1]).flatten(0, 1)  # [P,L,Q,M']
         y: Tensor = block(full, kept)
         return y
 

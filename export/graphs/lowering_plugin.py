@@ -1,4 +1,4 @@
-"""`match` with its correlations left to `hsnet::HyperCorrelation`.
+"""`match` with its correlations left to `hsnet::HyperCorrelation`, on packed supports.
 
 PyTorch's exporter has no way to write an operator of ours with two outputs, so what follows the
 correlations is exported alone, and the op's nodes are put before it. They write both layouts that
@@ -7,6 +7,8 @@ The letters of the dimensions are explained in `export.graphs`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -17,8 +19,12 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.export.graphs.lowering import Grid
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.model.hsnet import HSNet
+from hsnet_trt.runtime.matching.graphs import FEATURES
+from hsnet_trt.runtime.matching.packing import compress, side_by_side
 from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
+
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 # In the order of the module's arguments.
 CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")
@@ -64,6 +70,16 @@ class AfterCorrelation(nn.Module):
         return found
 
 
+def taking_columns(match: Run) -> Run:
+    """Wrap a `match` of this form so that it takes the supports as `support` encodes them."""
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        queries = {name: inputs[name] for name in FEATURES}
+        return match({**queries, **side_by_side(compress(inputs))})
+
+    return run
+
+
 def put_correlations_before(
     tail: onnx.ModelProto, module: AfterCorrelation, channels: tuple[int, ...]
 ) -> onnx.ModelProto:
@@ -75,8 +91,9 @@ def put_correlations_before(
         channels: of the features of level 2, 3, 4.
 
     Returns:
-        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,row] and `s2`, `s3`, `s4` [S,L,C,row], of
-        the tail's type, and the output `logits` [B,S,2,2*h2,2*w2].
+        a copy with the inputs `f2`, `f3`, `f4` [B,L,C,row] of the tail's type; `s`, `a` and `n`
+        2, 3, 4, as `runtime.matching.packing.side_by_side` makes them; and the output `logits`
+        [B,S,2,2*h2,2*w2].
 
     Raises:
         ExportError: the tail does not begin as it should, or is neither of float32 nor float16.
@@ -86,23 +103,19 @@ def put_correlations_before(
     graph = result.graph
     kind = graph.input[0].type.tensor_type.elem_type
     joined = _drop_joins(graph)
-    nodes, queries, supports = [], [], []
+    nodes: list[onnx.NodeProto] = []
+    queries, supports, places, counts = [], [], [], []
     for level, (of, layers, depth) in enumerate(
         zip(module.sizes, module.layers, channels, strict=True), start=2
     ):
-        query, support = f"f{level}", f"s{level}"
-        queries.append(_value(query, kind, ["B", layers, depth, row_length(of.query_positions)]))
-        supports.append(
-            _value(support, kind, ["S", layers, depth, row_length(of.support_positions)])
-        )
-        for name, end in ((query, of.query_positions), (support, of.support_positions)):
-            constants = [f"{name}_start", f"{name}_end", "positions_axis"]
-            nodes.append(helper.make_node("Slice", [name, *constants], [f"{name}_cut"]))
-            for constant, value in zip(constants[:2], (0, end), strict=True):
-                graph.initializer.append(numpy_helper.from_array(np.array([value]), constant))
-        full, pruned = joined[f"full{level}"], joined[f"pruned{level}"]
-        cut = (f"{query}_cut", f"{support}_cut")
-        nodes.append(correlation_node(*cut, full, pruned, of, name=f"correlation{level}"))
+        query_row, row = row_length(of.query_positions), row_length(of.support_positions)
+        queries.append(_value(f"f{level}", kind, ["B", layers, depth, query_row]))
+        supports.append(_value(f"s{level}", kind, ["S", layers, depth, row]))
+        places.append(_value(f"a{level}", TensorProto.INT32, ["S", row]))
+        counts.append(_value(f"n{level}", TensorProto.INT32, ["S"]))
+        inputs = (f"f{level}", *(f"{letter}{level}" for letter in "san"))
+        outputs = (joined[f"full{level}"], joined[f"pruned{level}"])
+        nodes.append(correlation_node(inputs, outputs, of, name=f"correlation{level}"))
     old = graph.output[0]
     plane = [dim.dim_value for dim in old.type.tensor_type.shape.dim][1:]
     pairs_apart = [
@@ -112,13 +125,12 @@ def put_correlations_before(
         helper.make_node("Reshape", ["pairs", "apart"], ["logits"]),
     ]
     graph.initializer.append(numpy_helper.from_array(np.array(plane, np.int64), "plane"))
-    graph.initializer.append(numpy_helper.from_array(np.array([3]), "positions_axis"))
     for node in graph.node:
         node.output[:] = ["pairs" if name == old.name else name for name in node.output]
     rest = list(graph.node)
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend([*nodes, *rest, *pairs_apart])
-    graph.input.extend([*queries, *supports])
+    graph.input.extend([*queries, *supports, *places, *counts])
     graph.output.append(_value("logits", kind, ["B", "S", *plane]))
     types = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
     return add_function(result, types.get(kind, TensorProto.DataType.Name(kind).lower()))

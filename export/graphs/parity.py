@@ -30,6 +30,7 @@ BATCHES = ((1, 1), (2, 3), (3, 2))  # queries, supports; (1, 1) is always tried
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
 _MEMORY = 4 << 30  # bytes of activations; larger batches are left out

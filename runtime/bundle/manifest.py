@@ -147,7 +147,7 @@ class GraphFile:
     largest_tensor: Growth  # elements
     activation_bytes: Growth  # estimated peak
     # Of the features of levels 2, 3, 4. Rows of their positions are longer, with zeros behind them
-    # (`trt_plugins.sizes`).
+    # (`trt_plugins.sizes.ROW_UNIT`).
     grids: tuple[Grid, Grid, Grid]
     # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
     bare: FileName | None = None

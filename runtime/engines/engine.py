@@ -16,7 +16,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines import kernel_cache
 from hsnet_trt.runtime.engines.compatibility import REBUILD
-from hsnet_trt.runtime.matching.graphs import names_of
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, names_of
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -64,7 +64,8 @@ class Engine:
         self.name = name
         self._engine, self._trt, self._logger = engine, trt, logger
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        self.inputs, self.outputs = names_of(name, contrast=contrast)
+        columns = name == "match" and COLUMN_INPUTS[-1] in names
+        self.inputs, self.outputs = names_of(name, contrast=contrast, columns=columns)
         if set(names) != {*self.inputs, *self.outputs}:
             raise BackendError(
                 f"{file} is not an engine of this version",

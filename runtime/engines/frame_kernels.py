@@ -17,9 +17,10 @@ from typing import Any
 
 from hsnet_trt.errors import BuildError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.driver import Cuda, has
 from hsnet_trt.runtime.engines.kernel_cache import cache_folder, keep_content, read_kept
 from hsnet_trt.trt_plugins.nvcc import compile_fatbin, compiled, find_nvcc, is_fresh
+from hsnet_trt.trt_plugins.nvrtc import INSTALL, compile_cubin
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -54,9 +55,11 @@ def compiled_kernels() -> bytes | None:
 def find_kernels(bundle: Bundle, capability: str) -> bytes | None:
     """The compiled kernels: from the bundle, else the package, else compiled now and cached.
 
+    By nvcc, or by NVRTC where there is cuda-bindings.
+
     Args:
         bundle: its manifest must list the file and its hash.
-        capability: compute capability of the GPU, such as "8.7"; nvcc compiles only for that one.
+        capability: compute capability of the GPU, such as "8.7"; it is compiled only for that one.
 
     Returns:
         The compiled file's content; None, after a warning in the log, if there is none.
@@ -69,29 +72,34 @@ def find_kernels(bundle: Bundle, capability: str) -> bytes | None:
     nvcc = find_nvcc()
     if FATBIN.is_file() and (nvcc is None or is_fresh(SOURCE, FATBIN)):
         return FATBIN.read_bytes()
-    if nvcc is not None:
+    if nvcc is not None or has("cuda.bindings"):
         try:
-            return _compiled_here(capability.replace(".", ""))
+            return _compiled_here(capability.replace(".", ""), by_nvcc=nvcc is not None)
         except (BuildError, OSError) as error:
             _log.warning("the kernels for frames could not be compiled: %s", error)
     _log.warning(
         "photographs are resized and masks drawn by the CPU, which is slower: the kernels for that "
-        "are neither in the bundle nor in the package, and nvcc %s. Build the engines again "
-        "where there is nvcc, or run "
-        "`python -m hsnet_trt.runtime.engines.frame_kernels` here once there is",
-        "is not here" if nvcc is None else "failed",
+        "are neither in the bundle nor in the package, and %s. Build the engines again where there "
+        "is nvcc, or run `python -m hsnet_trt.runtime.engines.frame_kernels` here once there is, "
+        "or let NVRTC compile them: %s",
+        "nvcc is not here" if nvcc is None else "nvcc failed",
+        INSTALL,
     )
     return None
 
 
-def _compiled_here(architecture: str) -> bytes:
-    kept = cache_folder() / f"frames-{_source_hash()}-sm{architecture}.fatbin"
+def _compiled_here(architecture: str, *, by_nvcc: bool) -> bytes:
+    ending = "fatbin" if by_nvcc else "cubin"
+    kept = cache_folder() / f"frames-{_source_hash()}-sm{architecture}.{ending}"
     content = read_kept(kept)
     if content is None:
         _log.info("compiling the kernels for frames, once; some seconds")
-        with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
-            target = Path(folder, kept.name)
-            content = compile_fatbin(SOURCE, target, [int(architecture)]).read_bytes()
+        if by_nvcc:
+            with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
+                target = Path(folder, kept.name)
+                content = compile_fatbin(SOURCE, target, [int(architecture)]).read_bytes()
+        else:
+            content = compile_cubin(SOURCE, int(architecture))
         keep_content(content, kept)
     return content
 

@@ -30,7 +30,13 @@ from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports, SupportSets
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
 from hsnet_trt.runtime.engines.graph_replay import GraphReplay
-from hsnet_trt.runtime.matching.graphs import FEATURES, FrameAnswer, Tensors, not_finite
+from hsnet_trt.runtime.matching.graphs import (
+    COLUMN_INPUTS,
+    FEATURES,
+    FrameAnswer,
+    Tensors,
+    not_finite,
+)
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, normalisation, place
 
@@ -41,6 +47,7 @@ class GpuFrames:
     """The frame kernels, the network and the support set on one GPU. Thread-safe.
 
     Attributes:
+        columns: whether the supports are taken as columns.
         mapped: whether kernels use the host's memory directly, without copies.
     """
 
@@ -60,12 +67,15 @@ class GpuFrames:
         self._compute, self._up, self._down = stream, cuda.stream(), cuda.stream()
         self._scale, self._shift = normalisation(preprocessing)
         self._policy = preprocessing.resize
-        self._network = engines["features"].most["image"][2:4]
-        self._decoder = engines["match"].most["logits"][3:5]
+        _, _, height, width = engines["features"].most["image"]
+        self._network = (height, width)
+        *_, height, width = engines["match"].most["logits"]
+        self._decoder = (height, width)
         itemsize = engines["match"].types["logits"].itemsize
-        self._logits_bytes = 2 * int(np.prod(self._decoder)) * itemsize  # of a shot
+        self._logits_bytes = 2 * height * width * itemsize  # of a shot
         self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
         self._featured: Slot | None = None  # whose features are in the arena
+        self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._tables = TableCache(cuda, self._decoder, stream)
         self._drawing = FrameDrawing(
             cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream

@@ -14,8 +14,7 @@ import numpy as np
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.engines.device_graph import DeviceGraph
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors
-from hsnet_trt.runtime.matching.packing import supports_in
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, inputs_of_supports
 from hsnet_trt.runtime.matching.presence import OBJECTS
 
 _versions = itertools.count(1)
@@ -36,7 +35,7 @@ class GpuSupports:
 
     def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
         self._cuda, self._engine, self._arena = cuda, engine, arena
-        self._names = supports_in(engine.most)
+        self._names = inputs_of_supports(engine.most)
         self._block: Block | None = None
         self._held: tuple[Tensors, tuple[int, ...]] | None = None
         self._chunks = 0
@@ -48,10 +47,9 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: `s2`, `s3`, `s4`, each [S,L,C,row], and `c3`, `c4`, if the engine takes them;
-                their `objects`, float32 [S,C].
-                Compared by identity: pass the same object while nothing has changed, another one
-                otherwise.
+            supports: what the engine takes of S shots, as `graphs.arranged` gives it; and their
+                `objects`, float32 [S,C]. Compared by identity: pass the same object while nothing
+                has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
 
@@ -79,7 +77,7 @@ class GpuSupports:
             sizes.update({f"{name}.{k}": one * self.chunk for k in range(self._chunks)})
         self._block = Block(self._cuda, sizes)
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
-        sent = [np.cumsum([0, *wanted]).astype(np.int32)]
+        sent: list[Any] = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
         self._cuda.upload(self._block.at(OBJECTS), objects, stream)
         sent.append(objects)

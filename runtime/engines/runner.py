@@ -27,7 +27,7 @@ from hsnet_trt.runtime.engines.frame_kernels import find_kernels
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.kernel_cache import cache_file
 from hsnet_trt.runtime.engines.plugins import load_plugins
-from hsnet_trt.runtime.matching.graphs import GRAPHS, Limits, Tensors
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, GRAPHS, Limits, Tensors
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -81,6 +81,11 @@ class TensorRTRunner:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def columns(self) -> bool:
+        """Whether `match` is the correlation plugin's."""
+        return COLUMN_INPUTS[-1] in self._held.engines["match"].inputs
 
     @property
     def frames(self) -> GpuFrames | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.bundle.manifest import PackedLevel
+from hsnet_trt.runtime.bundle.manifest import GraphFile, PackedLevel
 from hsnet_trt.runtime.matching.packing import (
     CONTRASTS,
     LEVELS,
@@ -18,6 +18,7 @@ from hsnet_trt.runtime.matching.packing import (
     compress,
     expand,
     pack,
+    side_by_side,
     supports_in,
     views,
 )
@@ -28,14 +29,26 @@ Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 FEATURES = ("f2", "f3", "f4")
 SUPPORTS = LEVELS
 PACKED_INPUTS = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
+# Of one with the correlation plugin; see `packing.side_by_side`.
+COLUMN_INPUTS = (*SUPPORTS, "a2", "a3", "a4", "n2", "n3", "n4")
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
 OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
 
 
-def names_of(graph: str, *, contrast: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What goes in and out of a graph; with a background contrast its vectors, too."""
-    inputs = (*INPUTS[graph], *CONTRASTS) if contrast and graph == "match" else INPUTS[graph]
+def names_of(
+    graph: str, *, contrast: bool, columns: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What goes in and out of a graph.
+
+    Args:
+        graph: features, support or match.
+        contrast: whether there is a background contrast, whose vectors go along.
+        columns: whether it is a `match` that takes its supports as columns.
+    """
+    inputs = (*FEATURES, *COLUMN_INPUTS) if columns else INPUTS[graph]
+    if contrast and graph == "match":
+        inputs = (*inputs, *CONTRASTS)
     outputs = (*OUTPUTS[graph], *CONTRASTS) if contrast and graph == "support" else OUTPUTS[graph]
     return inputs, outputs
 
@@ -113,8 +126,8 @@ class FrameLane(Protocol):
 
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
-            supports: `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) of all shots, class after class;
-                and their `objects`; the same dict as long as nothing changed.
+            supports: of all shots, class after class, as `arranged` gives them; and their
+                `objects`; the same dict as long as nothing changed.
             shots: how many shots each class has.
             scores: whether score maps are wanted.
         """
@@ -131,6 +144,11 @@ class FrameLane(Protocol):
 
 class GpuPipeline(Protocol):
     """A runner that takes pixels and gives masks, with nothing in between on the CPU."""
+
+    @property
+    def columns(self) -> bool:
+        """As a `Runner`'s."""
+        ...
 
     def open_lane(self, slots: int, sets: int = 1) -> FrameLane:
         """A lane for `slots` frames at a time; lanes share the GPU without harm.
@@ -165,7 +183,12 @@ class Runner(Protocol):
 
     @property
     def packing(self) -> Sequence[PackedLevel]:
-        """How `match` takes its supports packed, by level; empty if it takes them whole."""
+        """How `match` takes its supports packed in windows, by level; empty if it does not."""
+        ...
+
+    @property
+    def columns(self) -> bool:
+        """Whether `match` takes its supports as columns, for the correlation plugin."""
         ...
 
     @property
@@ -216,8 +239,23 @@ def match_calls(runner: Runner, classes: Iterable[list[Shot]]) -> list[Tensors]:
             for (shots, index), view in zip(mine, views(calls[-1], part), strict=True):
                 shots[index] = view
         else:
-            calls.append(expand(part))
+            calls.append(arranged(part, columns=runner.columns))
     return calls
+
+
+def takes_columns(graph: GraphFile) -> bool:
+    """Whether a `match` takes its supports as columns."""
+    return graph.variant.correlation == "plugin"
+
+
+def inputs_of_supports(names: Container[str]) -> tuple[str, ...]:
+    """Those of the names that are inputs of a `match` and no packed one's, and not the queries'."""
+    return tuple(name for name in (*COLUMN_INPUTS, *CONTRASTS) if name in names)
+
+
+def arranged(shots: Sequence[Shot], *, columns: bool) -> Tensors:
+    """Shots as `match` takes them: whole, or as columns for the correlation plugin."""
+    return side_by_side(shots) if columns else expand(shots)
 
 
 def run_match(
@@ -250,7 +288,7 @@ def run_match(
 
 
 def _calls(runner: Runner, supports: Tensors) -> list[Tensors]:
-    if runner.packing:
+    if runner.packing or runner.columns:
         return match_calls(runner, [compress(supports)])
     step = runner.limits.supports
     return [

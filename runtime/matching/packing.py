@@ -1,9 +1,10 @@
-"""Encoded supports as their columns under the mask; and packed for the `packed` form of `match`.
+"""Encoded supports as their columns under the mask; and packed for those forms of `match`.
 
 Positions outside the mask are zero, and so is their correlation with every query. A support is
-therefore kept, saved and matched as what is left. A packed `match` reads, at each level, the
-columns under the masks; the windows of the first support convolution that touch one of them; and
-for each shot one window that touches none and stands for all the others.
+therefore kept, saved and matched as what is left. The correlation plugin reads, at each level and
+of each shot, the columns under the mask side by side, and their positions. A packed `match` reads
+the columns under the masks of all shots; the windows of the first support convolution that touch
+one of them; and for each shot one window that touches none and stands for all the others.
 """
 
 from __future__ import annotations
@@ -51,18 +52,18 @@ def supports_in(names: Iterable[str]) -> tuple[str, ...]:
 
 def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
     """`s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) -> each shot's columns that are not zero."""
-    shots: list[Shot] = []
-    for index in range(len(encoded["s2"])):
-        shot = {}
-        for level in supports_in(encoded):
-            dense = encoded[level][index]
-            at = np.flatnonzero(dense.any(axis=(0, 1)))
-            columns = dense.transpose(0, 2, 1)
-            # A gather of everything would take twice as long as the transposition alone.
-            kept = columns if len(at) == dense.shape[2] else columns[:, at]
-            shot[level] = Columns(at, np.ascontiguousarray(kept), dense.shape[2])
-        shots.append(shot)
-    return shots
+    levels = supports_in(encoded)
+    count = len(encoded["s2"])
+    return [{level: columns_of(encoded[level][i]) for level in levels} for i in range(count)]
+
+
+def columns_of(dense: npt.NDArray[Any]) -> Columns:
+    """One level of one shot [L,C,row] -> its columns that are not zero."""
+    at = np.flatnonzero(dense.any(axis=(0, 1)))
+    columns = dense.transpose(0, 2, 1)
+    # A gather of everything would take twice as long as the transposition alone.
+    kept = columns if len(at) == dense.shape[2] else columns[:, at]
+    return Columns(at, np.ascontiguousarray(kept), dense.shape[2])
 
 
 def expand(
@@ -78,6 +79,41 @@ def expand(
         for dense, shot in zip(encoded[level], shots, strict=True):
             dense[:, :, shot[level].at] = shot[level].values.transpose(0, 2, 1)
     return encoded
+
+
+def side_by_side(shots: Sequence[Shot]) -> dict[str, npt.NDArray[Any]]:
+    """Shots as the correlation plugin takes them.
+
+    Returns:
+        By level 2, 3, 4: `s` [S,L,C,row], `a` int32 [S,row] and `n` int32 [S]; see `join_columns`.
+        `c3` and `c4`, where there are, as they were.
+    """
+    packed: dict[str, npt.NDArray[Any]] = {}
+    for name in LEVELS:
+        number = name[1]
+        joined = join_columns([shot[name] for shot in shots])
+        packed[name], packed[f"a{number}"], packed[f"n{number}"] = joined
+    return {**packed, **expand(shots, [name for name in CONTRASTS if name in shots[0]])}
+
+
+def join_columns(
+    shots: Sequence[Columns],
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """One level of S shots for the correlation plugin.
+
+    Returns:
+        values [S,L,C,row], the columns under each shot's mask from the left on, then zeros;
+        positions int32 [S,row], ascending; counts int32 [S], how many columns there are.
+    """
+    layers, _, channels = shots[0].values.shape
+    row = shots[0].row
+    values = np.zeros((len(shots), layers, channels, row), shots[0].values.dtype)
+    positions = np.zeros((len(shots), row), np.int32)
+    for shot, mine, places in zip(shots, values, positions, strict=True):
+        count = len(shot.at)
+        mine[:, :, :count] = shot.values.transpose(0, 2, 1)
+        places[:count] = shot.at
+    return values, positions, np.array([len(shot.at) for shot in shots], np.int32)
 
 
 def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.NDArray[Any]]:

@@ -48,7 +48,8 @@ def objects_in(level4: npt.NDArray[np.floating]) -> Floats:
 
 def _unit(vectors: Floats) -> Floats:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    found: Floats = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return found
 
 
 def likeness(level4: npt.NDArray[np.floating], objects: Floats) -> Floats:
@@ -70,7 +71,7 @@ def presence(alike: Floats, objects: Floats, shots: Sequence[int]) -> list[float
     A shot whose object vanishes at stride 32 says nothing; where all do, the score is 1, so that
     the class is not taken for absent.
     """
-    known, scores, first = objects.any(axis=1), [], 0
+    known, scores, first = np.asarray(objects.any(axis=1), np.bool_), [], 0
     for count in shots:
         mine = alike[first : first + count][known[first : first + count]]
         scores.append(float(mine.mean()) if len(mine) else 1.0)

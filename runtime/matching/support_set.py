@@ -17,8 +17,8 @@ import numpy.typing as npt
 from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import Manifest
 from hsnet_trt.runtime.bundle.scratch import scratch_folder
-from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
-from hsnet_trt.runtime.matching.packing import CONTRASTS, Columns, Shot, expand
+from hsnet_trt.runtime.matching.graphs import SUPPORTS
+from hsnet_trt.runtime.matching.packing import CONTRASTS, Columns, Shot
 from hsnet_trt.trt_plugins.sizes import row_length
 
 _FORMAT = "hsnet-trt supports"
@@ -111,10 +111,6 @@ class SupportSet:
         """All shots, class after class."""
         for shots in self.classes.values():
             yield from shots
-
-    def stack(self) -> Tensors:
-        """All shots with their zeros, `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`), in order."""
-        return expand(list(self))
 
     def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
         """Write the set as `.npz`; a file that is there already stays as it was if that fails.

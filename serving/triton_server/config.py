@@ -16,7 +16,12 @@ from hsnet_trt.serving.triton_server.protocol import INPUTS, OUTPUTS
 
 LIBRARY = "libhsnet_correlation.so"
 
-_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
+_TYPES = {
+    "float32": "TYPE_FP32",
+    "float16": "TYPE_FP16",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+}
 # The ONNX Runtime backend takes a GPU where there is one, or must have one.
 _INSTANCES = {
     "tensorrt": "KIND_GPU",

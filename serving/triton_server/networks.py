@@ -13,11 +13,22 @@ import numpy.typing as npt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.graphs import FEATURES, names_of, not_finite
-from hsnet_trt.runtime.matching.packing import CONTRASTS, compress, pack, supports_in
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, FEATURES, names_of, not_finite
+from hsnet_trt.runtime.matching.packing import (
+    CONTRASTS,
+    compress,
+    pack,
+    side_by_side,
+    supports_in,
+)
 from hsnet_trt.runtime.pictures.preprocess import Floats
 
-_TYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
+_TYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "int32": np.int32,
+    "int64": np.int64,
+}
 _LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
 
 # What a graph gave, by name, not looked into: Triton's tensors (on a GPU they never leave it), or
@@ -57,8 +68,8 @@ class Networks:
             pb: Triton's module ``triton_python_backend_utils``.
             prefix: what the models' names begin with.
             version: their version, so that graphs of two networks never mix.
-            types: by graph and tensor, float32, float16 or int64. Those of `support` show whether
-                there is a background contrast.
+            types: by graph and tensor, float32, float16, int32 or int64. Those of `support` show
+                whether there is a background contrast.
             packing: how `match` takes its supports, if packed.
         """
         self._pb = pb
@@ -66,6 +77,7 @@ class Networks:
         self._version = version
         self._types = types
         self._packing = packing
+        self._columns = COLUMN_INPUTS[-1] in types["match"]
         self._supports = supports_in(types["support"])
         self.contrast = not set(CONTRASTS).isdisjoint(self._supports)
         passed = (
@@ -86,15 +98,17 @@ class Networks:
         """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4` (and `c3`, `c4`), to be kept."""
         features = await self.features(images)
         inputs = {**features, "mask": masks}
-        encoded = await self._run("support", inputs, on_cpu=self._mixed)
+        encoded = await self._run("support", inputs, on_cpu=self._mixed or self._columns)
         return {level: _keep(encoded[level]) for level in self._supports}
 
     def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
         """Encoded supports, as `match` takes them in calls of `most` at most."""
-        if not self._packing:
+        if not self._packing and not self._columns:
             return Shots(tuple(encoded))
         shots = [shot for held in encoded for shot in compress(held)]
         parts = [shots[first : first + most] for first in range(0, len(shots), most)]
+        if self._columns:
+            return Shots(tuple(side_by_side(part) for part in parts))
         return Shots(tuple(pack(part, self._packing) for part in parts))
 
     async def match(self, features: Held, supports: Shots) -> Floats:

@@ -21,6 +21,29 @@ def blob(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
     return keep.reshape(-1)
 
 
+def in_columns(support: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Whole supports [S, L, C, n] as the op takes them: columns, positions, counts.
+
+    What lies behind a support's columns is arbitrary, since nobody may look at it.
+    """
+    row = -(-support.shape[3] // 16) * 16
+    columns = np.full((*support.shape[:3], row), 7, support.dtype)
+    positions = np.full((len(support), row), -5, np.int32)
+    counts = np.zeros(len(support), np.int32)
+    for index, whole in enumerate(support):
+        kept = np.flatnonzero((whole != 0).any(axis=(0, 1)))
+        counts[index] = len(kept)
+        positions[index, : len(kept)] = kept
+        columns[index, :, :, : len(kept)] = whole[:, :, kept]
+    return columns, positions, counts
+
+
+def in_rows(query: NDArray[Any]) -> NDArray[Any]:
+    """Features [..., n] in rows of a multiple of 16, arbitrary behind their positions."""
+    pads = [(0, 0)] * (query.ndim - 1) + [(0, -query.shape[-1] % 16)]
+    return np.pad(query, pads, constant_values=7)
+
+
 def features(
     seed: int,
     shape: tuple[int, int, int, int],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.emulated import KERNELS, SOURCE, aligned, ints
+from helpers.emulated import KERNELS, SOURCE, addresses, aligned, ints
 from numpy.typing import NDArray
 
 from hsnet_trt.trt_plugins.plan import TILES
@@ -90,7 +90,7 @@ def compile_counted(source: str, architecture: int, folder: Path) -> ctypes.CDLL
 
 
 class CountedKernels:
-    """The op's three kernels, counted as a GPU of one architecture would run them."""
+    """The op's kernel, counted as a GPU of one architecture would run it."""
 
     def __init__(self, architecture: int, folder: Path, source: str = "counted.cpp") -> None:
         self._library = compile_counted(source, architecture, folder)
@@ -103,37 +103,50 @@ class CountedKernels:
         mask: NDArray[np.bool_] | None = None,
         *,
         tiles: str,
-        every: tuple[int, int, int] = (1, 1, 1),
+        every: int = 1,
         start: int = 0,
-    ) -> list[Counts]:
-        """Return the counts of prepare, gather and correlate, in order.
+        unit: int = 16,
+    ) -> Counts:
+        """Return the kernel's counts.
 
         Args:
             sizes: the op's attributes.
             shape: B, S, L, C.
+            dtype: of query, columns and outputs.
             mask: which support positions are not zero; all where None.
             tiles: the form of the product, a key of TILES.
-            every: of each kernel, every which block is counted. Blocks of the last kernel that
-                are not counted are not run.
+            every: every which block is run and counted.
             start: bytes between a multiple of 256 and the start of every tensor.
+            unit: elements of which the rows are a multiple.
         """
         batch, supports, layers, channels = shape
-        query = np.ones((batch, layers, channels, sizes.query_positions), dtype)
-        support = np.ones((supports, layers, channels, sizes.support_positions), dtype)
-        if mask is not None:
-            support[..., ~mask] = 0
-        outputs = sizes.output_shapes(query.shape, support.shape)
-        arrays = [aligned(query.shape, dtype, query, start)]
-        arrays += [aligned(support.shape, dtype, support, start)]
+        kept = np.arange(sizes.support_positions) if mask is None else np.flatnonzero(mask)
+        query_row, row = (
+            -(-n // unit) * unit for n in (sizes.query_positions, sizes.support_positions)
+        )
+        positions = np.zeros((supports, row), np.int32)
+        positions[:, : len(kept)] = kept
+        inputs = [
+            np.ones((batch, layers, channels, query_row), dtype),
+            np.ones((supports, layers, channels, row), dtype),
+            positions,
+            np.full(supports, len(kept), np.int32),
+        ]
+        pairs, pruned = batch * supports, sizes.pruned_h * sizes.pruned_w
+        outputs = [
+            (pairs * sizes.query_positions, layers, sizes.support_positions),
+            (pairs * pruned, layers, sizes.query_positions),
+        ]
+        arrays = [aligned(array.shape, array.dtype, array, start) for array in inputs]
         arrays += [aligned(output, dtype, None, start) for output in outputs]
-        counts = np.zeros((3, len(KINDS), FIGURES), np.int64)
+        counts = np.zeros((len(KINDS), FIGURES), np.int64)
         status = self._library.hsnet_count(
-            ints(sizes, shape),
+            ints(sizes, shape, (query_row, row)),
             int(np.dtype(dtype) == np.float16),
             list(TILES).index(tiles),
-            (ctypes.c_int64 * 3)(*every),
-            *(ctypes.c_void_p(array.ctypes.data) for array, _ in arrays),
+            ctypes.c_int64(every),
+            addresses(arrays),
             ctypes.c_void_p(counts.ctypes.data),
         )
         assert status == 0, "an access outside of the tensors"
-        return [Counts(one) for one in counts]
+        return Counts(counts)

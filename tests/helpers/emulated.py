@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.correlation_cases import in_columns, in_rows
 from helpers.places import ROOT
 from numpy.typing import NDArray
 
@@ -47,56 +48,69 @@ class EmulatedKernels:
 
     def __init__(self, architecture: int, folder: Path) -> None:
         self._library = compile_emulated("emulator.cpp", architecture, folder)
-        self._library.hsnet_run.restype = ctypes.c_int64
-        self._library.hsnet_plan.restype = ctypes.c_int64
         self._library.hsnet_error.restype = ctypes.c_char_p
 
     def plan(
         self, sizes: CorrelationSizes, shape: tuple[int, ...], element: int, multiprocessors: int
-    ) -> tuple[int, list[int]]:
-        """What plan.h says: the workspace's bytes, and its other figures in a row."""
-        figures = (ctypes.c_int64 * 32)()
-        size = self._library.hsnet_plan(ints(sizes, shape), element, multiprocessors, figures)
-        return int(size), list(figures)
+    ) -> list[int]:
+        """What plan.h says: the grid (x, y, z, threads), the number of Tiles, Problem's bytes."""
+        figures = (ctypes.c_int64 * 6)()
+        self._library.hsnet_plan(ints(sizes, shape, (16, 16)), element, multiprocessors, figures)
+        return list(figures)
 
     def run(
         self,
         query: NDArray[Any],
         support: NDArray[Any],
         sizes: CorrelationSizes,
+        **how: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Run on a whole support [S, L, C, n], of which the kernel is given the columns."""
+        return self.run_columns(in_rows(query), *in_columns(support), sizes, **how)
+
+    def run_columns(
+        self,
+        query: NDArray[Any],
+        columns: NDArray[Any],
+        positions: NDArray[Any],
+        counts: NDArray[Any],
+        sizes: CorrelationSizes,
         *,
         tiles: str,
         seed: int = 0,
         start: int = 0,
-    ) -> tuple[NDArray[Any], NDArray[Any], int]:
-        """Return full, pruned, and how many columns were multiplied. Outputs start as NaN.
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return full and pruned, which start as NaN.
 
         ``tiles`` is the form of the product, a key of TILES. Tensors begin ``start`` bytes behind a
         multiple of 256.
         """
-        full_shape, pruned_shape = sizes.output_shapes(query.shape, support.shape)
-        arrays = [
-            aligned(query.shape, query.dtype, query, start),
-            aligned(support.shape, query.dtype, support, start),
-            aligned(full_shape, query.dtype, None, start),
-            aligned(pruned_shape, query.dtype, None, start),
-        ]
-        shape = (query.shape[0], support.shape[0], query.shape[1], query.shape[2])
-        columns = self._library.hsnet_run(
-            ints(sizes, shape),
+        inputs = (query, columns, positions, counts)
+        outputs = sizes.output_shapes(*(array.shape for array in inputs))
+        arrays = [aligned(array.shape, array.dtype, array, start) for array in inputs]
+        arrays += [aligned(shape, query.dtype, None, start) for shape in outputs]
+        shape = (query.shape[0], columns.shape[0], query.shape[1], query.shape[2])
+        status = self._library.hsnet_run(
+            ints(sizes, shape, (query.shape[3], columns.shape[3])),
             int(query.dtype == np.float16),
             list(TILES).index(tiles),
             ctypes.c_uint(seed),
-            *(ctypes.c_void_p(array.ctypes.data) for array, _ in arrays),
+            addresses(arrays),
         )
-        assert columns >= 0, self._library.hsnet_error().decode()
-        assert all(np.isnan(behind).all() for _, behind in arrays), "written behind the end"
-        return arrays[2][0], arrays[3][0], int(columns)
+        assert status == 0, self._library.hsnet_error().decode()
+        for _, behind in arrays:
+            assert (behind.view(np.uint8) == 0xFF).all(), "written behind the end"
+        return arrays[4][0], arrays[5][0]
 
 
-def ints(sizes: CorrelationSizes, shape: tuple[int, ...]) -> Any:
-    """What the emulator's entries take: B, S, L, C and the op's attributes."""
-    return (ctypes.c_int32 * 9)(*shape, *sizes.attributes().values())
+def ints(sizes: CorrelationSizes, shape: tuple[int, ...], rows: tuple[int, int]) -> Any:
+    """What the emulator's entries take: B, S, L, C, the op's attributes, the rows' lengths."""
+    return (ctypes.c_int32 * 11)(*shape, *sizes.attributes().values(), *rows)
+
+
+def addresses(arrays: list[tuple[NDArray[Any], NDArray[Any]]]) -> Any:
+    """Of arrays that ``aligned`` made."""
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array, _ in arrays))
 
 
 def aligned(

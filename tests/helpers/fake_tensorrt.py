@@ -13,7 +13,8 @@ import numpy as np
 import onnxruntime
 from helpers.fake_cuda import FakeCuda
 
-NUMPY: dict[str, Any] = {"float": np.float32, "half": np.float16}
+NUMPY: dict[str, Any] = {"float": np.float32, "half": np.float16, "int": np.int32}
+TYPES = {"tensor(float16)": "half", "tensor(int32)": "int"}
 
 
 class FakeEngine:
@@ -23,7 +24,7 @@ class FakeEngine:
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.names = [*self.inputs, *(o.name for o in self.session.get_outputs())]
         tensors = (*self.session.get_inputs(), *self.session.get_outputs())
-        self.types = {t.name: {"tensor(float16)": "half"}.get(t.type, "float") for t in tensors}
+        self.types = {t.name: TYPES.get(t.type, "float") for t in tensors}
         self.num_io_tensors = len(self.names)
         self.device_memory_size_v2 = 1000
         self.contexts: list[FakeExecution] = []

@@ -101,24 +101,24 @@ def test_without_a_driver_the_error_says_so(
     driver.cuda_driver.cache_clear()
     path = tmp_path / "kernels.fatbin"
     path.write_bytes(b"anything")
-    call = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
+    call = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2, 16, 16)
     with pytest.raises(BackendError, match="no NVIDIA driver"):
-        CorrelationKernels(path).launch(call, call.problem(0, 0, 0, 0, 0), 0)
+        CorrelationKernels(path).launch(call, call.problem([0] * 6), 0)
     driver.cuda_driver.cache_clear()
 
 
 def test_the_table_has_a_row_for_each_kernel() -> None:
     figures = [
-        KernelFigures(80, "gather_f16", 30, 1024, 0),
-        KernelFigures(75, "gather_f16", 52, 1024, 8),
-        KernelFigures(75, "prepare_f16", 44, 2560, 0),
-        KernelFigures(80, "prepare_f16", 40, 2560, 0),
+        KernelFigures(80, "correlate_large_f16", 30, 1024, 0),
+        KernelFigures(75, "correlate_large_f16", 52, 1024, 8),
+        KernelFigures(75, "correlate_small_f16", 44, 2560, 0),
+        KernelFigures(80, "correlate_small_f16", 40, 2560, 0),
     ]
     rows = compile_kernels.figures_table(figures).splitlines()
     assert rows[0] == "| kernel | shared bytes | sm_75 | sm_80 |"
     assert rows[2:] == [
-        "| gather_f16 | 1024 | 52 (8 B spilled) | 30 |",
-        "| prepare_f16 | 2560 | 44 | 40 |",
+        "| correlate_large_f16 | 1024 | 52 (8 B spilled) | 30 |",
+        "| correlate_small_f16 | 2560 | 44 | 40 |",
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from helpers.correlation_cases import blob, features
+from helpers.correlation_cases import blob, features, in_columns, in_rows
 from helpers.correlation_models import ODD, model_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +27,9 @@ def run(model: onnx.ModelProto, query: Any, support: Any) -> list[Any]:
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return list(session.run(["full", "pruned"], {"query": query, "support": support}))
+    names = ("query", "columns", "positions", "counts")
+    inputs = (in_rows(query), *in_columns(support))
+    return list(session.run(["full", "pruned"], dict(zip(names, inputs, strict=True))))
 
 
 @settings(max_examples=12, deadline=None)
@@ -85,14 +87,14 @@ def test_dropped_model_keeps_the_node_and_its_outputs_types() -> None:
 
 def test_shapes_are_inferred_through_the_function() -> None:
     model = onnx_op.add_function(model_of(ODD, 2, 16, "float32"), "float32")
-    for value, size in ((model.graph.input[0], 2), (model.graph.input[1], 3)):
+    for value, size in zip(model.graph.input, (2, 3, 3, 3), strict=True):
         value.type.tensor_type.shape.dim[0].dim_value = size
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     found = [
         [dim.dim_value for dim in output.type.tensor_type.shape.dim]
         for output in inferred.graph.output
     ]
-    full, pruned = ODD.output_shapes((2, 2, 16, 35), (3, 2, 16, 54))
+    full, pruned = ODD.output_shapes((2, 2, 16, 48), (3, 2, 16, 64), (3, 64), (3,))
     assert [dims[1:] for dims in found] == [list(full[1:]), list(pruned[1:])]
 
 
@@ -147,21 +149,29 @@ def test_a_missing_attribute_is_named_when_the_function_is_added() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "support"),
+    ("query", "columns", "positions", "counts"),
     [
-        ((1, 2, 16, 34), (1, 2, 16, 54)),
-        ((1, 2, 16, 35), (1, 3, 16, 54)),
-        ((1, 2, 16, 35), (1, 2, 8, 54)),
-        ((1, 2, 16, 35), (2, 16, 54)),
-        ((0, 2, 16, 35), (1, 2, 16, 54)),
-        ((2**12, 2**10, 1, 35), (2**8, 2**10, 1, 54)),
+        ((1, 2, 16, 32), (1, 2, 16, 64), (1, 64), (1,)),
+        ((1, 2, 16, 56), (1, 2, 16, 64), (1, 64), (1,)),
+        ((1, 2, 16, 48), (1, 3, 16, 64), (1, 64), (1,)),
+        ((1, 2, 16, 48), (1, 2, 8, 64), (1, 64), (1,)),
+        ((1, 2, 16, 48), (1, 2, 16, 54), (1, 54), (1,)),
+        ((1, 2, 16, 48), (1, 2, 16, 64), (1, 48), (1,)),
+        ((1, 2, 16, 48), (1, 2, 16, 64), (2, 64), (1,)),
+        ((1, 2, 16, 48), (1, 2, 16, 64), (1, 64), (2,)),
+        ((1, 2, 16, 48), (2, 16, 64), (1, 64), (1,)),
+        ((0, 2, 16, 48), (1, 2, 16, 64), (1, 64), (1,)),
+        ((2**12, 2**10, 1, 48), (2**8, 2**10, 1, 64), (2**8, 64), (2**8,)),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(
-    query: tuple[int, ...], support: tuple[int, ...]
+    query: tuple[int, ...],
+    columns: tuple[int, ...],
+    positions: tuple[int, ...],
+    counts: tuple[int, ...],
 ) -> None:
     with pytest.raises(InputError, match="HyperCorrelation"):
-        ODD.output_shapes(query, support)
+        ODD.output_shapes(query, columns, positions, counts)
 
 
 def test_the_reference_on_a_pair_worked_by_hand() -> None:

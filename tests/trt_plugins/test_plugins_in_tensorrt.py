@@ -154,6 +154,10 @@ def wrong_model(change: str) -> onnx.ModelProto:
         stride.i = 0
     elif change == "mixed types":
         model.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    elif change == "float positions":
+        model.graph.input[2].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    elif change == "other row":
+        model.graph.input[2].type.tensor_type.shape.dim[1].dim_value = 80
     else:
         model.graph.input[1].type.tensor_type.shape.dim[3].dim_value = 55
     return model
@@ -162,7 +166,9 @@ def wrong_model(change: str) -> onnx.ModelProto:
 MISTAKES = {
     "missing": r"stride.*missing|missing[\s\S]*stride",
     "zero": r"stride",
-    "mixed types": r"both (be )?FP16 or both FP32",
+    "mixed types": r"both FP16 or both FP32",
+    "float positions": r"positions and counts INT32",
+    "other row": r"do not fit",
     "wrong size": r"do not fit",
     "too large": r"too large",
 }

@@ -38,6 +38,11 @@ bool reports(cudaError_t error, char const* where) noexcept
     return true;
 }
 
+Shapes shapes_of(PluginTensorDesc const* in)
+{
+    return {in[0].dims, in[1].dims, in[2].dims, in[3].dims};
+}
+
 } // namespace
 
 CorrelationPlugin::CorrelationPlugin(Attributes const& attributes)
@@ -92,7 +97,7 @@ AsciiChar const* CorrelationPlugin::getPluginNamespace() const noexcept
 }
 int32_t CorrelationPlugin::getNbOutputs() const noexcept
 {
-    return 2;
+    return kOutputs;
 }
 char const* CorrelationPlugin::getTimingCacheID() noexcept
 {
@@ -107,13 +112,15 @@ IPluginV3* CorrelationPlugin::attachToContext(IPluginResourceContext*) noexcept
     return clone();
 }
 
-Problem CorrelationPlugin::problem(Dims const& query, Dims const& support) const noexcept
+Problem CorrelationPlugin::problem(Shapes const& in) const noexcept
 {
     Problem p{};
-    p.batch = static_cast<int32_t>(query.d[0]);
-    p.supports = static_cast<int32_t>(support.d[0]);
-    p.layers = static_cast<int32_t>(query.d[1]);
-    p.channels = static_cast<int32_t>(query.d[2]);
+    p.batch = static_cast<int32_t>(in[0].d[0]);
+    p.supports = static_cast<int32_t>(in[1].d[0]);
+    p.layers = static_cast<int32_t>(in[0].d[1]);
+    p.channels = static_cast<int32_t>(in[0].d[2]);
+    p.query_row = static_cast<int32_t>(in[0].d[3]);
+    p.column_row = static_cast<int32_t>(in[1].d[3]);
     p.query_h = attributes_[0];
     p.query_w = attributes_[1];
     p.support_h = attributes_[2];
@@ -123,31 +130,39 @@ Problem CorrelationPlugin::problem(Dims const& query, Dims const& support) const
 }
 
 // Of fixed or largest shapes, or ones with -1, which says nothing.
-bool CorrelationPlugin::fits(Dims const& query, Dims const& support) const noexcept
+bool CorrelationPlugin::fits(Shapes const& in) const noexcept
 {
+    Dims const& query = in[0];
+    Dims const& columns = in[1];
+    Dims const& positions = in[2];
+    Dims const& counts = in[3];
     int64_t const query_positions = static_cast<int64_t>(attributes_[0]) * attributes_[1];
     int64_t const support_positions = static_cast<int64_t>(attributes_[2]) * attributes_[3];
     auto const agree = [](int64_t a, int64_t b) { return a < 0 || b < 0 || a == b; };
-    bool const shaped = query.nbDims == 4 && support.nbDims == 4 && agree(query.d[1], support.d[1])
-        && agree(query.d[2], support.d[2]) && agree(query.d[3], query_positions)
-        && agree(support.d[3], support_positions);
+    auto const is_row = [](int64_t n, int64_t least) { return n < 0 || (n >= least && n % kRowUnit == 0); };
+    bool const shaped = query.nbDims == 4 && columns.nbDims == 4 && positions.nbDims == 2 && counts.nbDims == 1
+        && agree(query.d[1], columns.d[1]) && agree(query.d[2], columns.d[2]) && is_row(query.d[3], query_positions)
+        && is_row(columns.d[3], 1) && agree(positions.d[0], columns.d[0]) && agree(positions.d[1], columns.d[3])
+        && agree(counts.d[0], columns.d[0]);
     if (!shaped)
     {
-        report("the inputs do not fit the op; expected query [B, L, C, " + std::to_string(query_positions)
-            + "] and support [S, L, C, " + std::to_string(support_positions) + "], found "
-            + shape_text(query) + " and " + shape_text(support)
+        report("the inputs do not fit the op; expected query [B, L, C, "
+            + std::to_string(round_up(query_positions, kRowUnit))
+            + "], columns [S, L, C, row], positions [S, row], counts [S], rows of a multiple of "
+            + std::to_string(kRowUnit) + ", found " + shape_text(query) + ", " + shape_text(columns) + ", "
+            + shape_text(positions) + ", " + shape_text(counts)
             + "; export the model again for the sizes it is fed with");
         return false;
     }
-    if (query.d[0] > 0 && support.d[0] > 0 && query.d[1] > 0)
+    if (query.d[0] > 0 && columns.d[0] > 0 && query.d[1] > 0)
     {
-        double const elements = static_cast<double>(query.d[0]) * static_cast<double>(support.d[0])
+        double const elements = static_cast<double>(query.d[0]) * static_cast<double>(columns.d[0])
             * static_cast<double>(query.d[1]) * static_cast<double>(query_positions)
             * static_cast<double>(support_positions);
-        if (elements > static_cast<double>(kMostElements) || query.d[0] * support.d[0] > 65535)
+        if (elements > static_cast<double>(kMostElements) || query.d[0] * columns.d[0] > 65535)
         {
             report("the correlation of " + std::to_string(query.d[0]) + " queries and "
-                + std::to_string(support.d[0]) + " supports is too large; expected at most "
+                + std::to_string(columns.d[0]) + " supports is too large; expected at most "
                 + std::to_string(kMostElements) + " elements; build with a smaller profile");
             return false;
         }
@@ -158,26 +173,34 @@ bool CorrelationPlugin::fits(Dims const& query, Dims const& support) const noexc
 int32_t CorrelationPlugin::configurePlugin(DynamicPluginTensorDesc const* in, int32_t inputs,
     DynamicPluginTensorDesc const*, int32_t outputs) noexcept
 {
-    if (inputs != 2 || outputs != 2)
+    if (inputs != kInputs || outputs != kOutputs)
     {
-        report("expected 2 inputs and 2 outputs, found " + std::to_string(inputs) + " and "
+        report("expected 4 inputs and 2 outputs, found " + std::to_string(inputs) + " and "
             + std::to_string(outputs) + "; export the model again");
         return 1;
     }
-    return fits(in[0].desc.dims, in[1].desc.dims) && fits(in[0].max, in[1].max) ? 0 : 1;
+    return fits({in[0].desc.dims, in[1].desc.dims, in[2].desc.dims, in[3].desc.dims})
+            && fits({in[0].max, in[1].max, in[2].max, in[3].max})
+        ? 0
+        : 1;
 }
 
 int32_t CorrelationPlugin::getOutputDataTypes(
     DataType* types, int32_t outputs, DataType const* given, int32_t inputs) const noexcept
 {
-    if (inputs != 2 || outputs != 2)
+    if (inputs != kInputs || outputs != kOutputs)
     {
         return 1;
     }
-    if (given[0] != given[1] || (given[0] != DataType::kHALF && given[0] != DataType::kFLOAT))
+    bool const floats = given[0] == given[1] && (given[0] == DataType::kHALF || given[0] == DataType::kFLOAT);
+    if (!floats || given[2] != DataType::kINT32 || given[3] != DataType::kINT32)
     {
-        report("query and support must both be FP16 or both FP32, found types "
-            + std::to_string(static_cast<int>(given[0])) + " and " + std::to_string(static_cast<int>(given[1]))
+        std::string found;
+        for (int32_t i = 0; i < inputs; ++i)
+        {
+            found += (i == 0 ? "" : ", ") + std::to_string(static_cast<int>(given[i]));
+        }
+        report("query and columns must be both FP16 or both FP32, positions and counts INT32, found types " + found
             + "; cast them, or export with the native correlation");
         return 1;
     }
@@ -189,9 +212,9 @@ int32_t CorrelationPlugin::getOutputDataTypes(
 int32_t CorrelationPlugin::getOutputShapes(DimsExprs const* in, int32_t inputs, DimsExprs const*, int32_t,
     DimsExprs* out, int32_t outputs, IExprBuilder& builder) noexcept
 {
-    if (inputs != 2 || outputs != 2 || in[0].nbDims != 4 || in[1].nbDims != 4)
+    if (inputs != kInputs || outputs != kOutputs || in[0].nbDims != 4 || in[1].nbDims != 4)
     {
-        report("expected query [B, L, C, positions] and support [S, L, C, positions]; export the model again");
+        report("expected query [B, L, C, row] and columns [S, L, C, row]; export the model again");
         return 1;
     }
     auto const constant = [&](int32_t value) { return builder.constant(value); };
@@ -217,31 +240,37 @@ int32_t CorrelationPlugin::getOutputShapes(DimsExprs const* in, int32_t inputs, 
 bool CorrelationPlugin::supportsFormatCombination(
     int32_t position, DynamicPluginTensorDesc const* tensors, int32_t inputs, int32_t outputs) noexcept
 {
-    if (inputs != 2 || outputs != 2 || position < 0 || position > 3)
+    if (inputs != kInputs || outputs != kOutputs || position < 0 || position >= kInputs + kOutputs)
     {
         return false;
     }
     auto const& desc = tensors[position].desc;
-    bool const type = position == 0 ? desc.type == DataType::kHALF || desc.type == DataType::kFLOAT
-                                    : desc.type == tensors[0].desc.type;
+    bool type = desc.type == tensors[0].desc.type;
+    if (position == 0)
+    {
+        type = desc.type == DataType::kHALF || desc.type == DataType::kFLOAT;
+    }
+    else if (position == 2 || position == 3)
+    {
+        type = desc.type == DataType::kINT32;
+    }
     return type && desc.format == TensorFormat::kLINEAR;
 }
 
 size_t CorrelationPlugin::getWorkspaceSize(
-    DynamicPluginTensorDesc const* in, int32_t, DynamicPluginTensorDesc const*, int32_t) const noexcept
+    DynamicPluginTensorDesc const*, int32_t, DynamicPluginTensorDesc const*, int32_t) const noexcept
 {
-    Problem p = problem(in[0].max, in[1].max);
-    return lay_out(p, in[0].desc.type == DataType::kHALF ? 2 : 4, nullptr);
+    return 0;
 }
 
 int32_t CorrelationPlugin::onShapeChange(
     PluginTensorDesc const* in, int32_t, PluginTensorDesc const*, int32_t) noexcept
 {
-    return fits(in[0].dims, in[1].dims) ? 0 : 1;
+    return fits(shapes_of(in)) ? 0 : 1;
 }
 
 int32_t CorrelationPlugin::enqueue(PluginTensorDesc const* in, PluginTensorDesc const*,
-    void const* const* sources, void* const* targets, void* workspace, cudaStream_t stream) noexcept
+    void const* const* sources, void* const* targets, void*, cudaStream_t stream) noexcept
 {
     int device = 0;
     int multiprocessors = 0;
@@ -251,13 +280,15 @@ int32_t CorrelationPlugin::enqueue(PluginTensorDesc const* in, PluginTensorDesc 
     {
         return 1;
     }
-    Problem p = problem(in[0].dims, in[1].dims);
+    Problem p = problem(shapes_of(in));
     p.query = sources[0];
-    p.support = sources[1];
+    p.columns = sources[1];
+    p.positions = static_cast<int32_t const*>(sources[2]);
+    p.counts = static_cast<int32_t const*>(sources[3]);
     p.full = targets[0];
     p.pruned = targets[1];
     bool const half = in[0].type == DataType::kHALF;
-    return reports(launch(p, half, multiprocessors, workspace, stream), "starting a kernel") ? 1 : 0;
+    return reports(launch(p, half, multiprocessors, stream), "starting the kernel") ? 1 : 0;
 }
 
 } // namespace hsnet

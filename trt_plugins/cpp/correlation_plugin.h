@@ -16,6 +16,9 @@ constexpr char const* kName = "HyperCorrelation";
 constexpr char const* kVersion = "1";
 constexpr char const* kNamespace = "";
 constexpr std::array<char const*, 5> kAttributes{"query_h", "query_w", "support_h", "support_w", "stride"};
+constexpr int32_t kInputs = 4; // query, columns, positions, counts
+constexpr int32_t kOutputs = 2;
+using Shapes = std::array<nvinfer1::Dims, kInputs>;
 using Attributes = std::array<int32_t, kAttributes.size()>;
 
 // To the logger of TensorRT where it gave one, else to standard error.
@@ -59,8 +62,8 @@ public:
     nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override;
 
 private:
-    Problem problem(nvinfer1::Dims const& query, nvinfer1::Dims const& support) const noexcept;
-    bool fits(nvinfer1::Dims const& query, nvinfer1::Dims const& support) const noexcept;
+    Problem problem(Shapes const& in) const noexcept;
+    bool fits(Shapes const& in) const noexcept;
 
     Attributes attributes_;
     std::array<nvinfer1::PluginField, kAttributes.size()> fields_;

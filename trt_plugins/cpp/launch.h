@@ -1,4 +1,4 @@
-// The three kernels of one call, on a stream.
+// The kernel of one call, on a stream.
 #ifndef HSNET_LAUNCH_H
 #define HSNET_LAUNCH_H
 
@@ -9,8 +9,8 @@
 namespace hsnet
 {
 
-// p has its sizes and tensors; workspace holds lay_out's bytes. half: FP16 elements, else FP32.
-cudaError_t launch(Problem p, bool half, int multiprocessors, void* workspace, cudaStream_t stream);
+// half: FP16 elements, else FP32.
+cudaError_t launch(Problem const& p, bool half, int multiprocessors, cudaStream_t stream);
 
 } // namespace hsnet
 

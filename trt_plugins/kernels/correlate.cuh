@@ -1,17 +1,39 @@
 // relu(cos(query, support)) of one tile: BM query positions times BN packed support columns.
 // Three stages of shared memory, filled by asynchronous copies while the tensor cores multiply the
-// one before. The sums are scaled by the query's norms and rectified in registers, staged in the
-// same shared memory, and written with the zeros between them.
+// one before; the query's squares are summed from what they multiply. The sums are scaled by the
+// query's norms and rectified in registers, staged in the same shared memory, and written with the
+// zeros between them.
 #ifndef HSNET_CORRELATE_CUH
 #define HSNET_CORRELATE_CUH
 
-#include "prepare.cuh"
 #include "products.cuh"
 #include "stage_loader.cuh"
 #include "store.cuh"
 
 namespace hsnet
 {
+
+constexpr float kEpsilon = 1e-5F; // added to the norm, as HSNet does
+
+// The columns of one support. Whatever the tensors hold, counts and positions are in range.
+struct Packed
+{
+    int32_t const* positions;
+    int count;
+    int n; // positions of the support's grid
+
+    __device__ __forceinline__ Packed(Problem const& p, int support)
+        : positions(p.positions + static_cast<int64_t>(support) * p.column_row)
+        , n(p.support_h * p.support_w)
+    {
+        count = min(max(p.counts[support], 0), min(p.column_row, n));
+    }
+
+    __device__ __forceinline__ int position(int column) const
+    {
+        return min(max(positions[column], 0), n - 1);
+    }
+};
 
 // Which support positions a block with a tile of columns writes: these and the zeros between them.
 // Blocks without one share the zeros before the first and behind the last column: the span.
@@ -24,18 +46,17 @@ struct Share
 };
 
 template <int BN>
-__device__ __forceinline__ Share share_of(
-    int tile, int tiles, int busy, int count, int32_t const* positions, int n)
+__device__ __forceinline__ Share share_of(int tile, int tiles, int busy, Packed const& packed)
 {
-    int const span_first = count == 0 ? 0 : positions[0];
-    int const span_last = count == 0 ? 0 : positions[count - 1] + 1;
+    int const span_first = packed.count == 0 ? 0 : packed.position(0);
+    int const span_last = packed.count == 0 ? 0 : packed.position(packed.count - 1) + 1;
     if (tile >= busy)
     {
         return {0, 0, span_first, span_last};
     }
     bool const all_busy = tiles == busy;
-    int const first = tile == 0 ? (all_busy ? 0 : span_first) : positions[tile * BN];
-    int const last = tile == busy - 1 ? (all_busy ? n : span_last) : positions[(tile + 1) * BN];
+    int const first = tile == 0 ? (all_busy ? 0 : span_first) : packed.position(tile * BN);
+    int const last = tile == busy - 1 ? (all_busy ? packed.n : span_last) : packed.position((tile + 1) * BN);
     return {first, last, span_first, span_last};
 }
 
@@ -65,6 +86,42 @@ __device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room
     __syncthreads();
 }
 
+// The inverse norms of a tile's rows, in `norms` [BM], from each thread's part of their squares;
+// `norms` has room for one such row for each group of warps.
+template <int BM, int warps, int groups, int KS>
+__device__ __forceinline__ void invert_norms(
+    float (&squares)[KS], float* norms, int warp_row, int warp, int lane, int group)
+{
+#pragma unroll
+    for (int i = 0; i < KS; ++i)
+    {
+#pragma unroll
+        for (int step = 1; step < 4; step *= 2)
+        {
+            unsigned const other = __shfl_sync(kAllLanes, __float_as_uint(squares[i]), lane ^ step);
+            squares[i] += __uint_as_float(other);
+        }
+        if (lane % 4 == 0)
+        {
+            int const row = warp_row + (i / 2 * warps + warp) * 16 + i % 2 * 8 + lane / 4;
+            norms[group * BM + row] = squares[i];
+        }
+    }
+    __syncthreads();
+    int const thread = static_cast<int>(threadIdx.x);
+    if (thread < BM)
+    {
+        float total = 0.0F;
+#pragma unroll
+        for (int g = 0; g < groups; ++g)
+        {
+            total += norms[g * BM + thread];
+        }
+        norms[thread] = 1.0F / (sqrtf(total) + kEpsilon);
+    }
+    __syncthreads();
+}
+
 template <class T>
 __device__ __forceinline__ void exchange(T& a, T& b)
 {
@@ -86,7 +143,8 @@ __device__ __forceinline__ void correlate(Problem const& p)
     // A window of 64 floats or 128 halves of every row is staged at a time.
     constexpr int kStagedWindow = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
     using Write = Writer<T, BM, kStagedWindow, kThreads>;
-    constexpr int kNormBytes = BM * static_cast<int>(sizeof(float));
+    constexpr int kNormBytes = groups * BM * static_cast<int>(sizeof(float));
+    static_assert(MT % warps_n == 0, "warps that read the same rows share their squares");
     static_assert(BM * Write::kPitch * sizeof(T) + kNormBytes <= kStages * kStage * sizeof(T),
         "the staged window and the norms reuse the stages");
     alignas(16) __shared__ T shared[kStages * kStage];
@@ -97,8 +155,8 @@ __device__ __forceinline__ void correlate(Problem const& p)
     int const pair = static_cast<int>(blockIdx.z);
     int64_t const query_image = static_cast<int64_t>(pair / p.supports) * p.layers + layer;
     int64_t const support_image = static_cast<int64_t>(pair % p.supports) * p.layers + layer;
-    int const count = p.counts[support_image];
-    int32_t const* const positions = p.positions + support_image * p.support_pitch;
+    Packed const packed(p, pair % p.supports);
+    int const count = packed.count;
 
     // Blocks that run together share eight rows of tiles, so that both inputs stay in the L2 cache.
     constexpr int kTogetherRows = 8;
@@ -111,7 +169,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
     int const tile = block % (kTogetherRows * tiles) / height;
 
     int const busy = static_cast<int>(ceil_div(count, BN));
-    Share const share = share_of<BN>(tile, tiles, busy, count, positions, ns);
+    Share const share = share_of<BN>(tile, tiles, busy, packed);
     if (tile >= busy)
     {
         Write const writer(p, pair, layer, row0);
@@ -128,26 +186,22 @@ __device__ __forceinline__ void correlate(Problem const& p)
         return;
     }
 
-    bool const query_as_given = rows_are_aligned(nq, sizeof(T));
-    bool const support_as_given = count == ns && rows_are_aligned(ns, sizeof(T));
-    int const query_pitch = query_as_given ? nq : p.query_pitch;
-    int const support_pitch = support_as_given ? ns : p.support_pitch;
-    T const* const query = static_cast<T const*>(query_as_given ? p.query : p.packed_query)
-        + query_image * p.channels * query_pitch;
-    T const* const support = static_cast<T const*>(support_as_given ? p.support : p.packed_support)
-        + support_image * p.channels * support_pitch;
+    T const* const query = static_cast<T const*>(p.query) + query_image * p.channels * p.query_row;
+    T const* const columns = static_cast<T const*>(p.columns) + support_image * p.channels * p.column_row;
     int const column0 = tile * BN;
     int const rows_end = static_cast<int>(round_up(nq, kSector<T>));
     int const columns_end = static_cast<int>(round_up(count, kSector<T>));
-    StageLoader<T, BM, kDepth, kThreads> query_loader(query, query_pitch, row0, rows_end);
-    StageLoader<T, BN, kDepth, kThreads> support_loader(support, support_pitch, column0, columns_end);
+    StageLoader<T, BM, kDepth, kThreads> query_loader(query, p.query_row, row0, rows_end);
+    StageLoader<T, BN, kDepth, kThreads> column_loader(columns, p.column_row, column0, columns_end);
 
     int const thread = static_cast<int>(threadIdx.x);
     int const lane = thread % 32;
     int const group = thread / kGroupThreads;
     int const warp_row = thread % kGroupThreads / 32 / warps_n * (MT * 16);
-    int const warp_column = thread / 32 % warps_n * (NT * 8);
+    int const warp = thread / 32 % warps_n; // of those that read the same rows
+    int const warp_column = warp * (NT * 8);
     float sums[MT][NT][4] = {};
+    float squares[kSquares<MT, warps_n>] = {};
     int const steps = static_cast<int>(ceil_div(p.channels, kDepth));
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s)
@@ -155,7 +209,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
         if (s < steps)
         {
             query_loader.load(shared + s * kStage, s * kDepth, p.channels);
-            support_loader.load(shared + s * kStage + kDepth * BM, s * kDepth, p.channels);
+            column_loader.load(shared + s * kStage + kDepth * BM, s * kDepth, p.channels);
         }
         copy_commit();
     }
@@ -169,11 +223,12 @@ __device__ __forceinline__ void correlate(Problem const& p)
         if (ahead < steps)
         {
             query_loader.load(shared + filling * kStage, ahead * kDepth, p.channels);
-            support_loader.load(shared + filling * kStage + kDepth * BM, ahead * kDepth, p.channels);
+            column_loader.load(shared + filling * kStage + kDepth * BM, ahead * kDepth, p.channels);
         }
         copy_commit();
         T const* const stage = shared + reading * kStage;
-        multiply_stage<BM, BN, groups>(sums, stage, stage + kDepth * BM, warp_row, warp_column, lane, group);
+        multiply_stage<BM, BN, groups, warps_n>(
+            sums, squares, stage, stage + kDepth * BM, warp_row, warp_column, lane, group, warp);
         reading = reading == kStages - 1 ? 0 : reading + 1;
         filling = filling == kStages - 1 ? 0 : filling + 1;
     }
@@ -183,19 +238,8 @@ __device__ __forceinline__ void correlate(Problem const& p)
     {
         add_groups<groups, kGroupThreads>(sums, reinterpret_cast<float*>(shared), thread);
     }
-    auto* const norms = reinterpret_cast<float*>(shared + BM * Write::kPitch); // inverse, of each row
-    if (thread < BM)
-    {
-        int const parts = channel_parts(p);
-        int64_t const images = static_cast<int64_t>(p.batch) * p.layers;
-        float total = 0.0F;
-        for (int part = 0; part < parts && row0 + thread < nq; ++part)
-        {
-            total += p.squares[(part * images + query_image) * p.query_pitch + row0 + thread];
-        }
-        norms[thread] = 1.0F / (sqrtf(total) + kEpsilon);
-    }
-    __syncthreads();
+    auto* const norms = reinterpret_cast<float*>(shared + BM * Write::kPitch);
+    invert_norms<BM, warps_n, groups>(squares, norms, warp_row, warp, lane, group);
 
 #pragma unroll
     for (int i = 0; i < 2 * MT; ++i)
@@ -214,7 +258,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
     for (int j = 0; j < 2 * NT; ++j)
     {
         int const column = column0 + warp_column + (j / 2) * 8 + (lane % 4) * 2 + j % 2;
-        place[j] = group == 0 && column < count ? positions[column] - share.first : -1;
+        place[j] = group == 0 && column < count ? packed.position(column) - share.first : -1;
     }
     // Pairs of floats would meet in a bank with those of the row beside: every other row swaps them.
     bool const swaps = sizeof(T) == 4 && lane / 4 % 2 == 1;

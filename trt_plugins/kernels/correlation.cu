@@ -1,6 +1,5 @@
 // The kernels by the names that the plugins launch them by.
 #include "correlate.cuh"
-#include "gather.cuh"
 
 using hsnet::Problem;
 
@@ -14,16 +13,6 @@ using hsnet::Problem;
 // The least blocks on a multiprocessor bound the registers. Two large half blocks: one multiplies
 // while the other writes. The splitting of floats needs more than the 128 registers that leaves.
 #define HSNET_KERNELS(SUFFIX, T, LARGE_BLOCKS, SMALL_BLOCKS) \
-    extern "C" __global__ void __launch_bounds__(hsnet::kPackThreads, 2) \
-        hsnet_prepare_##SUFFIX(const Problem p) \
-    { \
-        hsnet::prepare<T>(p); \
-    } \
-    extern "C" __global__ void __launch_bounds__(hsnet::kPackThreads, 4) \
-        hsnet_gather_##SUFFIX(const Problem p) \
-    { \
-        hsnet::gather<T>(p); \
-    } \
     extern "C" __global__ void __launch_bounds__(hsnet::kLargeThreads, LARGE_BLOCKS) \
         hsnet_correlate_large_##SUFFIX(const Problem p) \
     { \

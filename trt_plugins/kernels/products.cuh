@@ -4,6 +4,9 @@
 //   column(j) = (j / 2) * 8 + (lane % 4) * 2 + j % 2
 //   sum       = sums[i / 2][j / 2][(i % 2) * 2 + j % 2]
 // Where several groups of warps share a tile, each multiplies every `groups`-th step of channels.
+// The query's squares are summed on the way: the `warps` that read the same rows share them, each
+// taking every `warps`-th 16 of them, and the four lanes of a row share its channels:
+//   squares[i] = row((i / 2 * warps + warp) * 2 + i % 2), this lane's part
 // Stages hold [channel][position]; the 16-byte pieces of a row are permuted (swizzled) by its
 // channel, which keeps ldmatrix and 32-bit loads free of bank conflicts.
 #ifndef HSNET_PRODUCTS_CUH
@@ -60,10 +63,31 @@ __device__ __forceinline__ int stage_index(int channel, int position)
     return channel * width + swizzle<T, width>(channel, position / kPerPiece) * kPerPiece + position % kPerPiece;
 }
 
+// How many sums of squares a thread has.
+template <int MT, int warps>
+constexpr int kSquares = (MT + warps - 1) / warps * 2;
+
+// One of the two halves of a register.
+__device__ __forceinline__ float half_of(uint32_t word, int e)
+{
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> (16 * e))));
+}
+
+// Adds the square of a value of row(i) where this warp sums that row.
+template <int warps, int KS>
+__device__ __forceinline__ void add_square(float (&squares)[KS], int i, int warp, float value)
+{
+    int const mine = i / 2 / warps * 2 + i % 2;
+    if (i / 2 % warps == warp)
+    {
+        squares[mine] = fmaf(value, value, squares[mine]);
+    }
+}
+
 // No tensor cores: one multiply-add per lane and clock.
-template <class T, int BM, int BN, int groups, int MT, int NT>
-__device__ __forceinline__ void multiply_plain(
-    float (&sums)[MT][NT][4], T const* query, T const* support, int row0, int column0, int lane, int group)
+template <class T, int BM, int BN, int groups, int warps, int MT, int NT, int KS>
+__device__ __forceinline__ void multiply_plain(float (&sums)[MT][NT][4], float (&squares)[KS], T const* query,
+    T const* support, int row0, int column0, int lane, int group, int warp)
 {
 #pragma unroll 4
     for (int c = 0; c < Elements<T>::kDepth; ++c)
@@ -86,6 +110,7 @@ __device__ __forceinline__ void multiply_plain(
 #pragma unroll
         for (int i = 0; i < 2 * MT; ++i)
         {
+            add_square<warps>(squares, i, warp, c % 4 == lane % 4 ? a[i] : 0.0F);
 #pragma unroll
             for (int j = 0; j < 2 * NT; ++j)
             {
@@ -97,9 +122,9 @@ __device__ __forceinline__ void multiply_plain(
 }
 
 #if __CUDA_ARCH__ >= 750
-template <int BM, int BN, int groups, int MT, int NT>
-__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half const* query,
-    __half const* support, int row0, int column0, int lane, int group)
+template <int BM, int BN, int groups, int warps, int MT, int NT, int KS>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (&squares)[KS],
+    __half const* query, __half const* support, int row0, int column0, int lane, int group, int warp)
 {
     int const matrix = lane / 8;
     int const line = lane % 8;
@@ -115,6 +140,13 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half 
             int const channel = k + line + (matrix / 2) * 8;
             int const row = row0 + m * 16 + (matrix % 2) * 8;
             load_matrices(a[m], query + stage_index<__half, BM>(channel, row));
+#pragma unroll
+            for (int e = 0; e < 8; ++e)
+            {
+                // Of each register two channels; the rows of the second and the fourth are 8 below.
+                float const value = half_of(a[m][e / 2], e % 2);
+                add_square<warps>(squares, 2 * m + e / 2 % 2, warp, value);
+            }
         }
 #pragma unroll
         for (int n = 0; n < NT / 2; ++n)
@@ -135,11 +167,12 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half 
     }
 }
 #else
-template <int BM, int BN, int groups, int MT, int NT>
-__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], __half const* query,
-    __half const* support, int row0, int column0, int lane, int group)
+template <int BM, int BN, int groups, int warps, int MT, int NT, int KS>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (&squares)[KS],
+    __half const* query, __half const* support, int row0, int column0, int lane, int group, int warp)
 {
-    multiply_plain<__half, BM, BN, groups>(sums, query, support, row0, column0, lane, group);
+    multiply_plain<__half, BM, BN, groups, warps>(
+        sums, squares, query, support, row0, column0, lane, group, warp);
 }
 #endif
 
@@ -150,9 +183,9 @@ __device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t
     low = round_tf32(value - __uint_as_float(high));
 }
 
-template <int BM, int BN, int groups, int MT, int NT>
-__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float const* query,
-    float const* support, int row0, int column0, int lane, int group)
+template <int BM, int BN, int groups, int warps, int MT, int NT, int KS>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (&squares)[KS],
+    float const* query, float const* support, int row0, int column0, int lane, int group, int warp)
 {
 #pragma unroll
     for (int step = 0; step < Elements<float>::kDepth; step += Elements<float>::kStep)
@@ -181,7 +214,9 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float c
             {
                 int const channel = k + lane % 4 + (i / 2) * 4;
                 int const row = row0 + m * 16 + (i % 2) * 8 + lane / 4;
-                split_tf32(query[stage_index<float, BM>(channel, row)], a_high[i], a_low[i]);
+                float const value = query[stage_index<float, BM>(channel, row)];
+                add_square<warps>(squares, 2 * m + i % 2, warp, value);
+                split_tf32(value, a_high[i], a_low[i]);
             }
 #pragma unroll
             for (int n = 0; n < NT; ++n)
@@ -194,11 +229,12 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float c
     }
 }
 #else
-template <int BM, int BN, int groups, int MT, int NT>
-__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float const* query,
-    float const* support, int row0, int column0, int lane, int group)
+template <int BM, int BN, int groups, int warps, int MT, int NT, int KS>
+__device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (&squares)[KS],
+    float const* query, float const* support, int row0, int column0, int lane, int group, int warp)
 {
-    multiply_plain<float, BM, BN, groups>(sums, query, support, row0, column0, lane, group);
+    multiply_plain<float, BM, BN, groups, warps>(
+        sums, squares, query, support, row0, column0, lane, group, warp);
 }
 #endif
 

@@ -16,7 +16,6 @@ struct StageLoader
     static constexpr int kPieces = kDepth * kPiecesPerRow / threads;
     static constexpr int kRowsPerStep = threads / kPiecesPerRow;
 
-    T const* rows;
     T const* next;
     int64_t pitch;
     int channel;
@@ -24,8 +23,7 @@ struct StageLoader
     bool inside;
 
     __device__ __forceinline__ StageLoader(T const* source, int row_pitch, int start, int end)
-        : rows(source)
-        , pitch(row_pitch)
+        : pitch(row_pitch)
     {
         int const thread = static_cast<int>(threadIdx.x);
         channel = thread / kPiecesPerRow;
@@ -42,7 +40,8 @@ struct StageLoader
         {
             int const line = channel + i * kRowsPerStep;
             bool const valid = inside && first_channel + line < channels;
-            T const* const from = valid ? next + i * kRowsPerStep * pitch : rows;
+            // What is not valid is not read.
+            T const* const from = next + i * kRowsPerStep * pitch;
             copy_async(stage + line * width + swizzle<T, width>(line, piece) * kPerPiece, from, valid);
         }
         next += kDepth * pitch;

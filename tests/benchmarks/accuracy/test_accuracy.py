@@ -125,7 +125,8 @@ def test_figures_are_those_of_a_slow_count(ignored: bool) -> None:
     assert len(accuracy.shown) == 6 and seen == list(range(8)) and accuracy.episodes == 7
     assert accuracy.best_trivial is third
     text = markdown(accuracy, "hsnet-trt evaluate")
-    assert f"| two | {second.miou} | {second.fb_iou} | {second.difference:+.2f} |" in text
+    figures = f"{second.miou} | {second.fb_iou} | {second.boundary} | {second.difference:+.2f}"
+    assert f"| two | {figures} |" in text
     assert f"| c1 | {first.per_class['c1']:.1f} | {second.per_class['c1']:.1f} |" in text
 
 

@@ -37,9 +37,9 @@ def test_its_card_names_where_everything_came_from(shipped):
     assert set(log[-1]["loss"]) == {str(side) for side in facts["sizes"]}
 
 
-@pytest.mark.parametrize(("side", "least"), [(256, 55), (320, 58), (400, 65)])
+@pytest.mark.parametrize(("side", "least"), [(256, 61), (320, 63), (400, 69)])
 def test_it_finds_things_in_other_photographs(shipped, side, least):
-    """Things of classes that were held out, in photographs by different people: 58, 61, 68 %.
+    """Things of classes that were held out, in photographs by different people: 64, 66, 72 %.
 
     The best answer that needs no learning, two prototypes, comes to 56 % at 400.
     """

@@ -24,6 +24,7 @@ from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler to emulate with")
 pytestmark = pytest.mark.xdist_group("emulated_kernels")
+SMALL = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2, 16, 16)
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +56,15 @@ def test_cases_pass_through_the_driver(emulated: Any, fatbin: Path, dtype: str) 
             error, problem = plugin_cases.judge(case, device.run)
             assert problem is None, (case.name, problem)
             assert error < 1e-3
+        assert plugin_cases.survives_anything(dtype, device.run_op) is None
     assert emulated.emulated_loads() == loads + 1, "loaded once for all calls"
     assert emulated.emulated_allocations() == 0, "all memory was given back"
 
 
 @needs_compiler
 def test_a_call_outside_a_context_is_named(emulated: Any, fatbin: Path) -> None:
-    plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
     with pytest.raises(BackendError, match="no CUDA context"):
-        CorrelationKernels(fatbin).launch(plan, plan.problem(0, 0, 0, 0, 0), 0)
+        CorrelationKernels(fatbin).launch(SMALL, SMALL.problem([0] * 6), 0)
 
 
 @needs_compiler
@@ -80,12 +81,11 @@ def test_kernels_for_another_gpu_are_named(emulated: Any, fatbin: Path) -> None:
 
 @needs_compiler
 def test_a_refused_launch_is_named(emulated: Any, fatbin: Path) -> None:
-    plan = Plan(CorrelationSizes(2, 2, 2, 2, 1), 1, 1, 1, 8, 2)
     with (
         DeviceRunner(fatbin),
-        pytest.raises(BackendError, match="launching hsnet_prepare_f16 failed") as caught,
+        pytest.raises(BackendError, match="launching hsnet_correlate_split_f16") as caught,
     ):
-        CorrelationKernels(fatbin).launch(plan, plan.problem(0, 0, 0, 0, 0), 12345)
+        CorrelationKernels(fatbin).launch(SMALL, SMALL.problem([0] * 6), 12345)
     assert "CUDA error 1" in str(caught.value)
 
 
@@ -150,12 +150,12 @@ def row(level: str, area: str, speedup: float, share: float) -> dict[str, Any]:
         "flop_floor_ms": share,
         "byte_floor_ms": 0.1,
         "share_of_attainable": share,
-        "kernels_ms": {"prepare": 0.2, "correlate": 0.8, "(not used) other": 3.0},
+        "forms_ms": {"correlate_large_f16": 1.0, "(not used) correlate_small_f16": 3.0},
         "largest_error": 1e-4,
     }
 
 
-def test_missed_speeds_are_said_with_the_kernel_that_took_longest() -> None:
+def test_missed_speeds_are_said() -> None:
     rows = [row("level 2", "no mask", 1.6, 0.3), row("level 4", "20%", 2.1, 0.1)]
     rows[0] |= {"native_padded_ms": 0.7, "product_ms": 0.15, "product_padded_ms": 0.05}
     said = plugin_timing.targets({"rows": rows})
@@ -163,12 +163,13 @@ def test_missed_speeds_are_said_with_the_kernel_that_took_longest() -> None:
     assert said[1].endswith(": not measured")
     assert said[2].endswith(": reached")
     assert "NOT reached" in said[3]
-    assert "0.30, most of it in correlate" in said[3]
+    assert "level 2 at no mask: 0.30" in said[3]
     assert said[4].endswith(": not measured")
     assert plugin_timing.targets({"rows": []})[0].endswith("not measured")
-    head, _, *lines = plugin_timing.table({"rows": rows}).splitlines()
-    assert "| 1.60 x | 0.7000 | 0.1500 | 0.0500 | 0.3000 |" in lines[0]
-    assert [line.count("|") for line in lines] == [head.count("|")] * 2
+    for gpu, before in (("another", ""), ("NVIDIA H100 80GB HBM3", "0.4575")):
+        head, _, *lines = plugin_timing.table({"gpu": gpu, "rows": rows}).splitlines()
+        assert f"| 1.0000 | {before} | 1.6000 | 1.60 x | 0.7000 | 0.1500 | 0.0500 |" in lines[0]
+        assert [line.count("|") for line in lines] == [head.count("|")] * 2
 
 
 def test_without_a_gpu_the_check_says_so_and_is_no_failure(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from helpers.rows import in_rows
 from hsnet_trt.calibration.placement import place
 from hsnet_trt.export.graphs.graphs import export_match, export_support
 from hsnet_trt.export.graphs.lowering_packed import packing_of, taking_packed
+from hsnet_trt.export.graphs.lowering_plugin import taking_columns
 from hsnet_trt.export.graphs.parity import session
 from hsnet_trt.export.graphs.probe import Probe, normalise
 from hsnet_trt.export.precision.emulation import emulated
@@ -76,6 +77,8 @@ def logits(model: HSNet, inputs: Arrays) -> np.ndarray:
 def test_every_form_of_match_adds_it(form, match, model, inputs, logits) -> None:
     graph = match(*form)
     run = session((inline_function(graph) if form[1] == "plugin" else graph).SerializeToString())
+    if form[1] == "plugin":
+        run = taking_columns(run)
     if form[0] == "packed":
         run = taking_packed(run, packing_of(model, SIZE))
     found = run(inputs)["logits"]

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.correlation_cases import in_columns
 from onnx import TensorProto, helper, numpy_helper
 
 from hsnet_trt.errors import BuildError, ExportError, HSNetWarning
@@ -22,6 +23,9 @@ from hsnet_trt.export.graphs.lowering_plugin import (
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.engines import frame_kernels
 from hsnet_trt.runtime.engines.frame_kernels import bundled_name, find_kernels
+from hsnet_trt.runtime.matching.graphs import match_calls, run_match
+from hsnet_trt.runtime.matching.packing import compress
+from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner
 from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, node_sizes
 
 SIZE = (64, 96)
@@ -40,41 +44,66 @@ def graph(bundle) -> onnx.ModelProto:
     return onnx.load_from_string(bundle.read(bundle.graph("match", SIZE, **FORM).file))
 
 
-def answers(content: bytes, queries: int, supports: int, empty: bool) -> np.ndarray:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+def whole_inputs(bundle: Bundle, queries: int, supports: int, empty: bool) -> dict[str, np.ndarray]:
+    """Of the native `match`: supports normalised, and zero outside a mask and behind the grid."""
     rng = np.random.default_rng(queries + 10 * supports)
     inputs = {}
-    for value in session.get_inputs():
-        lead = {"B": queries, "S": supports}[value.shape[0]]
-        array = rng.standard_normal((lead, *value.shape[1:])).astype(np.float32)
-        if value.name.startswith("s"):  # normalised, and zero outside a mask
-            array /= np.linalg.norm(array, axis=2, keepdims=True)
-            array[..., 0 if empty else array.shape[-1] // 3 :] = 0
-        inputs[value.name] = array
-    return session.run(["logits"], inputs)[0]
+    for spec in bundle.graph("match", SIZE).inputs:
+        lead = {"B": queries, "S": supports}[spec.shape[0]]
+        array = rng.standard_normal((lead, *spec.shape[1:])).astype(np.float32)
+        grid = {"2": 96, "3": 24, "4": 6}[spec.name[1]]
+        array[..., grid:] = 0
+        if spec.name.startswith("s"):
+            array /= np.linalg.norm(array, axis=2, keepdims=True) + 1e-9
+            array[..., 0 if empty else grid // 3 :] = 0
+        inputs[spec.name] = array
+    return inputs
 
 
 @pytest.mark.parametrize(
     ("queries", "supports", "empty"), [(1, 1, False), (3, 2, False), (2, 4, True)]
 )
 def test_native_and_plugin_graphs_agree(bundle, queries, supports, empty):
+    whole = whole_inputs(bundle, queries, supports, empty)
+    columns = {name: whole[name] for name in ("f2", "f3", "f4")}
+    for level in "234":
+        packed = in_columns(whole[f"s{level}"])
+        columns |= {f"{x}{level}": array for x, array in zip("san", packed, strict=True)}
     native, plugin = (
-        answers(
+        onnxruntime.InferenceSession(
             bundle.read(bundle.graph("match", SIZE, lowering="conv2d", correlation=c).file),
-            queries,
-            supports,
-            empty,
-        )
-        for c in ("native", "plugin")
+            providers=["CPUExecutionProvider"],
+        ).run(["logits"], inputs)[0]
+        for c, inputs in (("native", whole), ("plugin", columns))
     )
     assert native.shape == plugin.shape == (queries, supports, 2, 16, 24)
     assert np.abs(native - plugin).max() < 1e-4 * native.std()
 
 
+def test_the_runtime_packs_for_the_plugin(bundle):
+    """Whole supports or registered shots: the runner's `match` is given columns."""
+    whole = whole_inputs(bundle, 1, 3, empty=False)
+    logits = []
+    for correlation in ("native", "plugin"):
+        names = ("features", "support", "match")
+        graphs = {name: bundle.graph(name, SIZE) for name in names[:2]}
+        graphs["match"] = bundle.graph("match", SIZE, lowering="conv2d", correlation=correlation)
+        runner = OnnxRuntimeRunner(bundle, graphs)
+        assert runner.columns == (correlation == "plugin")
+        logits.append(run_match(runner, whole, whole))
+        shots = compress(whole)
+        calls = match_calls(runner, [shots[:1], shots[1:]])
+        assert ("n2" in calls[0]) == runner.columns
+        logits.append(run_match(runner, whole, calls))
+        runner.close()
+    for other in logits[1:]:
+        assert np.abs(logits[0] - other).max() < 1e-4 * logits[0].std()
+
+
 def test_the_op_feeds_the_first_convolutions_as_it_writes(graph, bundle):
     nodes = correlation_nodes(graph)
     assert [list(node.input) for node in nodes] == [
-        [f"f{level}_cut", f"s{level}_cut"] for level in (2, 3, 4)
+        [f"f{level}", f"s{level}", f"a{level}", f"n{level}"] for level in (2, 3, 4)
     ]
     grids = ((8, 12), (4, 6), (2, 3))
     for node, grid, stride in zip(nodes, grids, (4, 4, 2), strict=True):
@@ -90,7 +119,11 @@ def test_the_op_feeds_the_first_convolutions_as_it_writes(graph, bundle):
     assert kinds[1].count("Transpose") < kinds[0].count("Transpose")
     entry = bundle.graph("match", SIZE, **FORM)
     same = bundle.graph("match", SIZE)
-    assert (entry.inputs, entry.outputs) == (same.inputs, same.outputs)
+    assert (entry.inputs[:6], entry.outputs) == (same.inputs, same.outputs)
+    assert [(spec.name, spec.dtype, spec.shape) for spec in entry.inputs[6:]] == [
+        *((f"a{i}", "int32", ("S", row)) for i, row in ((2, 96), (3, 32), (4, 16))),
+        *((f"n{i}", "int32", ("S",)) for i in (2, 3, 4)),
+    ]
 
 
 def test_the_bare_graph_is_the_same_without_the_function(graph, bundle):
@@ -184,15 +217,20 @@ def test_the_ops_type_is_the_graphs(resnet18, kind, name):
     module = AfterCorrelation(resnet18, SIZE)
     whole = put_correlations_before(tail(module, kind), module, resnet18.backbone.channels)
     onnx.checker.check_model(whole, full_check=True)
-    assert {v.type.tensor_type.elem_type for v in (*whole.graph.input, *whole.graph.output)} == {
-        kind
-    }
+    types = {v.type.tensor_type.elem_type for v in (*whole.graph.input, *whole.graph.output)}
+    assert types == {kind, TensorProto.INT32}
     session = onnxruntime.InferenceSession(
         whole.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    feed = {
-        v.name: np.full([1, *v.shape[1:]], v.shape[2] ** -0.5, name) for v in session.get_inputs()
-    }
+    feed = {}
+    for value in session.get_inputs():
+        shape = [1, *value.shape[1:]]
+        if value.type == "tensor(int32)":  # every position of the grid, in order
+            grid = {"2": 96, "3": 24, "4": 6}[value.name[1]]
+            every = np.arange(shape[-1], dtype=np.int32)
+            feed[value.name] = every[None] if len(shape) == 2 else np.array([grid], np.int32)
+        else:
+            feed[value.name] = np.full(shape, shape[2] ** -0.5, name)
     logits = session.run(None, feed)[0]
     # Of equal vectors every cosine is 1: the sum is the number of elements.
     elements = sum(int(np.prod(shape)) for shape in module.shapes(1))

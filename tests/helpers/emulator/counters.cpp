@@ -28,6 +28,7 @@ using Range = std::pair<uintptr_t, uintptr_t>;
 constexpr unsigned kLanes = 32;
 constexpr uintptr_t kSector = 32;
 constexpr uintptr_t kGuard = 128;
+constexpr unsigned kPair = 2;
 
 std::vector<Range> global_ranges(8, Range{0, 0});
 std::vector<Range> ignored;
@@ -73,17 +74,19 @@ void access(bool store, void* pointer, unsigned bytes, void* place)
     }
 }
 
-// Lanes of one instruction that go to global memory.
-void count_sectors(Totals& sum, std::vector<Range> const& spans)
+// Lanes of one instruction that go to global memory, lane by lane, empty where it takes no part.
+// `together` lanes that follow each other share the sectors that they ask for.
+void count_sectors(Totals& sum, std::vector<Range> const& spans, unsigned together)
 {
-    std::set<uintptr_t> sectors;
+    std::set<std::pair<uintptr_t, size_t>> sectors;
     std::set<uintptr_t> bytes; // in pieces of 2, the smallest element but for flags
     bool odd = false;
-    for (auto const& [first, last] : spans)
+    for (size_t i = 0; i < spans.size(); ++i)
     {
+        auto const [first, last] = spans[i];
         for (uintptr_t s = first / kSector; s * kSector < last; ++s)
         {
-            sectors.insert(s);
+            sectors.insert({s, i / together});
         }
         odd |= last - first == 1;
     }
@@ -132,7 +135,7 @@ void count(std::vector<Event const*> const& lanes)
     auto const* any = *std::find_if(lanes.begin(), lanes.end(), [](Event const* e) { return e != nullptr; });
     Totals& sum = sums[any->kind];
     std::vector<Range> near(kLanes, Range{0, 0});
-    std::vector<Range> far;
+    std::vector<Range> far(kLanes, Range{0, 0});
     for (unsigned i = 0; i < kLanes; ++i)
     {
         auto const* event = lanes[i];
@@ -151,12 +154,12 @@ void count(std::vector<Event const*> const& lanes)
         }
         else if (event->address != 0)
         {
-            far.push_back(span);
+            far[i] = span;
         }
     }
     ++sum.instructions;
     count_wavefronts(sum, near, any->bytes);
-    count_sectors(sum, far);
+    count_sectors(sum, far, any->kind == kCopyAsync ? kPair : kLanes);
 }
 
 void replay(std::vector<Event> const* lanes)

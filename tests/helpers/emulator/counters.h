@@ -28,6 +28,9 @@ enum Kind
     kKinds
 };
 
+// Of an asynchronous copy, two neighbouring lanes share a sector and others do not: that is what the
+// profiler's counts of rows between two sectors come to.
+//
 // Of one kind of access. Sectors are 32 bytes of global memory; a wavefront is what shared memory
 // answers in one clock: 32 banks of 4 bytes. Needed sectors hold the bytes asked for, had they lain
 // side by side; needed wavefronts are one per group of lanes that together ask for 128 bytes.

@@ -18,8 +18,6 @@ struct Entry
 };
 
 Entry const kEntries[] = {
-    {"hsnet_prepare_f16", hsnet_prepare_f16}, {"hsnet_prepare_f32", hsnet_prepare_f32},
-    {"hsnet_gather_f16", hsnet_gather_f16}, {"hsnet_gather_f32", hsnet_gather_f32},
     {"hsnet_correlate_large_f16", hsnet_correlate_large_f16},
     {"hsnet_correlate_large_f32", hsnet_correlate_large_f32},
     {"hsnet_correlate_small_f16", hsnet_correlate_small_f16},

@@ -110,79 +110,55 @@ void (*correlate_kernel(bool half, hsnet::Tiles tiles))(Problem)
     }
 }
 
-Problem problem_of(int32_t const* sizes)
+Problem problem_of(int32_t const* sizes, void* const* tensors = nullptr)
 {
     Problem p{};
     int32_t* const fields[] = {&p.batch, &p.supports, &p.layers, &p.channels, &p.query_h, &p.query_w,
-        &p.support_h, &p.support_w, &p.stride};
-    for (int i = 0; i < 9; ++i)
+        &p.support_h, &p.support_w, &p.stride, &p.query_row, &p.column_row};
+    for (int i = 0; i < 11; ++i)
     {
         *fields[i] = sizes[i];
+    }
+    if (tensors != nullptr)
+    {
+        p.query = tensors[0];
+        p.columns = tensors[1];
+        p.positions = static_cast<int32_t const*>(tensors[2]);
+        p.counts = static_cast<int32_t const*>(tensors[3]);
+        p.full = tensors[4];
+        p.pruned = tensors[5];
     }
     return p;
 }
 
 } // namespace
 
-// sizes: batch, supports, layers, channels, query_h, query_w, support_h, support_w, stride.
-// Returns the workspace's bytes; plan receives query_pitch, support_pitch and the offsets of the six
-// parts, the grids (x, y, z, threads) of prepare, gather, correlate, the number of Tiles, and the
-// bytes of the kernels' parameter.
-extern "C" int64_t hsnet_plan(int32_t const* sizes, int element_size, int multiprocessors, int64_t* plan)
+// sizes: batch, supports, layers, channels, query_h, query_w, support_h, support_w, stride, query_row,
+// column_row. plan receives the grid (x, y, z, threads), the number of Tiles, and the bytes of the
+// kernel's parameter.
+extern "C" void hsnet_plan(int32_t const* sizes, int element_size, int multiprocessors, int64_t* plan)
 {
-    Problem p = problem_of(sizes);
-    alignas(256) static char base[256];
-    size_t const bytes = hsnet::lay_out(p, static_cast<size_t>(element_size), base);
-    int at = 0;
-    plan[at++] = p.query_pitch;
-    plan[at++] = p.support_pitch;
-    for (void const* part : {static_cast<void const*>(p.packed_query), static_cast<void const*>(p.packed_support),
-             static_cast<void const*>(p.squares), static_cast<void const*>(p.positions),
-             static_cast<void const*>(p.counts), static_cast<void const*>(p.flags)})
-    {
-        plan[at++] = static_cast<char const*>(part) - base;
-    }
+    Problem const p = problem_of(sizes);
     hsnet::Tiles const tiles = hsnet::choose_tiles(p, static_cast<size_t>(element_size), multiprocessors);
-    for (hsnet::Grid grid : {hsnet::prepare_grid(p, static_cast<size_t>(element_size)),
-             hsnet::gather_grid(p, static_cast<size_t>(element_size)), hsnet::correlate_grid(p, tiles)})
+    hsnet::Grid const grid = hsnet::correlate_grid(p, tiles);
+    int at = 0;
+    for (int64_t figure : {int64_t{grid.x}, int64_t{grid.y}, int64_t{grid.z}, int64_t{grid.threads},
+             static_cast<int64_t>(tiles), static_cast<int64_t>(sizeof(Problem))})
     {
-        plan[at++] = grid.x;
-        plan[at++] = grid.y;
-        plan[at++] = grid.z;
-        plan[at++] = grid.threads;
+        plan[at++] = figure;
     }
-    plan[at++] = static_cast<int>(tiles);
-    plan[at++] = sizeof(Problem);
-    return static_cast<int64_t>(bytes);
 }
 
-// Tensors are 16-byte aligned and their outputs poisoned by the caller. Returns how many columns
-// were multiplied, summed over supports and layers, or -1 where the kernels broke a rule.
-extern "C" int64_t hsnet_run(int32_t const* sizes, int half, int tiles, unsigned seed, void const* query,
-    void const* support, void* full, void* pruned)
+// tensors: query, columns, positions, counts, full, pruned; 16-byte aligned, and the outputs
+// poisoned by the caller. Returns -1 where the kernel broke a rule.
+extern "C" int hsnet_run(int32_t const* sizes, int half, int tiles, unsigned seed, void* const* tensors)
 {
-    Problem p = problem_of(sizes);
+    Problem const p = problem_of(sizes, tensors);
     std::mt19937 random(seed);
     emulator::error = nullptr;
-    size_t const element = half != 0 ? 2 : 4;
-    size_t const bytes = hsnet::lay_out(p, element, nullptr);
-    std::vector<unsigned char> workspace(bytes + 256, 0xff); // NaN, and flags that are not 0
-    auto const start = (reinterpret_cast<uintptr_t>(workspace.data()) + 255) / 256 * 256;
-    hsnet::lay_out(p, element, reinterpret_cast<void*>(start));
-    p.query = query;
-    p.support = support;
-    p.full = full;
-    p.pruned = pruned;
-    run(half != 0 ? hsnet_prepare_f16 : hsnet_prepare_f32, p, hsnet::prepare_grid(p, element), random);
-    run(half != 0 ? hsnet_gather_f16 : hsnet_gather_f32, p, hsnet::gather_grid(p, element), random);
     auto const form = static_cast<hsnet::Tiles>(tiles);
     run(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), random);
-    int64_t columns = 0;
-    for (int i = 0; i < p.supports * p.layers; ++i)
-    {
-        columns += p.counts[i];
-    }
-    return emulator::error == nullptr ? columns : -1;
+    return emulator::error == nullptr ? 0 : -1;
 }
 
 extern "C" char const* hsnet_error()

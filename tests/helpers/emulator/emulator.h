@@ -56,6 +56,12 @@ inline __half __ushort_as_half(unsigned short bits)
     std::memcpy(&h, &bits, 2);
     return h;
 }
+inline unsigned __float_as_uint(float value)
+{
+    unsigned bits;
+    std::memcpy(&bits, &value, 4);
+    return bits;
+}
 struct alignas(16) uint4
 {
     unsigned x, y, z, w;

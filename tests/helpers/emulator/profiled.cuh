@@ -10,9 +10,30 @@ namespace profiled
 
 using hsnet::ceil_div;
 using hsnet::from_float;
-using hsnet::Problem;
 using hsnet::round_up;
 using hsnet::to_float;
+
+struct Problem
+{
+    void const* query;   // [B, L, C, query_h * query_w]
+    void const* support; // [S, L, C, support_h * support_w]
+    void* packed_query;  // [B, L, C, query_pitch]
+    void* packed_support;
+    float* squares;
+    int32_t* positions;
+    int32_t* counts;
+    uint8_t* flags;
+    int32_t batch;
+    int32_t supports;
+    int32_t layers;
+    int32_t channels;
+    int32_t query_h;
+    int32_t query_w;
+    int32_t support_h;
+    int32_t support_w;
+    int32_t query_pitch;
+    int32_t support_pitch;
+};
 
 constexpr float kEpsilon = 1e-5F;
 constexpr int kColumnsPerBlock = 32;

@@ -1,7 +1,8 @@
-"""Where the frames' compiled kernels come from: the bundle, the package, nvcc; or nowhere."""
+"""Where the frames' compiled kernels come from: bundle, package, nvcc or NVRTC; or nowhere."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def fatbin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_bytes(PACKAGES)
     monkeypatch.setattr(frame_kernels, "FATBIN", path)
     monkeypatch.setattr(frame_kernels, "find_nvcc", lambda: None)
+    monkeypatch.setattr(frame_kernels, "has", lambda module: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return path
 
@@ -172,3 +174,31 @@ def test_the_runtime_starts_those_of_the_bundle(
     with pytest.raises(BundleError, match="altered"):
         TensorRTRunner(Bundle.open(path), made)
     assert driver.settled() and len(started) == 2
+
+
+def test_nvrtc_stands_in_for_nvcc_and_its_work_is_kept(
+    fatbin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fatbin.unlink()
+    bundle, asked = Bundle.open(make_bundle(tmp_path / "b")), []
+
+    def compile_cubin(source: Path, architecture: int) -> bytes:
+        assert source == frame_kernels.SOURCE
+        asked.append(architecture)
+        return b"by NVRTC"
+
+    monkeypatch.setattr(frame_kernels, "has", lambda module: module == "cuda.bindings")
+    monkeypatch.setattr(frame_kernels, "compile_cubin", compile_cubin)
+    assert find_kernels(bundle, "9.0") == find_kernels(bundle, "9.0") == b"by NVRTC"
+    assert asked == [90]
+
+
+def test_without_nvcc_and_nvrtc_the_log_says_what_to_install(
+    fatbin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fatbin.unlink()
+    bundle = Bundle.open(make_bundle(tmp_path / "b"))
+    monkeypatch.setattr(frame_kernels, "has", lambda module: module == "cuda.bindings")
+    monkeypatch.setitem(sys.modules, "cuda.bindings.nvrtc", None)  # type: ignore[arg-type]
+    assert find_kernels(bundle, "9.0") is None
+    assert "NVRTC cannot be loaded" in caplog.text and "nvidia-cuda-nvrtc" in caplog.text

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.columns_bundle import columns_match
 from helpers.fake_cuda import FakeCuda
 from helpers.fake_engines import VERSION, engine_bundle, engines
 from helpers.fake_gpu import install
@@ -37,13 +38,14 @@ def load(
     profile: tuple[int, int, int] = (1, 1, 4),
     integrated: bool = False,
     contrast: float = 0.0,
+    contents: dict[str, bytes] | None = None,
     **libraries: bool,
 ) -> tuple[FewShotSegmenter, FakeDriver, Any]:
     driver = FakeDriver()
     driver.integrated = integrated
     bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
     made = engines(profile[2])
-    bundle = engine_bundle(path, made, contrast)
+    bundle = engine_bundle(path, made, contrast, **(contents or {}))
     return (
         FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")),
         driver,
@@ -118,14 +120,21 @@ def equal(one: Any, other: Any) -> None:
 
 @pytest.mark.usefixtures("packaged_kernels")
 @pytest.mark.parametrize(
-    ("libraries", "profile"),
+    ("libraries", "profile", "columns"),
     [
-        ({"pycuda": True}, (1, 1, 4)),
-        ({"pycuda": True, "bindings": True}, (1, 1, 4)),
-        ({"pycuda": False, "bindings": True}, (1, 1, 4)),
-        ({"pycuda": True, "bindings": True}, (3, 3, 3)),
+        ({"pycuda": True}, (1, 1, 4), False),
+        ({"pycuda": True, "bindings": True}, (1, 1, 4), False),
+        ({"pycuda": False, "bindings": True}, (1, 1, 4), False),
+        ({"pycuda": True, "bindings": True}, (3, 3, 3), False),
+        ({"pycuda": True, "bindings": True}, (1, 1, 4), True),
     ],
-    ids=["pycuda", "pycuda with graphs", "cuda-bindings", "a profile from three"],
+    ids=[
+        "pycuda",
+        "pycuda with graphs",
+        "cuda-bindings",
+        "a profile from three",
+        "supports as columns",
+    ],
 )
 def test_frames_on_the_gpu_give_what_the_cpu_gives(
     tmp_path: Path,
@@ -134,9 +143,13 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
     green_shot: Shot,
     libraries: dict[str, bool],
     profile: tuple[int, int, int],
+    columns: bool,
 ) -> None:
     """One class; then two with six shots in two chunks; by every call; each size in turn."""
-    here, driver, bindings = load(tmp_path / "b", monkeypatch, profile=profile, **libraries)
+    contents = {"match": columns_match()} if columns else None
+    here, driver, bindings = load(
+        tmp_path / "b", monkeypatch, profile=profile, contents=contents, **libraries
+    )
     library = "pycuda" if libraries["pycuda"] else "cuda-bindings"
     assert library in here.device
     queries = pictures(6)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.columns_bundle import columns_match
 from helpers.fake_engines import VERSION, engine_bundle, engines
 from helpers.fake_gpu import install
 from helpers.fake_pycuda import FakeDriver
@@ -45,13 +46,16 @@ def settled(driver: FakeDriver) -> bool:
     return driver.settled()
 
 
+@pytest.mark.parametrize("columns", [False, True])
 def test_it_gives_what_onnxruntime_gives(
-    tmp_path: Path, driver: FakeDriver, red_shot: Shot, green_shot: Shot
+    tmp_path: Path, driver: FakeDriver, red_shot: Shot, green_shot: Shot, columns: bool
 ) -> None:
     """Six shots and five queries through profiles of 4, from several threads, buffers growing."""
-    bundle = engine_bundle(tmp_path / "b", engines())
+    contents = {"match": columns_match()} if columns else {}
+    bundle = engine_bundle(tmp_path / "b", engines(), **contents)
     runner = TensorRTRunner(bundle, engines())
     assert "Fake card" in runner.device
+    assert runner.columns == columns
     queries = [np.roll(red_shot[0], 9 * i, axis=1) for i in range(5)]
     with (
         FewShotSegmenter(Network(bundle, runner, SIZE, "")) as here,

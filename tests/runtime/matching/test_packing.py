@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
 from hsnet_trt.runtime.matching.graphs import match_calls
-from hsnet_trt.runtime.matching.packing import compress, expand, index_windows, pack, views
+from hsnet_trt.runtime.matching.packing import (
+    compress,
+    expand,
+    index_windows,
+    pack,
+    side_by_side,
+    views,
+)
 
 LEVELS = (PackedLevel((7, 9), 5, 4), PackedLevel((4, 5), 5, 4), PackedLevel((3, 3), 3, 2))
 MASKS = [0.0, 0.1, 0.5, 1.0]  # share of the positions
@@ -62,6 +69,27 @@ def test_packed_windows_are_those_of_the_whole(data: st.DataObject, count: int, 
             assert np.shares_memory(again[name].values, packed[name]) or not ours[name].at.size
 
 
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), count=st.integers(1, 3), seed=st.integers(0, 99))
+def test_columns_side_by_side(data: st.DataObject, count: int, seed: int) -> None:
+    """Put back to their positions, they are the whole; behind them there is nothing."""
+    mine = [[data.draw(st.sampled_from(MASKS)) for _ in range(count)] for _ in LEVELS]
+    whole = encoded(np.random.default_rng(seed), mine)
+    packed = side_by_side(compress(whole))
+    for level in "234":
+        values, positions, counts = (packed[kind + level] for kind in "san")
+        assert values.shape == whole["s" + level].shape
+        assert positions.shape == (count, values.shape[3])
+        assert positions.dtype == counts.dtype == np.int32
+        again = np.zeros_like(whole["s" + level])
+        for shot, n in enumerate(counts):
+            assert (np.diff(positions[shot, :n]) > 0).all()
+            assert not values[shot, :, :, n:].any()
+            assert values[shot, :, :, :n].any(axis=(0, 1)).all()
+            again[shot][:, :, positions[shot, :n]] = values[shot, :, :, :n]
+        np.testing.assert_array_equal(again, whole["s" + level])
+
+
 @pytest.mark.parametrize(("share", "least"), [(0.0, 1), (1.0, 6)])
 def test_no_window_is_there_twice_for_nothing(share: float, least: int) -> None:
     """An empty mask leaves one window, a full one every window and no more."""
@@ -88,7 +116,7 @@ def test_packing_holds_nothing_twice() -> None:
     whole = encoded(np.random.default_rng(1), [[0.6, 0.8, 1.0]] * 3)
     shots = compress(whole)
     classes = [shots[:1], shots[1:]]
-    runner = SimpleNamespace(packing=LEVELS, limits=SimpleNamespace(supports=2))
+    runner = SimpleNamespace(packing=LEVELS, columns=False, limits=SimpleNamespace(supports=2))
     calls = match_calls(runner, classes)  # type: ignore[arg-type]
     assert [len(call["p2"]) for call in calls] == [2, 1]
     held = [*classes[0], *classes[1]]

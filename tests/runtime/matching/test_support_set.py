@@ -11,7 +11,7 @@ from helpers.tiny_bundle import RED, make_bundle, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.matching.packing import compress
+from hsnet_trt.runtime.matching.packing import compress, expand
 from hsnet_trt.runtime.matching.support_set import SupportSet
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -54,7 +54,7 @@ def test_vectors_of_a_background_contrast_go_along(
         second.load_supports(tmp_path / "own.npz")
         a, b = first.segment(QUERY), second.segment(QUERY)
         np.testing.assert_array_equal(a.scores["red"], b.scores["red"])
-        kept = second._supports.stack()
+        kept = expand(list(second._supports))
         assert list(kept) == ["s2", "s3", "s4", "c3", "c4"]
         assert kept["c3"].shape == kept["c4"].shape == (2, 1, 3, 1)
         assert kept["c3"].any(axis=(1, 2, 3)).all()
@@ -208,5 +208,5 @@ def test_stacking_brings_the_zeros_back() -> None:
     shots = compress(encoded)
     both = SupportSet({"a": shots[:1]}).with_class("b", shots[1:])
     assert both.shots == [1, 2]
-    for level, stacked in both.stack().items():
+    for level, stacked in expand(list(both)).items():
         np.testing.assert_array_equal(stacked, encoded[level])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.network import Network
+from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.serving.app.workspace import PageLimits, Workspace, shrink
 from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
@@ -23,6 +25,7 @@ pytest.importorskip("starlette", reason="the extra `app` is not installed")
 from starlette.testclient import TestClient
 
 from hsnet_trt.serving.app import bodies
+from hsnet_trt.serving.app.messages import segmented
 from hsnet_trt.serving.app.server import PAGE, make_application
 from hsnet_trt.serving.app.supports import encode_shot, read_supports
 
@@ -102,7 +105,22 @@ def test_a_set_segments_as_the_library_does(client, bundle):
     assert [one["name"] for one in answer["classes"]] == ["red", "green"]
     for index, one in enumerate(answer["classes"], 1):
         assert one["share"] == pytest.approx((direct.labels == index).mean())
+        assert one["presence"] == pytest.approx(direct.presence[one["name"]], abs=1e-3)
+        assert one["present"] is True  # nobody calibrated this bundle
     assert list(answer["timing"]) == ["preprocess", "features", "match", "postprocess"]
+
+
+def test_a_class_that_is_not_there_is_not_shown():
+    masks = {name: np.zeros((4, 6), bool) for name in ("mug", "cup")}
+    masks["mug"][:, :4], masks["cup"][:, 2:] = True, True
+    marked = np.array([1, 1, 1, 1, 2, 2], np.uint8)[None].repeat(4, axis=0)
+    found = Segmentation(masks, {}, marked, ("mug", "cup"), {}, {"mug": 0.2, "cup": 0.7}, 0.5)
+    answer = json.loads(bytes(segmented(found).body))
+    assert (labels(answer) == np.where(masks["cup"], 2, 0)).all()
+    assert answer["classes"] == [
+        {"name": "mug", "share": 0.0, "presence": 0.2, "present": False},
+        {"name": "cup", "share": pytest.approx(16 / 24), "presence": 0.7, "present": True},
+    ]
 
 
 def test_a_set_goes_to_a_file_and_comes_back(client, bundle, tmp_path):

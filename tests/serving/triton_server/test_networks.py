@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.matching.graphs import FEATURES, OUTPUTS, SUPPORTS
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, FEATURES, OUTPUTS, SUPPORTS
 from hsnet_trt.serving.triton_server import networks as triton_networks
 from hsnet_trt.serving.triton_server.model import check_numpy
 from hsnet_trt.serving.triton_server.networks import Networks, Shots
@@ -18,6 +18,7 @@ FLOATS = {
     "support": dict.fromkeys((*FEATURES, "mask", *SUPPORTS), "float32"),
     "match": dict.fromkeys((*FEATURES, *SUPPORTS, "logits"), "float32"),
 }
+INDICES = dict.fromkeys(COLUMN_INPUTS[3:], "int32")
 HALVES = {graph: dict.fromkeys(names, "float16") for graph, names in FLOATS.items()}
 HALF_FEATURES = {**FLOATS, "features": {**HALVES["features"], "image": "float32"}}
 
@@ -125,6 +126,27 @@ def test_types_fit_and_a_gpus_tensors_stay_there(types, on_gpu):
     matched = [given for name, _, given in server.calls if name == "hsnet_match"]
     stays = on_gpu and types is not HALF_FEATURES
     assert [given["s2"].is_cpu() for given in matched] == [not stays] * 2
+
+
+def test_the_plugins_supports_are_arranged_once_on_the_cpu():
+    """Also where the models give a GPU's tensors; a query's features still stay there."""
+    types = {**HALVES, "match": {**HALVES["match"], **INDICES}}
+    server = Server(types, on_gpu=True)
+    networks = Networks(server, "hsnet", 7, types)
+
+    async def answer() -> np.ndarray:
+        images, masks = np.zeros((3, 3, 8, 8), np.float32), np.ones((3, 8, 8), np.float32)
+        supports = networks.arrange([await networks.encode(images, masks)], most=2)
+        assert [len(piece["n2"]) for piece in supports.pieces] == [2, 1]
+        features = await networks.features(images[:1])
+        return await networks.match(features, supports)
+
+    assert asyncio.run(answer()).shape == (3, 2, 2, 2)
+    matched = [given for name, _, given in server.calls if name == "hsnet_match"]
+    assert [given["f2"].is_cpu() for given in matched] == [False] * 2
+    for given in matched:
+        assert given["a2"].array.tolist() == [[0, 1, 2]] * len(given["n2"].array)
+        assert set(given["n2"].array) == {3}
 
 
 def test_a_models_failure_and_impossible_logits():

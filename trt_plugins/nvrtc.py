@@ -1,0 +1,97 @@
+"""NVRTC: kernels compiled where there is no CUDA toolkit, by a library that wheels bring.
+
+Needed are `cuda-bindings`, and of the same CUDA the wheels `nvidia-cuda-nvrtc` and, for its
+headers, `nvidia-cuda-runtime`; both come with `onnxruntime-gpu[cuda]` and with PyTorch for CUDA.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hsnet_trt.errors import BuildError
+
+INSTALL = "python -m pip install cuda-bindings nvidia-cuda-nvrtc nvidia-cuda-runtime"
+_HEADER = "cuda_fp16.h"  # CUDA's, that kernels include
+# NVRTC has no C++ library of its own; of it, the kernels include this alone.
+_CSTDINT = b"""
+typedef signed char int8_t; typedef unsigned char uint8_t;
+typedef short int16_t; typedef unsigned short uint16_t;
+typedef int int32_t; typedef unsigned int uint32_t;
+typedef long long int64_t; typedef unsigned long long uint64_t;
+"""
+
+
+def compile_cubin(source: Path, architecture: int) -> bytes:
+    """Compile kernels for one GPU; takes about a second.
+
+    Args:
+        source: the ``.cu``; it may include ``cstdint`` and what CUDA's own headers hold.
+        architecture: compute capability, 87 for 8.7.
+
+    Returns:
+        What the driver loads (a cubin).
+
+    Raises:
+        BuildError: NVRTC or CUDA's headers are not here, or it failed.
+    """
+    nvrtc = _load()
+    includes = [b"-I" + os.fsencode(folder) for folder in _include_folders()]
+    if not includes:
+        raise BuildError(
+            "NVRTC cannot compile the kernels: CUDA's headers are not here",
+            expected=f"{_HEADER} beside NVIDIA's wheels, or in the folder include of $CUDA_HOME",
+            fix=INSTALL,
+        )
+    options = [f"--gpu-architecture=sm_{architecture}".encode(), b"--std=c++17", *includes]
+    name = source.name.encode()
+    try:
+        program = _call(nvrtc, "nvrtcCreateProgram", source.read_bytes(), name, 1, [_CSTDINT],
+                        [b"cstdint"])  # fmt: skip
+        try:
+            (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+            if int(status):
+                log = bytearray(int(_call(nvrtc, "nvrtcGetProgramLogSize", program)))
+                nvrtc.nvrtcGetProgramLog(program, log)
+                raise BuildError(
+                    "NVRTC failed",
+                    found=f"{status.name}: {bytes(log).decode(errors='replace').strip()[:2000]}",
+                    fix=f"install an NVRTC that knows the GPU: {INSTALL}",
+                )
+            cubin = bytearray(int(_call(nvrtc, "nvrtcGetCUBINSize", program)))
+            _call(nvrtc, "nvrtcGetCUBIN", program, cubin)
+        finally:
+            nvrtc.nvrtcDestroyProgram(program)
+    except RuntimeError as error:  # the library itself cannot be found or is too old
+        raise BuildError("NVRTC cannot be loaded", found=error, fix=INSTALL) from error
+    return bytes(cubin)
+
+
+def _load() -> Any:
+    try:
+        return importlib.import_module("cuda.bindings.nvrtc")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BuildError("NVRTC cannot be loaded", found=error, fix=INSTALL) from error
+
+
+def _call(nvrtc: Any, name: str, *arguments: Any) -> Any:
+    """What a function gives beside its status."""
+    status, *results = getattr(nvrtc, name)(*arguments)
+    if int(status):
+        raise BuildError("NVRTC failed", found=f"{name}: {status.name}", fix=INSTALL)
+    return results[0] if results else None
+
+
+def _include_folders() -> Iterator[Path]:
+    """Where CUDA's headers are."""
+    for entry in sys.path:
+        for header in sorted(Path(entry, "nvidia").glob(f"*/include/{_HEADER}")):
+            yield header.parent
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    folder = Path(home, "include")
+    if (folder / _HEADER).is_file():
+        yield folder
