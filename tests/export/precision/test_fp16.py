@@ -27,7 +27,6 @@ from hsnet_trt.export.precision.fp16 import (
 )
 from hsnet_trt.runtime.bundle import Bundle, describe
 from hsnet_trt.runtime.differences import Differences
-from hsnet_trt.trt_plugins.onnx_op import correlation_nodes
 
 SIZE = (64, 96)
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -133,7 +132,7 @@ SCALES = {"usual": (1.0, 1.0), "huge": (1e3, 1e3), "tiny": (5e-5, 1e-2)}
 
 def logits(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
     run = session(model.SerializeToString())
-    if correlation_nodes(model):
+    if "n2" in {value.name for value in model.graph.input}:  # emulating puts functions in place
         run = taking_columns(run)
     return run(inputs)["logits"]
 
