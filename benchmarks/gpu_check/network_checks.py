@@ -175,7 +175,9 @@ def provider_options(
     opened = Bundle.open(bundle)
     size = opened.manifest.sizes[0]
     lowerings = dict.fromkeys(
-        g.variant.lowering for g in opened.manifest.graphs if g.variant.lowering != CPU_LOWERING
+        g.variant.lowering
+        for g in opened.manifest.graphs
+        if g.variant.graph == "match" and g.variant.lowering != CPU_LOWERING
     )
     gpu = check_cuda(load_onnxruntime(), find_driver())
     rows: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 """The recipe of the shipped model: gather, learn for some minutes, judge, and write the card.
 
-    pip install resvg-py
+    pip install -e '.[recipe]'
     apt-get install tuxpaint-stamps-default gcompris-qt-data npm
     python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 150
 

@@ -120,7 +120,9 @@ def _renderer() -> Callable[[str], bytes]:
     try:
         from resvg_py import svg_to_bytes
     except ModuleNotFoundError as error:
-        raise InputError("Drawings are rendered by resvg", fix="pip install resvg-py") from error
+        raise InputError(
+            "Drawings are rendered by resvg", fix="pip install 'hsnet-trt[recipe]'"
+        ) from error
     return lambda svg: bytes(svg_to_bytes(svg_string=svg, skip_system_fonts=True))
 
 

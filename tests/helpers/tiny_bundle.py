@@ -328,6 +328,19 @@ def make_bundle(
     return path
 
 
+def in_two_forms(path: Path) -> Path:
+    """Write the tiny bundle with `match` lowered in two ways; the other graphs have no form."""
+    content, match = make_graph("match", SIZE)
+    variant = dataclasses.replace(match.variant, lowering="conv3d")
+    other = dataclasses.replace(match, variant=variant, file="graphs/match_conv3d.onnx")
+    graphs = [make_graph(graph, SIZE)[1] for graph in ("features", "support")]
+    graphs = [
+        dataclasses.replace(g, variant=dataclasses.replace(g.variant, lowering="")) for g in graphs
+    ]
+    made = {"graphs": (*graphs, match, other)}
+    return make_bundle(path, replace=made, extra={other.file: content})
+
+
 RED, GREEN, GREY = (220, 30, 30), (30, 200, 40), (128, 128, 128)
 
 

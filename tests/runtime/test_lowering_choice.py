@@ -13,7 +13,7 @@ from helpers.fake_engines import VERSION, engines
 from helpers.fake_gpu import install
 from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import SIZE, make_bundle, make_graph
+from helpers.tiny_bundle import SIZE, in_two_forms, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError
@@ -34,17 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """The tiny bundle with `match` in two forms."""
-    content, match = make_graph("match", SIZE)
-    variant = dataclasses.replace(match.variant, lowering="conv3d")
-    other = dataclasses.replace(match, variant=variant, file="graphs/match_conv3d.onnx")
-    graphs = [make_graph(graph, SIZE)[1] for graph in ("features", "support")]
-    # Features and supports have no form, in the bundles that `export` writes.
-    graphs = [
-        dataclasses.replace(g, variant=dataclasses.replace(g.variant, lowering="")) for g in graphs
-    ]
-    made = {"graphs": (*graphs, match, other)}
-    return make_bundle(tmp_path / "b", replace=made, extra={other.file: content + b""})
+    return in_two_forms(tmp_path / "b")
 
 
 @pytest.fixture

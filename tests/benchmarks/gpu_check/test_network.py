@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from helpers.fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
 from helpers.half_bundle import both
-from helpers.tiny_bundle import RED, SIZE, make_bundle, scene
+from helpers.tiny_bundle import RED, SIZE, in_two_forms, make_bundle, scene
 
 from hsnet_trt.benchmarks.gpu_check import network as check
 from hsnet_trt.benchmarks.gpu_check import network_checks as checks
@@ -156,19 +156,24 @@ def test_targets_in_words() -> None:
     assert "not measured" in contest.verdicts(rows)[1]
 
 
-def test_options_are_tried_on_every_lowering(halves: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeOnnxRuntime()
+def test_options_are_tried_on_every_lowering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, path = FakeOnnxRuntime(), str(in_two_forms(tmp_path / "b"))
     install_onnxruntime(monkeypatch, fake)
     monkeypatch.setattr(checks, "find_driver", lambda: Driver("13.0", (CARD,)))
     monkeypatch.setattr(onnxruntime_cuda, "_problem", lambda library: None)
-    rows = checks.provider_options(halves, "fp16", inputs(), PACE, lambda: 99)["rows"]
-    assert [row["options"] for row in rows] == list(checks.CHOICES)
-    assert all(row["lowering"] == "conv2d" and row["ms"]["frame"] > 0 for row in rows)
-    assert [o["cudnn_conv_algo_search"] for o in fake.options[::3]] == [
+    rows = checks.provider_options(path, "fp32", inputs(), PACE, lambda: 99)["rows"]
+    assert [(row["options"], row["lowering"]) for row in rows] == [
+        (choice, lowering) for choice in checks.CHOICES for lowering in ("conv2d", "conv3d")
+    ]
+    assert all(row["ms"]["frame"] > 0 for row in rows), rows
+    given = fake.options[::6]
+    assert [o["cudnn_conv_algo_search"] for o in given] == [
         "HEURISTIC", "EXHAUSTIVE", "HEURISTIC", "EXHAUSTIVE"
     ]  # fmt: skip
-    assert [o.get("prefer_nhwc") for o in fake.options[::3]] == [None, None, "1", "1"]
-    late = checks.provider_options(halves, "fp16", inputs(), PACE, lambda: -1)["rows"]
+    assert [o.get("prefer_nhwc") for o in given] == [None, None, "1", "1"]
+    late = checks.provider_options(path, "fp32", inputs(), PACE, lambda: -1)["rows"]
     assert all("no time" in row["skipped"] for row in late)
 
 
