@@ -13,11 +13,12 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import Tensors
 
-# By events: from, to. The time between "uploaded" and "turn" is the CPU's, and part of `rest_ms`.
+# By events: from, to. The time between "uploaded" and "turn" is the CPU's, and part of `rest_ms`;
+# so is that between "matched" and "drawn", in which a frame is compared with the objects.
 _SPANS = {
     "prepare_ms": ("turn", "prepared"),
     "engines_ms": ("prepared", "matched"),
-    "vote_ms": ("matched", "settled"),
+    "vote_ms": ("drawn", "settled"),
     "download_ms": ("settled", "done"),
 }
 
