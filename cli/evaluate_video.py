@@ -32,7 +32,7 @@ def evaluate_video(
     *,
     run: RunOptions,
     out: Annotated[
-        Path, typer.Option(help="Folder for video.json, video.md and video.jpg.")
+        Path, typer.Option(help="Folder for video.json, video.md, video.jpg and video.webp.")
     ] = Path("video-accuracy"),
 ) -> None:
     """Judge BUNDLE on drawn videos whose truth is known, beside trivial answers.

@@ -1,12 +1,13 @@
-"""A judgement of videos on disk: video.json, video.md and video.jpg."""
+"""A judgement of videos on disk: video.json, video.md, video.jpg and video.webp, which moves."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image as PILImage
@@ -23,6 +24,9 @@ from hsnet_trt.data.sheet import ANSWER, TRUTH
 
 _CELLS, _ACROSS = 24, 6  # pictures on the sheet, in a row of it
 _WIDTH = 200  # pixels of a picture there
+_MOVING = 320  # pixels of a picture in the animation
+_RATE = 12  # its frames a second
+Shown: TypeAlias = tuple[Image, Mask, Mask, str]  # picture, answer, truth, what is written on it
 _MEASURES = {
     "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, % of frames",
     "false_alarms": "false alarms, % of frames", "absence": "frames until absence is noticed",
@@ -96,11 +100,11 @@ def write_video_report(
     on: str,
     command: str,
 ) -> None:
-    """Write the three files into a folder; each replaces an older one only when it is whole.
+    """Write the four files into a folder; each replaces an older one only when it is whole.
 
     Args:
         judgement: what was found.
-        ways: those that were judged; the first one's answers are on the sheet.
+        ways: those that were judged; the first one's answers are on the sheet and in the animation.
         videos: those that were judged.
         out: the folder.
         times: what a frame takes, in milliseconds, by way; kept with the facts, since only the
@@ -128,9 +132,21 @@ def write_video_report(
         },
     }
     out.mkdir(parents=True, exist_ok=True)
+    shown = [
+        (frame.image, answer, frame.truth, f"{number}" if frame.visible else f"{number}, absent")
+        for number, (frame, answer) in enumerate(
+            answered(ways[judgement.rows[0].name], videos[judgement.shown])
+        )
+    ]
     picture = out / ".video.partial.jpg"
-    sheet(videos[judgement.shown], ways[judgement.rows[0].name]).save(picture, quality=80)
+    sheet(videos[judgement.shown], shown).save(picture, quality=80)
     picture.replace(out / "video.jpg")
+    first, *others = animation(videos[judgement.shown], shown)
+    picture = out / ".video.partial.webp"
+    first.save(
+        picture, save_all=True, append_images=others, duration=1000 // _RATE, loop=0, quality=50
+    )
+    picture.replace(out / "video.webp")
     for name, text in (
         ("video.json", json.dumps(content, indent=1) + "\n"),
         ("video.md", markdown(judgement, times, on, date, command)),
@@ -140,15 +156,10 @@ def write_video_report(
         scratch.replace(out / name)
 
 
-def sheet(video: Video, way: Follow) -> PILImage.Image:
+def sheet(video: Video, shown: Sequence[Shown]) -> PILImage.Image:
     """Draw the first support, then frames at equal distances with truth and answer outlined."""
-    numbers = set(np.linspace(0, len(video) - 1, _CELLS - 1).astype(int).tolist())
-    nothing = np.zeros(video.supports.shape[1:3], np.bool_)
-    cells = [_framed(video.supports[0], nothing, video.support_masks[0], "support")]
-    for number, (frame, answer) in enumerate(answered(way, video)):
-        if number in numbers:
-            text = f"{number}" if frame.visible else f"{number}, absent"
-            cells.append(_framed(frame.image, answer, frame.truth, text))
+    numbers = np.linspace(0, len(shown) - 1, _CELLS - 1).astype(int)
+    cells = [_support(video, _WIDTH), *(_framed(*shown[n], _WIDTH) for n in sorted({*numbers}))]
     rows = [
         np.concatenate(cells[first : first + _ACROSS], axis=1)
         for first in range(0, len(cells) - len(cells) % _ACROSS, _ACROSS)
@@ -156,8 +167,21 @@ def sheet(video: Video, way: Follow) -> PILImage.Image:
     return PILImage.fromarray(np.concatenate(rows, axis=0))
 
 
-def _framed(picture: Image, answer: Mask, truth: Mask, text: str) -> Image:
-    size = (round(_WIDTH * picture.shape[0] / picture.shape[1]), _WIDTH)
+def animation(video: Video, shown: Sequence[Shown]) -> list[PILImage.Image]:
+    """Beside the first support, frame after frame with truth and answer outlined."""
+    support = _support(video, _MOVING)
+    pictures = (_framed(*frame, _MOVING) for frame in shown)
+    return [PILImage.fromarray(np.concatenate([support, p], axis=1)) for p in pictures]
+
+
+def _support(video: Video, width: int) -> Image:
+    """The first support, in a picture of the shape that the frames have."""
+    nothing = np.zeros(video.supports.shape[1:3], np.bool_)
+    return _framed(video.supports[0], nothing, video.support_masks[0], "support", width)
+
+
+def _framed(picture: Image, answer: Mask, truth: Mask, text: str, width: int) -> Image:
+    size = (round(width * picture.shape[0] / picture.shape[1]), width)
     image = resize_image(picture, size).copy()
     for mask, colour in ((answer, ANSWER), (truth, TRUTH)):
         line = contour(resize_mask(mask, size))

@@ -154,12 +154,14 @@ def test_the_command_writes_the_same_judgement_every_time(bundle: Path, tmp_path
     assert first["shots"] == 2 and len(first["rows"][0]["videos"]) == 2
     assert (tmp_path / "a/video.jpg").read_bytes() == (tmp_path / "b/video.jpg").read_bytes()
     assert PILImage.open(tmp_path / "a/video.jpg").size == (6 * 200, 4 * 150)
+    with PILImage.open(tmp_path / "a/video.webp") as moving:
+        assert moving.size == (2 * 320, 240) and moving.n_frames == 48
     page = (tmp_path / "a/video.md").read_text()
     j = first["rows"][0]["figures"]["j"]
     assert f"| J, % | {j['value']:.1f} [{j['low']:.1f}, {j['high']:.1f}] |" in page
     assert "2 videos of 48 frames, 60 x 80, seed 3; resnet50, onnxruntime fp32, " in page
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        "video.jpg", "video.json", "video.md",
+        "video.jpg", "video.json", "video.md", "video.webp",
     ]  # fmt: skip
 
 
