@@ -71,7 +71,7 @@ def video(
     """Segment a video or a live camera, and draw the masks over it.
 
     Late frames of a camera are dropped, frames of a file never. A frame that fails is written
-    without an overlay.
+    without an overlay. In a folder of photographs, what does not count as present is not drawn.
     A camera that goes away is opened again. Ctrl-C ends it and keeps the recording, and so does a
     camera that stays away; of a file, no half-written copy is left.
     """
@@ -153,7 +153,9 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
-                    shown = frame.result.only_present()
+                    # Of a video, small things would be taken for absent: docs/video.md.
+                    still = source.rate is None and not source.live
+                    shown = frame.result.only_present() if still else frame.result
                     image, picture = picture, draw_overlay(picture, shown)
                     if things is not None:
                         things.add(shown, image, frame.index, picture)

@@ -146,7 +146,7 @@ class Streamed:
         *,
         memory: int = 0,
         steady: bool = False,
-        only_present: bool = True,
+        only_present: bool = False,
     ) -> None:
         """Follow with a segmenter.
 
@@ -182,16 +182,13 @@ class Streamed:
 
 
 def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:
-    """Frame by frame; where there are sizes of memories, with steadiness, and with each of them.
-
-    Memories alone are judged by all of their masks, as "present or not" is.
-    """
+    """Frame by frame; where there are sizes of memories, with steadiness, and with each of them."""
     ways = {"frame by frame": Streamed(segmenter)}
     if memories:
-        ways["present or not"] = Streamed(segmenter, only_present=False)
+        ways["only present"] = Streamed(segmenter, only_present=True)
         ways["steady"] = Streamed(segmenter, steady=True)
     for size in memories:
-        ways[f"memory {size}"] = Streamed(segmenter, memory=size, only_present=False)
+        ways[f"memory {size}"] = Streamed(segmenter, memory=size)
         ways[f"memory {size}, steady"] = Streamed(segmenter, memory=size, steady=True)
     return ways
 
