@@ -18,6 +18,7 @@ PRODUCTS = {
     "MATRIX_MULTIPLY": "matrix products",
 }
 _TYPES = {"fp32": "FLOAT", "fp16": "HALF"}
+_INDICES = ("INT32", "INT64")  # where columns stand and how many they are, in any precision
 
 # An engine's own names: "CaskConvolution", "gemm", "kgen"; and "Row major linear FP16 format".
 _WORKERS = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)
@@ -46,7 +47,7 @@ def wrong_types(described: dict[str, Any], precision: str) -> str | None:
     wrong += [
         f"{tensor['name']} is {tensor['dtype']}"
         for tensor in (*described["inputs"], *described["outputs"])
-        if tensor["dtype"] != wanted
+        if tensor["dtype"] not in (wanted, *_INDICES)
     ]
     return "; ".join(wrong) or None
 

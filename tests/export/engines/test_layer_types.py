@@ -41,6 +41,8 @@ def test_products_and_tensors_must_be_of_the_precision():
     mixed = described(("CONVOLUTION", "HALF", 20), ("MATRIX_MULTIPLY", "FLOAT", 6))
     assert wrong_types(mixed, "fp16") == "6 matrix products in FLOAT"
     assert "image is FLOAT" in str(wrong_types(described(dtype="FLOAT"), "fp16"))
+    half["inputs"].append({"name": "n4", "dtype": "INT32"})  # of the correlation plugin
+    assert wrong_types(half, "fp16") is None
     assert quantised(described(("QUANTIZE", "INT8", 4), ("QUANTIZE", "INT8", 3))) == 7
     assert quantised(mixed) == 0
 
