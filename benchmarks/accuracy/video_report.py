@@ -159,7 +159,8 @@ def write_video_report(
 def sheet(video: Video, shown: Sequence[Shown]) -> PILImage.Image:
     """Draw the first support, then frames at equal distances with truth and answer outlined."""
     numbers = np.linspace(0, len(shown) - 1, _CELLS - 1).astype(int)
-    cells = [_support(video, _WIDTH), *(_framed(*shown[n], _WIDTH) for n in sorted({*numbers}))]
+    frames = [_framed(*shown[n], width=_WIDTH) for n in sorted({*numbers})]
+    cells = [_support(video, _WIDTH), *frames]
     rows = [
         np.concatenate(cells[first : first + _ACROSS], axis=1)
         for first in range(0, len(cells) - len(cells) % _ACROSS, _ACROSS)
@@ -170,17 +171,17 @@ def sheet(video: Video, shown: Sequence[Shown]) -> PILImage.Image:
 def animation(video: Video, shown: Sequence[Shown]) -> list[PILImage.Image]:
     """Beside the first support, frame after frame with truth and answer outlined."""
     support = _support(video, _MOVING)
-    pictures = (_framed(*frame, _MOVING) for frame in shown)
+    pictures = (_framed(*frame, width=_MOVING) for frame in shown)
     return [PILImage.fromarray(np.concatenate([support, p], axis=1)) for p in pictures]
 
 
 def _support(video: Video, width: int) -> Image:
     """The first support, in a picture of the shape that the frames have."""
     nothing = np.zeros(video.supports.shape[1:3], np.bool_)
-    return _framed(video.supports[0], nothing, video.support_masks[0], "support", width)
+    return _framed(video.supports[0], nothing, video.support_masks[0], "support", width=width)
 
 
-def _framed(picture: Image, answer: Mask, truth: Mask, text: str, width: int) -> Image:
+def _framed(picture: Image, answer: Mask, truth: Mask, text: str, *, width: int) -> Image:
     size = (round(width * picture.shape[0] / picture.shape[1]), width)
     image = resize_image(picture, size).copy()
     for mask, colour in ((answer, ANSWER), (truth, TRUTH)):
