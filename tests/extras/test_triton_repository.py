@@ -103,7 +103,7 @@ def test_engines_of_several_bundles(tmp_path):
     assert config.instance_group[0].count == 1  # a second one would not know the first one's sets
     assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
     assert config.parameters["supports"].string_value == "5"
-    assert config.parameters["bytes_per_shot"].string_value == str(4 * 2 * 3 * (192 + 48 + 12))
+    assert config.parameters["bytes_per_shot"].string_value == str(4 * 2 * 3 * (192 + 48 + 16))
 
 
 def test_the_first_platform_that_there_is(tmp_path, bundle):
