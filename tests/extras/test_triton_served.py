@@ -68,7 +68,7 @@ def server(bundle, tmp_path_factory):
     """The tiny network, with a store for eight shots."""
     folder = tmp_path_factory.mktemp("triton")
     export_repository([bundle], folder / "repo", ["tensorrt", "python"])
-    tune(folder / "repo", store_megabytes=8 * 6048 / 1e6, most_megapixels=1)
+    tune(folder / "repo", store_megabytes=8 * 6144 / 1e6, most_megapixels=1)
     server = TritonServer(folder / "repo", folder)
     server.start()
     yield server
