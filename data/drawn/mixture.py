@@ -19,7 +19,7 @@ from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
 from hsnet_trt.data.drawn.procedural import procedural
 from hsnet_trt.data.drawn.render import Floats, paste
 from hsnet_trt.data.drawn.segments import load_ground, load_photo
-from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
+from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
@@ -32,9 +32,7 @@ _PARTS: dict[int, Split] = {3: "test", 7: "val"}  # of ten classes in order of t
 _PROCEDURAL_IDS = 1_000_000  # above the ids of all others
 _DISTRACTORS = 3  # other things in a picture, at most; in half of the pictures none
 _VISIBLE = 0.6  # of the object that others must leave visible
-_LEAST = 0.015  # of the picture that the object must cover
 _GROUNDS = 3  # photographs at least, so that there is a background that shows neither class
-_TRIES = 12
 
 Random = np.random.Generator
 
@@ -177,28 +175,20 @@ class _Draw:
 
     def _view(self, rng: Random, kind: Kind, target: Kind) -> tuple[Image, Mask]:
         """A picture of a class, and where it is; other things in it are not of the `target`."""
-        best, mask = None, np.zeros(self.size, np.bool_)
-        for _ in range(_TRIES):
+
+        def draw() -> tuple[Floats, Mask]:
             place = kind.places[int(rng.integers(len(kind.places)))]
             photo = load_photo(*self.photos[place])
-            piece = photo.pieces[0]
             if kind.group == MASKED:
-                canvas, seen = in_place(rng, photo, piece, self.size)
+                canvas, seen = in_place(rng, photo, photo.pieces[0], self.size)
             else:
                 canvas, seen = self._pasted(rng, kind, target, place)
             if rng.random() < 0.5:
                 canvas, seen = self._distract(rng, canvas, seen, kind, target, place)
-            if best is None or seen.sum() > mask.sum():
-                best, mask = canvas, seen
-            if mask.mean() >= _LEAST:
-                break
-        assert best is not None
-        if not mask.any():
-            raise InputError(
-                f"No view of {self.photos[kind.places[0]][0]} could be drawn",
-                fix="leave the picture out",
-            )
-        return camera(best, rng), mask
+            return canvas, seen
+
+        canvas, mask = best_view(draw, str(self.photos[kind.places[0]][0]))
+        return camera(canvas, rng), mask
 
     def _pasted(self, rng: Random, kind: Kind, target: Kind, place: int) -> tuple[Floats, Mask]:
         """A thing cut out, in a photograph that shows neither class."""

@@ -18,7 +18,7 @@ from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
-from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
+from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.files import read_alpha
 from hsnet_trt.data.episodes.sampling import Split
@@ -26,8 +26,6 @@ from hsnet_trt.errors import InputError
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
-_LEAST = 0.015  # of the picture that the object must cover
-_TRIES = 12
 _CUTOUTS = 0.8  # of the episodes, where there are any
 _AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
 _OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
@@ -233,24 +231,15 @@ class _Draw:
 
     def _view(self, rng: Random, kind: _Class, view: View) -> tuple[Image, Mask]:
         photo = self._photo(view[0])
-        best, mask = None, np.zeros(self.size, np.bool_)
-        for _ in range(_TRIES):
-            if not photo.cutout and (self.backgrounds == 1 or rng.random() < 0.35):
-                canvas, seen = in_place(rng, photo, photo.pieces[view[1]], self.size)
-                canvas, seen = self._paste_others(rng, canvas, seen, kind, view)
-            else:
-                canvas, seen = self._pasted(rng, kind, view)
-            if best is None or seen.sum() > mask.sum():
-                best, mask = canvas, seen
-            if mask.mean() >= _LEAST:
-                break
-        assert best is not None
-        if not mask.any():
-            raise InputError(
-                f"No view of a piece of {self.photos[view[0]][0]} could be drawn",
-                fix="leave the photograph out",
-            )
-        return camera(best, rng), mask
+
+        def draw() -> tuple[Floats, Mask]:
+            if photo.cutout or (self.backgrounds > 1 and rng.random() >= 0.35):
+                return self._pasted(rng, kind, view)
+            canvas, seen = in_place(rng, photo, photo.pieces[view[1]], self.size)
+            return self._paste_others(rng, canvas, seen, kind, view)
+
+        canvas, mask = best_view(draw, f"a piece of {self.photos[view[0]][0]}")
+        return camera(canvas, rng), mask
 
     def _pasted(self, rng: Random, kind: _Class, view: View) -> tuple[Floats, Mask]:
         """The piece in another photograph, among other pieces."""

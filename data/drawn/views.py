@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
 from hsnet_trt.data.drawn.render import Cutout, Floats
 from hsnet_trt.data.drawn.segments import Photo
 from hsnet_trt.data.episodes.episode import Image, Mask
+from hsnet_trt.errors import InputError
 
 Random = np.random.Generator
+_LEAST = 0.015  # of the picture that the object must cover
+_TRIES = 12
+
+
+def best_view(draw: Callable[[], tuple[Floats, Mask]], what: str) -> tuple[Floats, Mask]:
+    """The first picture in which enough of the object is seen; of twelve, else, the most of it.
+
+    Args:
+        draw: gives a picture and where the object is in it, another one each time.
+        what: how an error names the object.
+
+    Raises:
+        InputError: the object was not seen in any of them.
+    """
+    best, mask = draw()
+    for _ in range(_TRIES - 1):
+        if mask.mean() >= _LEAST:
+            break
+        canvas, seen = draw()
+        if seen.sum() > mask.sum():
+            best, mask = canvas, seen
+    if not mask.any():
+        raise InputError(f"No view of {what} could be drawn", fix="leave the picture out")
+    return best, mask
 
 
 def crop(rng: Random, image: Image, size: tuple[int, int]) -> Floats:
