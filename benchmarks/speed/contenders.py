@@ -109,9 +109,18 @@ def bundle_specs(path: str | os.PathLike[str], name: str = "") -> list[Spec]:
     where = {"onnxruntime": "ONNX Runtime"}
     if find_driver().gpus:
         where["onnxruntime_cuda"] = "ONNX Runtime CUDA"
-    found = [
+    on_graphs = tuple(where)
+    graphs = dict.fromkeys(
+        g.variant.precision for g in manifest.graphs if g.variant.graph == "match"
+    )
+    engines = dict.fromkeys(
+        (e.flavour, e.variant.precision) for e in manifest.engines if e.variant.graph == "match"
+    )
+    where |= {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+    runs = [(backend, precision) for backend in on_graphs for precision in graphs] + [*engines]
+    return [
         Spec(
-            f"{words}{title}",
+            f"{where[backend]}{title}",
             precision,
             "bundle",
             True,
@@ -119,28 +128,8 @@ def bundle_specs(path: str | os.PathLike[str], name: str = "") -> list[Spec]:
             bundle=os.fspath(path),
             backend=backend,
         )
-        for backend, words in where.items()
-        for precision in dict.fromkeys(
-            g.variant.precision for g in manifest.graphs if g.variant.graph == "match"
-        )
+        for backend, precision in runs
     ]
-    engines = dict.fromkeys(
-        (e.flavour, e.variant.precision) for e in manifest.engines if e.variant.graph == "match"
-    )
-    titles = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-    found += [
-        Spec(
-            f"{titles[flavour]}{title}",
-            precision,
-            "bundle",
-            True,
-            backbone=manifest.model.backbone,
-            bundle=os.fspath(path),
-            backend=flavour,
-        )
-        for flavour, precision in engines
-    ]
-    return found
 
 
 def open_contender(spec: Spec, size: tuple[int, int]) -> Contender:
