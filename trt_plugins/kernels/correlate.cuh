@@ -88,7 +88,7 @@ __device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room
 
 // The inverse norms of a tile's rows, in `norms` [BM], from each thread's part of their squares;
 // `norms` has room for one such row for each group of warps.
-template <int BM, int warps, int groups, int KS>
+template <int BM, int MT, int warps, int groups, int KS>
 __device__ __forceinline__ void invert_norms(
     float (&squares)[KS], float* norms, int warp_row, int warp, int lane, int group)
 {
@@ -103,8 +103,7 @@ __device__ __forceinline__ void invert_norms(
         }
         if (lane % 4 == 0)
         {
-            int const row = warp_row + (i / 2 * warps + warp) * 16 + i % 2 * 8 + lane / 4;
-            norms[group * BM + row] = squares[i];
+            norms[group * BM + warp_row + row_of<MT, warps>(i, lane, warp)] = squares[i];
         }
     }
     __syncthreads();
@@ -178,10 +177,12 @@ __device__ __forceinline__ void correlate(Problem const& p)
         int const step = (tiles - busy) * (kThreads / 32);
         writer.zero_rows(0, share.span_first, start, step);
         writer.zero_rows(share.span_last, ns, start, step);
-        int const gap = share.span_last - share.span_first;
-        for (int i = start; i < ns - gap; i += step)
+        int const kept_first = writer.kept_before(share.span_first);
+        int const gap = writer.kept_before(share.span_last) - kept_first;
+        int const kept = writer.kept_before(ns) - gap;
+        for (int i = start; i < kept; i += step)
         {
-            writer.write_position(nullptr, i < share.span_first ? i : i + gap);
+            writer.write_kept(nullptr, i < kept_first ? i : i + gap);
         }
         return;
     }
@@ -239,12 +240,12 @@ __device__ __forceinline__ void correlate(Problem const& p)
         add_groups<groups, kGroupThreads>(sums, reinterpret_cast<float*>(shared), thread);
     }
     auto* const norms = reinterpret_cast<float*>(shared + BM * Write::kPitch);
-    invert_norms<BM, warps_n, groups>(squares, norms, warp_row, warp, lane, group);
+    invert_norms<BM, MT, warps_n, groups>(squares, norms, warp_row, warp, lane, group);
 
 #pragma unroll
     for (int i = 0; i < 2 * MT; ++i)
     {
-        float const scale = norms[warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4];
+        float const scale = norms[warp_row + row_of<MT, warps_n>(i, lane, warp)];
 #pragma unroll
         for (int j = 0; j < 2 * NT; ++j)
         {
@@ -304,7 +305,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
 #pragma unroll
         for (int i = 0; i < 2 * MT; ++i)
         {
-            T* const line = shared + (warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4) * Write::kPitch - from;
+            T* const line = shared + (warp_row + row_of<MT, warps_n>(i, lane, warp)) * Write::kPitch - from;
 #pragma unroll
             for (int j = 0; j < 2 * NT; ++j)
             {
