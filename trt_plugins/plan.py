@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-# The kernel's three forms: positions of a tile, threads of a block.
-TILES = {"large": (128, 256), "small": (64, 128), "split": (32, 128)}
+# The kernel's three forms: positions of a tile.
+TILES = {"large": 128, "small": 64, "split": 32}
 KERNELS = tuple(f"correlate_{tiles}" for tiles in TILES)
 TENSORS = ("query", "columns", "positions", "counts", "full", "pruned")
 
@@ -24,7 +24,10 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in TENSORS),
         *((name, ctypes.c_int32) for name in ("batch", "supports", "layers", "channels")),
         *((name, ctypes.c_int32) for name in ("query_h", "query_w", "support_h", "support_w")),
-        *((name, ctypes.c_int32) for name in ("stride", "query_row", "column_row")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("stride", "query_row", "column_row", "multiprocessors")
+        ),
     )
 
 
@@ -74,7 +77,7 @@ class Plan:
     def problem(self, addresses: Sequence[int]) -> Problem:
         """Return the kernel's parameter for the device addresses of ``TENSORS``.
 
-        They are multiples of 16.
+        They are multiples of 16. The GPU's multiprocessors are left for the launch to fill in.
         """
         return Problem(
             **dict(zip(TENSORS, addresses, strict=True)),
@@ -95,7 +98,8 @@ class Plan:
 
     def correlate(self, tiles: str) -> Launch:
         """Return the product's kernel in one of its forms, a key of ``TILES``."""
-        side, threads = TILES[tiles]
+        side = TILES[tiles]
+        threads = 256 if tiles == "large" and self.element_size == 4 else 128
         rows = _ceil_div(self.sizes.query_positions, side)
         columns = _ceil_div(self.sizes.support_positions, side)
         grid = (rows * columns, self.layers, self.batch * self.supports)

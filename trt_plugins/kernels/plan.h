@@ -35,6 +35,7 @@ struct Problem
     int32_t stride;
     int32_t query_row;
     int32_t column_row;
+    int32_t multiprocessors; // of the GPU
 };
 
 struct Grid
@@ -52,9 +53,8 @@ constexpr int kLargeTile = 128;
 constexpr int kSmallTile = 64;
 constexpr int kSplitTile = 32;
 constexpr int kSplitGroups = 4; // of warps, among which the channels of a tile are split
-constexpr int kLargeThreads = 256;
-constexpr int kSmallThreads = 128;
-constexpr int kSplitThreads = 128;
+constexpr int kThreads = 128;           // of a block
+constexpr int kLargeFloatThreads = 256; // floats in large tiles need the registers of twice as many
 
 enum class Tiles
 {
@@ -73,12 +73,10 @@ HSNET_HOST_DEVICE inline int64_t round_up(int64_t a, int64_t b)
     return ceil_div(a, b) * b;
 }
 
-inline Grid correlate_grid(Problem const& p, Tiles tiles)
+inline Grid correlate_grid(Problem const& p, Tiles tiles, size_t element_size)
 {
     int const tile = tiles == Tiles::kLarge ? kLargeTile : tiles == Tiles::kSmall ? kSmallTile : kSplitTile;
-    int const threads = tiles == Tiles::kLarge ? kLargeThreads
-        : tiles == Tiles::kSmall               ? kSmallThreads
-                                               : kSplitThreads;
+    int const threads = tiles == Tiles::kLarge && element_size == 4 ? kLargeFloatThreads : kThreads;
     int64_t const rows = ceil_div(static_cast<int64_t>(p.query_h) * p.query_w, tile);
     int64_t const columns = ceil_div(static_cast<int64_t>(p.support_h) * p.support_w, tile);
     return {static_cast<unsigned>(rows * columns), static_cast<unsigned>(p.layers),
@@ -89,17 +87,17 @@ inline Grid correlate_grid(Problem const& p, Tiles tiles)
 // busy where large ones would leave some idle, and where small ones would, too, the channels of
 // smaller ones yet are split. One large block of floats fills a multiprocessor, so that a last wave
 // of few of them costs as much as a full one.
-inline Tiles choose_tiles(Problem const& p, size_t element_size, int multiprocessors)
+inline Tiles choose_tiles(Problem const& p, size_t element_size)
 {
     auto const blocks = [&](Tiles tiles) {
-        Grid const grid = correlate_grid(p, tiles);
+        Grid const grid = correlate_grid(p, tiles, element_size);
         return static_cast<int64_t>(grid.x) * grid.y * grid.z;
     };
-    if (blocks(Tiles::kLarge) >= (element_size == 4 ? 4 : 1) * static_cast<int64_t>(multiprocessors))
+    if (blocks(Tiles::kLarge) >= (element_size == 4 ? 4 : 1) * static_cast<int64_t>(p.multiprocessors))
     {
         return Tiles::kLarge;
     }
-    return blocks(Tiles::kSmall) >= multiprocessors ? Tiles::kSmall : Tiles::kSplit;
+    return blocks(Tiles::kSmall) >= p.multiprocessors ? Tiles::kSmall : Tiles::kSplit;
 }
 
 } // namespace hsnet

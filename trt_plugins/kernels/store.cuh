@@ -9,6 +9,38 @@
 namespace hsnet
 {
 
+// The support positions that the stride keeps, counted row by row.
+struct Kept
+{
+    int width; // of the support's grid
+    int stride;
+    int in_row;
+    int count;
+
+    __device__ __forceinline__ explicit Kept(Problem const& p)
+        : width(p.support_w)
+        , stride(p.stride)
+        , in_row((p.support_w + p.stride - 1) / p.stride)
+    {
+        count = (p.support_h + p.stride - 1) / p.stride * in_row;
+    }
+
+    // How many of them lie before a position.
+    __device__ __forceinline__ int before(int position) const
+    {
+        int const y = position / width;
+        int const x = position - y * width;
+        int const above = (y + stride - 1) / stride;
+        return above * in_row + (above * stride == y ? (x + stride - 1) / stride : 0);
+    }
+
+    __device__ __forceinline__ int position(int index) const
+    {
+        int const y = index / in_row;
+        return (y * width + index - y * in_row) * stride;
+    }
+};
+
 // The part of the outputs that belongs to BM query positions from row0 on. A block writes the support
 // positions [first, last), a window at a time. Window k of a row begins k * window elements behind
 // the row's first border of a sector (window 0 has what lies before it, too); its elements are taken
@@ -32,47 +64,26 @@ struct Writer
     int64_t pruned_start; // element (pruned position 0, row0)
     int64_t pruned_pitch; // from one pruned position to the next
     int rows;
-    int support_w;
-    int stride;
-    int kept_w; // pruned positions of a row of the support's grid
+    Kept kept;
 
     __device__ __forceinline__ Writer(Problem const& p, int pair, int layer, int row0)
         : full(static_cast<T*>(p.full))
         , pruned(static_cast<T*>(p.pruned))
         , rows(min(BM, p.query_h * p.query_w - row0))
-        , support_w(p.support_w)
-        , stride(p.stride)
+        , kept(p)
     {
         int64_t const nq = static_cast<int64_t>(p.query_h) * p.query_w;
         int64_t const ns = static_cast<int64_t>(p.support_h) * p.support_w;
-        kept_w = (p.support_w + p.stride - 1) / p.stride;
-        int64_t const kept = static_cast<int64_t>((p.support_h + p.stride - 1) / p.stride) * kept_w;
         full_pitch = p.layers * ns;
         full_start = (pair * nq + row0) * full_pitch + layer * ns;
         pruned_pitch = p.layers * nq;
-        pruned_start = pair * kept * pruned_pitch + layer * nq + row0;
+        pruned_start = pair * kept.count * pruned_pitch + layer * nq + row0;
     }
 
     // Elements from `index`, of which the last bits do, to the next border of a sector.
     __device__ static __forceinline__ int to_border(int index)
     {
         return -index & (kSector<T> - 1);
-    }
-
-    // How many of the pruned positions lie before a position of the support's grid.
-    __device__ __forceinline__ int kept_before(int position) const
-    {
-        int const y = position / support_w;
-        int const x = position - y * support_w;
-        int const above = (y + stride - 1) / stride;
-        return above * kept_w + (above * stride == y ? (x + stride - 1) / stride : 0);
-    }
-
-    // Where on the support's grid a pruned position lies.
-    __device__ __forceinline__ int position_of(int kept) const
-    {
-        int const y = kept / kept_w;
-        return (y * support_w + kept - y * kept_w) * stride;
     }
 
     // Window k of all rows; staged is [BM][kPitch], null where the window is zero.
@@ -85,44 +96,18 @@ struct Writer
             write_ends(staged, first, count, k);
         }
         int const from = first + k * window;
-        int const end = kept_before(min(from + window, last));
-        for (int kept = kept_before(from) + static_cast<int>(threadIdx.x) / 32; kept < end; kept += threads / 32)
+        int const end = kept.before(min(from + window, last));
+        for (int at = kept.before(from) + static_cast<int>(threadIdx.x) / 32; at < end; at += threads / 32)
         {
-            write_kept(staged != nullptr ? staged + (position_of(kept) - from) : nullptr, kept);
-        }
-    }
-
-    // Zeros at the support positions [first, last) of the rows start, start + step, ...: a row a warp.
-    __device__ __forceinline__ void zero_rows(int first, int last, int start, int step) const
-    {
-        int const lane = static_cast<int>(threadIdx.x) % 32;
-        int const count = last - first;
-        for (int row = start; row < rows && count > 0; row += step)
-        {
-            int64_t const index = full_start + row * full_pitch + first;
-            T* const line = full + index;
-            int const head = min(to_border(static_cast<int>(index)), count);
-            int const tail = head + (count - head) / kPiece<T> * kPiece<T>;
-            if (lane < head)
-            {
-                line[lane] = from_float<T>(0.0F);
-            }
-            for (int at = head + lane * kPiece<T>; at < tail; at += 32 * kPiece<T>)
-            {
-                *reinterpret_cast<uint4*>(line + at) = make_uint4(0, 0, 0, 0);
-            }
-            if (tail + lane < count)
-            {
-                line[tail + lane] = from_float<T>(0.0F);
-            }
+            write_kept(staged != nullptr ? staged + (kept.position(at) - from) : nullptr, at);
         }
     }
 
     // One pruned position, by one warp: lanes lie in whole sectors. A column of the staged window
     // where it is not null, else zeros.
-    __device__ __forceinline__ void write_kept(T const* column, int kept) const
+    __device__ __forceinline__ void write_kept(T const* column, int at) const
     {
-        int64_t const index = pruned_start + kept * pruned_pitch;
+        int64_t const index = pruned_start + at * pruned_pitch;
         int const lane = static_cast<int>(threadIdx.x) % 32;
         int const before = static_cast<int>(index & (kSector<T> - 1));
         for (int row = lane - before; row < rows; row += 32)
