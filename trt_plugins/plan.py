@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-# The kernel's three forms: positions of a tile.
+# The kernel's three forms: positions of a tile. Large tiles of floats have half as many columns.
 TILES = {"large": 128, "small": 64, "split": 32}
+THREADS = 128  # of a block
 KERNELS = tuple(f"correlate_{tiles}" for tiles in TILES)
 TENSORS = ("query", "columns", "positions", "counts", "full", "pruned")
 
@@ -92,18 +93,18 @@ class Plan:
 
     def tiles(self, multiprocessors: int) -> str:
         """Return the form of the product, a key of ``TILES``, for a GPU with so many processors."""
-        if self._blocks("large") >= (4 if self.element_size == 4 else 1) * multiprocessors:
+        if self._blocks("large") >= (8 if self.element_size == 4 else 1) * multiprocessors:
             return "large"
         return "small" if self._blocks("small") >= multiprocessors else "split"
 
     def correlate(self, tiles: str) -> Launch:
         """Return the product's kernel in one of its forms, a key of ``TILES``."""
         side = TILES[tiles]
-        threads = 256 if tiles == "large" and self.element_size == 4 else 128
+        width = side // 2 if tiles == "large" and self.element_size == 4 else side
         rows = _ceil_div(self.sizes.query_positions, side)
-        columns = _ceil_div(self.sizes.support_positions, side)
+        columns = _ceil_div(self.sizes.support_positions, width)
         grid = (rows * columns, self.layers, self.batch * self.supports)
-        return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, threads)
+        return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, THREADS)
 
     def launch(self, multiprocessors: int) -> Launch:
         """Return the call's kernel on a GPU with so many processors."""

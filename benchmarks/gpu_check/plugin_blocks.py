@@ -27,7 +27,8 @@ class Form:
     """One form of the kernel, as nvcc 13.0 compiles it for sm_90.
 
     Args:
-        tile: query positions, and columns, of a block.
+        tile: query positions of a block.
+        width: columns of a block.
         warps: of a block.
         resident: blocks that live on a multiprocessor.
         channels: of one step of the loop.
@@ -39,6 +40,7 @@ class Form:
     """
 
     tile: int
+    width: int
     warps: int
     resident: int
     channels: int
@@ -50,18 +52,18 @@ class Form:
 
 
 EARLIER_FORMS = {
-    "large_f16": Form(128, 8, 2, 32, 150, 32, 384, 128, earlier=True),
-    "small_f16": Form(64, 4, 4, 32, 110, 16, 128, 64, earlier=True),
-    "large_f32": Form(128, 8, 1, 16, 730, 32, 384, 64, earlier=True),
-    "small_f32": Form(64, 4, 3, 16, 533, 16, 128, 64, earlier=True),
+    "large_f16": Form(128, 128, 8, 2, 32, 150, 32, 384, 128, earlier=True),
+    "small_f16": Form(64, 64, 4, 4, 32, 110, 16, 128, 64, earlier=True),
+    "large_f32": Form(128, 128, 8, 1, 16, 730, 32, 384, 64, earlier=True),
+    "small_f32": Form(64, 64, 4, 3, 16, 533, 16, 128, 64, earlier=True),
 }
 FORMS = {
-    "large_f16": Form(128, 4, 2, 32, 228, 32, 256, 128),
-    "small_f16": Form(64, 4, 4, 32, 115, 16, 128, 64),
-    "split_f16": Form(32, 4, 4, 128, 163, 32, 128, 32),
-    "large_f32": Form(128, 8, 1, 16, 369, 32, 384, 64),
-    "small_f32": Form(64, 4, 3, 16, 249, 16, 128, 64),
-    "split_f32": Form(32, 4, 3, 64, 269, 32, 128, 32),
+    "large_f16": Form(128, 128, 4, 2, 32, 229, 32, 256, 128),
+    "small_f16": Form(64, 64, 4, 4, 32, 115, 16, 128, 64),
+    "split_f16": Form(32, 32, 4, 4, 128, 163, 32, 128, 32),
+    "large_f32": Form(128, 64, 4, 2, 16, 391, 24, 192, 64),
+    "small_f32": Form(64, 64, 4, 3, 16, 249, 16, 128, 64),
+    "split_f32": Form(32, 32, 4, 3, 64, 269, 32, 128, 32),
 }
 
 
@@ -104,8 +106,9 @@ def case(level: str, area: float | None, element_size: int, form: Form) -> Case:
     if form.earlier:
         blocks = tuple(_earlier_blocks(plan, form, columns)) * plan.layers
     else:
-        form = _finer(plan, form, len(columns))
-        blocks = tuple(_blocks(plan, form, columns))
+        grid = _tiles(plan, form, sizes.support_positions) * plan.layers
+        form = _finer(plan, form, len(columns), grid)
+        blocks = tuple(_blocks(plan, form, columns, grid))
     outputs = sizes.query_positions * (sizes.support_positions + sizes.pruned_h * sizes.pruned_w)
     inputs = plan.channels * (sizes.query_positions + len(columns))
     row = -(-sizes.query_positions * element_size // 16) * 16
@@ -113,27 +116,24 @@ def case(level: str, area: float | None, element_size: int, form: Form) -> Case:
     return Case(form, blocks, shifted, plan.layers * element_size * (outputs + inputs))
 
 
-def _tiles(plan: Plan, tile: int, columns: int) -> int:
-    return -(-plan.sizes.query_positions // tile) * -(-columns // tile)
+def _tiles(plan: Plan, form: Form, columns: int) -> int:
+    """Tiles of one layer."""
+    return -(-plan.sizes.query_positions // form.tile) * -(-columns // form.width)
 
 
-def _finer(plan: Plan, form: Form, columns: int) -> Form:
-    """The tiles that a large form of half takes on the device, where few blocks have columns."""
-    if form != FORMS["large_f16"]:
-        return form
+def _finer(plan: Plan, form: Form, columns: int, grid: int) -> Form:
+    """The tiles that the large form of half takes on the device, where few blocks have columns."""
     finer = replace(FORMS["small_f16"], resident=form.resident)
-    grid = _tiles(plan, form.tile, plan.sizes.support_positions)
-    few = _tiles(plan, form.tile, columns) * plan.layers < MULTIPROCESSORS
-    return finer if few and _tiles(plan, finer.tile, columns) < grid else form
+    few = _tiles(plan, form, columns) * plan.layers < MULTIPROCESSORS
+    fits = _tiles(plan, finer, columns) * plan.layers < grid
+    return finer if form == FORMS["large_f16"] and few and fits else form
 
 
-def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Iterator[Parts]:
+def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> Iterator[Parts]:
     """Those with columns, of all layers, and then those that share the zeros outside of them."""
     sizes, size = plan.sizes, plan.element_size
     nq, ns = sizes.query_positions, sizes.support_positions
-    side = FORMS["large_f16"].tile if form.resident == 2 and form.tile == 64 else form.tile
-    busy = _tiles(plan, form.tile, len(columns)) * plan.layers
-    idle = _tiles(plan, side, ns) * plan.layers - busy
+    idle = grid - _tiles(plan, form, len(columns)) * plan.layers
     outside = ns - (int(columns[-1]) + 1 - int(columns[0]))
     one = list(_busy_blocks(plan, form, columns, alone=idle == 0))
     for _ in range(plan.layers):
@@ -152,7 +152,8 @@ def _busy_blocks(
     plan: Plan, form: Form, columns: NDArray[np.int64], *, alone: bool
 ) -> Iterator[Parts]:
     """Of one layer. Where no others are there to do it, they write the zeros at the ends."""
-    tiles, rows_of = -(-len(columns) // form.tile), -(-plan.sizes.query_positions // form.tile)
+    tiles = -(-len(columns) // form.width)
+    rows_of = -(-plan.sizes.query_positions // form.tile)
     for group in range(0, rows_of, TOGETHER):
         height = min(TOGETHER, rows_of - group)
         for index in range(tiles * height):
@@ -164,8 +165,8 @@ def _busy(
 ) -> Parts:
     sizes, size = plan.sizes, plan.element_size
     rows = min(form.tile, sizes.query_positions - row * form.tile)
-    mine = columns[tile * form.tile : (tile + 1) * form.tile]
-    following = columns[(tile + 1) * form.tile :]
+    mine = columns[tile * form.width : (tile + 1) * form.width]
+    following = columns[(tile + 1) * form.width :]
     first = int(mine[0]) if tile or not alone else 0
     end = sizes.support_positions if alone else int(mine[-1]) + 1
     last = int(following[0]) if len(following) else end
@@ -183,7 +184,8 @@ def _earlier_blocks(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Itera
     """Of one layer: blocks with and without columns, in the order of their tiles."""
     sizes, size = plan.sizes, plan.element_size
     nq, ns = sizes.query_positions, sizes.support_positions
-    rows_of, tiles, busy = -(-nq // form.tile), -(-ns // form.tile), -(-len(columns) // form.tile)
+    rows_of, tiles = -(-nq // form.tile), -(-ns // form.width)
+    busy = -(-len(columns) // form.width)
     outside = ns - (int(columns[-1]) + 1 - int(columns[0]))
     for group in range(0, rows_of, TOGETHER):
         height = min(TOGETHER, rows_of - group)

@@ -205,8 +205,9 @@ struct Form
     using Write = Writer<T, BM, kStagedWindow, kThreads>;
     static constexpr int kNormBytes = groups * BM * static_cast<int>(sizeof(float));
     static_assert(MT % warps_n == 0, "warps that read the same rows share their squares");
-    static_assert(BM * Write::kPitch * sizeof(T) + kNormBytes <= kStages * kStage * sizeof(T),
-        "the staged window and the norms reuse the stages");
+    // The staged window and the norms reuse the stages.
+    static constexpr int kStaged = BM * Write::kPitch + kNormBytes / static_cast<int>(sizeof(T));
+    static constexpr int kShared = kStages * kStage > kStaged ? kStages * kStage : kStaged;
 
     // Tiles of all layers that have columns.
     __device__ static __forceinline__ int busy(Problem const& p, int count)
@@ -391,8 +392,8 @@ __device__ __forceinline__ void multiply_tile(
 template <class F, class Finer>
 __device__ __forceinline__ void correlate(Problem const& p)
 {
-    static_assert(F::kThreads == Finer::kThreads && Finer::kStage <= F::kStage, "they share a block");
-    alignas(16) __shared__ typename F::T shared[F::kStages * F::kStage];
+    static_assert(F::kThreads == Finer::kThreads && Finer::kShared <= F::kShared, "they share a block");
+    alignas(16) __shared__ typename F::T shared[F::kShared];
     int const pair = static_cast<int>(blockIdx.z);
     Packed const packed(p, pair % p.supports);
     int const of_layer = static_cast<int>(ceil_div(p.query_h * p.query_w, F::BM) * ceil_div(packed.n, F::BN));

@@ -11,8 +11,8 @@ using hsnet::Problem;
 #endif
 
 // The least blocks on a multiprocessor bound the registers. Two large half blocks: one multiplies
-// while the other writes. Four warps of 64 x 64 read each row of a stage twice, where eight of
-// 64 x 32 would read the query's four times; floats in large tiles do not fit into registers so.
+// while the other writes. Their four warps of 64 x 64 read each row of a stage twice, where eight of
+// 64 x 32 would read the query's four times; floats have registers for 64 x 32.
 #define HSNET_KERNEL(NAME, T, BLOCKS, FORM, FINER) \
     extern "C" __global__ void __launch_bounds__(FORM<T>::kThreads, BLOCKS) \
         hsnet_correlate_##NAME(const Problem p) \
@@ -21,7 +21,7 @@ using hsnet::Problem;
     }
 
 template <class T>
-using Large = hsnet::Form<T, hsnet::kLargeTile, hsnet::kLargeTile, 2, sizeof(T) == 2 ? 2 : 4, 1>;
+using Large = hsnet::Form<T, hsnet::kLargeTile, sizeof(T) == 2 ? hsnet::kLargeTile : hsnet::kLargeFloatColumns, 2, 2, 1>;
 template <class T>
 using Small = hsnet::Form<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2, 1>;
 template <class T>
@@ -30,6 +30,6 @@ using Split = hsnet::Form<T, hsnet::kSplitTile, hsnet::kSplitTile, 1, 1, hsnet::
 HSNET_KERNEL(large_f16, __half, HSNET_HALF_BLOCKS, Large, Small)
 HSNET_KERNEL(small_f16, __half, 2 * HSNET_HALF_BLOCKS, Small, Small)
 HSNET_KERNEL(split_f16, __half, 2, Split, Split)
-HSNET_KERNEL(large_f32, float, 1, Large, Large)
+HSNET_KERNEL(large_f32, float, 2, Large, Large)
 HSNET_KERNEL(small_f32, float, 3, Small, Small)
 HSNET_KERNEL(split_f32, float, 2, Split, Split)

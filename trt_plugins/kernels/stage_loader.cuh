@@ -36,7 +36,7 @@ struct StageLoader
 
     __device__ __forceinline__ void load(T* stage, int first_channel, int channels)
     {
-        static_assert(kRowsPerStep % 8 == 0, "the swizzle of these rows is that of the first");
+        static_assert(kRowsPerStep % (sizeof(T) == 4 ? 4 : 8) == 0, "the swizzle of these rows is that of the first");
 #pragma unroll
         for (int i = 0; i < kPieces; ++i)
         {
