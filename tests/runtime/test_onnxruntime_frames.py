@@ -25,7 +25,7 @@ from hsnet_trt.runtime import backends, onnxruntime_cuda, onnxruntime_device
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 
 Shot = tuple[np.ndarray, np.ndarray]
 LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
@@ -308,7 +308,7 @@ def for_another_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hsnet_trt.runtime.engines import frame_kernels
+    from hsnet_trt.runtime.frames import frame_kernels
 
     monkeypatch.setattr(frame_kernels, "FATBIN", Path("/nowhere"))
 
@@ -318,7 +318,7 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_library, "neither pycuda nor cuda-bindings is installed"),
         (for_another_gpu, "CUDA failed"),
-        (no_kernels, "engines.frame_kernels"),
+        (no_kernels, "frames.frame_kernels"),
     ],
 )
 def test_without_what_frames_need_the_cpu_prepares_and_draws(

@@ -21,10 +21,10 @@ from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines import frame_kernels
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.frames import frame_kernels
+from hsnet_trt.runtime.frames.frame_kernels import PREPARE
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -384,7 +384,7 @@ def test_without_compiled_kernels_the_cpu_prepares_and_draws(
 ) -> None:
     monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "none")
     segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
-    assert "engines.frame_kernels" in caplog.text
+    assert "frames.frame_kernels" in caplog.text
     with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
         for one in (segmenter, there):
             one.set_support("red", *red_shot)
