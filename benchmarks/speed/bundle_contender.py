@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from hsnet_trt.benchmarks.limits.case import Pixels, Supports
+from hsnet_trt.benchmarks.limits.case import Pixels, SupportPictures
 from hsnet_trt.benchmarks.speed.contenders import Floats, Masks, Spec
 from hsnet_trt.errors import BackendError
 
@@ -23,7 +23,7 @@ class BundleContender:
         )
         self._names: tuple[str, ...] = ()
 
-    def register(self, supports: Supports) -> None:
+    def register(self, supports: SupportPictures) -> None:
         names = tuple(f"class {index}" for index in range(len(supports.images)))
         if names != self._names:
             self._segmenter.clear()

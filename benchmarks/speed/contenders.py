@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hsnet_trt.benchmarks.limits.case import Pixels, Supports
+from hsnet_trt.benchmarks.limits.case import Pixels, SupportPictures
 from hsnet_trt.runtime.device.machine import find_driver
 
 Masks = npt.NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Spec:
 class Contender(Protocol):
     """One opened contender, for one size. Supports are [class][shot]; masks [query,class,H,W]."""
 
-    def register(self, supports: Supports) -> None:
+    def register(self, supports: SupportPictures) -> None:
         """Take the support set, and encode it if this contender keeps it encoded."""
         ...
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from hsnet_trt.benchmarks.limits.case import Pixels, Supports
+from hsnet_trt.benchmarks.limits.case import Pixels, SupportPictures
 from hsnet_trt.benchmarks.speed.contenders import Floats, Masks, Spec
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.pictures.preprocess import network_input
@@ -41,7 +41,7 @@ class TorchContender:
         self._supports: list[list[Any]] = []
         self._types = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-    def register(self, supports: Supports) -> None:
+    def register(self, supports: SupportPictures) -> None:
         """[class][shot] of (picture, mask), or where they are cached of encoded layers."""
         self._supports = []
         for images, masks in zip(supports.images, supports.masks, strict=True):
