@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import typer
 
-from hsnet_trt.cli.shared.values import parse_size
+from hsnet_trt.cli.shared.values import parse_bytes, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,12 @@ LoweringOption = Annotated[
         "and remembered."
     ),
 ]
+GpuMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory that onnxruntime_cuda may take of a GPU that others use, too: 4GiB, or bytes."
+    ),
+]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
 WeightsOption = Annotated[
     str | None,
@@ -69,6 +75,11 @@ class RunOptions:
     size: SizeOption = None
     sha256: Sha256Option = None
     lowering: LoweringOption = None
+    gpu_memory: GpuMemoryOption = None
+
+    @property
+    def gpu_memory_bytes(self) -> int | None:
+        return parse_bytes(self.gpu_memory) if self.gpu_memory else None
 
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
         """Load the bundle, and print what runs it.
@@ -79,7 +90,13 @@ class RunOptions:
         from hsnet_trt import FewShotSegmenter
 
         segmenter = FewShotSegmenter.load(
-            bundle, self.backend, self.size, self.sha256, self.precision, self.lowering
+            bundle,
+            self.backend,
+            self.size,
+            self.sha256,
+            self.precision,
+            self.lowering,
+            self.gpu_memory_bytes,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if self.lowering == "auto":
