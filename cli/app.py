@@ -45,7 +45,7 @@ def app(
         run.sha256,
         run.precision,
         run.lowering,
-        run.gpu_memory_bytes,
+        run.gpu_memory,
     )
 
     def ready(address: str) -> None:

@@ -42,9 +42,11 @@ LoweringOption = Annotated[
     ),
 ]
 GpuMemoryOption = Annotated[
-    str | None,
+    int | None,
     typer.Option(
-        help="Memory that onnxruntime_cuda may take of a GPU that others use, too: 4GiB, or bytes."
+        parser=parse_bytes,
+        metavar="BYTES",
+        help="What onnxruntime_cuda may take of a GPU that others use, too: 4GiB, or a number.",
     ),
 ]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
@@ -77,10 +79,6 @@ class RunOptions:
     lowering: LoweringOption = None
     gpu_memory: GpuMemoryOption = None
 
-    @property
-    def gpu_memory_bytes(self) -> int | None:
-        return parse_bytes(self.gpu_memory) if self.gpu_memory else None
-
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
         """Load the bundle, and print what runs it.
 
@@ -96,7 +94,7 @@ class RunOptions:
             self.sha256,
             self.precision,
             self.lowering,
-            self.gpu_memory_bytes,
+            self.gpu_memory,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if self.lowering == "auto":
