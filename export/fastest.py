@@ -232,7 +232,10 @@ def _fastest(tried: Sequence[Form]) -> Form:
 
 def _in_words(tried: Sequence[Form], fastest: Form) -> str:
     times = ", ".join(
-        f"{form.lowering} {form.left_out or f'{form.milliseconds:.2f} ms'}" for form in tried
+        f"{form.lowering} {form.milliseconds:.2f} ms"
+        for form in tried
+        if form.milliseconds is not None
     )
+    out = "".join(f"; {form.lowering} left out: {form.left_out}" for form in tried if form.left_out)
     height, width = fastest.size
-    return f"{height}x{width}: lowering {fastest.lowering}, the fastest here ({times} a frame)"
+    return f"{height}x{width}: lowering {fastest.lowering}, the fastest here ({times} a frame{out})"

@@ -119,9 +119,16 @@ def test_engines_of_others_stay_and_of_the_same_go(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gpu")
 def test_a_form_that_does_not_run_is_left_out(tmp_path: Path) -> None:
     source = in_both_forms(tmp_path / "b")
+    seen: list[BuildEvent] = []
     built = build_fastest(
-        source.path, "this", out=tmp_path / "out", measure=clock(conv2d=9.0, conv3d="no memory")
+        source.path,
+        "this",
+        out=tmp_path / "out",
+        on_event=seen.append,
+        measure=clock(conv2d=9.0, conv3d="no memory"),
     )
+    words = "the fastest here (conv2d 9.00 ms a frame; conv3d left out: no memory)"
+    assert any(isinstance(event, LogLine) and event.text.endswith(words) for event in seen)
     assert lowerings(built) == ["conv2d"]
     record = json.loads(built.read("engines/lowering.fp32.sm87.tensorrt.json"))
     assert record[1]["left_out"] == "no memory"
