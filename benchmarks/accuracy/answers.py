@@ -23,7 +23,7 @@ from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.preprocess import network_input
 
 if TYPE_CHECKING:
-    from hsnet_trt.model.hsnet import HSNet
+    from hsnet_trt.model.hsnet import Encoded, HSNet, Levels
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,7 +80,7 @@ class TorchNetwork:
         with torch.no_grad():
             return self._score(*self._encode(episode), episode)
 
-    def _encode(self, episode: Episode) -> tuple[Sequence[Any], Sequence[Any]]:
+    def _encode(self, episode: Episode) -> tuple[Levels, Encoded]:
         """Features of the query, and the supports, encoded."""
         import torch
 
@@ -89,7 +89,7 @@ class TorchNetwork:
         return self._features(episode.query[None]), self._model.support(shown, masks)
 
     @staticmethod
-    def _score(query: Sequence[Any], encoded: Sequence[Any], episode: Episode) -> float:
+    def _score(query: Levels, encoded: Encoded, episode: Episode) -> float:
         names = (*SUPPORTS, *CONTRASTS)[: len(encoded)]
         supports = {n: t.cpu().numpy() for n, t in zip(names, encoded, strict=True)}
         return _presence(query[2].cpu().numpy(), supports, episode)

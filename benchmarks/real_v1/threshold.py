@@ -21,7 +21,8 @@ from hsnet_trt.benchmarks.real_v1.photographs import gather
 from hsnet_trt.calibration.presence import Threshold, threshold_keeping
 from hsnet_trt.data.episodes.forms import FORMS, in_form
 from hsnet_trt.data.sources import Source
-from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, read_weights_file
+from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint
+from hsnet_trt.model.weights_file import read_weights_file
 
 _KEPT = 0.95
 _EVERY = 20  # episodes between two lines of progress
@@ -40,8 +41,7 @@ def main() -> None:
     path = SHIPPED if str(chosen.model) == "shipped" else chosen.model
     model = load_checkpoint(path)
     network = TorchNetwork(model, chosen.device)
-    side = chosen.size or model.size
-    size = (side, side) if isinstance(side, int) else side
+    size = (chosen.size, chosen.size) if chosen.size else model.size or (400, 400)
     source = Source(("folder",), root=gather(chosen.photographs), shots=chosen.shots, size=size)
     scores = {form: scores_of(network, source, form) for form in FORMS}
     found = threshold_keeping((*scores["clean"], *scores["mosaic"]), scores["absent"], _KEPT)

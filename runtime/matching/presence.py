@@ -61,10 +61,10 @@ class Objects:
         count = int(self.counts.sum())
         owners = np.repeat(np.arange(len(self.counts)), self.counts)
         sums = np.bincount(owners, matches[:count], minlength=len(self.counts))
-        alike = (sums / np.maximum(self.counts, 1)).astype(np.float32)
+        alike: Floats = (sums / np.maximum(self.counts, 1)).astype(np.float32)
         if len(matches) == count:
             return alike
-        score: Floats = (alike + matches[count:].astype(np.float32)) / 2
+        score: Floats = (alike + matches[count:].astype(np.float32)) / np.float32(2)
         return score
 
 
