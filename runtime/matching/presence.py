@@ -82,6 +82,14 @@ def objects_in(encoded: Mapping[str, npt.NDArray[Any]]) -> Objects:
     return _objects(columns, [shot[-1].sum(axis=1) for shot in encoded.get("c4", ())])
 
 
+def together(parts: Sequence[Objects]) -> Objects:
+    """The objects of the shots of one part after the other."""
+    positions = [part.vectors[: part.counts.sum()] for part in parts]
+    contrasts = [part.vectors[part.counts.sum() :] for part in parts]
+    vectors = np.concatenate([*positions, *contrasts])
+    return Objects(vectors, np.concatenate([part.counts for part in parts]))
+
+
 def _objects(columns: Sequence[npt.NDArray[Any]], contrasts: Sequence[npt.NDArray[Any]]) -> Objects:
     kept = [part[part.any(axis=1)].astype(np.float32) for part in columns]
     counts = np.array([len(part) for part in kept], np.int64)

@@ -21,6 +21,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError, HSNetError, HSNetWarning, InputError
 from hsnet_trt.runtime.bundle import MANIFEST
 from hsnet_trt.runtime.bundle.manifest import Manifest, PackedLevel
+from hsnet_trt.runtime.matching.presence import Objects, best_matches, presence, together
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
 from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
@@ -33,7 +34,7 @@ from hsnet_trt.runtime.pictures.preprocess import (
 )
 from hsnet_trt.serving.store.store import StoreFullError, SupportStore, UnknownSetError
 from hsnet_trt.serving.store.uploads import check_picture
-from hsnet_trt.serving.triton_server.networks import Networks, Shots
+from hsnet_trt.serving.triton_server.networks import Held, Networks, Shots
 from hsnet_trt.serving.triton_server.protocol import ACTIONS, INPUTS, LARGE, OUTPUTS, set_id
 
 _log = logging.getLogger("hsnet_trt")
@@ -46,6 +47,7 @@ class _Set:
     classes: tuple[str, ...]
     shots: tuple[int, ...]  # of each class
     encoded: Shots
+    objects: Objects
     notes: tuple[str, ...]
 
 
@@ -150,15 +152,18 @@ class TritonPythonModel:
                 # Class after class, as the votes are counted.
                 order = sorted(range(len(classes)), key=lambda i: names.index(classes[i]))
                 shots = [(classes[i], images[i], masks[i]) for i in order]
-                pieces, notes = [], []
+                pieces, objects, notes = [], [], []
                 for first in range(0, len(shots), self._piece):
                     part = shots[first : first + self._piece]
                     batch, planes, warned = await asyncio.to_thread(self._prepare, part, first)
-                    pieces.append(await self._networks.encode(batch, planes))
+                    encoded, shown = await self._networks.encode(batch, planes)
+                    pieces.append(encoded)
+                    objects.append(shown)
                     notes += warned
                 counts = tuple(classes.count(name) for name in names)
                 arranged = await asyncio.to_thread(self._networks.arrange, pieces, self._supports)
-                put(key, _Set(tuple(names), counts, arranged, tuple(notes)), arranged.bytes)
+                kept = _Set(tuple(names), counts, arranged, together(objects), tuple(notes))
+                put(key, kept, arranged.bytes)
         kept = self._store.get(key)
         return {"set": _texts([key]), "classes": _texts(names), "notes": _texts(kept.notes)}
 
@@ -173,6 +178,7 @@ class TritonPythonModel:
         features = await self._networks.features(batch)
         clock.append(time.perf_counter())
         logits = await self._networks.match(features, supports.encoded)
+        here = await self._presence(features, supports) if "presence" in wanted else []
         clock.append(time.perf_counter())
         masks, scores, labels = await asyncio.to_thread(
             segment_logits, logits, supports.shots, placement
@@ -185,9 +191,18 @@ class TritonPythonModel:
         return {
             "labels": labels,
             "classes": _texts(supports.classes),
+            "presence": np.array(here, np.float64),
+            "present_from": np.array([self._manifest.present_from], np.float64),
             "milliseconds": np.diff(clock).astype(np.float32) * np.float32(1000),
             **{name: large[name]() for name in LARGE if name in wanted},
         }
+
+    async def _presence(self, features: Held, supports: _Set) -> list[float]:
+        """The presence of each class."""
+        objects = supports.objects
+        level4 = await self._networks.level4(features, self._size)
+        scores = objects.scores(await asyncio.to_thread(best_matches, level4, objects.vectors))
+        return presence(scores, objects.counts, supports.shots)
 
     def _query(self, content: bytes) -> tuple[Floats, Any]:
         pixels = self._picture(content, "the query image")

@@ -10,7 +10,13 @@ from helpers.tiny_bundle import RED, make_bundle, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.matching.packing import compress
-from hsnet_trt.runtime.matching.presence import objects_in, objects_of, presence, score_queries
+from hsnet_trt.runtime.matching.presence import (
+    objects_in,
+    objects_of,
+    presence,
+    score_queries,
+    together,
+)
 
 Shot = tuple[np.ndarray, np.ndarray]
 
@@ -67,6 +73,17 @@ def test_it_is_the_mean_of_best_matches(dtype: type, apart: float, contrast: boo
     found = score_queries(level4, objects)
     np.testing.assert_allclose(found, slowly(level4, supports), atol=apart)
     assert found.dtype == np.float32 and (found >= 0).all() and (found <= 1).all()
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+def test_parts_are_put_together(contrast: bool) -> None:
+    supports = encoded(np.random.default_rng(3), 5, contrast=contrast)
+    parts = [
+        objects_in({n: a[part] for n, a in supports.items()}) for part in np.split(range(5), [2])
+    ]
+    whole, found = objects_in(supports), together(parts)
+    np.testing.assert_array_equal(found.vectors, whole.vectors)
+    np.testing.assert_array_equal(found.counts, whole.counts)
 
 
 def test_a_shot_without_an_object_or_a_contrast_has_a_score() -> None:
