@@ -1,6 +1,6 @@
 """What the correlation's kernel may take on an H100: a prediction, calibrated on earlier kernels.
 
-``python -m hsnet_trt.benchmarks.prediction.correlation`` prints a table; it needs no GPU. The
+``python -m hsnet_trt.benchmarks.gpu_check.plugin_prediction`` prints a table; it needs no GPU. The
 model has seven constants, which are fitted to the times of the *correlate* kernels of revision
 6c4d0ab (``benchmarks/results/h100-plugin.json``), and is then given the kernel of today.
 
@@ -22,8 +22,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from hsnet_trt.benchmarks.gpu_check.plugin_timing import EARLIER
-from hsnet_trt.benchmarks.prediction.blocks import (
+from hsnet_trt.benchmarks.gpu_check.plugin_blocks import (
     EARLIER_FORMS,
     FORMS,
     MULTIPROCESSORS,
@@ -31,6 +30,7 @@ from hsnet_trt.benchmarks.prediction.blocks import (
     Parts,
     case,
 )
+from hsnet_trt.benchmarks.gpu_check.plugin_timing import EARLIER
 from hsnet_trt.trt_plugins.occupancy import level_plan
 
 CLOCK = 1.755e6  # cycles of a millisecond, H100 SXM at its boost clock
