@@ -38,20 +38,29 @@ class Network:
         pipeline: the way of a frame through it.
         origin: what a support set must come from to be matched by it.
         lowering: of `match`, if one was asked for or chosen by time.
+        refine: whether the masks' edges are refined: see `pictures.guided_filter`.
     """
 
     lowering: str | None = None
 
-    def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runner: Runner,
+        size: tuple[int, int],
+        reason: str,
+        refine: bool | None = None,
+    ) -> None:
         """Use `Network.load`."""
         self.bundle, self.runner, self.size, self.reason = bundle, runner, size, reason
         self.preprocessing = bundle.manifest.preprocessing
         self.origin = Origin.of(bundle.manifest, size)
-        present_from = bundle.manifest.present_from
+        self.refine = bundle.manifest.refine if refine is None else refine
+        present_from, policy = bundle.manifest.present_from, self.preprocessing.resize
         self.pipeline: FramePipeline = (
-            CpuFramePipeline(runner, size, self.preprocessing, present_from)
+            CpuFramePipeline(runner, size, self.preprocessing, present_from, refine=self.refine)
             if runner.frames is None
-            else GpuFramePipeline(runner.frames, size, self.preprocessing.resize, present_from)
+            else GpuFramePipeline(runner.frames, size, policy, present_from, refine=self.refine)
         )
 
     @classmethod
@@ -63,6 +72,7 @@ class Network:
         sha256: str | None = None,
         precision: str | None = None,
         lowering: str | None = None,
+        refine: bool | None = None,
     ) -> Network:
         """Open a bundle; arguments and errors are those of `FewShotSegmenter.load`."""
         bundle = Bundle.open(path, sha256=sha256)
@@ -76,7 +86,7 @@ class Network:
             runner, reason, lowering = opened.runner, opened.reason, opened.lowering
         else:
             runner, reason = open_runner(bundle, chosen, backend, precision, lowering)
-        network = cls(bundle, runner, chosen, reason)
+        network = cls(bundle, runner, chosen, reason, refine)
         network.lowering = lowering
         return network
 
@@ -116,11 +126,13 @@ class Network:
         present_from = self.bundle.manifest.present_from
         inner: CpuFramePipeline | GpuFramePipeline
         if self.runner.frames is None:
-            inner = CpuFramePipeline(self.runner, self.size, self.preprocessing, present_from)
+            inner = CpuFramePipeline(
+                self.runner, self.size, self.preprocessing, present_from, refine=self.refine
+            )
         else:
-            resize = self.preprocessing.resize
+            policy, sets = self.preprocessing.resize, follower.sets
             inner = GpuFramePipeline(
-                self.runner.frames, self.size, resize, present_from, 1, follower.sets
+                self.runner.frames, self.size, policy, present_from, 1, sets, refine=self.refine
             )
         return FollowingPipeline(inner, self.runner, follower, present_from)
 

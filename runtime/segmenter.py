@@ -60,6 +60,7 @@ class FewShotSegmenter:
         sha256: str | None = None,
         precision: str | None = None,
         lowering: str | None = None,
+        refine: bool | None = None,
     ) -> FewShotSegmenter:
         """Open a bundle and load its network.
 
@@ -78,13 +79,15 @@ class FewShotSegmenter:
                 that the bundle holds; "auto" for the fastest: each is timed the first time, which
                 takes some seconds, and the answer is remembered for this machine; None for packed
                 on a CPU, and else the first that was exported.
+            refine: whether the masks' edges follow the picture's (a guided filter, which is not in
+                the paper; scores are filtered, too); None as the bundle was exported.
 
         Raises:
             BundleError: no bundle, a damaged or altered one, or one without that size or precision.
             BackendError: the backend cannot run here.
             InputError: no such backend or precision.
         """
-        network = Network.load(path, backend, size, sha256, precision, lowering)
+        network = Network.load(path, backend, size, sha256, precision, lowering, refine)
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
         return cls(network)
@@ -128,6 +131,11 @@ class FewShotSegmenter:
     def resize(self) -> str:
         """How photographs are brought to that size: "stretch" or "letterbox"."""
         return self._network.preprocessing.resize
+
+    @property
+    def refine(self) -> bool:
+        """Whether the masks' edges follow the picture's, by a guided filter."""
+        return self._network.refine
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -353,8 +361,9 @@ class FewShotSegmenter:
                 supports = stream.getvalue()
         bundle = self._network.bundle
         network = self._network
-        choices = (self.backend, self.size, bundle.sha256, self.precision, network.lowering)
-        return _reopen, (str(bundle.path.absolute()), *choices, supports)
+        choices = (self.backend, self.size, bundle.sha256, self.precision)
+        more = (network.lowering, network.refine, supports)
+        return _reopen, (str(bundle.path.absolute()), *choices, *more)
 
     def __enter__(self) -> FewShotSegmenter:
         return self
@@ -425,10 +434,11 @@ def _reopen(
     sha256: str,
     precision: str,
     lowering: str | None,
+    refine: bool,
     supports: bytes | None,
 ) -> FewShotSegmenter:
     """The segmenter of a pickle."""
-    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision, lowering)
+    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision, lowering, refine)
     if supports is not None:
         segmenter.load_supports(io.BytesIO(supports))
     return segmenter

@@ -53,6 +53,14 @@ ContrastOption = Annotated[
         "the checkpoint's own."
     ),
 ]
+RefineOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine/--no-refine",
+        help="Whether the masks' edges follow the picture's, by a guided filter, which is not in "
+        "the paper; by default as the checkpoint or the bundle says.",
+    ),
+]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
     Path | None,
@@ -69,6 +77,7 @@ class RunOptions:
     size: SizeOption = None
     sha256: Sha256Option = None
     lowering: LoweringOption = None
+    refine: RefineOption = None
 
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
         """Load the bundle, and print what runs it.
@@ -79,7 +88,13 @@ class RunOptions:
         from hsnet_trt import FewShotSegmenter
 
         segmenter = FewShotSegmenter.load(
-            bundle, self.backend, self.size, self.sha256, self.precision, self.lowering
+            bundle,
+            self.backend,
+            self.size,
+            self.sha256,
+            self.precision,
+            self.lowering,
+            self.refine,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if self.lowering == "auto":

@@ -32,6 +32,9 @@ PREPARE = struct.Struct("@6P" + "10i" + "6f")
 VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
 LIKENESS = struct.Struct("@3P" + "2i")
+GUIDE = struct.Struct("@3P" + "4i" + "3f" + "0P")
+FIT = struct.Struct("@4P" + "q" + "5i" + "f")
+REFINE = struct.Struct("@3P" + "4i" + "f" + "0P")  # "0P": as long as C makes it
 _BLOCK = (32, 8)
 
 
@@ -130,6 +133,11 @@ class FrameKernels:
             "hsnet_settle": SETTLE.size,
             "hsnet_likeness_f32": LIKENESS.size,
             "hsnet_likeness_f16": LIKENESS.size,
+            "hsnet_guide_f32": GUIDE.size,
+            "hsnet_guide_f16": GUIDE.size,
+            "hsnet_fit_f32": FIT.size,
+            "hsnet_fit_f16": FIT.size,
+            "hsnet_refine": REFINE.size,
         }
         self._kernels = cuda.load_kernels(image, tuple(sizes), sizes)
 
@@ -182,6 +190,43 @@ class FrameKernels:
         """
         grid, name = (-(-positions // 32), shots), "hsnet_likeness" + _ending(dtype)
         self._cuda.launch(self._kernels, name, grid, (32, 1), argument, stream)
+
+    def guide(self, dtype: Any, width: int, height: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_guide`: the colours that guide the refinement of a frame's masks.
+
+        Args:
+            dtype: of the network's input, float16 or float32.
+            width: of the fine grid, twice the logits'.
+            height: of the fine grid.
+            argument: a packed `GUIDE`.
+            stream: where the launch is queued.
+        """
+        self._start("hsnet_guide" + _ending(dtype), width, height, argument, stream)
+
+    def fit(self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_fit`: each shot's probability as a linear function of colour, by window.
+
+        Args:
+            dtype: of the logits, float16 or float32.
+            positions: of the logits.
+            shots: how many there are.
+            argument: a packed `FIT`.
+            stream: where the launch is queued.
+        """
+        grid, name = (-(-positions // 128), shots), "hsnet_fit" + _ending(dtype)
+        self._cuda.launch(self._kernels, name, grid, (128, 1), argument, stream)
+
+    def refine(self, positions: int, shots: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_refine`: from those functions to refined logits.
+
+        Args:
+            positions: of the refined logits.
+            shots: how many there are.
+            argument: a packed `REFINE`.
+            stream: where the launch is queued.
+        """
+        grid = (-(-positions // 128), shots)
+        self._cuda.launch(self._kernels, "hsnet_refine", grid, (128, 1), argument, stream)
 
     def close(self) -> None:
         """Unload the kernels; none may still be running."""

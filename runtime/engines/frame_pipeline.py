@@ -26,6 +26,7 @@ from hsnet_trt.runtime.engines.frame_kernels import (
     FrameKernels,
 )
 from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
+from hsnet_trt.runtime.engines.frame_refinement import FrameRefinement
 from hsnet_trt.runtime.engines.frame_slot import Slot
 from hsnet_trt.runtime.engines.frame_supports import GpuSupports, SupportSets
 from hsnet_trt.runtime.engines.frame_table_cache import TableCache
@@ -80,6 +81,9 @@ class GpuFrames:
         self._drawing = FrameDrawing(
             cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
         )
+        types = (engines["features"].types["image"], engines["match"].types["logits"])
+        self._refinement = FrameRefinement(cuda, kernels, self._decoder, types, stream)
+        self._std = preprocessing.std
         self._slots: list[Slot] = []
         self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
@@ -122,20 +126,21 @@ class GpuFrames:
             frames.mapped = frames._mapping_pays()
         return frames
 
-    def open_lane(self, slots: int, sets: int = 1) -> Lane:
+    def open_lane(self, slots: int, sets: int = 1, *, refine: bool = False) -> Lane:
         """Make a lane and allocate `slots` slots: as many of its frames may be in flight.
 
-        As many support sets as the last lane asked for are kept on the GPU.
+        As many support sets as the last lane asked for are kept on the GPU. With `refine` the masks
+        of its frames are refined.
         """
         with self._lock:
             self._sets.most = sets
         with self._cuda.current():
-            return Lane(self, slots)
+            return Lane(self, slots, refine=refine)
 
-    def make_slot(self) -> Slot:
+    def make_slot(self, *, refine: bool = False) -> Slot:
         """Make a slot, still without memory; the context must be current."""
         with self._lock:
-            slot = Slot(self._cuda, mapped=self.mapped)
+            slot = Slot(self._cuda, mapped=self.mapped, refine=refine)
             self._slots.append(slot)
         return slot
 
@@ -314,6 +319,7 @@ class GpuFrames:
         self._tables.free()
         self._sets.free()
         self._drawing.free()
+        self._refinement.free()
         self._slots.clear()
         self._kernels.close()
         self._cuda.destroy(self._up)
@@ -334,6 +340,8 @@ class GpuFrames:
         cuda.wait(compute, event["uploaded"])
         cuda.record(event["turn"], compute)
         self._prepare(slot, place(size, self._network, self._policy), swap=slot.bgr)
+        if slot.refine:
+            self._refinement.look(slot, self._arena.at("image"), self._network, self._std)
         cuda.record(event["prepared"], compute)
         self._run_features()
         self._featured = slot
@@ -357,7 +365,12 @@ class GpuFrames:
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
         cuda.record(event["drawn"], compute)
-        self._drawing.draw(slot, classes, logits, place(size, self._network, self._policy))
+        placement = place(size, self._network, self._policy)
+        if slot.refine:
+            planes = logits.chunk if isinstance(logits, OwnLogits) else shots
+            self._refinement.draw(slot, classes, planes, logits, placement)
+        else:
+            self._drawing.draw(slot, classes, logits, placement)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
         slot.counts.download(0, 4 * (classes + 1 + shots), self._down)

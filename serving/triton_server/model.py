@@ -12,6 +12,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from hsnet_trt.errors import BackendError, HSNetError, HSNetWarning, InputError
 from hsnet_trt.runtime.bundle import MANIFEST
 from hsnet_trt.runtime.bundle.manifest import Manifest, PackedLevel
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
+from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import (
     OUTSIDE,
     Floats,
+    Placement,
     network_input,
     network_mask,
 )
@@ -175,7 +178,7 @@ class TritonPythonModel:
         logits = await self._networks.match(features, supports.encoded)
         clock.append(time.perf_counter())
         masks, scores, labels = await asyncio.to_thread(
-            segment_logits, logits, supports.shots, placement
+            self._draw, logits, batch[0], supports.shots, placement
         )
         clock.append(time.perf_counter())
         large = {
@@ -188,6 +191,13 @@ class TritonPythonModel:
             "milliseconds": np.diff(clock).astype(np.float32) * np.float32(1000),
             **{name: large[name]() for name in LARGE if name in wanted},
         }
+
+    def _draw(
+        self, logits: Floats, picture: Floats, shots: Sequence[int], placement: Placement
+    ) -> Any:
+        if self._manifest.refine:
+            logits = refine(logits, picture, self._manifest.preprocessing.std)
+        return segment_logits(logits, shots, placement)
 
     def _query(self, content: bytes) -> tuple[Floats, Any]:
         pixels = self._picture(content, "the query image")
