@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from helpers.emulated import build_emulated
 
-from hsnet_trt.runtime.engines.frame_kernels import (
+from hsnet_trt.runtime.frames.frame_kernels import (
     FIT,
     GUIDE,
     LIKENESS,

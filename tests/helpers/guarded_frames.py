@@ -17,7 +17,7 @@ import numpy as np
 from helpers.emulated_frames import find_kernel, open_image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.engines.frame_kernels import (
+from hsnet_trt.runtime.frames.frame_kernels import (
     FIT,
     GUIDE,
     LIKENESS,
@@ -27,7 +27,7 @@ from hsnet_trt.runtime.engines.frame_kernels import (
     VOTE,
     FrameKernels,
 )
-from hsnet_trt.runtime.engines.frame_tables import make_tables
+from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
 

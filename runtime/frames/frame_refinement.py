@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.frame_drawing import FrameDrawing, OwnLogits
-from hsnet_trt.runtime.engines.frame_kernels import FIT, GUIDE, REFINE, FrameKernels
-from hsnet_trt.runtime.engines.frame_slot import Slot
-from hsnet_trt.runtime.engines.frame_supports import GpuSupports
-from hsnet_trt.runtime.engines.frame_table_cache import TableCache
+from hsnet_trt.runtime.frames.device_graph import DeviceGraph
+from hsnet_trt.runtime.frames.frame_drawing import FrameDrawing, OwnLogits
+from hsnet_trt.runtime.frames.frame_kernels import FIT, GUIDE, REFINE, FrameKernels
+from hsnet_trt.runtime.frames.frame_slot import Slot
+from hsnet_trt.runtime.frames.frame_supports import GpuSupports
+from hsnet_trt.runtime.frames.frame_table_cache import TableCache
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, FINER, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement
 
@@ -26,48 +28,44 @@ class FrameRefinement:
     def __init__(
         self,
         cuda: Cuda,
+        engines: Mapping[str, DeviceGraph],
+        image: int,
+        std: tuple[float, float, float],
         kernels: FrameKernels,
-        decoder: tuple[int, int],
-        types: tuple[np.dtype[Any], np.dtype[Any]],
         stream: Any,
     ) -> None:
         """Set up.
 
         Args:
             cuda: the driver.
+            engines: the graphs "features" and "match".
+            image: the address of the network's input.
+            std: what its channels were divided by.
             kernels: the loaded kernels.
-            decoder: height and width of the logits.
-            types: of the network's input, and of the logits.
             stream: where the work is queued.
         """
         self._cuda, self._kernels, self._stream = cuda, kernels, stream
-        self._decoder, (self._image_type, self._logits_type) = decoder, types
-        self._fine = (FINER * decoder[0], FINER * decoder[1])
-        self._radii = radius(decoder[0]), radius(decoder[1])
+        self._image, self._std = image, std
+        self._image_type = engines["features"].types["image"]
+        self._logits_type = engines["match"].types["logits"]
+        self._network = tuple(engines["features"].most["image"][2:])
+        height, width = engines["match"].most["logits"][3:]
+        self._decoder, self._fine = (height, width), (FINER * height, FINER * width)
+        self._radii = radius(height), radius(width)
         self._tables = TableCache(cuda, self._fine, stream)
         self._drawing = FrameDrawing(
             cuda, kernels, self._tables, self._fine, np.dtype(np.float32), stream
         )
         self._block: Block | None = None
 
-    def look(
-        self, slot: Slot, image: int, network: tuple[int, int], std: tuple[float, float, float]
-    ) -> None:
-        """Enqueue: keep in the slot what of the network's input guides the refinement.
-
-        Args:
-            slot: of the frame.
-            image: the address of the network's input.
-            network: its height and width.
-            std: what its channels were divided by.
-        """
+    def look(self, slot: Slot) -> None:
+        """Enqueue: keep in a frame's slot what of the network's input guides the refinement."""
         positions = self._decoder[0] * self._decoder[1]
         if slot.guide is None:
             sizes = {"fine": 12 * FINER**2 * positions, "guide": 12 * positions}
             slot.guide = Block(self._cuda, sizes)
-        argument = GUIDE.pack(
-            image, slot.guide.at("fine"), slot.guide.at("guide"), *network, *self._decoder, *std
-        )
+        addresses = (self._image, slot.guide.at("fine"), slot.guide.at("guide"))
+        argument = GUIDE.pack(*addresses, *self._network, *self._decoder, *self._std)
         height, width = self._fine
         self._kernels.guide(self._image_type, width, height, argument, self._stream)
 
