@@ -39,7 +39,14 @@ def app(
 
     console = Console(stderr=True, highlight=False)
     network = Network.load(
-        bundle, run.backend, run.size, run.sha256, run.precision, run.lowering, run.refine
+        bundle,
+        run.backend,
+        run.size,
+        run.sha256,
+        run.precision,
+        run.lowering,
+        run.gpu_memory,
+        run.refine,
     )
 
     def ready(address: str) -> None:

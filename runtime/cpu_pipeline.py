@@ -19,7 +19,7 @@ from hsnet_trt.runtime.matching.graphs import (
     run_features,
     run_match,
 )
-from hsnet_trt.runtime.matching.presence import Seen, likeness, objects_of, presence
+from hsnet_trt.runtime.matching.presence import Seen, objects_of, presence, score_queries
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
@@ -103,7 +103,8 @@ class CpuMatched:
     Attributes:
         features: `f2`, `f3`, `f4` [N,L,C,row].
         logits: float32 [N,S,2,h,w].
-        likeness: float32 [N,S], that of the image to each shot's object.
+        shot_scores: float32 [N,S], whether the object of each shot is there: see
+            `matching.presence`.
         placements: where each photograph is in the network's input.
         timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
         guide: what masks are refined by; None where they are not.
@@ -111,7 +112,7 @@ class CpuMatched:
 
     features: Tensors
     logits: npt.NDArray[np.float32]
-    likeness: npt.NDArray[np.float32]
+    shot_scores: npt.NDArray[np.float32]
     placements: list[Placement]
     timing: dict[str, float]
     guide: Guide | None = None
@@ -202,8 +203,9 @@ class CpuFramePipeline:
         """
         matched, supported = self.match(prepared, supports), supports.supports
         results = []
-        for index, (planes, alike) in enumerate(zip(matched.logits, matched.likeness, strict=True)):
-            here = presence(alike, supports.objects, supported.shots)
+        pairs = zip(matched.logits, matched.shot_scores, strict=True)
+        for index, (planes, found) in enumerate(pairs):
+            here = presence(found, supports.objects.counts, supported.shots)
             seen = Seen(dict(zip(supported.classes, here, strict=True)), self._present_from)
             results.append(matched.draw(planes, supported.counts, seen, scores=scores, index=index))
         return results
@@ -223,9 +225,9 @@ class CpuFramePipeline:
         shares = [1000 * (b - a) / count for a, b in itertools.pairwise(clock)]
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
-        alike = likeness(features["f4"], supports.objects)
+        found = score_queries(features["f4"], supports.objects)
         guide = Guide(prepared.batch, self._preprocessing.std) if self._refine else None
-        return CpuMatched(features, logits, alike, prepared.placements, timing, guide)
+        return CpuMatched(features, logits, found, prepared.placements, timing, guide)
 
     def _prepare(self, pixels: list[Pixels]) -> Prepared:
         start = time.perf_counter()

@@ -16,7 +16,7 @@ from hsnet_trt.runtime.matching.graphs import (
     Tensors,
     arranged,
 )
-from hsnet_trt.runtime.matching.presence import OBJECTS, Seen, objects_of, presence
+from hsnet_trt.runtime.matching.presence import OBJECTS, Objects, Seen, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place
@@ -42,7 +42,8 @@ class GpuFrame:
     def match(self, supports: ArrangedSupports) -> GpuMatched:
         """Run the network, and wait for its logits."""
         (stack,) = supports.calls
-        return GpuMatched(self.lane.match(self.pixels, stack, supports.supports.shots))
+        frame = self.lane.match(self.pixels, stack, supports.supports.shots)
+        return GpuMatched(frame, supports.objects)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class GpuMatched:
     """A frame that was matched on the GPU; see `video.following.MatchedFrame`."""
 
     frame: MatchedOnGpu
+    objects: Objects
 
     @property
     def logits(self) -> Floats:
@@ -57,9 +59,9 @@ class GpuMatched:
         return self.frame.logits[None]
 
     @property
-    def likeness(self) -> Floats:
+    def shot_scores(self) -> Floats:
         """Float32 [1,S]."""
-        return self.frame.likeness[None]
+        return self.objects.scores(self.frame.matches)[None]
 
     @property
     def features(self) -> Tensors:
@@ -89,7 +91,8 @@ class GpuPending:
         """Wait for the frame and take its masks."""
         answer = self.frame.collect()
         names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
-        here = presence(answer.likeness, self.supports.objects, shots)
+        objects = self.supports.objects
+        here = presence(objects.scores(answer.matches), objects.counts, shots)
         return _segmentation(
             answer, names, Seen(dict(zip(names, here, strict=True)), self.present_from)
         )
@@ -145,7 +148,7 @@ class GpuFramePipeline:
         """All shots one after the other, in one set of arrays."""
         objects = objects_of(supports)
         call = arranged(list(supports), columns=self._frames.columns)
-        return ArrangedSupports(supports, [{**call, OBJECTS: objects}], objects)
+        return ArrangedSupports(supports, [{**call, OBJECTS: objects.vectors}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import typer
 
-from hsnet_trt.cli.shared.values import parse_size
+from hsnet_trt.cli.shared.values import parse_bytes, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +39,14 @@ LoweringOption = Annotated[
     typer.Option(
         help="conv2d, conv3d or packed, as exported; auto: the fastest here, timed the first time "
         "and remembered."
+    ),
+]
+GpuMemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_bytes,
+        metavar="BYTES",
+        help="What onnxruntime_cuda may take of a GPU that others use, too: 4GiB, or a number.",
     ),
 ]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
@@ -77,6 +85,7 @@ class RunOptions:
     size: SizeOption = None
     sha256: Sha256Option = None
     lowering: LoweringOption = None
+    gpu_memory: GpuMemoryOption = None
     refine: RefineOption = None
 
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
@@ -94,6 +103,7 @@ class RunOptions:
             self.sha256,
             self.precision,
             self.lowering,
+            self.gpu_memory,
             self.refine,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")

@@ -123,7 +123,8 @@ class SegmentationClient:
             BackendError: the server cannot be reached, or failed.
         """
         content = _picture(image)
-        wanted = ["labels", "classes", "milliseconds", *(LARGE if large else ())]
+        wanted = ["labels", "classes", "presence", "present_from", "milliseconds"]
+        wanted += LARGE if large else ()
         inputs: dict[str, list[bytes]] = {"set": [supports.key.encode()], "image": [content]}
         try:
             found = self._infer("segment", inputs, wanted)
@@ -139,6 +140,8 @@ class SegmentationClient:
             labels=found["labels"],
             classes=names,
             timing=dict(zip(STEPS, map(float, found["milliseconds"]), strict=True)),
+            presence=dict(zip(names, map(float, found["presence"]), strict=True)),
+            present_from=float(found["present_from"][0]),
         )
 
     def forget(self, supports: Supports) -> None:
@@ -194,7 +197,16 @@ class SegmentationClient:
             )
         except self._grpc.InferenceServerException as error:
             raise self._error(error) from error
-        return {name: result.as_numpy(name)[0] for name in outputs}
+        found = {name: result.as_numpy(name) for name in outputs}
+        missing = [name for name, array in found.items() if array is None]
+        if missing:
+            raise BackendError(
+                f"the server at {self._url} left out a part of its answer",
+                expected=", ".join(outputs),
+                found=f"nothing for {', '.join(missing)}",
+                fix="install the same version of hsnet-trt for the server's Python",
+            )
+        return {name: array[0] for name, array in found.items()}
 
     def _error(self, error: Any) -> HSNetError:
         """The server's error as it was raised there: summary, then expected, found, fix."""

@@ -135,11 +135,40 @@ def test_as_the_segmenter_itself(client, local, tmp_path):
         for name in expected.classes:
             np.testing.assert_array_equal(found.masks[name], expected.masks[name])
             np.testing.assert_allclose(found.scores[name], expected.scores[name], atol=1e-6)
+        assert found.presence == pytest.approx(expected.presence, abs=1e-6)
         assert expected.labels.max() == 2
         assert set(found.timing) == set(expected.timing)
     small = client.segment(picture(0), supports, large=False)
     assert small.masks == {} and small.labels.shape == picture(0).shape[:2]
     client.forget(supports)
+
+
+def test_what_is_not_there_is_not_shown(tmp_path):
+    """A threshold between two classes: as in the process itself, with many and with no planes."""
+    path = make_bundle(tmp_path / "bundle", replace={"present_from": 0.95})
+    query = scene((128, 192), [(RED, (slice(0, 128), slice(0, 192)))])
+    export_repository([path], tmp_path / "repo", ["python"])
+    server = TritonServer(tmp_path / "repo", tmp_path)
+    server.start()
+    try:
+        with (
+            SegmentationClient(server.url) as client,
+            FewShotSegmenter.load(path, "onnxruntime") as local,
+        ):
+            local.set_support("red", *zip(shot(RED), shot(RED, 40), strict=True))
+            local.set_support("green", *shot(GREEN))
+            supports = client.register({"red": [shot(RED), shot(RED, 40)], "green": [shot(GREEN)]})
+            expected, found = local.segment(query), client.segment(query, supports)
+            small = client.segment(query, supports, large=False)
+    finally:
+        server.stop()
+    assert found.present == small.present == expected.present == {"red": True, "green": False}
+    assert found.present_from == 0.95
+    assert found.presence == pytest.approx(expected.presence, abs=1e-6)
+    kept = found.only_present()
+    np.testing.assert_array_equal(kept.labels, expected.only_present().labels)
+    assert not kept.masks["green"].any()
+    assert set(np.unique(small.only_present().labels)) <= {0, 1}
 
 
 def test_eight_clients_at_once_and_two_sets_that_must_not_mix(server, local):

@@ -24,6 +24,7 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     REFINE,
     SETTLE,
     SOURCE,
+    TILE,
     VOTE,
 )
 
@@ -115,11 +116,10 @@ def reached(name: str, argument: bytes, view: View) -> Iterator[tuple[int, int]]
         sizes += (4 * classes + 4, 2 * planes, 4 * planes, 4 * classes + 4)
         yield from ((at, size) for at, size in zip(v[1:9], sizes, strict=True) if at)
     elif kind == "likeness":
-        # One object: how many there are is the grid's to say, and those of others lie beside it.
-        features, objects, best, channels, positions = LIKENESS.unpack(argument)
+        features, objects, best, channels, positions, vectors = LIKENESS.unpack(argument)
         yield features, channels * positions * element
-        yield objects, 4 * channels
-        yield best, 4
+        yield objects, 4 * channels * (-(-vectors // TILE) * TILE)
+        yield best, 4 * vectors
     elif kind == "guide":
         planes, fine, guide, network_h, network_w, height, width, *_ = GUIDE.unpack(argument)
         yield planes, 3 * network_h * network_w * element

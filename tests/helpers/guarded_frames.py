@@ -26,6 +26,7 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     SETTLE,
     VOTE,
     FrameKernels,
+    tiled,
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius
@@ -191,16 +192,16 @@ class GuardedFrames:
         outputs = {"logits": np.empty((shots, 2, 2 * height, 2 * width), np.float32)}
         return _twice(start, {"lines": lines, "fine": fine}, outputs)["logits"]
 
-    def likeness(self, level4: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """Float32 [S] of the features [L,C,h*w] of one query and the objects [S,C]."""
-        _, channels, positions = level4.shape
-        best = {"best": np.zeros(len(objects), np.int32)}
+    def likeness(self, last: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Float32 [N] of the features [C,h*w] of one query and the vectors [N,C] of objects."""
+        count = len(vectors)
+        best = {"best": np.zeros(count, np.int32)}
 
         def start(at: Mapping[str, int]) -> None:
-            argument = LIKENESS.pack(at["last"], at["objects"], at["best"], channels, positions)
-            self.kernels.likeness(level4.dtype, positions, len(objects), argument, None)
+            argument = LIKENESS.pack(at["last"], at["objects"], at["best"], *last.shape, count)
+            self.kernels.likeness(last.dtype, last.shape[1], count, argument, None)
 
-        inputs = {"last": np.ascontiguousarray(level4[-1]), "objects": objects}
+        inputs = {"last": np.ascontiguousarray(last), "objects": tiled(vectors)}
         return _twice(start, inputs, {}, best)["best"].view(np.float32)
 
     def settle(
