@@ -21,6 +21,7 @@ from hsnet_trt.runtime.matching.graphs import (
 )
 from hsnet_trt.runtime.matching.presence import Seen, objects_of, presence, score_queries
 from hsnet_trt.runtime.matching.support_set import SupportSet
+from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
@@ -41,6 +42,19 @@ class Prepared:
     batch: npt.NDArray[np.float32]
     placements: list[Placement]
     milliseconds: float
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What masks are refined by: see `pictures.guided_filter.refine`.
+
+    Attributes:
+        pictures: the network's inputs, float32 [N,3,H,W].
+        std: what their channels were divided by.
+    """
+
+    pictures: npt.NDArray[np.float32]
+    std: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,7 @@ class CpuMatched:
             `matching.presence`.
         placements: where each photograph is in the network's input.
         timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
+        guide: what masks are refined by; None where they are not.
     """
 
     features: Tensors
@@ -100,6 +115,7 @@ class CpuMatched:
     shot_scores: npt.NDArray[np.float32]
     placements: list[Placement]
     timing: dict[str, float]
+    guide: Guide | None = None
 
     def draw(
         self,
@@ -112,6 +128,8 @@ class CpuMatched:
     ) -> Segmentation:
         """Draw the masks of one of the images, from so many shots of each class."""
         start = time.perf_counter()
+        if self.guide is not None:
+            logits = refine(logits, self.guide.pictures[index], self.guide.std)
         drawn = segment_logits(logits, list(classes.values()), self.placements[index])
         masks, maps, labels = drawn
         timing = {**self.timing, "postprocess": 1000 * (time.perf_counter() - start)}
@@ -140,9 +158,11 @@ class CpuFramePipeline:
         size: tuple[int, int],
         preprocessing: Preprocessing,
         present_from: float,
+        *,
+        refine: bool = False,
     ) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
-        self._present_from = present_from
+        self._present_from, self._refine = present_from, refine
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """As many supports to a call as the runner takes; packed ones share memory with it."""
@@ -206,7 +226,8 @@ class CpuFramePipeline:
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
         found = score_queries(features["f4"], supports.objects)
-        return CpuMatched(features, logits, found, prepared.placements, timing)
+        guide = Guide(prepared.batch, self._preprocessing.std) if self._refine else None
+        return CpuMatched(features, logits, found, prepared.placements, timing, guide)
 
     def _prepare(self, pixels: list[Pixels]) -> Prepared:
         start = time.perf_counter()
