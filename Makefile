@@ -84,7 +84,7 @@ plugin:
 	cmake -S trt_plugins/cpp -B build/plugin -D HSNET_ARCHITECTURES="$(HSNET_ARCHITECTURES)"
 	cmake --build build/plugin --parallel
 	PYTHONPATH=. $(PYTHON) -m hsnet_trt.trt_plugins.compile_kernels
-	PYTHONPATH=. $(PYTHON) -m hsnet_trt.runtime.engines.frame_kernels
+	PYTHONPATH=. $(PYTHON) -m hsnet_trt.runtime.frames.frame_kernels
 
 # PART=plugin, runtime, benchmark (ARGS=--full for all of it) or network (with BUNDLE=folder). Runs from the source tree with the Python that is there; says so without a GPU.
 PART ?= plugin

@@ -73,7 +73,7 @@ def benchmark(
     from rich.console import Console
 
     from hsnet_trt.benchmarks.speed.race import Effort
-    from hsnet_trt.benchmarks.speed.record import FULL, Plan
+    from hsnet_trt.benchmarks.speed.record import FULL, BenchmarkPlan
     from hsnet_trt.benchmarks.speed.record import benchmark as measure
     from hsnet_trt.benchmarks.speed.report import (
         block,
@@ -84,7 +84,7 @@ def benchmark(
     )
     from hsnet_trt.cli.shared.progress import StepBar
 
-    plan = FULL if full else Plan()
+    plan = FULL if full else BenchmarkPlan()
     plan = dataclasses.replace(
         plan,
         shots=tuple(sorted(shots or plan.shots)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hsnet_trt.cli.shared.tracks import TrackFiles
-    from hsnet_trt.runtime.cameras.source import Source
+    from hsnet_trt.runtime.cameras.source import FrameSource
     from hsnet_trt.runtime.stream import FrameStream
 
 
@@ -126,7 +126,7 @@ def video(
 
 def _run(
     stream: FrameStream,
-    source: Source,
+    source: FrameSource,
     sink: Any,
     limit: int | None,
     console: Console,

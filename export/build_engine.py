@@ -35,7 +35,7 @@ from hsnet_trt.export.engines.targets import Target, find_target
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter, write_bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile, Variant
 from hsnet_trt.runtime.device.machine import Driver, find_driver
-from hsnet_trt.runtime.engines.frame_kernels import bundled_name
+from hsnet_trt.runtime.frames.frame_kernels import bundled_name
 from hsnet_trt.runtime.matching.graphs import GRAPHS
 
 

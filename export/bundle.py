@@ -35,7 +35,7 @@ from hsnet_trt.runtime.bundle.manifest import (
     ParityFigure,
     Preprocessing,
 )
-from hsnet_trt.runtime.engines.frame_kernels import bundled_name
+from hsnet_trt.runtime.frames.frame_kernels import bundled_name
 from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
 
 # TensorRT builds the first of these, CPUs run the second.

@@ -16,7 +16,7 @@ from pathlib import Path
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.backends import CPU_LOWERING, TENSORRT, open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.engines.kernel_cache import cache_folder, keep_content, read_kept
+from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
 from hsnet_trt.runtime.matching.graphs import Runner
 
 _log = logging.getLogger("hsnet_trt")

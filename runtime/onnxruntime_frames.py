@@ -20,8 +20,8 @@ from hsnet_trt.runtime.device.driver import Cuda, open_cuda
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.frame_kernels import find_kernels
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.frames.frame_kernels import find_kernels
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import Limits
 from hsnet_trt.runtime.onnxruntime_device import DeviceSession
 

@@ -21,7 +21,7 @@ from hsnet_trt.runtime.device.machine import (
     multiplies_int8_exactly,
     usable_cores,
 )
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import (
     FEATURES,
     GRAPHS,

@@ -9,7 +9,7 @@ import pytest
 from helpers.emulated import compiler
 from helpers.emulated_frames import compile_frames
 
-from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.frames import frame_kernels
 
 
 @pytest.fixture(scope="session")

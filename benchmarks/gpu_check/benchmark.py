@@ -39,7 +39,8 @@ TARGETS = (("authors' order, eager", "fp32", 10.0), ("authors' order, torch.comp
 def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
     """A bundle's engines on this card: verified, then timed; or the exact refusal."""
     from hsnet_trt.benchmarks.limits.case import draw_inputs
-    from hsnet_trt.benchmarks.speed.contenders import BundleContender, Spec
+    from hsnet_trt.benchmarks.speed.bundle_contender import BundleContender
+    from hsnet_trt.benchmarks.speed.contenders import Spec
     from hsnet_trt.model.hsnet import HSNet
     from hsnet_trt.runtime.bundle import Bundle
     from hsnet_trt.runtime.verify import verify_bundle

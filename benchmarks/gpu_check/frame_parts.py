@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsnet_trt.runtime.device.driver import Cuda
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import Tensors
 
 # By events: from, to. The time between "uploaded" and "turn" is the CPU's, and part of `rest_ms`;

@@ -19,13 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hsnet_trt.benchmarks.gpu_check import runtime_on_device as checks
 from hsnet_trt.benchmarks.gpu_check.frame_parts import in_words
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
+from hsnet_trt.benchmarks.gpu_check.runtime_kernels import check_kernels
+from hsnet_trt.benchmarks.gpu_check.runtime_loop import (
+    compile_spin,
+    long_run,
+    measure_loop,
+    show_overlap,
+)
+from hsnet_trt.benchmarks.gpu_check.runtime_memory import check_memory
 from hsnet_trt.errors import HSNetError
 from hsnet_trt.runtime.device.driver import Cuda, has
 from hsnet_trt.runtime.device.machine import find_driver
-from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.trt_plugins import nvcc
 
 BUDGET_S = 420.0
@@ -44,12 +51,12 @@ def check_library(
         image = nvcc.compile_fatbin(
             frame_kernels.SOURCE, out / "frames.fatbin", [arch]
         ).read_bytes()
-        spin = checks.compile_spin(out, arch)
-        report.run(f"{library}: memory", lambda: checks.check_memory(cuda))
-        report.run(f"{library}: kernels", lambda: checks.check_kernels(cuda, image))
-        report.run(f"{library}: overlap", lambda: checks.show_overlap(cuda, image, spin))
-        report.run(f"{library}: loop", lambda: checks.measure_loop(cuda, image, spin))
-        report.run(f"{library}: long run", lambda: checks.long_run(cuda, image, spin))
+        spin = compile_spin(out, arch)
+        report.run(f"{library}: memory", lambda: check_memory(cuda))
+        report.run(f"{library}: kernels", lambda: check_kernels(cuda, image))
+        report.run(f"{library}: overlap", lambda: show_overlap(cuda, image, spin))
+        report.run(f"{library}: loop", lambda: measure_loop(cuda, image, spin))
+        report.run(f"{library}: long run", lambda: long_run(cuda, image, spin))
     finally:
         cuda.close()
         for name in ("frames.fatbin", "spin.cu", "spin.fatbin"):

@@ -42,7 +42,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Supports:
+class SupportPictures:
     """The support pictures and masks of every class: [class][shot]."""
 
     images: list[list[Pixels]]
@@ -54,7 +54,7 @@ class Inputs:
     """`VARIANTS` batches of queries and as many support sets, all of the network's size."""
 
     queries: list[list[Pixels]]
-    supports: list[Supports]
+    supports: list[SupportPictures]
 
 
 def draw_inputs(case: Case, grids: Sequence[Grid], seed: int = 0) -> Inputs:
@@ -82,7 +82,7 @@ def draw_inputs(case: Case, grids: Sequence[Grid], seed: int = 0) -> Inputs:
         for _ in range(case.classes):
             images.append([picture() for _ in range(case.shots)])
             masks.append([draw_mask(rng, case.size, case.area, grids) for _ in range(case.shots)])
-        supports.append(Supports(images, masks))
+        supports.append(SupportPictures(images, masks))
     return Inputs([[picture() for _ in range(case.batch)] for _ in range(VARIANTS)], supports)
 
 

@@ -28,7 +28,7 @@ NOISY_MACHINE = 0.10  # share of the machine that others may use before the reco
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """What is measured: which cases, how long, and where PyTorch runs."""
 
     shots: tuple[int, ...] = (1, 5)
@@ -44,7 +44,7 @@ class Plan:
 
 
 # Everything that is worth a look; takes hours.
-FULL = Plan(classes=(1, 5), batches=(1, 2, 4, 8), all_sizes=True)
+FULL = BenchmarkPlan(classes=(1, 5), batches=(1, 2, 4, 8), all_sizes=True)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Record:
 def benchmark(
     bundles: Sequence[str | os.PathLike[str]],
     checkpoint: str | os.PathLike[str] | None,
-    plan: Plan,
+    plan: BenchmarkPlan,
     command: str = "",
     progress: Progress = lambda what, done, total: None,
     keep: Callable[[Record], None] = lambda record: None,
@@ -162,7 +162,7 @@ def as_json(record: Record) -> dict[str, Any]:
 
 
 def _groups(
-    bundles: Sequence[str | os.PathLike[str]], plan: Plan
+    bundles: Sequence[str | os.PathLike[str]], plan: BenchmarkPlan
 ) -> dict[tuple[str, tuple[int, int]], list[str]]:
     """Bundles by backbone and size."""
     found: dict[tuple[str, tuple[int, int]], list[str]] = {}
@@ -197,7 +197,10 @@ def _check_weights(
 
 
 def _specs(
-    backbone: str, paths: Sequence[str], checkpoint: str | os.PathLike[str] | None, plan: Plan
+    backbone: str,
+    paths: Sequence[str],
+    checkpoint: str | os.PathLike[str] | None,
+    plan: BenchmarkPlan,
 ) -> list[Spec]:
     path = None if checkpoint is None else os.fspath(checkpoint)
     torch = torch_specs(backbone, path, plan.device, plan.weights)
@@ -210,7 +213,7 @@ def _specs(
     return [torch[0], *wanted]
 
 
-def _cases(backbone: str, size: tuple[int, int], plan: Plan) -> list[Case]:
+def _cases(backbone: str, size: tuple[int, int], plan: BenchmarkPlan) -> list[Case]:
     """Shots by areas, few shots first; then classes, then batches, each by itself."""
     area = plan.areas[0]
     cases = [Case(backbone, size, shots=s, area=a) for s in plan.shots for a in plan.areas]

@@ -20,12 +20,23 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.benchmarks.limits.case import Inputs, Pixels
-from hsnet_trt.benchmarks.speed.contenders import Contender, Masks, Spec, open_contender
+from hsnet_trt.benchmarks.speed.bundle_contender import BundleContender
+from hsnet_trt.benchmarks.speed.contenders import Contender, Masks, Spec
+from hsnet_trt.benchmarks.speed.torch_contender import TorchContender
 from hsnet_trt.errors import BackendError, HSNetError
 
 _ANSWER_S = 600.0  # longer than any call takes, torch.compile's included
 _HOPELESS_S = 20.0  # nobody needs to see this twice
 _LONG_S = 0.5  # a call that takes longer is not changed by a cold cache
+
+
+def open_contender(spec: Spec, size: tuple[int, int]) -> Contender:
+    """Open it.
+
+    Raises:
+        HSNetError: it cannot run here.
+    """
+    return TorchContender(spec, size) if spec.kind == "torch" else BundleContender(spec, size)
 
 
 class Worker:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.machine import platform_tag
-from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.trt_plugins.compile_kernels import FATBIN, compiled_kernels
 from hsnet_trt.trt_plugins.loading import BUILT_LIBRARY, LIBRARY_NAME, check_plugin, is_library
 

@@ -66,7 +66,7 @@ class Job:
         )
 
 
-class Problem(Exception):
+class WorkerError(Exception):
     """Something that TensorRT refused, as a message for the user."""
 
 
@@ -74,12 +74,12 @@ def run(job: Job, emit: Emit) -> dict[str, Any]:
     """Do the job; returns a JSON-able result.
 
     Raises:
-        Problem: TensorRT is missing, or refused the graph, an option or the build.
+        WorkerError: TensorRT is missing, or refused the graph, an option or the build.
     """
     try:
         trt = importlib.import_module(job.flavour)
     except ImportError as error:
-        raise Problem(f"the package {job.flavour} cannot be imported: {error}") from error
+        raise WorkerError(f"the package {job.flavour} cannot be imported: {error}") from error
     log = make_log(trt, emit, job.options.verbose)
     tasks = {"build": _build, "parse": _parse_only, "examine": _examine}
     result = tasks[job.task](trt, job, log, emit)
@@ -92,7 +92,7 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     layers = _describe_network(network)
     wrong = wrong_types(layers, job.precision)
     if wrong:
-        raise Problem(
+        raise WorkerError(
             f"the graph was exported as {job.precision}, but was parsed as something else: {wrong}"
         )
     config = _configure(trt, job, builder, network)
@@ -104,7 +104,7 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     del parser  # the network refers to the parser's weights until the build is over
     if plan is None:
-        raise Problem("the builder refused the network")
+        raise WorkerError("the builder refused the network")
     with Path(job.output).open("wb") as stream:
         stream.write(memoryview(plan))
     if cache is not None and job.options.timing_cache:
@@ -128,7 +128,7 @@ def _examine(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
         _load_plugin(trt, Path(job.plugin))
     engine = trt.Runtime(log).deserialize_cuda_engine(Path(job.source).read_bytes())
     if engine is None:
-        raise Problem("the engine cannot be deserialised here")
+        raise WorkerError("the engine cannot be deserialised here")
     inspector = engine.create_engine_inspector()
     information = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     # TensorRT 10.1 added `_v2`, TensorRT 11 removed `device_memory_size`.
@@ -163,7 +163,7 @@ def _parse(trt: Any, job: Job, log: Any, builder: Any) -> tuple[Any, Any]:
             parser.set_flag(override)
     if not parser.parse_from_file(source):
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise Problem(f"the parser refused the graph: {'; '.join(errors) or 'no reason given'}")
+        raise WorkerError(f"the parser refused the graph: {'; '.join(errors) or 'no reason given'}")
     if job.plugin:
         _check_plugins(network)
     return network, parser
@@ -173,14 +173,14 @@ def _load_plugin(trt: Any, path: Path) -> None:
     try:
         load_plugin(trt, path.name, path.read_bytes())
     except HSNetError as error:
-        raise Problem(str(error)) from error
+        raise WorkerError(str(error)) from error
 
 
 def _check_plugins(network: Any) -> None:
     kinds = [network.get_layer(index).type.name for index in range(network.num_layers)]
     found = kinds.count("PLUGIN_V3")
     if found != CORRELATIONS:
-        raise Problem(
+        raise WorkerError(
             f"{found} layers of the parsed network are plugins, {CORRELATIONS} were expected: the "
             "graph is not one that was exported with --correlation plugin"
         )
@@ -202,14 +202,14 @@ def _configure(trt: Any, job: Job, builder: Any, network: Any) -> Any:
         name = COMPATIBILITY[options.hardware_compatible]
         level = getattr(trt.HardwareCompatibilityLevel, name, None)
         if level is None:
-            raise Problem(f"TensorRT {trt.__version__} has no compatibility level {name}")
+            raise WorkerError(f"TensorRT {trt.__version__} has no compatibility level {name}")
         config.hardware_compatibility_level = level
     if job.architectures:
         config.num_compute_capabilities = len(job.architectures)
         for index, name in enumerate(job.architectures):
             capability = getattr(trt.ComputeCapability, name, None)
             if capability is None or not config.set_compute_capability(capability, index):
-                raise Problem(f"{job.flavour} {trt.__version__} cannot build for {name}")
+                raise WorkerError(f"{job.flavour} {trt.__version__} cannot build for {name}")
     _add_profile(job, builder, network, config)
     return config
 
@@ -218,7 +218,7 @@ def _add_profile(job: Job, builder: Any, network: Any, config: Any) -> None:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     names = {tensor.name for tensor in inputs}
     if names != job.shapes.keys():
-        raise Problem(
+        raise WorkerError(
             f"the graph's inputs are {sorted(names)}, the bundle has {sorted(job.shapes)}"
         )
     profile = builder.create_optimization_profile()
@@ -226,10 +226,10 @@ def _add_profile(job: Job, builder: Any, network: Any, config: Any) -> None:
         low, opt, high = (tuple(shape) for shape in job.shapes[tensor.name])
         own = tuple(tensor.shape)
         if len(own) != len(high) or any(a not in (-1, b) for a, b in zip(own, high, strict=True)):
-            raise Problem(f"{tensor.name} is {own} in the graph, the bundle has up to {high}")
+            raise WorkerError(f"{tensor.name} is {own} in the graph, the bundle has up to {high}")
         profile.set_shape(tensor.name, low, opt, high)
     if config.add_optimization_profile(profile) < 0:
-        raise Problem("the optimisation profile was refused")
+        raise WorkerError("the optimisation profile was refused")
 
 
 def _describe_network(network: Any) -> dict[str, Any]:
@@ -256,10 +256,10 @@ def _load_timing_cache(trt: Any, job: Job, config: Any) -> Any:
     if path is None:
         return None
     if not hasattr(config, "create_timing_cache"):
-        raise Problem(f"{job.flavour} {trt.__version__} has no timing cache")
+        raise WorkerError(f"{job.flavour} {trt.__version__} has no timing cache")
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        raise Problem(
+        raise WorkerError(
             f"the timing cache {path} was made by another TensorRT or for another GPU; remove it"
         )
     return cache
@@ -288,7 +288,7 @@ def main(arguments: list[str]) -> int:
         emit(Done(run(job, emit)))
     except BrokenPipeError:  # the caller is gone
         return 1
-    except (Problem, OSError, MemoryError) as error:
+    except (WorkerError, OSError, MemoryError) as error:
         emit(Failed(str(error) or type(error).__name__))
         return 1
     return 0

@@ -4,12 +4,7 @@ In: a folder. Out: a `Bundle`, whose files are checked before anything reads the
 whole or not at all. May import: no other room.
 """
 
-from hsnet_trt.runtime.bundle.bundle import (
-    MANIFEST,
-    Bundle,
-    BundleWriter,
-    describe,
-    write_bundle,
-)
+from hsnet_trt.runtime.bundle.bundle import MANIFEST, Bundle, describe
+from hsnet_trt.runtime.bundle.writing import BundleWriter, write_bundle
 
 __all__ = ["MANIFEST", "Bundle", "BundleWriter", "describe", "write_bundle"]

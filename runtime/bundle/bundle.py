@@ -6,23 +6,18 @@ who made it. Whoever needs that passes the manifest's own SHA-256, had from a tr
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle.manifest import FileRecord, GraphFile, Manifest
-from hsnet_trt.runtime.bundle.scratch import replace_folder, scratch_folder
 
 MANIFEST = "bundle.json"
 # Whatever lies in these must be vouched for. Files elsewhere are never read.
 FOLDERS = ("graphs", "engines", "golden", "plugins", "calibration")
 _MANIFEST_LIMIT = 16 << 20
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +168,7 @@ class Bundle:
 
     def _inside(self, name: str) -> Path:
         path = self.path / PurePosixPath(name)
-        if not _resolved(path).is_relative_to(_resolved(self.path)):
+        if not resolved(path).is_relative_to(resolved(self.path)):
             raise BundleError(
                 f"{name} is a link that leads out of the bundle",
                 fix="copy the bundle with its files, not with links",
@@ -210,88 +205,12 @@ class Bundle:
                     )
 
 
-class BundleWriter:
-    """The folder of a bundle that is being written; see `write_bundle`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.files: dict[str, FileRecord] = {}
-
-    def add(self, name: str, content: bytes | Path) -> str:
-        """Put a file into the bundle, from bytes or from another file; returns `name`."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            shutil.copyfile(content, target)
-        else:
-            target.write_bytes(content)
-        return self.seal(name)
-
-    def seal(self, name: str) -> str:
-        """Record the hash of a file that was written straight into the folder; returns `name`."""
-        digest = hashlib.sha256()
-        with (self.path / name).open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        self.files[name] = FileRecord(digest.hexdigest(), (self.path / name).stat().st_size)
-        return name
-
-    def finish(self, manifest: Manifest) -> None:
-        """Write the manifest, with the hashes of all that was added."""
-        complete = dataclasses.replace(manifest, files=self.files)
-        (self.path / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
-    """Write a bundle beside its place and move it there at the end.
-
-    If the block fails, or never calls `finish`, nothing is left and an older bundle stays. If the
-    process is killed, the older bundle stays, and what was written is cleared when the same bundle
-    is written again.
+def resolved(path: Path) -> Path:
+    """The path without links; what a link leads to is what is read and replaced.
 
     Raises:
-        BundleError: `path` is something other than a bundle or an empty folder, or holds files
-            that are no part of its bundle.
+        BundleError: a link onto itself, or a name that no file can have.
     """
-    target = _resolved(Path(path))
-    _check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target) as scratch:
-        writer = BundleWriter(scratch)
-        yield writer
-        Bundle.open(scratch)
-        replace_folder(scratch, target)
-
-
-def _check_replaceable(target: Path) -> None:
-    """Refuse to replace what is no bundle, or holds files that would be lost with it."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / MANIFEST).is_file():
-        raise BundleError(
-            f"{target} is in the way",
-            expected="no such folder, an empty one, or a bundle that is to be replaced",
-            fix="choose another --out",
-        )
-    try:
-        known = set(Bundle.open(target).manifest.files)
-    except BundleError:
-        return  # damaged, or of another version: replacing it mends it
-    names = (p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir())
-    known.add(MANIFEST)
-    strange = sorted(n for n in names if n not in known and PurePosixPath(n).name not in _LITTER)
-    if strange:
-        raise BundleError(
-            f"{target} holds files that are no part of the bundle, and would be lost with it",
-            expected="a bundle that is to be replaced, and nothing else",
-            found=", ".join(strange[:4]) + (" ..." if len(strange) > 4 else ""),
-            fix="move them elsewhere, or choose another --out",
-        )
-
-
-def _resolved(path: Path) -> Path:
-    """The path without links; what a link leads to is what is read and replaced."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a link onto itself is a RuntimeError

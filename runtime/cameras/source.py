@@ -18,7 +18,7 @@ _EXPECTED = "camera:0, csi:0, rtsp://..., gst:PIPELINE, a video file, or a folde
 
 
 @dataclass(frozen=True)
-class Source:
+class FrameSource:
     """Frames in their order, read once.
 
     Attributes:
@@ -34,7 +34,7 @@ class Source:
     rate: float | None
 
 
-def open_source(text: str, *, patience: float = 30.0) -> Source:
+def open_source(text: str, *, patience: float = 30.0) -> FrameSource:
     """Open a camera, a stream, a video or a folder; `FewShotSegmenter.stream` takes its frames.
 
     Args:
@@ -62,7 +62,7 @@ def open_source(text: str, *, patience: float = 30.0) -> Source:
         photographs = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGES)
         if not photographs:
             raise InputError(f"there are no photographs in {path}", expected=_EXPECTED)
-        return Source(iter(photographs), live=False, count=len(photographs), rate=None)
+        return FrameSource(iter(photographs), live=False, count=len(photographs), rate=None)
     if not path.is_file():
         raise InputError(f"there is no input {text}", expected=_EXPECTED)
     return _captured(text, lambda: OpenCVCapture(str(path), text, live=False), patience)
@@ -75,7 +75,7 @@ def _pipeline(pipeline: str, name: str) -> Capture:
     return gstreamer.GStreamerCapture(pipeline, name)
 
 
-def _captured(text: str, make: Callable[[], Capture], patience: float) -> Source:
+def _captured(text: str, make: Callable[[], Capture], patience: float) -> FrameSource:
     capture = make()
     pictures = frames(capture, without_password(text), make, patience)
-    return Source(pictures, capture.live, capture.count, capture.rate)
+    return FrameSource(pictures, capture.live, capture.count, capture.rate)

@@ -1,6 +1,6 @@
-"""TensorRT engines: loaded, bound to memory, and run on frames that never leave the GPU.
+"""TensorRT engines: loaded, bound to memory, and run.
 
-In: a bundle's engines and compiled kernels, a CUDA driver. Out: the three graphs as a `Runner`
-(`runner`), and whole frames, pixels to masks, in one pass on the GPU (`frame_pipeline`).
-May import: `matching`, `device`, `pictures`, `bundle`.
+In: a bundle's engines, a CUDA driver. Out: the three graphs as a `Runner` (`runner`), each also as
+a `DeviceGraph` for frames that stay on the GPU.
+May import: `frames`, `matching`, `device`, `pictures`, `bundle`.
 """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.engines import kernel_cache
+from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.engines.compatibility import REBUILD
 from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, names_of
 

@@ -19,14 +19,14 @@ from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
+from hsnet_trt.runtime.device.kernel_cache import cache_file
 from hsnet_trt.runtime.device.machine import platform_tag
 from hsnet_trt.runtime.device.memory import Block, reserve
 from hsnet_trt.runtime.engines.compatibility import Host, misfit, remedy
 from hsnet_trt.runtime.engines.engine import Engine
-from hsnet_trt.runtime.engines.frame_kernels import find_kernels
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
-from hsnet_trt.runtime.engines.kernel_cache import cache_file
 from hsnet_trt.runtime.engines.plugins import load_plugins
+from hsnet_trt.runtime.frames.frame_kernels import find_kernels
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, GRAPHS, Limits, Tensors
 
 _log = logging.getLogger("hsnet_trt.tensorrt")

@@ -22,7 +22,7 @@ FOUND, SWEPT, ERRORS = "found", "images", "errors"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep's identity: another one must not write into its results."""
 
     images: str  # the folder or Parquet file, as it was given
@@ -143,13 +143,13 @@ def content_column(columns: list[str]) -> str | None:
     return next((name for name in ("bytes", "image") if name in columns), None)
 
 
-def begin(out: str, images: str, plan: dict[str, Any], part: int) -> Plan:
+def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
     """Write the plan of a new sweep, or take up that of one that was begun.
 
     Args:
         out: where the results go.
         images: where the images are.
-        plan: the fields of `Plan` that do not depend on the images.
+        plan: the fields of `SweepPlan` that do not depend on the images.
         part: images in a part, for a new sweep.
 
     Raises:
@@ -187,17 +187,17 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> Plan:
     parquet.write_table(table, buffer, row_group_size=part)
     write_atomically(files, f"{path}/{IMAGES}", buffer.getvalue().to_pybytes())
     count = len(table)
-    fresh = Plan(images=images, count=count, part=part, parts=-(-count // part), **plan)
+    fresh = SweepPlan(images=images, count=count, part=part, parts=-(-count // part), **plan)
     text = json.dumps(dataclasses.asdict(fresh), indent=1) + "\n"
     write_atomically(files, f"{path}/{PLAN}", text.encode())
     return fresh
 
 
-def _read_plan(files: Any, path: str) -> Plan:
+def _read_plan(files: Any, path: str) -> SweepPlan:
     try:
         with files.open_input_file(path) as stream:
             fields = json.loads(stream.read())
-        return Plan(**{**fields, "size": tuple(fields["size"])})
+        return SweepPlan(**{**fields, "size": tuple(fields["size"])})
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{path} is not a sweep's plan", found=error, fix="choose another --out"
@@ -209,7 +209,7 @@ def part_name(table: str, number: int) -> str:
     return f"{table}/part-{number:07d}.parquet"
 
 
-def finished(out: str, plan: Plan) -> set[int]:
+def finished(out: str, plan: SweepPlan) -> set[int]:
     """The numbers of the parts that are done: those whose images are written down."""
     from pyarrow import fs
 

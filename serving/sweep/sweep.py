@@ -14,7 +14,7 @@ from hsnet_trt.errors import BackendError, HSNetError, InputError
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
 from hsnet_trt.runtime.device.machine import usable_cores
 from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
-from hsnet_trt.serving.sweep.plan import Plan, begin, finished
+from hsnet_trt.serving.sweep.plan import SweepPlan, begin, finished
 from hsnet_trt.serving.sweep.worker import SweepWorker
 
 _ATTEMPTS = 3  # a busy machine is too slow for the time that Ray gives its processes to start
@@ -120,7 +120,7 @@ def sweep(
     return progress
 
 
-def _images_in(plan: Plan, number: int) -> int:
+def _images_in(plan: SweepPlan, number: int) -> int:
     return min(plan.part, plan.count - number * plan.part)
 
 

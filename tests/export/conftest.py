@@ -8,7 +8,7 @@ from helpers.engine_bundles import KERNELS, ORIN
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
-from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.frames import frame_kernels
 
 SIZE = (64, 96)
 FAKES = Path(__file__).parent / "fakes"

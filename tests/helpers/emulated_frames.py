@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from helpers.emulated import build_emulated
 
-from hsnet_trt.runtime.engines.frame_kernels import LIKENESS, PREPARE, SETTLE, SOURCE, VOTE
+from hsnet_trt.runtime.frames.frame_kernels import LIKENESS, PREPARE, SETTLE, SOURCE, VOTE
 
 View = Callable[[int, Any, tuple[int, ...]], np.ndarray]
 

@@ -17,8 +17,8 @@ import numpy as np
 from helpers.emulated_frames import find_kernel, open_image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.engines.frame_kernels import LIKENESS, PREPARE, SETTLE, VOTE, FrameKernels
-from hsnet_trt.runtime.engines.frame_tables import make_tables
+from hsnet_trt.runtime.frames.frame_kernels import LIKENESS, PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
 
 _NO_ACCESS = 0  # PROT_NONE

@@ -56,3 +56,16 @@ def write_voc(root: Path, *, images: int = 3, size: tuple[int, int] = (180, 240)
             Image.fromarray(values).save(base / "SegmentationClassAug" / f"{names[-1]}.png")
     (base / "ImageSets/Segmentation/val.txt").write_text("\n".join(names) + "\n")
     return root
+
+
+def write_cutouts(root: Path, *, classes: int = 10) -> None:
+    """ROOT/thingK/N.png, pictures with transparency: two of the first class, one of each other."""
+    rng = np.random.default_rng(3)
+    for k in range(classes):
+        folder = root / f"thing{k}"
+        folder.mkdir(parents=True)
+        for n in range(2 if k == 0 else 1):
+            picture = np.zeros((60, 50, 4), np.uint8)
+            picture[10:50, 5 : 30 + 10 * n, :3] = rng.integers(0, 255, 3)
+            picture[10:50, 5 : 30 + 10 * n, 3] = 255
+            Image.fromarray(picture).save(folder / f"{n}.png")

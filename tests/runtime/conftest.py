@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.tiny_bundle import GREEN, RED, make_bundle, scene
 
-from hsnet_trt.runtime.engines import frame_kernels
+from hsnet_trt.runtime.frames import frame_kernels
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError
 from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines import kernel_cache
 from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]

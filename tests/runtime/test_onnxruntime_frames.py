@@ -16,8 +16,9 @@ import pytest
 from helpers.fake_gpu import install
 from helpers.fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
 from helpers.fake_pycuda import FakeDriver
+from helpers.frame_answers import LEVEL, assert_alike, pictures
 from helpers.half_bundle import both
-from helpers.tiny_bundle import GREEN, RED, as_a_camera_gives_it, make_bundle, scene
+from helpers.tiny_bundle import GREEN, RED, as_a_camera_gives_it, make_bundle
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
@@ -25,10 +26,9 @@ from hsnet_trt.runtime import backends, onnxruntime_cuda, onnxruntime_device
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 
 Shot = tuple[np.ndarray, np.ndarray]
-LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
 BOTH = {"pycuda": True, "bindings": True}
 
 
@@ -57,30 +57,6 @@ def machine(packaged_kernels: bytes, monkeypatch: pytest.MonkeyPatch) -> Machine
 
 def frames_of(segmenter: FewShotSegmenter) -> Any:
     return segmenter._network.runner.frames
-
-
-def pictures(count: int) -> list[np.ndarray]:
-    """Photographs of several sizes with a red and a green box."""
-    sizes = [(128, 192), (97, 141), (201, 90), (64, 64)]
-    found = []
-    for i in range(count):
-        h, w = sizes[i % 4]
-        boxes = [
-            (RED, (slice(h // 8, h // 2), slice(3 + i, w // 2))),
-            (GREEN, (slice(h // 2, h - 5), slice(w // 3, w - i))),
-        ]
-        found.append(scene((h, w), boxes))
-    return found
-
-
-def equal(one: Any, other: Any, tolerance: float = 2 * LEVEL) -> None:
-    """Within what one grey level of the resize makes."""
-    assert one.classes == other.classes
-    for name in one.classes:
-        if one.scores:
-            np.testing.assert_allclose(one.scores[name], other.scores[name], atol=tolerance)
-        assert (one.masks[name] != other.masks[name]).mean() < 0.01
-    assert (one.labels != other.labels).mean() < 0.01
 
 
 def test_the_fake_binds_as_the_real_package() -> None:
@@ -120,7 +96,7 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
         for segmenter in (here, there):
             segmenter.set_support("green", *green_shot)
         for query in queries[:3]:
-            equal(here.segment(query), there.segment(query), near)
+            assert_alike(here.segment(query), there.segment(query), near)
         for segmenter in (here, there):
             segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
         machine.runtime.fed.clear()
@@ -132,12 +108,12 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
             [frame.result for frame in here.stream(queries, slots=3, scores=True)],
         ):
             for one, other in zip(found, expected, strict=True):
-                equal(one, other, near)
+                assert_alike(one, other, near)
         dtype = np.float32 if precision == "fp32" else np.float16
         assert machine.runtime.fed == {np.dtype(dtype)}
         with ThreadPoolExecutor(4) as pool:
             for one, other in zip(pool.map(here.segment, queries), expected, strict=True):
-                equal(one, other, near)
+                assert_alike(one, other, near)
         assert (machine.runtime.replays > 6) == ("bindings" in libraries)
     assert machine.driver.settled()
 
@@ -308,7 +284,7 @@ def for_another_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hsnet_trt.runtime.engines import frame_kernels
+    from hsnet_trt.runtime.frames import frame_kernels
 
     monkeypatch.setattr(frame_kernels, "FATBIN", Path("/nowhere"))
 
@@ -318,7 +294,7 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_library, "neither pycuda nor cuda-bindings is installed"),
         (for_another_gpu, "CUDA failed"),
-        (no_kernels, "engines.frame_kernels"),
+        (no_kernels, "frames.frame_kernels"),
     ],
 )
 def test_without_what_frames_need_the_cpu_prepares_and_draws(
@@ -333,7 +309,7 @@ def test_without_what_frames_need_the_cpu_prepares_and_draws(
         for one in (here, there):
             one.set_support("red", *red_shot)
         for frame, query in zip(here.stream(pictures(3)), pictures(3), strict=True):
-            equal(frame.result, there.segment(query))
+            assert_alike(frame.result, there.segment(query))
     assert machine.driver.settled()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hsnet_trt.errors import BuildError
-from hsnet_trt.runtime.engines.frame_kernels import SOURCE
+from hsnet_trt.runtime.frames.frame_kernels import SOURCE
 from hsnet_trt.trt_plugins import nvrtc
 from hsnet_trt.trt_plugins.nvrtc import compile_cubin
 

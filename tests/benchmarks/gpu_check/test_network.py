@@ -22,7 +22,7 @@ from hsnet_trt.benchmarks.gpu_check import network_checks as checks
 from hsnet_trt.benchmarks.gpu_check import network_contest as contest
 from hsnet_trt.benchmarks.gpu_check.network_contest import Contest, Pace
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
-from hsnet_trt.benchmarks.limits.case import Case, Inputs, Supports
+from hsnet_trt.benchmarks.limits.case import Case, Inputs, SupportPictures
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import BackendError
@@ -54,7 +54,7 @@ def episodes(count: int) -> Episodes:
 
 def inputs() -> Inputs:
     picture, mask = box(left=30)
-    return Inputs([[picture]], [Supports([[picture]], [[mask]])])
+    return Inputs([[picture]], [SupportPictures([[picture]], [[mask]])])
 
 
 @pytest.fixture(scope="module")

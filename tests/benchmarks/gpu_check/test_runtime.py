@@ -14,8 +14,9 @@ from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import fake_tensorrt
 
 from hsnet_trt.benchmarks.gpu_check import runtime as gpu_check_runtime
-from hsnet_trt.benchmarks.gpu_check import runtime_on_device as checks
+from hsnet_trt.benchmarks.gpu_check import runtime_kernels, runtime_loop
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
+from hsnet_trt.benchmarks.gpu_check.runtime_memory import check_memory
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
 
 
@@ -27,7 +28,8 @@ def opened(
     install(
         monkeypatch, driver, fake_tensorrt(driver, "10.3.0"), pycuda=request.param, bindings=True
     )
-    monkeypatch.setattr(checks, "FRAME", (90, 160))
+    for module in (runtime_kernels, runtime_loop):
+        monkeypatch.setattr(module, "FRAME", (90, 160))
     return open_cuda(), driver
 
 
@@ -35,13 +37,13 @@ def test_every_check_passes_on_a_gpu_without_faults(
     opened: tuple[Cuda, FakeDriver], frames_image: bytes
 ) -> None:
     cuda, driver = opened
-    assert checks.check_memory(cuda) == {"wrong": []}
-    kernels = checks.check_kernels(cuda, frames_image, rounds=6)
+    assert check_memory(cuda) == {"wrong": []}
+    kernels = runtime_kernels.check_kernels(cuda, frames_image, rounds=6)
     assert kernels["wrong"] == [] and kernels["largest_error"]["prepare_f16"] > 0
-    assert checks.show_overlap(cuda, frames_image, frames_image)["gap_between_frames_ms"] > 0
-    loop = checks.measure_loop(cuda, frames_image, frames_image, count=3)
+    assert runtime_loop.show_overlap(cuda, frames_image, frames_image)["gap_between_frames_ms"] > 0
+    loop = runtime_loop.measure_loop(cuda, frames_image, frames_image, count=3)
     assert {"slots_1", "slots_2", "slots_3"} <= set(loop)
-    assert checks.long_run(cuda, frames_image, frames_image, count=30)["device_growth"] == 0
+    assert runtime_loop.long_run(cuda, frames_image, frames_image, count=30)["device_growth"] == 0
     cuda.close()
     assert driver.settled()
     assert "reached" in gpu_check_runtime.table({"loop": loop})
@@ -73,7 +75,7 @@ def test_a_wrong_kernel_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path, old: str, new: str, found: list[str]
 ) -> None:
     image = compile_altered(tmp_path, old, new)
-    wrong = checks.check_kernels(opened[0], image, rounds=2)["wrong"]
+    wrong = runtime_kernels.check_kernels(opened[0], image, rounds=2)["wrong"]
     assert [text.split()[0] for text in wrong] == found
 
 
@@ -82,7 +84,7 @@ def test_a_kernel_that_takes_bgr_for_rgb_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path
 ) -> None:
     image = compile_altered(tmp_path, "p.swap ? 2 - c : c", "c")
-    (wrong,) = checks.check_kernels(opened[0], image, rounds=3)["wrong"]
+    (wrong,) = runtime_kernels.check_kernels(opened[0], image, rounds=3)["wrong"]
     assert wrong.startswith("prepare") and " BGR: " in wrong
 
 

@@ -8,7 +8,8 @@ import torch
 from helpers.references import case
 
 from hsnet_trt.benchmarks.speed.authors_order import AuthorsOrder, vote
-from hsnet_trt.benchmarks.speed.contenders import Spec, TorchContender
+from hsnet_trt.benchmarks.speed.contenders import Spec
+from hsnet_trt.benchmarks.speed.torch_contender import TorchContender
 from hsnet_trt.model.hsnet import BACKBONES
 from hsnet_trt.model.recipe import recipe_model
 

@@ -20,7 +20,7 @@ from hsnet_trt.benchmarks.speed import contenders, scaling
 from hsnet_trt.benchmarks.speed import race as speed
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec, bundle_specs, torch_specs
 from hsnet_trt.benchmarks.speed.race import Effort, Outcome, SpeedRow, race
-from hsnet_trt.benchmarks.speed.record import Plan, Record, benchmark
+from hsnet_trt.benchmarks.speed.record import BenchmarkPlan, Record, benchmark
 from hsnet_trt.benchmarks.speed.report import (
     block,
     fill,
@@ -428,4 +428,4 @@ def test_bundles_of_other_weights_are_refused(bundle):
     other = bundle.parent / "other.pt"
     save_checkpoint(HSNet("resnet18"), other)
     with pytest.raises(InputError, match="other weights"):
-        benchmark([bundle], other, Plan())
+        benchmark([bundle], other, BenchmarkPlan())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny_sets import write_cutouts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -223,15 +224,7 @@ def test_a_given_mask_is_the_object(photos: Path) -> None:
 @pytest.fixture
 def cutouts(photos: Path) -> Path:
     """Beside the photographs, cut-outs: ten classes, the first of two pictures."""
-    rng = np.random.default_rng(3)
-    for k in range(10):
-        folder = photos / "things" / f"thing{k}"
-        folder.mkdir(parents=True)
-        for n in range(2 if k == 0 else 1):
-            picture = np.zeros((60, 50, 4), np.uint8)
-            picture[10:50, 5 : 30 + 10 * n, :3] = rng.integers(0, 255, 3)
-            picture[10:50, 5 : 30 + 10 * n, 3] = 255
-            Image.fromarray(picture).save(folder / f"{n}.png")
+    write_cutouts(photos / "things")
     return photos
 
 

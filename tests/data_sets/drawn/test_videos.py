@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.places import ROOT
+from helpers.tiny_sets import write_cutouts
 from helpers.videos import digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,15 +45,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pictures")
     for k, episode in enumerate(procedural(size=(90, 120), seed=8).take(6)):
         Image.fromarray(episode.query).save(root / f"p{k}.jpg", quality=95)
-    rng = np.random.default_rng(3)
-    for k in range(10):
-        folder = root / "things" / f"thing{k}"
-        folder.mkdir(parents=True)
-        for n in range(2 if k == 0 else 1):
-            picture = np.zeros((60, 50, 4), np.uint8)
-            picture[10:50, 5 : 30 + 10 * n, :3] = rng.integers(0, 255, 3)
-            picture[10:50, 5 : 30 + 10 * n, 3] = 255
-            Image.fromarray(picture).save(folder / f"{n}.png")
+    write_cutouts(root / "things")
     return root
 
 

@@ -12,8 +12,8 @@ from hsnet_trt.errors import BuildError
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.engines.events import BuildEvent, LogLine
 from hsnet_trt.runtime.bundle import Bundle, write_bundle
-from hsnet_trt.runtime.engines import frame_kernels
-from hsnet_trt.runtime.engines.frame_kernels import bundled_name, find_kernels
+from hsnet_trt.runtime.frames import frame_kernels
+from hsnet_trt.runtime.frames.frame_kernels import bundled_name, find_kernels
 from hsnet_trt.trt_plugins import nvcc
 
 OTHERS = "plugins/frames-0123456789abcdef.fatbin"

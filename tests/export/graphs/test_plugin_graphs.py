@@ -21,8 +21,8 @@ from hsnet_trt.export.graphs.lowering_plugin import (
     put_correlations_before,
 )
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.engines import frame_kernels
-from hsnet_trt.runtime.engines.frame_kernels import bundled_name, find_kernels
+from hsnet_trt.runtime.frames import frame_kernels
+from hsnet_trt.runtime.frames.frame_kernels import bundled_name, find_kernels
 from hsnet_trt.runtime.matching.graphs import match_calls, run_match
 from hsnet_trt.runtime.matching.packing import compress
 from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner

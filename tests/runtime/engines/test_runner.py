@@ -24,8 +24,9 @@ from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import Growth
+from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.device import memory as arena
-from hsnet_trt.runtime.engines import engine, kernel_cache
+from hsnet_trt.runtime.engines import engine
 from hsnet_trt.runtime.engines import runner as tensorrt_runner
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.matching.graphs import Limits

@@ -14,8 +14,8 @@ from helpers.fake_tensorrt import fake_tensorrt
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
-from hsnet_trt.runtime.engines import frame_slot
-from hsnet_trt.runtime.engines.frame_slot import Slot
+from hsnet_trt.runtime.frames import frame_slot
+from hsnet_trt.runtime.frames.frame_slot import Slot
 
 SIZE = (37, 29)
 

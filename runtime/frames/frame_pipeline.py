@@ -18,18 +18,15 @@ from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block, aligned
-from hsnet_trt.runtime.engines.device_graph import DeviceGraph
-from hsnet_trt.runtime.engines.frame_drawing import FrameDrawing, OwnLogits
-from hsnet_trt.runtime.engines.frame_kernels import (
-    LIKENESS,
-    PREPARE,
-    FrameKernels,
-)
-from hsnet_trt.runtime.engines.frame_lane import Lane, Launched
-from hsnet_trt.runtime.engines.frame_slot import Slot
-from hsnet_trt.runtime.engines.frame_supports import GpuSupports, SupportSets
-from hsnet_trt.runtime.engines.frame_table_cache import TableCache
-from hsnet_trt.runtime.engines.graph_replay import GraphReplay
+from hsnet_trt.runtime.frames.device_graph import DeviceGraph
+from hsnet_trt.runtime.frames.frame_drawing import FrameDrawing, OwnLogits
+from hsnet_trt.runtime.frames.frame_kernels import FrameKernels
+from hsnet_trt.runtime.frames.frame_lane import Lane, Launched
+from hsnet_trt.runtime.frames.frame_network import FrameNetwork
+from hsnet_trt.runtime.frames.frame_slot import Slot
+from hsnet_trt.runtime.frames.frame_supports import GpuSupports, SupportSets
+from hsnet_trt.runtime.frames.frame_table_cache import TableCache
+from hsnet_trt.runtime.frames.host_mapping import mapping_pays
 from hsnet_trt.runtime.matching.graphs import (
     COLUMN_INPUTS,
     FEATURES,
@@ -38,7 +35,7 @@ from hsnet_trt.runtime.matching.graphs import (
     not_finite,
 )
 from hsnet_trt.runtime.pictures.images import Pixels
-from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, normalisation, place
+from hsnet_trt.runtime.pictures.preprocess import Floats
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -62,26 +59,22 @@ class GpuFrames:
         kernels: FrameKernels,
     ) -> None:
         """Use `GpuFrames.open`."""
-        self._cuda, self._engines, self._arena, self._lock = cuda, engines, arena, lock
-        self._kernels = kernels
+        self._cuda, self._engines, self._lock, self._kernels = cuda, engines, lock, kernels
         self._compute, self._up, self._down = stream, cuda.stream(), cuda.stream()
-        self._scale, self._shift = normalisation(preprocessing)
-        self._policy = preprocessing.resize
-        _, _, height, width = engines["features"].most["image"]
-        self._network = (height, width)
         *_, height, width = engines["match"].most["logits"]
         self._decoder = (height, width)
         itemsize = engines["match"].types["logits"].itemsize
         self._logits_bytes = 2 * height * width * itemsize  # of a shot
         self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
-        self._featured: Slot | None = None  # whose features are in the arena
         self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._tables = TableCache(cuda, self._decoder, stream)
+        self._network = FrameNetwork(
+            cuda, engines, arena, preprocessing, kernels, self._tables, stream
+        )
         self._drawing = FrameDrawing(
             cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
         )
         self._slots: list[Slot] = []
-        self._replay = GraphReplay(cuda, stream, wanted=engines["features"].capturable)
         self.mapped = False
         self._closed = False
 
@@ -119,7 +112,7 @@ class GpuFrames:
         kernels = FrameKernels(cuda, image)
         frames = cls(cuda, engines, arena, stream, lock, preprocessing, kernels)
         if cuda.facts.integrated and cuda.facts.maps_host_memory:
-            frames.mapped = frames._mapping_pays()
+            frames.mapped = mapping_pays(cuda, frames._network, frames._drawing, stream)
         return frames
 
     def open_lane(self, slots: int, sets: int = 1) -> Lane:
@@ -195,28 +188,11 @@ class GpuFrames:
         return logits, frame.slot.read_counts(frame.classes, frame.shots)[1]
 
     def features(self, frame: Launched) -> Tensors:
-        """The features of a frame that was matched and not drawn yet, each [1,L,C,row].
-
-        They are in the arena, unless something else ran since; then they are computed again, from
-        the pixels in the slot.
-        """
-        slot = frame.slot
+        """The features of a frame that was matched and not drawn yet, each [1,L,C,row]."""
         with self._lock:
             self._check_open()
-            engine = self._engines["features"]
             with self._cuda.current():
-                if self._featured is not slot:
-                    where = place(frame.size, self._network, self._policy)
-                    self._prepare(slot, where, swap=slot.bgr)
-                    self._run_features()
-                    self._featured = slot
-                found = {}
-                for name in FEATURES:
-                    shape = (1, *engine.output_shape(name)[1:])
-                    found[name] = np.empty(shape, engine.types[name])
-                    self._cuda.download(found[name], self._arena.at(name), self._compute)
-                self._cuda.synchronise(self._compute)
-        return found
+                return self._network.features(frame.slot, frame.size)
 
     def draw(self, frame: Launched, logits: Floats, *, scores: bool) -> Launched:
         """Enqueue the drawing of other logits, [classes,2,h,w], for a frame that was matched."""
@@ -238,7 +214,7 @@ class GpuFrames:
 
     def forget_features(self) -> None:
         """The arena is about to be used for something else; the lock is held."""
-        self._featured = None
+        self._network.forget()
 
     def _send(
         self,
@@ -308,7 +284,7 @@ class GpuFrames:
         self._closed = True
         for stream in (self._up, self._compute, self._down):
             self._cuda.synchronise(stream)
-        self._replay.close()
+        self._network.close()
         for slot in self._slots:
             slot.free()
         self._tables.free()
@@ -329,21 +305,9 @@ class GpuFrames:
         held: GpuSupports,
         where: str,
     ) -> None:
-        cuda, compute, event = self._cuda, self._compute, slot.events
-        cuda.record(event["uploaded"], self._up)
-        cuda.wait(compute, event["uploaded"])
-        cuda.record(event["turn"], compute)
-        self._prepare(slot, place(size, self._network, self._policy), swap=slot.bgr)
-        cuda.record(event["prepared"], compute)
-        self._run_features()
-        self._featured = slot
-        cuda.record(event["featured"], compute)
-        engine = self._engines["match"]
-        held.shape()
-        self._replay.run(where, (engine.shaped, held.version), held.run_chunks)
-        cuda.record(event["matched"], compute)
-        cuda.zero(slot.counts.address, 4 * (classes + 1 + shots), compute)
-        self._compare_objects(slot.counts.address + 4 * (classes + 1), shots, held)
+        self._cuda.record(slot.events["uploaded"], self._up)
+        self._cuda.wait(self._compute, slot.events["uploaded"])
+        self._network.run(slot, size, classes, shots, held, where)
 
     def _enqueue_drawing(
         self,
@@ -357,80 +321,13 @@ class GpuFrames:
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
         cuda.record(event["drawn"], compute)
-        self._drawing.draw(slot, classes, logits, place(size, self._network, self._policy))
+        self._drawing.draw(slot, classes, logits, self._network.place(size))
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
         slot.counts.download(0, 4 * (classes + 1 + shots), self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)
-
-    def _prepare(self, slot: Slot, placement: Placement, *, swap: bool = False) -> None:
-        engine = self._engines["features"]
-        tables, taps = self._tables.of(placement)
-        (top, left), (height, width) = (placement.top, placement.left), placement.content
-        argument = PREPARE.pack(
-            slot.pixels.address,
-            self._arena.at("image"),
-            *(tables.at(name) for name in ("columns", "column_taps", "rows", "row_taps")),
-            3 * placement.source[1],
-            taps.column_taps.shape[1],
-            taps.row_taps.shape[1],
-            *self._network,
-            top,
-            left,
-            height,
-            width,
-            swap,
-            *self._scale,
-            *self._shift,
-        )
-        self._kernels.prepare(
-            engine.types["image"], self._network[1], self._network[0], argument, self._compute
-        )
-
-    def _run_features(self) -> None:
-        engine = self._engines["features"]
-        for name in engine.types:
-            engine.bind(name, self._arena.at(name))
-        engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
-        self._replay.run("features", engine.shaped, lambda launch: launch(engine))
-
-    def _compare_objects(self, best: int, shots: int, held: GpuSupports) -> None:
-        """How like each shot's object the frame is, at `best`; see `matching.presence`."""
-        engine = self._engines["features"]
-        dtype, (layers, channels, positions) = engine.types["f4"], engine.most["f4"][1:]
-        last = (layers - 1) * channels * positions * dtype.itemsize
-        features = self._arena.at("f4") + last
-        argument = LIKENESS.pack(features, held.objects, best, channels, positions)
-        self._kernels.likeness(dtype, positions, shots, argument, self._compute)
-
-    def _mapping_pays(self) -> bool:
-        """Whether mapped memory is faster than copies, measured on a frame of 1280 x 720."""
-        size, cuda = (720, 1280), self._cuda
-        placement = place(size, self._network, self._policy)
-        self._tables.of(placement)  # uploaded before the clock starts
-        best = {}
-        for mapped in (False, True):
-            slot = Slot(cuda, mapped=mapped)
-            slot.fit(size, 1, 1, masks=False, scores=False)
-            times = []
-            for _ in range(5):
-                cuda.record(slot.events["begun"], self._compute)
-                slot.pixels.upload(0, 3 * size[0] * size[1], self._compute)
-                self._prepare(slot, placement)
-                # Stands for a mask: the same kernel writes as many bytes.
-                self._drawing.settle_nothing(slot, size)
-                slot.download(("labels",), self._compute)
-                cuda.record(slot.events["done"], self._compute)
-                cuda.synchronise(slot.events["done"])
-                times.append(cuda.elapsed_ms(slot.events["begun"], slot.events["done"]))
-            slot.free()
-            best[mapped] = min(times)
-        _log.info(
-            "a frame's pixels and mask: %.2f ms copied, %.2f ms mapped", best[False], best[True]
-        )
-        return best[True] < best[False]
 
     def _timing(self, frame: Launched) -> dict[str, float]:
         def ms(start: str, end: str) -> float:

@@ -9,10 +9,10 @@ import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.frame_kernels import SETTLE, VOTE, FrameKernels
-from hsnet_trt.runtime.engines.frame_slot import Slot
-from hsnet_trt.runtime.engines.frame_supports import GpuSupports
-from hsnet_trt.runtime.engines.frame_table_cache import TableCache
+from hsnet_trt.runtime.frames.frame_kernels import SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.frames.frame_slot import Slot
+from hsnet_trt.runtime.frames.frame_supports import GpuSupports
+from hsnet_trt.runtime.frames.frame_table_cache import TableCache
 from hsnet_trt.runtime.pictures.preprocess import Placement
 
 

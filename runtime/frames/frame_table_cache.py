@@ -9,7 +9,7 @@ import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
-from hsnet_trt.runtime.engines.frame_tables import Tables, make_tables
+from hsnet_trt.runtime.frames.frame_tables import Tables, make_tables
 from hsnet_trt.runtime.pictures.preprocess import Placement
 
 _MOST = 8  # sizes of photographs whose tables are kept

@@ -15,20 +15,20 @@ from helpers.fake_engines import VERSION, engine_bundle, engines
 from helpers.fake_gpu import install
 from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import GREEN, RED, SIZE, as_a_camera_gives_it, scene
+from helpers.frame_answers import assert_alike, pictures
+from helpers.tiny_bundle import SIZE, as_a_camera_gives_it
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines import frame_kernels
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE
-from hsnet_trt.runtime.engines.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.frames import frame_kernels
+from hsnet_trt.runtime.frames.frame_kernels import PREPARE
+from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]
-LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
 
 
 def load(
@@ -82,40 +82,13 @@ def test_a_background_contrast_goes_the_same_way(
             segmenter.set_support("green", *green_shot)
             segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
         for query in queries:
-            equal(here.segment(query), there.segment(query))
+            assert_alike(here.segment(query), there.segment(query))
         engine_bundle(tmp_path / "plain", engines(4))
         with FewShotSegmenter.load(tmp_path / "plain", backend="onnxruntime") as plain:
             plain.set_support("red", *red_shot)
             apart = plain.segment(queries[0]).scores["red"] - here.segment(queries[0]).scores["red"]
             assert np.abs(apart).max() > 0.05
     assert driver.settled()
-
-
-def pictures(count: int) -> list[np.ndarray]:
-    """Photographs of several sizes with a red and a green box."""
-    sizes = [(128, 192), (97, 141), (201, 90), (64, 64)]
-    found = []
-    for i in range(count):
-        h, w = sizes[i % 4]
-        boxes = [
-            (RED, (slice(h // 8, h // 2), slice(3 + i, w // 2))),
-            (GREEN, (slice(h // 2, h - 5), slice(w // 3, w - i))),
-        ]
-        found.append(scene((h, w), boxes))
-    return found
-
-
-def equal(one: Any, other: Any) -> None:
-    """Within what one grey level of the resize makes."""
-    assert one.classes == other.classes
-    assert one.presence.keys() == set(one.classes)
-    assert one.presence == pytest.approx(other.presence, abs=2 * LEVEL)
-    for name in one.classes:
-        if one.scores:
-            np.testing.assert_allclose(one.scores[name], other.scores[name], atol=2 * LEVEL)
-        assert (one.masks[name] != other.masks[name]).mean() < 0.01
-        assert one.masks[name].dtype == bool
-    assert (one.labels != other.labels).mean() < 0.01 and one.labels.dtype == np.uint8
 
 
 @pytest.mark.usefixtures("packaged_kernels")
@@ -157,7 +130,7 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
         for segmenter in (here, there):
             segmenter.set_support("green", *green_shot)
         for query in queries[:3]:
-            equal(here.segment(query), there.segment(query))
+            assert_alike(here.segment(query), there.segment(query))
         for segmenter in (here, there):
             segmenter.set_support("red", [red_shot[0]] * 5, [red_shot[1]] * 5)
         expected = [there.segment(query) for query in queries]
@@ -168,12 +141,12 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
             [frame.result for frame in here.stream(queries, slots=3, scores=True)],
         ):
             for one, other in zip(found, expected, strict=True):
-                equal(one, other)
+                assert_alike(one, other)
                 assert set(one.timing) == set(other.timing)
                 assert all(ms >= 0 for ms in one.timing.values())
         with ThreadPoolExecutor(4) as pool:
             for one, other in zip(pool.map(here.segment, queries), expected, strict=True):
-                equal(one, other)
+                assert_alike(one, other)
         assert (bindings is not None and bindings.replays > 6) == ("bindings" in libraries)
     assert driver.settled()
 
@@ -271,7 +244,7 @@ def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
             one.set_support("red", *red_shot)
         before = len(driver.copies)
         for query in pictures(3):
-            equal(segmenter.segment(query), there.segment(query))
+            assert_alike(segmenter.segment(query), there.segment(query))
         # What is left to copy: tables and supports once, and the counts.
         assert len(driver.copies) - before >= 6
         mapped = [f.result for f in segmenter.stream([query] * 3)]
@@ -384,10 +357,10 @@ def test_without_compiled_kernels_the_cpu_prepares_and_draws(
 ) -> None:
     monkeypatch.setattr(frame_kernels, "FATBIN", tmp_path / "none")
     segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
-    assert "engines.frame_kernels" in caplog.text
+    assert "frames.frame_kernels" in caplog.text
     with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
         for one in (segmenter, there):
             one.set_support("red", *red_shot)
         for frame, query in zip(segmenter.stream(pictures(3)), pictures(3), strict=True):
-            equal(frame.result, there.segment(query))
+            assert_alike(frame.result, there.segment(query))
     assert driver.settled()

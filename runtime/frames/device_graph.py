@@ -1,6 +1,6 @@
 """What the frame pipeline needs of a network on the GPU: shapes, addresses, work in a stream.
 
-`engine.Engine` is one, of TensorRT; `onnxruntime_device.DeviceSession` is another, outside.
+`engines.engine.Engine` is one, of TensorRT; `onnxruntime_device.DeviceSession` is another.
 """
 
 from __future__ import annotations

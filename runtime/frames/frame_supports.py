@@ -13,7 +13,7 @@ import numpy as np
 
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
-from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.frames.device_graph import DeviceGraph
 from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, inputs_of_supports
 from hsnet_trt.runtime.matching.presence import OBJECTS
 

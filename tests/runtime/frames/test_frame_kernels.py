@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.engines import frame_kernels
-from hsnet_trt.runtime.engines.frame_kernels import PREPARE, VOTE, FrameKernels
-from hsnet_trt.runtime.engines.frame_tables import make_tables, resize_taps
+from hsnet_trt.runtime.frames import frame_kernels
+from hsnet_trt.runtime.frames.frame_kernels import PREPARE, VOTE, FrameKernels
+from hsnet_trt.runtime.frames.frame_tables import make_tables, resize_taps
 from hsnet_trt.runtime.matching.presence import likeness
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, normalisation, place

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsnet_trt.runtime.engines.frame_slot import Slot
+from hsnet_trt.runtime.frames.frame_slot import Slot
 from hsnet_trt.runtime.matching.graphs import FrameAnswer, Tensors
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats

@@ -9,7 +9,7 @@ from typing import Any
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs, open_graphs
 from hsnet_trt.runtime.device.driver import Cuda
-from hsnet_trt.runtime.engines.device_graph import DeviceGraph
+from hsnet_trt.runtime.frames.device_graph import DeviceGraph
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 

@@ -15,10 +15,10 @@ from helpers.tiny_bundle import make_bundle, make_graph
 
 from hsnet_trt.errors import BuildError, BundleError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.engines import frame_kernels
-from hsnet_trt.runtime.engines import frame_pipeline as gpu_frames
-from hsnet_trt.runtime.engines.frame_kernels import bundled_name, find_kernels
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
+from hsnet_trt.runtime.frames import frame_kernels
+from hsnet_trt.runtime.frames import frame_pipeline as gpu_frames
+from hsnet_trt.runtime.frames.frame_kernels import bundled_name, find_kernels
 from hsnet_trt.trt_plugins import nvcc
 
 OURS, PACKAGES = b"the bundle's", b"the package's"
@@ -132,7 +132,7 @@ def test_where_there_are_none_it_says_what_is_missing(
     assert ("nvcc is not here" if why == "no nvcc" else "nvcc failed") in caplog.text
     assert ("no C++ compiler" in caplog.text) == (why == "nvcc fails")
     assert "by the CPU, which is slower" in caplog.text
-    assert "python -m hsnet_trt.runtime.engines.frame_kernels" in caplog.text
+    assert "python -m hsnet_trt.runtime.frames.frame_kernels" in caplog.text
 
 
 @pytest.mark.skipif(nvcc.find_nvcc() is None, reason="nvcc is not installed")

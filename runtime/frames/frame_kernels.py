@@ -2,7 +2,7 @@
 
 They resize and normalise a frame before the network, and turn logits into masks after it. Where
 `build-engine` finds nvcc it puts them, compiled, into the bundle; `python -m
-hsnet_trt.runtime.engines.frame_kernels` compiles them into the package.
+hsnet_trt.runtime.frames.frame_kernels` compiles them into the package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from hsnet_trt.errors import BuildError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.driver import Cuda, has
-from hsnet_trt.runtime.engines.kernel_cache import cache_folder, keep_content, read_kept
+from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
 from hsnet_trt.trt_plugins.nvcc import compile_fatbin, compiled, find_nvcc, is_fresh
 from hsnet_trt.trt_plugins.nvrtc import INSTALL, compile_cubin
 
@@ -80,7 +80,7 @@ def find_kernels(bundle: Bundle, capability: str) -> bytes | None:
     _log.warning(
         "photographs are resized and masks drawn by the CPU, which is slower: the kernels for that "
         "are neither in the bundle nor in the package, and %s. Build the engines again where there "
-        "is nvcc, or run `python -m hsnet_trt.runtime.engines.frame_kernels` here once there is, "
+        "is nvcc, or run `python -m hsnet_trt.runtime.frames.frame_kernels` here once there is, "
         "or let NVRTC compile them: %s",
         "nvcc is not here" if nvcc is None else "nvcc failed",
         INSTALL,

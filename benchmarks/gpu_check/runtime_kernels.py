@@ -1,0 +1,172 @@
+"""The frame kernels on a real GPU against Pillow and the CPU path, on odd sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.device.driver import Cuda
+from hsnet_trt.runtime.device.memory import Block
+from hsnet_trt.runtime.frames.frame_kernels import (
+    LIKENESS,
+    PREPARE,
+    SETTLE,
+    VOTE,
+    FrameKernels,
+)
+from hsnet_trt.runtime.frames.frame_tables import make_tables
+from hsnet_trt.runtime.matching.presence import likeness
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
+
+NETWORK, DECODER = (400, 400), (100, 100)
+LEVEL = 1 / 255 / 0.224  # one grey level, normalised
+FRAME = (720, 1280)
+
+
+def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
+    """Both ways of the frame kernels against Pillow and the CPU path, on odd sizes."""
+    rng = np.random.default_rng(1)
+    wrong: list[str] = []
+    worst = {"prepare_f32": 0.0, "prepare_f16": 0.0, "scores": 0.0, "likeness": 0.0}
+    with cuda.current():
+        kernels, stream = FrameKernels(cuda, image), cuda.stream()
+        for number in range(rounds):
+            policy, half = ("stretch", "letterbox")[number % 2], number % 4 > 1
+            h, w = (int(n) for n in rng.integers(1, 700, 2)) if number else FRAME
+            pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+            dtype = np.dtype(np.float16 if half else np.float32)
+            bgr = number % 3 == 1
+            found = _prepare(cuda, kernels, stream, pixels, policy, dtype, pad=number % 5, bgr=bgr)
+            expected = network_input([pixels], NETWORK, Preprocessing(resize=policy))[0][0]
+            error = float(np.abs(found - expected).max())
+            key = "prepare_f16" if half else "prepare_f32"
+            worst[key] = max(worst[key], error)
+            if not error <= 1.01 * LEVEL + (2e-3 if half else 0):
+                wrong.append(f"prepare {h}x{w} {policy} {dtype}{' BGR' * bgr}: {error}")
+            shots = [int(n) for n in rng.integers(1, 6, int(rng.integers(1, 4)))]
+            logits = rng.normal(0, 3, (sum(shots), 2, *DECODER)).astype(dtype)
+            got = _vote(cuda, kernels, stream, logits, shots, (h, w), policy)
+            placement = place((h, w), NETWORK, policy)
+            masks, scores, _ = segment_logits(logits.astype(np.float32), shots, placement)
+            if not np.array_equal(got[0].astype(bool), np.stack(masks)):
+                wrong.append(f"masks {h}x{w} {policy} {dtype} {shots}")
+            worst["scores"] = max(worst["scores"], float(np.abs(got[1] - np.stack(scores)).max()))
+            channels, positions = (int(n) for n in rng.integers(1, 400, 2))
+            level4 = rng.standard_normal((2, channels, positions)).astype(dtype)
+            objects = rng.standard_normal((sum(shots), channels)).astype(np.float32)
+            objects /= np.linalg.norm(objects, axis=1, keepdims=True)
+            alike = _likeness(cuda, kernels, stream, level4, objects)
+            error = float(np.abs(alike - likeness(level4[None], objects)[0]).max())
+            worst["likeness"] = max(worst["likeness"], error)
+        cuda.destroy(stream)
+    wrong += [f"{key}: {worst[key]}" for key in ("scores", "likeness") if not worst[key] <= 1e-5]
+    return {"rounds": rounds, "largest_error": worst, "wrong": wrong}
+
+
+def _prepare(
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    pixels: NDArray[Any],
+    policy: str,
+    dtype: np.dtype[Any],
+    pad: int,
+    *,
+    bgr: bool,
+) -> NDArray[Any]:
+    height, width = pixels.shape[:2]
+    placement = place((height, width), NETWORK, policy)
+    tables = {n: np.ascontiguousarray(a) for n, a in vars(make_tables(placement, DECODER)).items()}
+    pitch = 3 * width + pad
+    rows = np.zeros((height, pitch), np.uint8)
+    rows[:, : 3 * width] = (pixels[:, :, ::-1] if bgr else pixels).reshape(height, -1)
+    out = np.empty((3, *NETWORK), dtype)
+    sizes = {"pixels": rows.nbytes, "planes": out.nbytes} | {n: a.nbytes for n, a in tables.items()}
+    block = Block(cuda, sizes)
+    scale, shift = normalisation(Preprocessing())
+    for name, array in (("pixels", rows), *tables.items()):
+        cuda.upload(block.at(name), array, stream)
+    argument = PREPARE.pack(
+        block.at("pixels"),
+        block.at("planes"),
+        *(block.at(n) for n in ("columns", "column_taps", "rows", "row_taps")),
+        pitch,
+        tables["column_taps"].shape[1],
+        tables["row_taps"].shape[1],
+        *NETWORK,
+        placement.top,
+        placement.left,
+        *placement.content,
+        bgr,
+        *scale,
+        *shift,
+    )
+    kernels.prepare(dtype, NETWORK[1], NETWORK[0], argument, stream)
+    cuda.download(out, block.at("planes"), stream)
+    cuda.synchronise(stream)
+    block.free()
+    return out.astype(np.float32)
+
+
+def _vote(
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    logits: NDArray[Any],
+    shots: list[int],
+    size: tuple[int, int],
+    policy: str,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    classes, count = len(shots), size[0] * size[1]
+    tables = vars(make_tables(place(size, NETWORK, policy), DECODER))
+    sent = {n: np.ascontiguousarray(tables[n]) for n in ("low_x", "along_x", "low_y", "along_y")}
+    sent["first"] = np.cumsum([0, *shots]).astype(np.int32)
+    sent["logits"] = logits
+    masks = np.empty((classes, *size), np.uint8)
+    scores = np.empty((classes, *size), np.float32)
+    labels = np.empty(size, np.uint8)
+    sizes = {n: a.nbytes for n, a in sent.items()}
+    sizes |= {"votes": 2 * classes * count, "counts": 4 * (classes + 1)}
+    sizes |= {"masks": masks.nbytes, "scores": scores.nbytes, "labels": count}
+    block = Block(cuda, sizes)
+    for name, array in sent.items():
+        cuda.upload(block.at(name), array, stream)
+    cuda.zero(block.at("counts"), sizes["counts"], stream)
+    names = ("logits", "low_x", "along_x", "low_y", "along_y", "first", "votes", "scores", "counts")
+    argument = VOTE.pack(
+        *(block.at(n) for n in names), logits.size, len(logits), classes, *DECODER, *size
+    )
+    kernels.vote(logits.dtype, size[1], size[0], argument, stream)
+    parts = ("votes", "scores", "counts", "labels", "masks")
+    kernels.settle(count, SETTLE.pack(*(block.at(n) for n in parts), classes, count), stream)
+    for name, array in (("masks", masks), ("scores", scores), ("labels", labels)):
+        cuda.download(array, block.at(name), stream)
+    cuda.synchronise(stream)
+    block.free()
+    return masks, scores, labels
+
+
+def _likeness(
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    level4: NDArray[Any],
+    objects: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Float32 [S] of the features [L,C,h*w] of one query and the objects [S,C]."""
+    last, best = np.ascontiguousarray(level4[-1]), np.empty(len(objects), np.float32)
+    sizes = {"last": last.nbytes, "objects": objects.nbytes, "best": best.nbytes}
+    block = Block(cuda, sizes)
+    cuda.upload(block.at("last"), last, stream)
+    cuda.upload(block.at("objects"), objects, stream)
+    cuda.zero(block.at("best"), best.nbytes, stream)
+    argument = LIKENESS.pack(*(block.at(name) for name in sizes), *last.shape)
+    kernels.likeness(last.dtype, last.shape[1], len(objects), argument, stream)
+    cuda.download(best, block.at("best"), stream)
+    cuda.synchronise(stream)
+    block.free()
+    return best
