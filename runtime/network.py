@@ -99,6 +99,7 @@ class Network:
         images: ImageSource | Iterable[ImageSource],
         masks: MaskSource | Iterable[MaskSource],
         color: str = "rgb",
+        crop: float | None = None,
     ) -> list[Shot]:
         """Encode the shots of a class, which `name` stands for in errors and warnings.
 
@@ -106,7 +107,7 @@ class Network:
         """
         shots: list[Shot] = []
         pairs = pair_up(name, images, masks)
-        parts = encode_parts(self.runner, name, pairs, self.size, self.preprocessing, color)
+        parts = encode_parts(self.runner, name, pairs, self.size, self.preprocessing, color, crop)
         for part in parts:
             shots += compress(part)
         return shots

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
-from hsnet_trt.runtime.pictures.window import Window
+from hsnet_trt.runtime.pictures.window import Window, window_about
 from hsnet_trt.runtime.video.motion import load_opencv
 
+CROP = 1.5  # sides of a cropped support, in those of its object's box: as large as in a window
 _WHOLE = 4  # one frame of so many is looked at as a whole: what comes in elsewhere is found there
 _ROOM = 1.6  # sides of a window, in those of what it is to show
 # Sides of windows, in those of the frame. Few, since a GPU keeps tables for each size.
@@ -22,6 +23,8 @@ _SIDES = (0.3, 0.37, 0.46, 0.57, 0.71, 0.88)
 _FEWEST = 4  # positions of a part that is looked at
 _RIM = 6.0  # positions at a window's rim that count less: their surroundings are missing
 _LEAST = 0.1  # how much they count
+_SMOOTH = 1.5  # times smaller, from which on planes are smoothed first
+_ROUNDING = 1e-3  # positions
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,15 @@ class View:
         """How much positions count, by their distance from the rims that are inside the frame."""
         start = (self.window.top, self.window.left)[axis]
         end = start + (self.window.height, self.window.width)[axis]
+        rims = last * _shares(self.placement, axis, np.array([0, end - start - 1]))
         distance = np.full(len(at), np.inf, np.float32)
         if start > 0:
-            distance = np.minimum(distance, at)
+            distance = np.minimum(distance, at - rims[0])
         if end < self.whole.source[axis]:
-            distance = np.minimum(distance, last - at)
+            distance = np.minimum(distance, rims[1] - at)
         counts = np.clip(distance / _RIM, _LEAST, 1)
-        return np.where((at >= 0) & (at <= last), counts, 0).astype(np.float32)
-
-
-_SMOOTH = 1.5  # times smaller, from which on planes are smoothed first
+        inside = (at >= rims[0] - _ROUNDING) & (at <= rims[1] + _ROUNDING)
+        return np.where(inside, counts, 0).astype(np.float32)
 
 
 class Looks:
@@ -137,13 +139,10 @@ def _window(
     side = next((side for side in _SIDES if side >= wanted), None)
     if side is None:
         return None
-    found = []
-    for (low, high), size in zip(spans, whole.source, strict=True):
-        length = max(1, round(side * size))
-        first = round((low + high) / 2 * (size - 1) - length / 2)
-        found.append((min(max(first, 0), size - length), length))
-    (top, height), (left, width) = found
-    return Window(top, left, height, width)
+    (top, bottom), (left, right) = spans
+    height, width = whole.source
+    middle = ((top + bottom) / 2 * (height - 1), (left + right) / 2 * (width - 1))
+    return window_about(middle, side, whole.source)
 
 
 def _pixels(placement: Placement, axis: int, shares: Floats) -> Floats:
