@@ -156,12 +156,13 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
+                    there = frame.result.only_present()
                     # Of a video, small things would be taken for absent: docs/video.md.
                     still = source.rate is None and not source.live
-                    shown = frame.result.only_present() if still else frame.result
+                    shown = there if still or things is not None else frame.result
                     image, picture = picture, draw_overlay(picture, shown)
                     if things is not None:
-                        things.add(shown, image, frame.index, picture)
+                        things.add(there, image, frame.index, picture)
                     for step, ms in frame.result.timing.items():
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1

@@ -192,6 +192,9 @@ def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[
         ways["only present"] = Streamed(segmenter, only_present=True)
         ways["cropped support"] = Streamed(segmenter, crop=CROP)
         ways["steady"] = Streamed(segmenter, steady=True, crop=CROP)
+        ways["steady, only present"] = Streamed(
+            segmenter, steady=True, crop=CROP, only_present=True
+        )
     for size in memories:
         ways[f"memory {size}"] = Streamed(segmenter, memory=size, crop=CROP)
         ways[f"memory {size}, steady"] = Streamed(segmenter, memory=size, steady=True, crop=CROP)

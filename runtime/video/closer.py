@@ -6,14 +6,17 @@ is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
 from hsnet_trt.runtime.pictures.window import Window, window_about
 from hsnet_trt.runtime.video.motion import load_opencv
+
+Numbers = npt.NDArray[np.floating]
 
 CROP = 1.5  # sides of a cropped support, in those of its object's box: as large as in a window
 _WHOLE = 4  # one frame of so many is looked at as a whole: what comes in elsewhere is found there
@@ -107,7 +110,7 @@ class Looks:
         self._close += 1
         return _window(box, self._shape, whole)
 
-    def follow(self, shown: Sequence[Floats]) -> None:
+    def follow(self, shown: Iterable[Floats]) -> None:
         """Take what is shown of each class, planes [h,w]: the next windows are about that."""
         cv2 = load_opencv()
         self._boxes = []
@@ -145,17 +148,17 @@ def _window(
     return window_about(middle, side, whole.source)
 
 
-def _pixels(placement: Placement, axis: int, shares: Floats) -> Floats:
+def _pixels(placement: Placement, axis: int, shares: Numbers) -> Numbers:
     """Pixels of a photograph at these shares of a plane's side; see `sample_positions`."""
     content, network = placement.content[axis], placement.network[axis]
     inside = shares * (network - 1) - (placement.top, placement.left)[axis]
-    found: Floats = inside * ((placement.source[axis] - 1) / max(1, content - 1))
+    found: Numbers = inside * ((placement.source[axis] - 1) / max(1, content - 1))
     return found
 
 
-def _shares(placement: Placement, axis: int, pixels: Floats) -> Floats:
+def _shares(placement: Placement, axis: int, pixels: Numbers) -> Numbers:
     """The other way round."""
     content, network = placement.content[axis], placement.network[axis]
     inside = pixels * ((content - 1) / max(1, placement.source[axis] - 1))
-    found: Floats = (inside + (placement.top, placement.left)[axis]) / max(1, network - 1)
+    found: Numbers = (inside + (placement.top, placement.left)[axis]) / max(1, network - 1)
     return found

@@ -13,12 +13,12 @@ from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
 from hsnet_trt.runtime.pictures.window import Window
 from hsnet_trt.runtime.video.closer import Looks, View
 from hsnet_trt.runtime.video.confidence import is_sharp
+from hsnet_trt.runtime.video.here import Here
 from hsnet_trt.runtime.video.memory import Memory, Remembered
 from hsnet_trt.runtime.video.motion import MotionFinder, Small
 from hsnet_trt.runtime.video.steady import Steady
 
 _EVERY = 4  # frames from one look for something to remember to the next
-_LATEST = 0.4  # weight of the latest presence in its average
 _CLIP = 6.0  # logits are cut there before shots are averaged
 
 # A class's plane [h,w] of the frame -> its shot.
@@ -73,7 +73,7 @@ class Follower:
         self._looked: dict[str, int] = {}
         # The last answers of the given shots alone, and how much their positions count.
         self._given: dict[str, tuple[Floats, Floats | None]] = {}
-        self._presence: dict[str, float] = {}
+        self._here: dict[str, Here] = {}
 
     @property
     def sets(self) -> int:
@@ -111,22 +111,23 @@ class Follower:
         return self._looks.choose(whole) if self.steady else None
 
     def see(self, turn: Turn, presence: Mapping[str, float]) -> dict[str, float]:
-        """How far each class is there: the score of this frame, or averaged over time if steady.
+        """How far each class is there: the score of this frame; if steady, that of `Here`.
 
         Args:
             turn: what the frame was matched with.
             presence: scores, of the classes whose given shots were among that; only these count,
                 since the threshold was chosen for such.
         """
-        known = self._presence
-        self._presence = {}
+        known, self._here = self._here, {}
+        found = {}
         for name in turn.supports.classes:
-            before, now = known.get(name), presence.get(name)
-            if before is not None and now is not None and self.steady:
-                now = before + _LATEST * (now - before)
-            score = before if now is None else now
-            self._presence[name] = 1.0 if score is None else score
-        return dict(self._presence)
+            self._here[name] = known.get(name) or Here()
+            now = presence.get(name)
+            if self.steady:
+                found[name] = self._here[name].add(now)
+            else:
+                found[name] = 1.0 if now is None else now
+        return found
 
     def settle(
         self, turn: Turn, logits: Floats, small: Small, encode: Encode, view: View | None = None
@@ -178,7 +179,7 @@ class Follower:
         for average in self._averages.values():
             average.forget()
         self._given.clear()
-        self._presence.clear()
+        self._here.clear()
 
     def _judge(
         self, name: str, remembered: Remembered, plane: Floats, counts: Floats | None

@@ -25,6 +25,7 @@ from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.window import Window
 from hsnet_trt.runtime.video.closer import View
 from hsnet_trt.runtime.video.follower import Follower, Turn
+from hsnet_trt.runtime.video.here import FROM
 from hsnet_trt.runtime.video.motion import Small, shrink
 
 
@@ -167,11 +168,10 @@ class FollowingPipeline(Generic[A]):
             inner: how frames are matched and drawn; it is closed with this one.
             runner: what encodes the frames that are remembered.
             follower: what is known of the video.
-            present_from: the presence from which a class counts as present. Where logits are
-                averaged, every class does: what is nowhere certain is not shown at all, and small
-                things, which have few positions at stride 32, stay below that threshold for ever.
+            present_from: the presence from which a class counts as present, in a single frame.
+                Where logits are averaged, `here.FROM` is, since scores are those of `Here`.
         """
-        self._present_from = 0.0 if follower.steady else present_from
+        self._present_from = FROM if follower.steady else present_from
         self._inner, self._runner, self._follower = inner, runner, follower
         self._given: A | None = None
         self._version = -1
