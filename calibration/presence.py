@@ -12,7 +12,7 @@ from hsnet_trt.calibration.episodes import encode
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.data.episodes.forms import in_form
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.matching.presence import likeness, objects_in, presence
+from hsnet_trt.runtime.matching.presence import objects_in, presence, score_queries
 from hsnet_trt.runtime.network import Network
 
 LEAST = 8  # episodes of each kind
@@ -79,8 +79,9 @@ def calibrate_presence(
 def presence_of(network: Network, episode: Episode) -> float:
     """The score of an episode's class in its query, in [0,1]."""
     encoded = encode(network.runner, episode, network.size, network.preprocessing)
-    objects = objects_in(encoded.supports["s4"])
-    (score,) = presence(likeness(encoded.query["f4"], objects)[0], objects, [episode.shots])
+    objects = objects_in(encoded.supports)
+    found = score_queries(encoded.query["f4"], objects)[0]
+    (score,) = presence(found, objects.counts, [episode.shots])
     return score
 
 
@@ -91,6 +92,13 @@ def choose_threshold(there: Sequence[float], absent: Sequence[float]) -> Thresho
     """
     best = max(_candidates(there, absent), key=lambda t: (t.kept + t.silent, -t.value))
     return best
+
+
+def threshold_keeping(there: Sequence[float], absent: Sequence[float], share: float) -> Threshold:
+    """The highest threshold that keeps at least this share of the episodes with the class."""
+    return max(
+        (t for t in _candidates(there, absent) if t.kept >= share), key=lambda found: found.value
+    )
 
 
 def _candidates(there: Sequence[float], absent: Sequence[float]) -> Iterator[Threshold]:

@@ -38,7 +38,15 @@ def app(
     from hsnet_trt.serving.app.workspace import PageLimits
 
     console = Console(stderr=True, highlight=False)
-    network = Network.load(bundle, run.backend, run.size, run.sha256, run.precision, run.lowering)
+    network = Network.load(
+        bundle,
+        run.backend,
+        run.size,
+        run.sha256,
+        run.precision,
+        run.lowering,
+        run.gpu_memory,
+    )
 
     def ready(address: str) -> None:
         runner = network.runner

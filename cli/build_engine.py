@@ -66,7 +66,11 @@ class _Engines:
     ] = "1:1:5"
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto"
     lowering: Annotated[
-        str | None, typer.Option(help="conv2d or conv3d; by default the first exported.")
+        str | None,
+        typer.Option(
+            help="conv2d or conv3d; auto: all that the bundle holds are built and timed on this "
+            "machine's GPU, and the fastest is kept. By default the first exported."
+        ),
     ] = None
     correlation: Annotated[
         str | None, typer.Option(help="native or plugin; by default the first exported.")
@@ -152,10 +156,12 @@ def build_engine(
                 bundle, target, out, spec, budget=budget, on_event=progress, command=command
             )
         else:
+            from hsnet_trt.export.fastest import build_fastest
+            from hsnet_trt.runtime.lowering_choice import AUTO
+
             tried = []
-            written = build(
-                bundle, target, precision, out, spec, on_event=progress, command=command
-            )
+            make = build_fastest if spec.lowering == AUTO else build
+            written = make(bundle, target, precision, out, spec, on_event=progress, command=command)
     for one in tried:
         outcome = one.left_out or f"{one.milliseconds:.2f} ms"
         console.print(f"{one.precision}: {outcome}", highlight=False)

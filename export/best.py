@@ -20,12 +20,21 @@ import numpy as np
 
 from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.export.build_engine import build_engine
+from hsnet_trt.export.engines.builder import choice_name
 from hsnet_trt.export.engines.events import OnEvent
 from hsnet_trt.export.engines.options import PRECISIONS, EngineSpec
-from hsnet_trt.export.engines.targets import Target, find_target
-from hsnet_trt.runtime.bundle import Bundle, write_bundle
+from hsnet_trt.export.engines.targets import find_target
+from hsnet_trt.export.fastest import (
+    build_fastest,
+    check_measurable,
+    drop_engines,
+    reason,
+    require_passed,
+)
+from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
-from hsnet_trt.runtime.device.machine import Driver, find_driver
+from hsnet_trt.runtime.device.machine import find_driver
+from hsnet_trt.runtime.lowering_choice import AUTO
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.runtime.verify import golden_of, read_golden, verify_bundle
 
@@ -81,7 +90,7 @@ def build_best(
     """
     source, driver = Bundle.open(bundle), find_driver()
     goal = find_target(target, driver)
-    _check_gpu(goal, driver)
+    check_measurable(goal, driver, "the best precision", "name a precision: fp16 is what fits most")
     spec = spec or EngineSpec()
     sizes = spec.sizes or source.manifest.sizes
     candidates = [_judge(source, precision, sizes, budget) for precision in PRECISIONS]
@@ -91,7 +100,8 @@ def build_best(
         for index, candidate in enumerate(candidates):
             if candidate.left_out is None:
                 name = candidate.precision
-                made = build_engine(
+                build = build_fastest if spec.lowering == AUTO else build_engine
+                made = build(
                     bundle,
                     target,
                     name,
@@ -123,13 +133,7 @@ def time_engines(bundle: Bundle, flavour: str, precision: str, sizes: Sequence[G
     """
     for size in sizes:
         (found,) = verify_bundle(bundle.path, flavour, size, precision)
-        if not found.passed:
-            worst = found.figures[-1]
-            raise BackendError(
-                "it does not give what PyTorch gave",
-                expected=found.tolerance,
-                found=f"{worst.relative:.1e} of the logits' spread at {size[0]}x{size[1]}",
-            )
+        require_passed(found)
     data = read_golden(bundle, golden_of(bundle, sizes[0]))
     with FewShotSegmenter.load(
         bundle.path, flavour, size=sizes[0], precision=precision
@@ -140,17 +144,6 @@ def time_engines(bundle: Bundle, flavour: str, precision: str, sizes: Sequence[G
             timing = segmenter.segment(data["queries"][0]).timing
             times.append(timing["features"] + timing["match"])
     return float(np.median(times[_WARM_UP:]))
-
-
-def _check_gpu(target: Target, driver: Driver) -> None:
-    here = driver.gpus[0].compute_capability if driver.gpus else None
-    if here is None or target.compute_capability not in (None, here):
-        raise BuildError(
-            "the best precision is measured on the GPU that it is for",
-            expected=f"a machine with {target.title}",
-            found=f"compute capability {here}" if here else driver.problem or "no GPU",
-            fix="run this on that machine, or name a precision: fp16 is what fits most",
-        )
 
 
 def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float) -> Candidate:
@@ -189,8 +182,7 @@ def _timed(
     try:
         ms = (measure or time_engines)(made, flavour, candidate.precision, sizes)
     except BackendError as error:
-        reason = f"{error.summary} ({error.found})" if error.found else error.summary
-        return dataclasses.replace(candidate, left_out=reason)
+        return dataclasses.replace(candidate, left_out=reason(error))
     return dataclasses.replace(candidate, milliseconds=round(ms, 3))
 
 
@@ -208,18 +200,9 @@ def _keep(built: Bundle, place: Path, candidates: Sequence[Candidate]) -> None:
         )
 
     gone = [engine for engine in manifest.engines if rival(engine)]
-    files = {name for engine in gone for name in (engine.file, engine.record)}
-    with write_bundle(place) as writer:
-        for name in manifest.files:
-            if name not in files:
-                writer.add(name, built.read(name))
-        tried = [dataclasses.asdict(candidate) for candidate in candidates]
-        writer.add(
-            f"engines/best.{kept.target}.{kept.flavour}.json",
-            (json.dumps(tried, indent=1) + "\n").encode(),
-        )
-        engines = tuple(engine for engine in manifest.engines if engine not in gone)
-        writer.finish(dataclasses.replace(manifest, engines=engines))
+    tried = json.dumps([dataclasses.asdict(candidate) for candidate in candidates], indent=1) + "\n"
+    name = choice_name("best", kept.target, kept.flavour)
+    drop_engines(built, place, gone, {name: tried.encode()})
 
 
 def _alike(one: EngineFile, other: EngineFile) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BuildError, InputError
-from hsnet_trt.export.engines.builder import EngineBuilder
+from hsnet_trt.export.engines.builder import EngineBuilder, choice_name
 from hsnet_trt.export.engines.events import LogLine, OnEvent
 from hsnet_trt.export.engines.flavours import choose_flavour
 from hsnet_trt.export.engines.layer_types import quantised
@@ -36,6 +36,7 @@ from hsnet_trt.runtime.bundle import Bundle, BundleWriter, write_bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile, Variant
 from hsnet_trt.runtime.device.machine import Driver, find_driver
 from hsnet_trt.runtime.frames.frame_kernels import bundled_name
+from hsnet_trt.runtime.lowering_choice import AUTO
 from hsnet_trt.runtime.matching.graphs import GRAPHS
 
 
@@ -80,7 +81,7 @@ def build_engine(
     goal = find_target(target, driver)
     flavour = choose_flavour(goal, spec.flavour, driver)
     check_options(precision, spec.options, flavour, goal)
-    graphs = _choose_graphs(source, precision, spec)
+    graphs = choose_graphs(source, precision, spec)
     _check_memory(source, graphs, spec, goal)
     place = Path(bundle if out is None else out)
     builder = EngineBuilder(
@@ -107,7 +108,13 @@ def build_engine(
             _check_memory(source, graphs, spec, goal, engines)
             _check_quantised(writer, engines)
             frames = choose_frame_kernels(source, lambda text: on_event(LogLine(text)))
-            kept = _copy_kept(source, writer, {_key(e) for e in engines}, frames is not None)
+            outdated = (
+                choice_name("best", goal.name, flavour),
+                choice_name(f"lowering.{precision}", goal.name, flavour),
+            )
+            kept = _copy_kept(
+                source, writer, {_key(e) for e in engines}, frames is not None, outdated
+            )
             if frames is not None:
                 writer.add(bundled_name(), frames)
             if builder.plugin is not None:
@@ -128,34 +135,39 @@ def build_engine(
     return Bundle.open(place)
 
 
-def _choose_graphs(bundle: Bundle, precision: str, spec: EngineSpec) -> list[GraphFile]:
-    """The three graphs of each size; only `match` comes in several forms."""
+def choose_graphs(bundle: Bundle, precision: str, spec: EngineSpec) -> list[GraphFile]:
+    """The three graphs of each size; only `match` comes in several forms.
+
+    Raises:
+        BundleError: the bundle does not hold them.
+        InputError: the form that was asked for is for CPUs.
+    """
     chosen = []
     for size in dict.fromkeys(spec.sizes or bundle.manifest.sizes):
         for name in GRAPHS[:-1]:
             chosen.append(bundle.graph(name, size, precision, lowering=""))
-        whole = (
+        whole = [
             g.variant.lowering
             for g in bundle.manifest.graphs
             if g.variant.graph == GRAPHS[-1] and g.variant.size == size and not g.packing
             if g.variant.precision == precision
             if spec.correlation in (None, g.variant.correlation)
-        )
-        match = bundle.graph(
-            GRAPHS[-1],
-            size,
-            precision,
-            lowering=spec.lowering or next(whole, None),
-            correlation=spec.correlation,
-        )
-        if match.packing:
-            raise InputError(
-                "engines are not built of a packed match",
-                expected="one that takes supports whole",
-                found=f"{match.file}, which is for CPUs",
-                fix="choose --lowering conv2d, and export it too where it is not there",
+        ]
+        wanted = list(dict.fromkeys(whole)) if spec.lowering == AUTO else [spec.lowering]
+        if wanted in ([], [None]):
+            wanted = [next(iter(whole), None)]
+        for lowering in wanted:
+            match = bundle.graph(
+                GRAPHS[-1], size, precision, lowering=lowering, correlation=spec.correlation
             )
-        chosen.append(match)
+            if match.packing:
+                raise InputError(
+                    "engines are not built of a packed match",
+                    expected="one that takes supports whole",
+                    found=f"{match.file}, which is for CPUs",
+                    fix="choose --lowering conv2d, and export it too where it is not there",
+                )
+            chosen.append(match)
     return chosen
 
 
@@ -181,17 +193,19 @@ def _check_memory(
     target: Target,
     engines: Sequence[EngineFile] = (),
 ) -> None:
-    """Check each size: by the bundle's estimate or, of built engines, by the builder's figure.
+    """Check each `match` with what runs beside it: by the bundle's estimate or, of built engines,
+    by the builder's figure.
 
     Raises:
         BuildError: see `check_profiles`.
     """
     known = {engine.variant: engine.activation_bytes for engine in engines}
-    for size in dict.fromkeys(g.variant.size for g in graphs):
+    for match in (g for g in graphs if g.variant.graph == GRAPHS[-1]):
         weighed = [
             Weighed(g, source.manifest.files[g.file].bytes)
             for g in graphs
-            if g.variant.size == size
+            if g.variant.size == match.variant.size
+            if g is match or g.variant.graph != GRAPHS[-1]
         ]
         scale = 1.0
         reported = [known.get(w.graph.variant) for w in weighed]
@@ -237,13 +251,18 @@ def _key(engine: EngineFile) -> tuple[Variant, str, str]:
 
 
 def _copy_kept(
-    source: Bundle, writer: BundleWriter, replaced: set[Any], frames: bool
+    source: Bundle,
+    writer: BundleWriter,
+    replaced: set[Any],
+    frames: bool,
+    outdated: Sequence[str],
 ) -> list[EngineFile]:
     """Copy all files but those of replaced engines, each checked; returns the engines kept.
 
-    With `frames`, frame kernels of any version are not copied: new ones replace them.
+    With `frames`, frame kernels of any version are not copied: new ones replace them. `outdated`
+    are files that tell of a choice among engines which these may have replaced.
     """
-    gone: set[str] = set()
+    gone = set(outdated)
     kept = []
     for engine in source.manifest.engines:
         if _key(engine) in replaced:

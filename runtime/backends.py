@@ -14,7 +14,7 @@ from hsnet_trt.runtime.device.driver import has
 from hsnet_trt.runtime.device.machine import find_driver, platform_tag
 from hsnet_trt.runtime.engines.compatibility import Host, best_fit, remedy
 from hsnet_trt.runtime.matching.graphs import GRAPHS, Runner
-from hsnet_trt.runtime.onnxruntime_cuda import check_cuda
+from hsnet_trt.runtime.onnxruntime_cuda import USUAL, CudaChoice, check_cuda
 from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner, load_onnxruntime
 
 _log = logging.getLogger("hsnet_trt")
@@ -36,6 +36,7 @@ def open_runner(
     backend: str = "auto",
     precision: str | None = None,
     lowering: str | None = None,
+    cuda: CudaChoice = USUAL,
 ) -> tuple[Runner, str]:
     """Open the backend that is asked for, or the best one that works here.
 
@@ -47,12 +48,13 @@ def open_runner(
             CPU, the first that the bundle holds.
         lowering: of `match`: conv2d, conv3d or packed; None for packed on a CPU, and else the
             first that was exported.
+        cuda: of ONNX Runtime on a GPU; nothing to the others.
 
     Returns:
         The runner, and in words why it is that one.
 
     Raises:
-        InputError: no such backend or precision.
+        InputError: no such backend or precision, or no memory at all.
         BackendError: it cannot run here; with "auto", none can.
         BundleError: a file was altered. That is never passed over in silence.
     """
@@ -66,12 +68,16 @@ def open_runner(
             expected=", ".join(_PREFERENCE["cpu"]),
             found=repr(precision),
         )
+    if cuda.memory is not None and cuda.memory <= 0:
+        raise InputError(
+            "the limit of a GPU's memory is not one", expected="bytes, above 0", found=cuda.memory
+        )
     if backend != "auto":
-        return _open(bundle, size, backend, precision, lowering), "it was asked for"
+        return _open(bundle, size, backend, precision, lowering, cuda), "it was asked for"
     refusals = []
     for candidate in BACKENDS:
         try:
-            runner = _open(bundle, size, candidate, precision, lowering)
+            runner = _open(bundle, size, candidate, precision, lowering, cuda)
         except BackendError as error:
             refusals.append(
                 f"{candidate}: {error.summary}" + (f" ({error.found})" if error.found else "")
@@ -102,12 +108,13 @@ def _open(
     backend: str,
     precision: str | None,
     lowering: str | None,
+    cuda: CudaChoice,
 ) -> Runner:
     if backend == "onnxruntime":
         graphs = choose_graphs(bundle, size, precision, packed=True, lowering=lowering)
         return OnnxRuntimeRunner(bundle, graphs)
     if backend == "onnxruntime_cuda":
-        return _open_cuda(bundle, size, precision, lowering)
+        return _open_cuda(bundle, size, precision, lowering, cuda)
     engines = [
         e
         for e in bundle.manifest.engines
@@ -127,7 +134,11 @@ def _lowered(entry: EngineFile | GraphFile, lowering: str | None) -> bool:
 
 
 def _open_cuda(
-    bundle: Bundle, size: tuple[int, int], precision: str | None, lowering: str | None
+    bundle: Bundle,
+    size: tuple[int, int],
+    precision: str | None,
+    lowering: str | None,
+    cuda: CudaChoice,
 ) -> Runner:
     try:
         graphs = choose_graphs(bundle, size, precision, device="gpu", lowering=lowering)
@@ -138,7 +149,8 @@ def _open_cuda(
             found=error.found,
             fix=error.fix,
         ) from error
-    return OnnxRuntimeRunner(bundle, graphs, check_cuda(load_onnxruntime(), find_driver()))
+    gpu = check_cuda(load_onnxruntime(), find_driver()).limited(cuda.memory)
+    return OnnxRuntimeRunner(bundle, graphs, gpu, cuda.options)
 
 
 def _open_engines(

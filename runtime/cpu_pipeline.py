@@ -20,7 +20,7 @@ from hsnet_trt.runtime.matching.graphs import (
     run_features,
     run_match,
 )
-from hsnet_trt.runtime.matching.presence import Seen, likeness, objects_of, presence
+from hsnet_trt.runtime.matching.presence import Seen, objects_of, presence, score_queries
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
@@ -101,7 +101,8 @@ class CpuMatched:
     Attributes:
         features: `f2`, `f3`, `f4` [N,L,C,row].
         logits: float32 [N,S,2,h,w].
-        likeness: float32 [N,S], that of the image to each shot's object.
+        shot_scores: float32 [N,S], whether the object of each shot is there: see
+            `matching.presence`.
         placements: where what was matched of each photograph is in the network's input.
         drawn: where the whole photographs would be.
         timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
@@ -109,7 +110,7 @@ class CpuMatched:
 
     features: Tensors
     logits: npt.NDArray[np.float32]
-    likeness: npt.NDArray[np.float32]
+    shot_scores: npt.NDArray[np.float32]
     placements: list[Placement]
     drawn: list[Placement]
     timing: dict[str, float]
@@ -207,8 +208,9 @@ class CpuFramePipeline:
         """
         matched, supported = self.match(prepared, supports), supports.supports
         results = []
-        for index, (planes, alike) in enumerate(zip(matched.logits, matched.likeness, strict=True)):
-            here = presence(alike, supports.objects, supported.shots)
+        pairs = zip(matched.logits, matched.shot_scores, strict=True)
+        for index, (planes, found) in enumerate(pairs):
+            here = presence(found, supports.objects.counts, supported.shots)
             seen = Seen(dict(zip(supported.classes, here, strict=True)), self._present_from)
             results.append(matched.draw(planes, supported.counts, seen, scores=scores, index=index))
         return results
@@ -228,9 +230,8 @@ class CpuFramePipeline:
         shares = [1000 * (b - a) / count for a, b in itertools.pairwise(clock)]
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
-        alike = likeness(features["f4"], supports.objects)
-        where = prepared.placements
-        return CpuMatched(features, logits, alike, where, where, timing)
+        found, where = score_queries(features["f4"], supports.objects), prepared.placements
+        return CpuMatched(features, logits, found, where, where, timing)
 
     def prepare(self, pixels: list[Pixels]) -> Prepared:
         """Resize and normalise."""

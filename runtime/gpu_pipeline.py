@@ -16,7 +16,7 @@ from hsnet_trt.runtime.matching.graphs import (
     Tensors,
     arranged,
 )
-from hsnet_trt.runtime.matching.presence import OBJECTS, Seen, objects_of, presence
+from hsnet_trt.runtime.matching.presence import OBJECTS, Objects, Seen, objects_of, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place
@@ -48,7 +48,8 @@ class GpuFrame:
         if window is not None:
             shape = (window.height, window.width)
             placement = place(shape, self.placement.network, self.policy)
-        return GpuMatched(self.lane.match(self.pixels, stack, shots, window), placement)
+        frame = self.lane.match(self.pixels, stack, shots, window)
+        return GpuMatched(frame, placement, supports.objects)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class GpuMatched:
 
     frame: MatchedOnGpu
     placement: Placement  # of what was matched
+    objects: Objects
 
     @property
     def logits(self) -> Floats:
@@ -64,9 +66,9 @@ class GpuMatched:
         return self.frame.logits[None]
 
     @property
-    def likeness(self) -> Floats:
+    def shot_scores(self) -> Floats:
         """Float32 [1,S]."""
-        return self.frame.likeness[None]
+        return self.objects.scores(self.frame.matches)[None]
 
     @property
     def features(self) -> Tensors:
@@ -96,7 +98,8 @@ class GpuPending:
         """Wait for the frame and take its masks."""
         answer = self.frame.collect()
         names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
-        here = presence(answer.likeness, self.supports.objects, shots)
+        objects = self.supports.objects
+        here = presence(objects.scores(answer.matches), objects.counts, shots)
         return _segmentation(
             answer, names, Seen(dict(zip(names, here, strict=True)), self.present_from)
         )
@@ -149,7 +152,7 @@ class GpuFramePipeline:
         """All shots one after the other, in one set of arrays."""
         objects = objects_of(supports)
         call = arranged(list(supports), columns=self._frames.columns)
-        return ArrangedSupports(supports, [{**call, OBJECTS: objects}], objects)
+        return ArrangedSupports(supports, [{**call, OBJECTS: objects.vectors}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""

@@ -1,11 +1,14 @@
-"""Which lowering of `match` is the fastest here: each is timed once, and the answer remembered.
+"""Which form of the network is the fastest here: each is timed once, and the answer remembered.
 
-What is remembered is a small file in the user's cache folder, by card (or processor), backend with
-its version, precision, size and the graphs' hashes: whatever changes, it is timed again.
+The forms are the lowerings of `match` that a bundle holds and, where ONNX Runtime runs on a GPU,
+the ways of finding cuDNN's algorithms. What is remembered is a small file in the user's cache
+folder, by card (or processor), backend with its version, precision, size and the graphs' hashes:
+whatever changes, it is timed again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -18,6 +21,7 @@ from hsnet_trt.runtime.backends import CPU_LOWERING, TENSORRT, open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
 from hsnet_trt.runtime.matching.graphs import Runner
+from hsnet_trt.runtime.onnxruntime_cuda import SEARCHES, USUAL, CudaChoice
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -25,12 +29,21 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
+class Form:
+    """What is timed: a lowering, of a graph or engine with that hash, opened with `cuda`."""
+
+    lowering: str
+    sha256: str
+    cuda: CudaChoice
+
+
+@dataclass(frozen=True)
 class Opened:
-    """A runner of the fastest lowering.
+    """A runner of the fastest form.
 
     Attributes:
         runner: opened.
-        reason: in words, why it is that backend and that lowering.
+        reason: in words, why it is that backend and that form.
         lowering: its name; None if there was no choice.
     """
 
@@ -45,8 +58,9 @@ def open_fastest(
     backend: str,
     precision: str | None,
     frame_ms: Callable[[Runner], float],
+    cuda: CudaChoice = USUAL,
 ) -> Opened:
-    """Open the fastest lowering of those that the bundle holds for the backend that runs here.
+    """Open the fastest form of those that the bundle holds for the backend that runs here.
 
     Args:
         bundle: the opened bundle.
@@ -54,48 +68,55 @@ def open_fastest(
         backend: as for `open_runner`.
         precision: as for `open_runner`.
         frame_ms: times a runner: milliseconds of a frame.
+        cuda: as for `open_runner`; its `search` is chosen.
 
     Raises:
         InputError, BackendError, BundleError: as of `open_runner`.
     """
-    runner, reason = open_runner(bundle, size, backend, precision)
-    forms = _forms(bundle, size, runner)
+    runner, reason = open_runner(bundle, size, backend, precision, cuda=cuda)
+    forms = _forms(bundle, size, runner, cuda)
     if len(forms) < 2:
         return Opened(runner, reason, None)
-    file = _file(bundle, size, runner, forms)
+    file = _file(size, runner, forms)
+    chosen = runner.backend, runner.precision
+    runner.close()
     times, how = _kept(file, forms), "remembered"
     if times is None:
-        chosen = runner.backend, runner.precision
-        runner.close()
         times, how = _times(bundle, size, *chosen, forms, frame_ms), "timed now"
         keep_content(json.dumps(times).encode(), file)
-    else:
-        chosen = runner.backend, runner.precision
-        runner.close()
     fastest = min(times, key=times.__getitem__)
     words = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items())
     reason = f"{reason}; lowering {fastest}, the fastest here ({words} a frame, {how})"
     _log.info("lowering %s, the fastest on this machine: %s a frame, %s", fastest, words, how)
-    runner, _ = open_runner(bundle, size, *chosen, fastest)
-    return Opened(runner, reason, fastest)
+    form = forms[fastest]
+    runner, _ = open_runner(bundle, size, *chosen, form.lowering, form.cuda)
+    return Opened(runner, reason, form.lowering)
 
 
-def _forms(bundle: Bundle, size: tuple[int, int], runner: Runner) -> dict[str, str]:
-    """The lowerings that this backend could run in this precision, and the hash of each one's file.
+def _forms(
+    bundle: Bundle, size: tuple[int, int], runner: Runner, cuda: CudaChoice
+) -> dict[str, Form]:
+    """The forms that this backend could run in this precision, by name.
 
     (Of engines of one lowering for several machines, one stands for all.)
     """
     manifest = bundle.manifest
     entries = manifest.engines if runner.backend in TENSORRT else manifest.graphs
-    found: dict[str, str] = {}
+    searches = SEARCHES if runner.backend == "onnxruntime_cuda" else (cuda.search,)
+    found: dict[str, Form] = {}
     for entry in entries:
         v = entry.variant
         if (v.graph, v.size, v.precision) != ("match", size, runner.precision):
             continue
         if v.lowering == CPU_LOWERING and runner.backend != "onnxruntime":
             continue
-        if getattr(entry, "flavour", runner.backend) == runner.backend:
-            found.setdefault(v.lowering, manifest.files[entry.file].sha256)
+        if getattr(entry, "flavour", runner.backend) != runner.backend:
+            continue
+        for search in searches:
+            name = v.lowering if search == SEARCHES[0] else f"{v.lowering} {search.lower()}"
+            sha256 = manifest.files[entry.file].sha256
+            choice = dataclasses.replace(cuda, search=search)
+            found.setdefault(name, Form(v.lowering, sha256, choice))
     return found
 
 
@@ -104,7 +125,7 @@ def _times(
     size: tuple[int, int],
     backend: str,
     precision: str,
-    forms: Mapping[str, str],
+    forms: Mapping[str, Form],
     frame_ms: Callable[[Runner], float],
 ) -> dict[str, float]:
     """Milliseconds of a frame in each form; one that cannot run here is left out.
@@ -114,9 +135,9 @@ def _times(
     """
     times: dict[str, float] = {}
     refusal: BackendError | None = None
-    for name in forms:
+    for name, form in forms.items():
         try:
-            runner, _ = open_runner(bundle, size, backend, precision, name)
+            runner, _ = open_runner(bundle, size, backend, precision, form.lowering, form.cuda)
         except BackendError as error:
             refusal = error
             continue
@@ -131,13 +152,14 @@ def _times(
     return times
 
 
-def _file(bundle: Bundle, size: tuple[int, int], runner: Runner, forms: Mapping[str, str]) -> Path:
-    facts = [runner.backend, runner.device, runner.precision, list(size), sorted(forms.items())]
+def _file(size: tuple[int, int], runner: Runner, forms: Mapping[str, Form]) -> Path:
+    hashes = sorted((name, form.sha256) for name, form in forms.items())
+    facts = [runner.backend, runner.device, runner.precision, list(size), hashes]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return cache_folder() / f"lowering-{digest[:32]}.json"
 
 
-def _kept(file: Path, forms: Mapping[str, str]) -> dict[str, float] | None:
+def _kept(file: Path, forms: Mapping[str, Form]) -> dict[str, float] | None:
     content = read_kept(file)
     try:
         found = json.loads(content) if content else None

@@ -17,6 +17,7 @@ from hsnet_trt.runtime.matching.encode import encode_parts, pair_up
 from hsnet_trt.runtime.matching.graphs import Runner
 from hsnet_trt.runtime.matching.packing import Shot, compress
 from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
+from hsnet_trt.runtime.onnxruntime_cuda import CudaChoice
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline
@@ -38,9 +39,13 @@ class Network:
         pipeline: the way of a frame through it.
         origin: what a support set must come from to be matched by it.
         lowering: of `match`, if one was asked for or chosen by time.
+        asked_lowering: the one that was asked for, maybe "auto".
+        gpu_memory: bytes that ONNX Runtime may take of a GPU; None for all.
     """
 
     lowering: str | None = None
+    asked_lowering: str | None = None
+    gpu_memory: int | None = None
 
     def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
         """Use `Network.load`."""
@@ -63,21 +68,23 @@ class Network:
         sha256: str | None = None,
         precision: str | None = None,
         lowering: str | None = None,
+        gpu_memory: int | None = None,
     ) -> Network:
         """Open a bundle; arguments and errors are those of `FewShotSegmenter.load`."""
         bundle = Bundle.open(path, sha256=sha256)
-        chosen = bundle.size(size)
+        chosen, cuda, asked = bundle.size(size), CudaChoice(gpu_memory), lowering
         if lowering == AUTO:
 
             def frame_ms(runner: Runner) -> float:
                 return cls(bundle, runner, chosen, "").frame_ms()
 
-            opened = open_fastest(bundle, chosen, backend, precision, frame_ms)
+            opened = open_fastest(bundle, chosen, backend, precision, frame_ms, cuda)
             runner, reason, lowering = opened.runner, opened.reason, opened.lowering
         else:
-            runner, reason = open_runner(bundle, chosen, backend, precision, lowering)
+            runner, reason = open_runner(bundle, chosen, backend, precision, lowering, cuda)
         network = cls(bundle, runner, chosen, reason)
-        network.lowering = lowering
+        network.lowering, network.asked_lowering = lowering, asked
+        network.gpu_memory = gpu_memory
         return network
 
     @property

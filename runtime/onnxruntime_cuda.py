@@ -19,6 +19,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,40 @@ INSTALL = (
     "python -m pip uninstall -y onnxruntime onnxruntime-gpu && "
     "python -m pip install 'onnxruntime-gpu[cuda,cudnn]'"
 )
-# Chosen by what they do; no card has compared them yet. Convolutions ask cuDNN's heuristics: the
-# default times every algorithm anew for each shape, and the last call for a set of supports often
-# has a shape of its own. Memory grows by what is asked for, not to the next power of two. FP32 is
-# FP32, not TF32.
+# How cuDNN's algorithms for convolutions are found: by its heuristics, or by timing each of them
+# anew for every shape, which is ONNX Runtime's own default. The last call for a set of supports
+# often has a shape of its own, so here the heuristics come first.
+SEARCHES = ("HEURISTIC", "EXHAUSTIVE")
+# Chosen by what they do; no card has compared them yet. Memory grows by what is asked for, not to
+# the next power of two. FP32 is FP32, not TF32.
 OPTIONS = {
-    "cudnn_conv_algo_search": "HEURISTIC",
+    "cudnn_conv_algo_search": SEARCHES[0],
     "arena_extend_strategy": "kSameAsRequested",
     "use_tf32": "0",
 }
 _CUDNN = "9"
+_SESSIONS = 3  # features, support and match
+
+
+@dataclass(frozen=True)
+class CudaChoice:
+    """What may be chosen of ONNX Runtime on a GPU.
+
+    Attributes:
+        memory: bytes that its memory arenas may take in all; None for the GPU's.
+        search: one of `SEARCHES`.
+    """
+
+    memory: int | None = None
+    search: str = SEARCHES[0]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The provider's options, but for those of the GPU."""
+        return {**OPTIONS, "cudnn_conv_algo_search": self.search}
+
+
+USUAL = CudaChoice()
 _ABSENT = "cannot open shared object file: No such file or directory"
 
 
@@ -97,8 +122,11 @@ def check_cuda(onnxruntime: Any, driver: Driver) -> Gpu:
 
 
 def provider_options(gpu: Gpu, options: Mapping[str, str] = OPTIONS) -> dict[str, str]:
-    """The provider's options on a GPU: those given, and half of its memory at most a session."""
-    memory = str(gpu.own_memory_bytes // 2)
+    """The provider's options on a GPU: those given, and for each session a share of its memory.
+
+    The limit is of a session's arena alone: what CUDA and its libraries take comes on top.
+    """
+    memory = str(gpu.own_memory_bytes // _SESSIONS)
     return {"device_id": str(gpu.index), "gpu_mem_limit": memory, **options}
 
 
@@ -132,8 +160,8 @@ def remedy(error: str) -> str | None:
 _REMEDIES = (
     (
         ("out of memory", "failed to allocate memory", "available memory of", "alloc_failed"),
-        "the GPU's memory does not suffice: end what else uses it, give fewer pictures at once, "
-        "or take precision fp16 or a smaller size",
+        "the GPU's memory, or the limit that was set with gpu_memory, does not suffice: end what "
+        "else uses it, give fewer pictures at once, or take precision fp16 or a smaller size",
     ),
     (
         ("driver version is insufficient", "unsupported display driver"),

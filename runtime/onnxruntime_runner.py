@@ -32,6 +32,7 @@ from hsnet_trt.runtime.matching.graphs import (
 )
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.onnxruntime_cuda import (
+    INSTALL,
     OPTIONS,
     PROVIDER,
     cuda_failure,
@@ -58,7 +59,8 @@ def load_onnxruntime() -> Any:
         raise BackendError(
             "ONNX Runtime cannot be loaded",
             found=error,
-            fix="install it: python -m pip install onnxruntime",
+            fix="install it: python -m pip install onnxruntime; for NVIDIA cards in its place: "
+            f"{INSTALL}",
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         # A folder is left where one of two packages that share it was removed.

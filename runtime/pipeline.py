@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from hsnet_trt.runtime.matching.graphs import Tensors
+from hsnet_trt.runtime.matching.presence import Objects
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.result import Segmentation
@@ -26,12 +24,12 @@ class ArrangedSupports:
     Attributes:
         supports: the set; its shots may be views of the arrays below.
         calls: the inputs of `match` besides the query's features, a dict for each of its calls.
-        objects: float32 [S,C], what each shot's object looks like: see `matching.presence`.
+        objects: what each shot's object looks like: see `matching.presence`.
     """
 
     supports: SupportSet
     calls: list[Tensors]
-    objects: npt.NDArray[np.float32]
+    objects: Objects
 
     @property
     def nbytes(self) -> int:

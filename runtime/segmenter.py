@@ -60,6 +60,7 @@ class FewShotSegmenter:
         sha256: str | None = None,
         precision: str | None = None,
         lowering: str | None = None,
+        gpu_memory: int | None = None,
     ) -> FewShotSegmenter:
         """Open a bundle and load its network.
 
@@ -77,14 +78,19 @@ class FewShotSegmenter:
             lowering: form of the matching graph or engine, "conv2d", "conv3d" or "packed", of those
                 that the bundle holds; "auto" for the fastest: each is timed the first time, which
                 takes some seconds, and the answer is remembered for this machine; None for packed
-                on a CPU, and else the first that was exported.
+                on a CPU, and else the first that was exported. On "onnxruntime_cuda", "auto" times
+                both ways of finding cuDNN's algorithms, too.
+            gpu_memory: bytes that "onnxruntime_cuda" may take of a GPU that others use, too, for
+                weights and what it computes; CUDA itself and frames under way come on top. None for
+                what the GPU has. Nothing to the other backends: an engine's memory was settled when
+                it was built.
 
         Raises:
             BundleError: no bundle, a damaged or altered one, or one without that size or precision.
             BackendError: the backend cannot run here.
-            InputError: no such backend or precision.
+            InputError: no such backend or precision, or no memory at all.
         """
-        network = Network.load(path, backend, size, sha256, precision, lowering)
+        network = Network.load(path, backend, size, sha256, precision, lowering, gpu_memory)
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
         return cls(network)
@@ -358,7 +364,14 @@ class FewShotSegmenter:
                 supports = stream.getvalue()
         bundle = self._network.bundle
         network = self._network
-        choices = (self.backend, self.size, bundle.sha256, self.precision, network.lowering)
+        choices = (
+            self.backend,
+            self.size,
+            bundle.sha256,
+            self.precision,
+            network.asked_lowering,
+            network.gpu_memory,
+        )
         return _reopen, (str(bundle.path.absolute()), *choices, supports)
 
     def __enter__(self) -> FewShotSegmenter:
@@ -430,10 +443,11 @@ def _reopen(
     sha256: str,
     precision: str,
     lowering: str | None,
+    gpu_memory: int | None,
     supports: bytes | None,
 ) -> FewShotSegmenter:
     """The segmenter of a pickle."""
-    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision, lowering)
+    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision, lowering, gpu_memory)
     if supports is not None:
         segmenter.load_supports(io.BytesIO(supports))
     return segmenter

@@ -122,7 +122,7 @@ def verify_bundle(
         golden = golden_of(bundle, each)
         runner, _ = open_runner(bundle, each, backend, precision)
         try:
-            results.append(_verify_size(bundle, golden, runner))
+            results.append(verify_runner(bundle, golden, runner))
         finally:
             runner.close()
     return results
@@ -142,7 +142,13 @@ def golden_of(bundle: Bundle, size: tuple[int, int]) -> GoldenFile:
     )
 
 
-def _verify_size(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verification:
+def verify_runner(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verification:
+    """Check an opened network of one size against the golden outputs.
+
+    Raises:
+        BundleError: the bundle states no tolerance for that precision, or holds other outputs.
+        BackendError: the runner failed.
+    """
     tolerance = golden.tolerance.get(runner.precision)
     if tolerance is None:
         raise BundleError(

@@ -79,7 +79,9 @@ class CorrelationKernels:
 
     def start(self, launch: Launch, problem: Problem, stream: int) -> None:
         """Start one form of the kernel; see ``launch``."""
-        function = self._in_current_context().functions[launch.kernel]
+        loaded = self._in_current_context()
+        function = loaded.functions[launch.kernel]
+        problem.multiprocessors = loaded.multiprocessors
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(problem))
         status = cuda_driver().cuLaunchKernel(
             function,

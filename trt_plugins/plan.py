@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-# The kernel's three forms: positions of a tile, threads of a block.
-TILES = {"large": (128, 256), "small": (64, 128), "split": (32, 128)}
+# The kernel's three forms: positions of a tile. Large tiles of floats have half as many columns.
+TILES = {"large": 128, "small": 64, "split": 32}
+THREADS = 128  # of a block
 KERNELS = tuple(f"correlate_{tiles}" for tiles in TILES)
 TENSORS = ("query", "columns", "positions", "counts", "full", "pruned")
 
@@ -24,7 +25,10 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in TENSORS),
         *((name, ctypes.c_int32) for name in ("batch", "supports", "layers", "channels")),
         *((name, ctypes.c_int32) for name in ("query_h", "query_w", "support_h", "support_w")),
-        *((name, ctypes.c_int32) for name in ("stride", "query_row", "column_row")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("stride", "query_row", "column_row", "multiprocessors")
+        ),
     )
 
 
@@ -74,7 +78,7 @@ class Plan:
     def problem(self, addresses: Sequence[int]) -> Problem:
         """Return the kernel's parameter for the device addresses of ``TENSORS``.
 
-        They are multiples of 16.
+        They are multiples of 16. The GPU's multiprocessors are left for the launch to fill in.
         """
         return Problem(
             **dict(zip(TENSORS, addresses, strict=True)),
@@ -89,17 +93,18 @@ class Plan:
 
     def tiles(self, multiprocessors: int) -> str:
         """Return the form of the product, a key of ``TILES``, for a GPU with so many processors."""
-        if self._blocks("large") >= (4 if self.element_size == 4 else 1) * multiprocessors:
+        if self._blocks("large") >= (8 if self.element_size == 4 else 1) * multiprocessors:
             return "large"
         return "small" if self._blocks("small") >= multiprocessors else "split"
 
     def correlate(self, tiles: str) -> Launch:
         """Return the product's kernel in one of its forms, a key of ``TILES``."""
-        side, threads = TILES[tiles]
+        side = TILES[tiles]
+        width = side // 2 if tiles == "large" and self.element_size == 4 else side
         rows = _ceil_div(self.sizes.query_positions, side)
-        columns = _ceil_div(self.sizes.support_positions, side)
+        columns = _ceil_div(self.sizes.support_positions, width)
         grid = (rows * columns, self.layers, self.batch * self.supports)
-        return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, threads)
+        return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, THREADS)
 
     def launch(self, multiprocessors: int) -> Launch:
         """Return the call's kernel on a GPU with so many processors."""

@@ -16,13 +16,14 @@ from PIL import Image as PILImage
 from hsnet_trt.calibration.episodes import encode, logits_of, voted
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
-from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, run_features
-from hsnet_trt.runtime.matching.presence import likeness, objects_in, presence
+from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors, run_features
+from hsnet_trt.runtime.matching.packing import CONTRASTS
+from hsnet_trt.runtime.matching.presence import objects_in, presence, score_queries
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.preprocess import network_input
 
 if TYPE_CHECKING:
-    from hsnet_trt.model.hsnet import HSNet
+    from hsnet_trt.model.hsnet import Encoded, HSNet, Levels
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,17 +65,34 @@ class TorchNetwork:
 
         model, size = self._model, _size(episode)
         with torch.no_grad():
-            query = self._features(episode.query[None])
-            shown = self._features(episode.supports)
-            masks = torch.from_numpy(episode.support_masks).to(self._device).float()
-            encoded = model.support(shown, masks)
+            query, encoded = self._encode(episode)
             logits = model.match(query, encoded, size)[0]
             # Straight to the size that is judged: the authors' mode "use original image size".
             votes = upsample(logits, _size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
             answer = votes / votes.amax().clamp(min=1) >= 0.5
-        score = _presence(query[2].cpu().numpy(), encoded[2].cpu().numpy(), episode)
-        self.says_present = score >= model.present_from
+        self.says_present = self._score(query, encoded, episode) >= model.present_from
         return np.asarray(answer.cpu().numpy(), np.bool_)
+
+    def presence(self, episode: Episode) -> float:
+        """The score of an episode's class in its query, in [0,1]."""
+        import torch
+
+        with torch.no_grad():
+            return self._score(*self._encode(episode), episode)
+
+    def _encode(self, episode: Episode) -> tuple[Levels, Encoded]:
+        """Features of the query, and the supports, encoded."""
+        import torch
+
+        shown = self._features(episode.supports)
+        masks = torch.from_numpy(episode.support_masks).to(self._device).float()
+        return self._features(episode.query[None]), self._model.support(shown, masks)
+
+    @staticmethod
+    def _score(query: Levels, encoded: Encoded, episode: Episode) -> float:
+        names = (*SUPPORTS, *CONTRASTS)[: len(encoded)]
+        supports = {n: t.cpu().numpy() for n, t in zip(names, encoded, strict=True)}
+        return _presence(query[2].cpu().numpy(), supports, episode)
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         import torch
@@ -124,7 +142,7 @@ class BundleNetwork:
     def answer(self, episode: Episode) -> Mask:
         network = self._network
         encoded = encode(network.runner, episode, self.size, network.preprocessing)
-        score = _presence(encoded.query["f4"], encoded.supports["s4"], episode)
+        score = _presence(encoded.query["f4"], encoded.supports, episode)
         self.says_present = score >= network.bundle.manifest.present_from
         return voted(logits_of(network.runner, encoded), episode, self.size)
 
@@ -139,10 +157,10 @@ class BundleNetwork:
         self._network.close()
 
 
-def _presence(query: Floats, supports: Floats, episode: Episode) -> float:
-    """The score of its class, of `f4` [1,L,C,h*w] and `s4` [K,L,C,h*w]."""
+def _presence(query: Floats, supports: Tensors, episode: Episode) -> float:
+    """The score of its class, of `f4` [1,L,C,h*w] and its supports."""
     objects = objects_in(supports)
-    return presence(likeness(query, objects)[0], objects, [episode.shots])[0]
+    return presence(score_queries(query, objects)[0], objects.counts, [episode.shots])[0]
 
 
 def foreground_minus_background(features: Tensors, levels: Sequence[str], episode: Episode) -> Mask:

@@ -16,9 +16,10 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     SETTLE,
     VOTE,
     FrameKernels,
+    tiled,
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
-from hsnet_trt.runtime.matching.presence import likeness
+from hsnet_trt.runtime.matching.presence import best_matches
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
 
@@ -56,11 +57,11 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
                 wrong.append(f"masks {h}x{w} {policy} {dtype} {shots}")
             worst["scores"] = max(worst["scores"], float(np.abs(got[1] - np.stack(scores)).max()))
             channels, positions = (int(n) for n in rng.integers(1, 400, 2))
-            level4 = rng.standard_normal((2, channels, positions)).astype(dtype)
-            objects = rng.standard_normal((sum(shots), channels)).astype(np.float32)
-            objects /= np.linalg.norm(objects, axis=1, keepdims=True)
-            alike = _likeness(cuda, kernels, stream, level4, objects)
-            error = float(np.abs(alike - likeness(level4[None], objects)[0]).max())
+            last = rng.standard_normal((channels, positions)).astype(dtype)
+            vectors = rng.standard_normal((int(rng.integers(1, 60)), channels)).astype(np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            matches = _likeness(cuda, kernels, stream, last, vectors)
+            error = float(np.abs(matches - best_matches(last, vectors)).max())
             worst["likeness"] = max(worst["likeness"], error)
         cuda.destroy(stream)
     wrong += [f"{key}: {worst[key]}" for key in ("scores", "likeness") if not worst[key] <= 1e-5]
@@ -154,18 +155,18 @@ def _likeness(
     cuda: Cuda,
     kernels: FrameKernels,
     stream: Any,
-    level4: NDArray[Any],
-    objects: NDArray[np.float32],
+    last: NDArray[Any],
+    vectors: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Float32 [S] of the features [L,C,h*w] of one query and the objects [S,C]."""
-    last, best = np.ascontiguousarray(level4[-1]), np.empty(len(objects), np.float32)
+    """Float32 [N] of the features [C,h*w] of one query and the vectors [N,C] of objects."""
+    objects, best = tiled(vectors), np.empty(len(vectors), np.float32)
     sizes = {"last": last.nbytes, "objects": objects.nbytes, "best": best.nbytes}
     block = Block(cuda, sizes)
     cuda.upload(block.at("last"), last, stream)
     cuda.upload(block.at("objects"), objects, stream)
     cuda.zero(block.at("best"), best.nbytes, stream)
-    argument = LIKENESS.pack(*(block.at(name) for name in sizes), *last.shape)
-    kernels.likeness(last.dtype, last.shape[1], len(objects), argument, stream)
+    argument = LIKENESS.pack(*(block.at(name) for name in sizes), *last.shape, len(vectors))
+    kernels.likeness(last.dtype, last.shape[1], len(vectors), argument, stream)
     cuda.download(best, block.at("best"), stream)
     cuda.synchronise(stream)
     block.free()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import typer
 
-from hsnet_trt.cli.shared.values import parse_size
+from hsnet_trt.cli.shared.values import parse_bytes, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,14 @@ LoweringOption = Annotated[
         "and remembered."
     ),
 ]
+GpuMemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_bytes,
+        metavar="BYTES",
+        help="What onnxruntime_cuda may take of a GPU that others use, too: 4GiB, or a number.",
+    ),
+]
 SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
 WeightsOption = Annotated[
     str | None,
@@ -69,6 +77,7 @@ class RunOptions:
     size: SizeOption = None
     sha256: Sha256Option = None
     lowering: LoweringOption = None
+    gpu_memory: GpuMemoryOption = None
 
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
         """Load the bundle, and print what runs it.
@@ -79,7 +88,13 @@ class RunOptions:
         from hsnet_trt import FewShotSegmenter
 
         segmenter = FewShotSegmenter.load(
-            bundle, self.backend, self.size, self.sha256, self.precision, self.lowering
+            bundle,
+            self.backend,
+            self.size,
+            self.sha256,
+            self.precision,
+            self.lowering,
+            self.gpu_memory,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if self.lowering == "auto":

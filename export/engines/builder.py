@@ -137,6 +137,11 @@ def engine_name(variant: Variant, target: str, flavour: str) -> str:
     return f"engines/{form}.{target}.{flavour}.engine"
 
 
+def choice_name(what: str, target: str, flavour: str) -> str:
+    """The path of what was tried before engines were chosen, in their bundle."""
+    return f"engines/{what}.{target}.{flavour}.json"
+
+
 def _shapes(graph: GraphFile, profile: dict[str, ProfileRange]) -> dict[str, list[list[int]]]:
     """The min, opt and max shape of each input."""
     return {

@@ -45,7 +45,8 @@ class EngineSpec:
         queries: the range of B, queries matched at once.
         supports: the range of S, supports (classes x shots) matched at once.
         flavour: auto, tensorrt or tensorrt_rtx.
-        lowering: conv2d or conv3d for `match`; by default the first that was exported.
+        lowering: conv2d or conv3d for `match`; by default the first that was exported; "auto" for
+            all of them, of which `fastest.build_fastest` keeps one.
         correlation: native or plugin for `match`; by default the first that was exported.
         plugin: the file of the correlation plugin, a library or compiled kernels; by default it is
             looked for, see `plugin_files.choose_plugin`. It joins the bundle.

@@ -47,6 +47,12 @@ class Gpu:
         """The memory that it may count on: half of what it shares with the CPU."""
         return self.memory_bytes // 2 if self.integrated else self.memory_bytes
 
+    def limited(self, memory: int | None) -> Gpu:
+        """The same GPU with so many bytes to count on at most; all it has for None."""
+        if memory is None or memory >= self.own_memory_bytes:
+            return self
+        return dataclasses.replace(self, memory_bytes=memory, integrated=False)
+
 
 @dataclass(frozen=True)
 class Driver:

@@ -15,6 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hsnet_trt.errors import BuildError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.driver import Cuda, has
@@ -31,7 +34,8 @@ FATBIN = SOURCE.with_suffix(".fatbin")
 PREPARE = struct.Struct("@6P" + "10i" + "6f")
 VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
-LIKENESS = struct.Struct("@3P" + "2i")
+LIKENESS = struct.Struct("@3P" + "3i4x")
+TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `frames.cu`
 _BLOCK = (32, 8)
 
 
@@ -169,19 +173,20 @@ class FrameKernels:
         self._cuda.launch(self._kernels, "hsnet_settle", grid, (256, 1), argument, stream)
 
     def likeness(
-        self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any
+        self, dtype: Any, positions: int, vectors: int, argument: bytes, stream: Any
     ) -> None:
-        """Launch `hsnet_likeness`: the best cosine of a frame's features with each shot's object.
+        """Launch `hsnet_likeness`: the best match of each object's vector in a frame's features.
 
         Args:
             dtype: of the features, float16 or float32.
             positions: of level 4.
-            shots: how many there are.
-            argument: a packed `LIKENESS`.
+            vectors: how many there are, see `presence.Objects`.
+            argument: a packed `LIKENESS`; its objects are laid out by `tiled`.
             stream: where the launch is queued.
         """
-        grid, name = (-(-positions // 32), shots), "hsnet_likeness" + _ending(dtype)
-        self._cuda.launch(self._kernels, name, grid, (32, 1), argument, stream)
+        if vectors:
+            grid, name = (-(-vectors // TILE), -(-positions // 32)), "hsnet_likeness"
+            self._cuda.launch(self._kernels, name + _ending(dtype), grid, (32, 1), argument, stream)
 
     def close(self) -> None:
         """Unload the kernels; none may still be running."""
@@ -190,6 +195,14 @@ class FrameKernels:
     def _start(self, name: str, width: int, height: int, argument: bytes, stream: Any) -> None:
         grid = (-(-width // _BLOCK[0]), -(-height // _BLOCK[1]))
         self._cuda.launch(self._kernels, name, grid, _BLOCK, argument, stream)
+
+
+def tiled(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Vectors [N,C] as `hsnet_likeness` reads them, [C, N rounded up to whole tiles]."""
+    count, channels = vectors.shape
+    found = np.zeros((channels, -(-count // TILE) * TILE), np.float32)
+    found[:, :count] = vectors.T
+    return found
 
 
 def _ending(dtype: Any) -> str:

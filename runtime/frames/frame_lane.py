@@ -71,7 +71,7 @@ class FrameWork(Protocol):
         ...
 
     def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
-        """Wait for the logits and likenesses of a frame's shots."""
+        """Wait for the logits of a frame's shots, and the matches of their objects' vectors."""
         ...
 
     def features(self, frame: Launched) -> Tensors:
@@ -124,7 +124,7 @@ class SlotMatch:
     lane: Lane
     launched: Launched
     logits: Floats
-    likeness: Floats
+    matches: Floats
 
     @property
     def features(self) -> Tensors:

@@ -66,17 +66,15 @@ class FrameNetwork:
         slot: Slot,
         size: tuple[int, int],
         classes: int,
-        shots: int,
         supports: GpuSupports,
         key: str,
     ) -> None:
-        """Enqueue it for the frame in a slot: logits in the supports' memory, likenesses in counts.
+        """Enqueue it for the frame in a slot: logits in the supports' memory, matches in counts.
 
         Args:
             slot: fitted to the frame; its pixels are uploaded by now, in this stream's order.
             size: height and width of the frame.
             classes: how many.
-            shots: how many they have together.
             supports: the support set on the GPU.
             key: of the CUDA graph for that set's memory.
         """
@@ -91,8 +89,8 @@ class FrameNetwork:
         version = (self._match.shaped, supports.version)
         self._replay.run(key, version, supports.run_chunks)
         cuda.record(event["matched"], stream)
-        cuda.zero(slot.counts.address, 4 * (classes + 1 + shots), stream)
-        self._compare_objects(slot.counts.address + 4 * (classes + 1), shots, supports)
+        cuda.zero(slot.counts.address, slot.counted, stream)
+        self._compare_objects(slot.counts.address + 4 * (classes + 1), supports)
 
     def prepare(self, slot: Slot, placement: Placement, *, swap: bool = False) -> None:
         """Enqueue the preprocessing of a slot's pixels into the arena; `swap`: they are BGR."""
@@ -149,11 +147,11 @@ class FrameNetwork:
         engine.shape({"image": (max(1, engine.least["image"][0]), *engine.most["image"][1:])})
         self._replay.run("features", engine.shaped, lambda launch: launch(engine))
 
-    def _compare_objects(self, best: int, shots: int, supports: GpuSupports) -> None:
-        """How like each shot's object the frame is, at `best`; see `matching.presence`."""
+    def _compare_objects(self, best: int, supports: GpuSupports) -> None:
+        """The best match of each object's vector, at `best`; see `matching.presence`."""
         engine = self._features
         dtype, (layers, channels, positions) = engine.types["f4"], engine.most["f4"][1:]
         last = (layers - 1) * channels * positions * dtype.itemsize
-        features = self._arena.at("f4") + last
-        argument = LIKENESS.pack(features, supports.objects, best, channels, positions)
-        self._kernels.likeness(dtype, positions, shots, argument, self._stream)
+        features, count = self._arena.at("f4") + last, supports.vectors
+        argument = LIKENESS.pack(features, supports.objects, best, channels, positions, count)
+        self._kernels.likeness(dtype, positions, count, argument, self._stream)

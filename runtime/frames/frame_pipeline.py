@@ -35,6 +35,7 @@ from hsnet_trt.runtime.matching.graphs import (
     Tensors,
     not_finite,
 )
+from hsnet_trt.runtime.matching.presence import OBJECTS
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats
 from hsnet_trt.runtime.pictures.window import Window
@@ -151,8 +152,8 @@ class GpuFrames:
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
 
         def work(held: GpuSupports, where: str) -> None:
-            self._enqueue_network(slot, size, classes, count, held, where)
-            self._enqueue_drawing(slot, size, classes, count, held, scores=scores)
+            self._enqueue_network(slot, size, classes, held, where)
+            self._enqueue_drawing(slot, size, classes, held, scores=scores)
 
         staged = self._send(slot, pixels, supports, shots, work, scores=scores)
         return Launched(slot, size, size, classes, count, scores, staged)
@@ -172,19 +173,19 @@ class GpuFrames:
             pixels, size = window.of(pixels), (window.height, window.width)
 
         def work(held: GpuSupports, where: str) -> None:
-            self._enqueue_network(slot, size, classes, count, held, where)
+            self._enqueue_network(slot, size, classes, held, where)
             # In the stream of the engines: the next frame's logits take the same memory.
             for first, address, length in held.parts(count):
                 host = slot.logits.host[first : first + length]
                 self._cuda.download(host, address, self._compute)
-            slot.counts.download(0, 4 * (classes + 1 + count), self._compute)
+            slot.counts.download(0, slot.counted, self._compute)
             self._cuda.record(slot.events["done"], self._compute)
 
         staged = self._send(slot, pixels, supports, shots, work, scores=True, drawn=drawn)
         return Launched(slot, size, drawn, classes, count, True, staged)
 
     def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
-        """Wait for a frame that was matched: its shots' logits [S,2,h,w] and likenesses [S].
+        """Wait for a frame that was matched: its shots' logits [S,2,h,w]; its objects' matches [N].
 
         Raises:
             BackendError: CUDA failed, or the logits are not finite.
@@ -195,7 +196,7 @@ class GpuFrames:
         logits = stored.reshape(frame.shots, 2, *self._decoder).astype(np.float32)
         if not np.isfinite(logits).all():
             raise not_finite("on the GPU")
-        return logits, frame.slot.read_counts(frame.classes, frame.shots)[1]
+        return logits, frame.slot.read_counts(frame.classes)[1]
 
     def features(self, frame: Launched) -> Tensors:
         """The features of a frame that was matched and not drawn yet, each [1,L,C,row]."""
@@ -219,7 +220,7 @@ class GpuFrames:
             slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
             address = slot.logits.address
             own = OwnLogits(address, address + start, classes, logits.size)
-            self._enqueue_drawing(slot, frame.drawn, classes, frame.shots, own, scores=scores)
+            self._enqueue_drawing(slot, frame.drawn, classes, own, scores=scores)
         return dataclasses.replace(frame, classes=classes, scores=scores)
 
     def forget_features(self) -> None:
@@ -246,7 +247,8 @@ class GpuFrames:
             # Which class wins where masks overlap is settled by their scores.
             wanted = scores or classes > 1
             with self._lock:
-                slot.fit(drawn or size, classes, count, masks=classes > 1, scores=wanted)
+                compared = len(supports[OBJECTS])
+                slot.fit(drawn or size, classes, compared, masks=classes > 1, scores=wanted)
                 if drawn is not None:
                     own = aligned(classes * self._logits_bytes) + 4 * (classes + 1)
                     slot.logits.grow(max(count * self._logits_bytes, own))
@@ -281,14 +283,14 @@ class GpuFrames:
         self.await_done(frame)
         with self._lock.waiting(), self._cuda.current():
             timing = self._timing(frame)
-        counts, alike = slot.read_counts(classes, frame.shots)
+        counts, matches = slot.read_counts(classes)
         if counts[classes]:
             raise not_finite("on the GPU")
         labels = slot.read("labels", np.uint8, frame.drawn)
         planes = (classes, *frame.drawn)
         masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
         scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
-        return FrameAnswer(labels, masks, scores, timing, alike)
+        return FrameAnswer(labels, masks, scores, timing, matches)
 
     def close(self) -> None:
         """Wait for the frames in flight and free everything; the context must be current."""
@@ -314,20 +316,18 @@ class GpuFrames:
         slot: Slot,
         size: tuple[int, int],
         classes: int,
-        shots: int,
         held: GpuSupports,
         where: str,
     ) -> None:
         self._cuda.record(slot.events["uploaded"], self._up)
         self._cuda.wait(self._compute, slot.events["uploaded"])
-        self._network.run(slot, size, classes, shots, held, where)
+        self._network.run(slot, size, classes, held, where)
 
     def _enqueue_drawing(
         self,
         slot: Slot,
         size: tuple[int, int],
         classes: int,
-        shots: int,
         logits: GpuSupports | OwnLogits,
         *,
         scores: bool,
@@ -337,7 +337,7 @@ class GpuFrames:
         self._drawing.draw(slot, classes, logits, self._network.place(size))
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, 4 * (classes + 1 + shots), self._down)
+        slot.counts.download(0, slot.counted, self._down)
         names = ("labels", "masks", "scores") if scores else ("labels", "masks")
         slot.download(names, self._down)
         cuda.record(event["done"], self._down)

@@ -94,8 +94,9 @@ class Slot:
         answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
             uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
             needed).
-        counts: int32 [classes + 1 + shots]: the largest vote of each class; 1 if some logit was
-            not finite, else 0; the bits of each shot's likeness, a float32.
+        counts: int32 [classes + 1], the largest vote of each class, and 1 if some logit was not
+            finite, else 0; then the bits of float32 [N], the match of each object's vector.
+        counted: bytes of these.
         logits: of a frame that is matched and not drawn yet, as the engine gives them; then those
             that are drawn, [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
         events: CUDA events by name, recorded as the frame moves on.
@@ -112,12 +113,21 @@ class Slot:
         self.logits = Buffer(cuda, mapped=False)
         self.events = {name: cuda.event() for name in EVENTS}
         self.bgr = False
+        self.counted = 0
         self.parts: dict[str, tuple[int, int]] = {}
 
     def fit(
-        self, size: tuple[int, int], classes: int, shots: int, *, masks: bool, scores: bool
+        self, size: tuple[int, int], classes: int, compared: int, *, masks: bool, scores: bool
     ) -> None:
-        """Grow to a frame of that height and width, and lay out its answer."""
+        """Grow to a frame of that height and width, and lay out its answer.
+
+        Args:
+            size: height and width.
+            classes: how many.
+            compared: vectors of objects.
+            masks: whether it has masks of several classes.
+            scores: whether it has scores.
+        """
         count = size[0] * size[1]
         wanted = {
             "labels": count,
@@ -130,7 +140,8 @@ class Slot:
             end += aligned(length)
         self.pixels.grow(3 * count)
         self.answer.grow(end)
-        self.counts.grow(4 * (classes + 1 + shots))
+        self.counted = 4 * (classes + 1 + compared)
+        self.counts.grow(self.counted)
 
     def bring(self, pixels: npt.NDArray[np.uint8], stream: Any, lock: GpuLock) -> float:
         """Copy a frame into page-locked memory and upload it, in stripes of whole rows.
@@ -196,9 +207,9 @@ class Slot:
         start, length = self.parts[name]
         return self.answer.host[start : start + length].view(dtype).reshape(shape).copy()
 
-    def read_counts(self, classes: int, shots: int) -> tuple[Any, Any]:
-        """The downloaded `counts`: those of the vote, int32 [classes + 1], and float32 [shots]."""
-        counts = self.counts.host[: 4 * (classes + 1 + shots)].view(np.int32).copy()
+    def read_counts(self, classes: int) -> tuple[Any, Any]:
+        """The downloaded `counts`: those of the vote, int32 [classes + 1], and float32 [N]."""
+        counts = self.counts.host[: self.counted].view(np.int32).copy()
         return counts[: classes + 1], counts[classes + 1 :].view(np.float32)
 
     def free(self) -> None:

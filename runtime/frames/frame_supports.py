@@ -14,6 +14,7 @@ import numpy as np
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block, aligned
 from hsnet_trt.runtime.frames.device_graph import DeviceGraph
+from hsnet_trt.runtime.frames.frame_kernels import tiled
 from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, inputs_of_supports
 from hsnet_trt.runtime.matching.presence import OBJECTS
 
@@ -31,6 +32,7 @@ class GpuSupports:
         version: another number for each set that was uploaded, also by others of its kind.
         chunk: shots per call of the engine.
         chunk_elements: elements from the logits of one chunk to those of the next.
+        vectors: how many the objects have together.
     """
 
     def __init__(self, cuda: Cuda, engine: DeviceGraph, arena: Block) -> None:
@@ -42,13 +44,14 @@ class GpuSupports:
         self.version = 0
         self.chunk = 0
         self.chunk_elements = 0
+        self.vectors = 0
 
     def hold(self, supports: Tensors, shots: Sequence[int], stream: Any) -> None:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
             supports: what the engine takes of S shots, as `graphs.arranged` gives it; and their
-                `objects`, float32 [S,C]. Compared by identity: pass the same object while nothing
+                `objects`, float32 [N,C]. Compared by identity: pass the same object while nothing
                 has changed, another one otherwise.
             shots: number of shots of each class.
             stream: where the engine runs.
@@ -70,7 +73,7 @@ class GpuSupports:
         logits = aligned(int(np.prod(engine.output_shape("logits"))) * itemsize)
         self.chunk_elements = logits // itemsize
         sizes = {"first": 4 * (len(wanted) + 1), "logits": logits * self._chunks}
-        objects = np.ascontiguousarray(supports[OBJECTS], np.float32)
+        objects = tiled(supports[OBJECTS])
         sizes[OBJECTS] = objects.nbytes
         for name in self._names:
             one = int(np.prod(engine.most[name][1:])) * engine.types[name].itemsize
@@ -79,7 +82,9 @@ class GpuSupports:
         self._cuda.zero(self._block.at("first"), self._block.bytes, stream)
         sent: list[Any] = [np.cumsum([0, *wanted]).astype(np.int32)]
         self._cuda.upload(self._block.at("first"), sent[0], stream)
-        self._cuda.upload(self._block.at(OBJECTS), objects, stream)
+        self.vectors = len(supports[OBJECTS])
+        if self.vectors:
+            self._cuda.upload(self._block.at(OBJECTS), objects, stream)
         sent.append(objects)
         for name in self._names:
             array = np.ascontiguousarray(supports[name], dtype=engine.types[name])
@@ -106,7 +111,7 @@ class GpuSupports:
 
     @property
     def objects(self) -> int:
-        """The address of float32 [S,C]: what the object of each shot looks like."""
+        """The address of the objects' vectors, as `frame_kernels.tiled` lays them out."""
         assert self._block is not None
         return self._block.at(OBJECTS)
 

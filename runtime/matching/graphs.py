@@ -68,14 +68,14 @@ class Limits:
 class FrameAnswer:
     """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32.
 
-    `likeness` is float32 [S], that of the frame to each shot's object: see `matching.presence`.
+    `matches`, float32 [N], are those of the objects' vectors: see `matching.presence`.
     """
 
     labels: npt.NDArray[np.uint8]
     masks: list[npt.NDArray[np.bool_]]
     scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
     timing: dict[str, float]  # milliseconds
-    likeness: npt.NDArray[np.float32]
+    matches: npt.NDArray[np.float32]
 
 
 class SubmittedFrame(Protocol):
@@ -99,8 +99,8 @@ class MatchedOnGpu(Protocol):
         ...
 
     @property
-    def likeness(self) -> npt.NDArray[np.float32]:
-        """That of the frame to each shot's object, [S]: see `matching.presence`."""
+    def matches(self) -> npt.NDArray[np.float32]:
+        """The best match of each object's vector, [N]: see `matching.presence`."""
         ...
 
     @property

@@ -1,13 +1,17 @@
-"""Is a class there at all? How like its objects the best position of a query is, at stride 32.
+"""Is a class there at all? How like its objects a query is, at stride 32.
 
 Masks are made of contrasts within the query and find the best of what there is; this does not, and
-so it stays low where nothing is like the object.
+so it stays low where nothing is like the object. Each position of a support's object looks for its
+best match anywhere in the query; and, where the network has a background contrast, the query's
+position that is most more like the object than like its background says whether such things are
+also what the background shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +22,7 @@ OBJECTS = "objects"  # beside the encoded supports where frames stay on a GPU
 EPSILON = 1e-5  # added to the norm of a feature
 
 Floats = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,47 +38,105 @@ class Seen:
     present_from: float
 
 
-def objects_of(shots: Iterable[Shot]) -> Floats:
-    """The mean direction of each shot's object, unit vectors [S,C]; zero where it vanishes.
+@dataclass(frozen=True)
+class Objects:
+    """What the objects of S shots look like at stride 32, as vectors that queries are compared to.
 
-    Of the last layer of level 4, whose encoded features are unit vectors themselves.
+    Attributes:
+        vectors: float32 [N,C], or [N+S,C] with a background contrast: unit vectors, those of the N
+            positions of all objects, shot after shot; then each shot's direction from background
+            to object.
+        counts: how many positions are each shot's, [S]; 0 where its object vanishes.
     """
-    return _unit(np.stack([shot["s4"].values[-1].astype(np.float32).sum(axis=0) for shot in shots]))
+
+    vectors: Floats
+    counts: Counts
+
+    def scores(self, matches: npt.NDArray[np.floating]) -> Floats:
+        """The score of each shot in a query, float32 [S] in [0,1].
+
+        Args:
+            matches: what `best_matches` gives for the vectors, [N] or [N+S].
+        """
+        count = int(self.counts.sum())
+        owners = np.repeat(np.arange(len(self.counts)), self.counts)
+        sums = np.bincount(owners, matches[:count], minlength=len(self.counts))
+        alike: Floats = (sums / np.maximum(self.counts, 1)).astype(np.float32)
+        if len(matches) == count:
+            return alike
+        score: Floats = (alike + matches[count:].astype(np.float32)) / np.float32(2)
+        return score
 
 
-def objects_in(level4: npt.NDArray[np.floating]) -> Floats:
-    """The same of encoded supports `s4` [S,L,C,row]."""
-    return _unit(level4[:, -1].astype(np.float32).sum(axis=2))
+def objects_of(shots: Iterable[Shot]) -> Objects:
+    """The objects of encoded shots: their columns at the last layer of level 4 are unit vectors."""
+    listed = list(shots)
+    columns = [shot["s4"].values[-1] for shot in listed]
+    contrasts = [shot["c4"].values[-1].sum(axis=0) for shot in listed if "c4" in shot]
+    return _objects(columns, contrasts)
 
 
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: Floats = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-    return found
+def objects_in(encoded: Mapping[str, npt.NDArray[Any]]) -> Objects:
+    """The same of encoded supports `s4` [S,L,C,row], and `c4` [S,1,C,1] where there is one."""
+    columns = [shot[-1].T for shot in encoded["s4"]]
+    return _objects(columns, [shot[-1].sum(axis=1) for shot in encoded.get("c4", ())])
 
 
-def likeness(level4: npt.NDArray[np.floating], objects: Floats) -> Floats:
-    """The largest cosine of any position of each query with each object, float32 [B,S] in [0,1].
+def together(parts: Sequence[Objects]) -> Objects:
+    """The objects of the shots of one part after the other."""
+    positions = [part.vectors[: part.counts.sum()] for part in parts]
+    contrasts = [part.vectors[part.counts.sum() :] for part in parts]
+    vectors = np.concatenate([*positions, *contrasts])
+    return Objects(vectors, np.concatenate([part.counts for part in parts]))
+
+
+def _objects(columns: Sequence[npt.NDArray[Any]], contrasts: Sequence[npt.NDArray[Any]]) -> Objects:
+    kept = [part[part.any(axis=1)].astype(np.float32) for part in columns]
+    counts = np.array([len(part) for part in kept], np.int64)
+    vectors = np.concatenate([*kept, *(vector[None].astype(np.float32) for vector in contrasts)])
+    return Objects(vectors, counts)
+
+
+def score_queries(level4: npt.NDArray[np.floating], objects: Objects) -> Floats:
+    """The score of each shot in each query, float32 [B,S] in [0,1].
 
     Args:
         level4: the queries' features `f4` [B,L,C,row], of any float type.
-        objects: of `objects_of`, [S,C].
+        objects: of the S shots.
     """
-    last = level4[:, -1].astype(np.float32)
-    unit = last / (np.linalg.norm(last, axis=1, keepdims=True) + np.float32(EPSILON))
-    best: Floats = np.matmul(objects, unit).max(axis=2)
+    return np.stack([objects.scores(best_matches(q[-1], objects.vectors)) for q in level4])
+
+
+def best_matches(features: npt.NDArray[np.floating], vectors: Floats) -> Floats:
+    """The largest product of any of a query's features, as unit vectors, with each vector.
+
+    Args:
+        features: of the last layer of level 4, [C,row].
+        vectors: [N,C].
+
+    Returns:
+        Float32 [N], clipped to [0,1].
+    """
+    last = features.astype(np.float32)
+    unit = last / (np.linalg.norm(last, axis=0, keepdims=True) + np.float32(EPSILON))
+    best: Floats = np.matmul(vectors, unit).max(axis=1)
     return np.clip(best, 0, 1)
 
 
-def presence(alike: Floats, objects: Floats, shots: Sequence[int]) -> list[float]:
-    """The score of each class in [0,1]: the mean likeness [S] of its shots to one query.
+def presence(scores: Floats, counts: Counts, shots: Sequence[int]) -> list[float]:
+    """The score of each class in [0,1]: the mean of its shots in one query.
 
     A shot whose object vanishes at stride 32 says nothing; where all do, the score is 1, so that
     the class is not taken for absent.
+
+    Args:
+        scores: of the shots, [S].
+        counts: of their `Objects`, [S].
+        shots: how many each class has.
     """
-    known, scores, first = np.asarray(objects.any(axis=1), np.bool_), [], 0
+    known, classes, first = counts > 0, [], 0
     for count in shots:
-        mine = alike[first : first + count][known[first : first + count]]
-        scores.append(float(mine.mean()) if len(mine) else 1.0)
+        mine = scores[first : first + count][known[first : first + count]]
+        classes.append(float(mine.mean()) if len(mine) else 1.0)
         first += count
-    return scores
+    return classes

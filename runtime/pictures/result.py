@@ -24,8 +24,8 @@ class Segmentation:
             among those whose mask holds there.
         classes: the classes, in the order they were set.
         presence: by class, a score in [0,1] of whether it is there at all: the mean over its shots
-            of how like the object (a cosine) the best position of the query is. 1 where the object
-            is too small in all of its shots for that. Empty from a Triton server.
+            of how like its object the query is, see `matching.presence`. 1 where the object is too
+            small in all of its shots for that.
         present_from: the score from which a class counts as present; 0 where nobody calibrated it.
         timing: milliseconds of `preprocess`, `features`, `match` and `postprocess`; of a batch,
             this query's equal share. On a GPU that prepares and draws by itself, from its own
@@ -49,7 +49,8 @@ class Segmentation:
         """The same without what was found of classes that are not there.
 
         Their masks are empty, their scores stay; where they had the label, it goes to the class
-        that is there and has the highest score (without scores, to the first), or to none.
+        that is there and has the highest score (without scores, to the first), or to none, as it
+        does where there are no masks.
         """
         here = self.present
         if all(here.values()):
@@ -60,6 +61,8 @@ class Segmentation:
         labels = np.where(open_to_others, 0, self.labels).astype(np.uint8)
         best = np.full(labels.shape, -1.0, np.float32)
         for i, name in enumerate(self.classes):
+            if name not in masks:
+                continue
             score = self.scores.get(name, np.float32(0))
             wins = open_to_others & masks[name] & (score > best)
             labels[wins] = i + 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_support
 from hsnet_trt.runtime.matching.packing import Shot, compress
-from hsnet_trt.runtime.matching.presence import Seen, presence
+from hsnet_trt.runtime.matching.presence import Objects, Seen, presence
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
@@ -38,8 +38,8 @@ class Arranged(Protocol):
         ...
 
     @property
-    def objects(self) -> Floats:
-        """What each shot's object looks like, [S,C]."""
+    def objects(self) -> Objects:
+        """What each shot's object looks like."""
         ...
 
 
@@ -61,8 +61,8 @@ class MatchedFrame(Protocol):
         ...
 
     @property
-    def likeness(self) -> Floats:
-        """Float32 [1,S], that of the frame to each shot's object: see `matching.presence`."""
+    def shot_scores(self) -> Floats:
+        """Float32 [1,S], whether each shot's object is there: see `matching.presence`."""
         ...
 
     @property
@@ -216,7 +216,7 @@ class FollowingPipeline(Generic[A]):
             def encode(plane: Floats) -> Shot:
                 return self._encode(matched, plane, matched.placement)
 
-            scores_now = self._presence(turn, supports, matched.likeness[0])
+            scores_now = self._presence(turn, supports, matched.shot_scores[0])
             seen = Seen(self._follower.see(turn, scores_now), self._present_from)
             view = None if window is None else View(window, matched.placement, whole)
             planes = self._follower.settle(turn, matched.logits[0], frame.small, encode, view)
@@ -247,14 +247,14 @@ class FollowingPipeline(Generic[A]):
             self._turns[turn.key] = self._inner.arrange(turn.supports)
         return self._turns[turn.key]
 
-    def _presence(self, turn: Turn, given: Arranged, alike: Floats) -> dict[str, float]:
+    def _presence(self, turn: Turn, given: Arranged, scores: Floats) -> dict[str, float]:
         """The score of each class whose given shots were matched in this turn."""
-        found, first, mine = {}, 0, 0
+        found, first, mine, counts = {}, 0, 0, given.objects.counts
         for name, count in given.supports.counts.items():
             matched = len(turn.supports.classes[name])
             if matched >= count and not (matched == count and name in turn.remembered):
                 (found[name],) = presence(
-                    alike[first : first + count], given.objects[mine : mine + count], [count]
+                    scores[first : first + count], counts[mine : mine + count], [count]
                 )
             first, mine = first + matched, mine + count
         return found

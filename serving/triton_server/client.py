@@ -123,7 +123,8 @@ class SegmentationClient:
             BackendError: the server cannot be reached, or failed.
         """
         content = _picture(image)
-        wanted = ["labels", "classes", "milliseconds", *(LARGE if large else ())]
+        wanted = ["labels", "classes", "presence", "present_from", "milliseconds"]
+        wanted += LARGE if large else ()
         inputs: dict[str, list[bytes]] = {"set": [supports.key.encode()], "image": [content]}
         try:
             found = self._infer("segment", inputs, wanted)
@@ -139,6 +140,8 @@ class SegmentationClient:
             labels=found["labels"],
             classes=names,
             timing=dict(zip(STEPS, map(float, found["milliseconds"]), strict=True)),
+            presence=dict(zip(names, map(float, found["presence"]), strict=True)),
+            present_from=float(found["present_from"][0]),
         )
 
     def forget(self, supports: Supports) -> None:

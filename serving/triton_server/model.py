@@ -21,6 +21,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError, HSNetError, HSNetWarning, InputError
 from hsnet_trt.runtime.bundle import MANIFEST
 from hsnet_trt.runtime.bundle.manifest import Manifest, PackedLevel
+from hsnet_trt.runtime.matching.presence import Objects, best_matches, presence, together
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
 from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
@@ -33,8 +34,9 @@ from hsnet_trt.runtime.pictures.preprocess import (
 )
 from hsnet_trt.serving.store.store import StoreFullError, SupportStore, UnknownSetError
 from hsnet_trt.serving.store.uploads import check_picture
-from hsnet_trt.serving.triton_server.networks import Networks, Shots
-from hsnet_trt.serving.triton_server.protocol import ACTIONS, INPUTS, LARGE, OUTPUTS, set_id
+from hsnet_trt.serving.triton_server.networks import Held, Networks, Shots
+from hsnet_trt.serving.triton_server.protocol import ACTIONS, LARGE, OUTPUTS, set_id
+from hsnet_trt.serving.triton_server.request import Request
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -46,6 +48,7 @@ class _Set:
     classes: tuple[str, ...]
     shots: tuple[int, ...]  # of each class
     encoded: Shots
+    objects: Objects
     notes: tuple[str, ...]
 
 
@@ -92,7 +95,7 @@ class TritonPythonModel:
         pb = self._pb
         codes = pb.TritonError
         try:
-            outputs = await self._do(_Request(pb, request), set(request.requested_output_names()))
+            outputs = await self._do(Request(pb, request), set(request.requested_output_names()))
         except UnknownSetError as error:
             return self._refusal(error, codes.NOT_FOUND)
         except StoreFullError as error:
@@ -113,7 +116,7 @@ class TritonPythonModel:
     def _refusal(self, error: HSNetError, code: Any) -> Any:
         return self._pb.InferenceResponse([], self._pb.TritonError(str(error), code))
 
-    async def _do(self, request: _Request, wanted: set[str]) -> dict[str, Any]:
+    async def _do(self, request: Request, wanted: set[str]) -> dict[str, Any]:
         action = request.one("action")
         if action == "segment":
             outputs = await self._segment(request, wanted)
@@ -130,7 +133,7 @@ class TritonPythonModel:
             )
         return {name: value[None] for name, value in outputs.items() if name in wanted}
 
-    async def _register(self, request: _Request) -> dict[str, Any]:
+    async def _register(self, request: Request) -> dict[str, Any]:
         classes = [check_name(name) for name in request.texts("class")]
         images, masks = request.contents("image"), request.contents("mask")
         if not len(classes) == len(images) == len(masks) or not classes:
@@ -150,19 +153,22 @@ class TritonPythonModel:
                 # Class after class, as the votes are counted.
                 order = sorted(range(len(classes)), key=lambda i: names.index(classes[i]))
                 shots = [(classes[i], images[i], masks[i]) for i in order]
-                pieces, notes = [], []
+                pieces, objects, notes = [], [], []
                 for first in range(0, len(shots), self._piece):
                     part = shots[first : first + self._piece]
                     batch, planes, warned = await asyncio.to_thread(self._prepare, part, first)
-                    pieces.append(await self._networks.encode(batch, planes))
+                    encoded, shown = await self._networks.encode(batch, planes)
+                    pieces.append(encoded)
+                    objects.append(shown)
                     notes += warned
                 counts = tuple(classes.count(name) for name in names)
                 arranged = await asyncio.to_thread(self._networks.arrange, pieces, self._supports)
-                put(key, _Set(tuple(names), counts, arranged, tuple(notes)), arranged.bytes)
+                kept = _Set(tuple(names), counts, arranged, together(objects), tuple(notes))
+                put(key, kept, arranged.bytes)
         kept = self._store.get(key)
         return {"set": _texts([key]), "classes": _texts(names), "notes": _texts(kept.notes)}
 
-    async def _segment(self, request: _Request, wanted: set[str]) -> dict[str, Any]:
+    async def _segment(self, request: Request, wanted: set[str]) -> dict[str, Any]:
         supports = self._store.get(request.one("set"))
         images = request.contents("image")
         if len(images) != 1:
@@ -173,6 +179,7 @@ class TritonPythonModel:
         features = await self._networks.features(batch)
         clock.append(time.perf_counter())
         logits = await self._networks.match(features, supports.encoded)
+        here = await self._presence(features, supports) if "presence" in wanted else []
         clock.append(time.perf_counter())
         masks, scores, labels = await asyncio.to_thread(
             segment_logits, logits, supports.shots, placement
@@ -185,9 +192,18 @@ class TritonPythonModel:
         return {
             "labels": labels,
             "classes": _texts(supports.classes),
+            "presence": np.array(here, np.float64),
+            "present_from": np.array([self._manifest.present_from], np.float64),
             "milliseconds": np.diff(clock).astype(np.float32) * np.float32(1000),
             **{name: large[name]() for name in LARGE if name in wanted},
         }
+
+    async def _presence(self, features: Held, supports: _Set) -> list[float]:
+        """The presence of each class."""
+        objects = supports.objects
+        level4 = await self._networks.level4(features, self._size)
+        scores = objects.scores(await asyncio.to_thread(best_matches, level4, objects.vectors))
+        return presence(scores, objects.counts, supports.shots)
 
     def _query(self, content: bytes) -> tuple[Floats, Any]:
         pixels = self._picture(content, "the query image")
@@ -239,41 +255,6 @@ class TritonPythonModel:
             "bytes_per_shot": self._shot_bytes,
             "idle_seconds": self._store.idle_seconds,
         }
-
-
-class _Request:
-    """A request's inputs, whatever a client put into them."""
-
-    def __init__(self, pb: Any, request: Any) -> None:
-        self._values: dict[str, list[bytes]] = {}
-        for name in INPUTS:
-            tensor = pb.get_input_tensor_by_name(request, name)
-            if tensor is None:
-                continue
-            array = tensor.as_numpy()
-            if array.ndim != 2 or array.shape[0] != 1:
-                raise InputError(
-                    "one request does one thing", expected="shape [1,n]", found=list(array.shape)
-                )
-            self._values[name] = [bytes(value) for value in array[0]]
-
-    def contents(self, name: str) -> list[bytes]:
-        """The files' contents of an input; none where it was not sent."""
-        return self._values.get(name, [])
-
-    def texts(self, name: str) -> list[str]:
-        """The texts of an input."""
-        try:
-            return [value.decode() for value in self.contents(name)]
-        except UnicodeDecodeError as error:
-            raise InputError(f"the input {name!r} is not text", expected="UTF-8") from error
-
-    def one(self, name: str) -> str:
-        """The one text of an input."""
-        found = self.texts(name)
-        if len(found) != 1:
-            raise InputError(f"the request needs one {name!r}", found=f"{len(found)}")
-        return found[0]
 
 
 def check_numpy(pb: Any) -> None:

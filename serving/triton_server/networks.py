@@ -21,6 +21,7 @@ from hsnet_trt.runtime.matching.packing import (
     side_by_side,
     supports_in,
 )
+from hsnet_trt.runtime.matching.presence import Objects, objects_in
 from hsnet_trt.runtime.pictures.preprocess import Floats
 
 _TYPES = {
@@ -94,12 +95,33 @@ class Networks:
         """Images [N,3,H,W] -> `f2`, `f3`, `f4`."""
         return await self._run("features", {"image": images}, on_cpu=self._mixed)
 
-    async def encode(self, images: Floats, masks: Floats) -> Held:
-        """Images [K,3,H,W] and masks [K,H,W] -> `s2`, `s3`, `s4` (and `c3`, `c4`), to be kept."""
+    async def encode(self, images: Floats, masks: Floats) -> tuple[Held, Objects]:
+        """Images [K,3,H,W] and masks [K,H,W] -> encoded supports, to be kept, and their objects.
+
+        These are `s2`, `s3`, `s4` (and `c3`, `c4`). What presence needs of them is on the CPU.
+        """
         features = await self.features(images)
         inputs = {**features, "mask": masks}
         encoded = await self._run("support", inputs, on_cpu=self._mixed or self._columns)
-        return {level: _keep(encoded[level]) for level in self._supports}
+        kept = {level: _keep(encoded[level]) for level in self._supports}
+        names = [name for name in ("s4", "c4") if name in kept]
+        seen = encoded
+        if not all(encoded[name].is_cpu() for name in names):
+            seen = await self._run("support", inputs, on_cpu=True, outputs=names)
+        return kept, objects_in({name: seen[name].as_numpy() for name in names})
+
+    async def level4(self, features: Held, size: tuple[int, int]) -> npt.NDArray[np.floating]:
+        """The last layer of a query's `f4`, [C,row] on the CPU, of any length of its columns.
+
+        Where a GPU holds it, it comes as the encoding of a support whose mask covers everything:
+        Triton alone brings no tensor from there, but a model's outputs.
+        """
+        found = features["f4"]
+        if not found.is_cpu():
+            inputs = {**features, "mask": np.ones((1, *size), np.float32)}
+            found = (await self._run("support", inputs, on_cpu=True, outputs=["s4"]))["s4"]
+        last: npt.NDArray[np.floating] = found.as_numpy()[0, -1]
+        return last
 
     def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
         """Encoded supports, as `match` takes them in calls of `most` at most."""
@@ -127,7 +149,13 @@ class Networks:
             raise not_finite(f"in {self._prefix}_match")
         return logits
 
-    async def _run(self, graph: str, inputs: Held, on_cpu: bool = False) -> Held:
+    async def _run(
+        self,
+        graph: str,
+        inputs: Held,
+        on_cpu: bool = False,
+        outputs: Sequence[str] | None = None,
+    ) -> Held:
         name = f"{self._prefix}_{graph}"
         options: dict[str, Any] = {}
         if on_cpu:
@@ -137,7 +165,7 @@ class Networks:
         request = self._pb.InferenceRequest(
             model_name=name,
             model_version=self._version,
-            requested_output_names=list(names_of(graph, contrast=self.contrast)[1]),
+            requested_output_names=list(outputs or names_of(graph, contrast=self.contrast)[1]),
             inputs=[self._tensor(graph, key, value) for key, value in inputs.items()],
             **options,
         )

@@ -10,7 +10,12 @@ from helpers.tiny_bundle import SIZE, make_bundle
 from helpers.tiny_sets import write_folder
 from typer.testing import CliRunner
 
-from hsnet_trt.calibration.presence import calibrate_presence, choose_threshold, presence_of
+from hsnet_trt.calibration.presence import (
+    calibrate_presence,
+    choose_threshold,
+    presence_of,
+    threshold_keeping,
+)
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
@@ -32,6 +37,17 @@ def test_no_threshold_answers_more_rightly(seed: int) -> None:
 def test_scores_that_lie_apart_are_parted_in_the_middle() -> None:
     found = choose_threshold([0.6, 0.9], [0.1, 0.4])
     assert found.value == pytest.approx(0.5) and (found.kept, found.silent) == (1, 1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95, 1.0])
+def test_no_higher_threshold_keeps_as_many(share: float) -> None:
+    rng = np.random.default_rng(2)
+    there, absent = rng.random(37), rng.random(20)
+    found = threshold_keeping(there.tolist(), absent.tolist(), share)
+    assert found.kept == (there >= found.value).mean() >= share
+    assert found.silent == (absent < found.value).mean()
+    higher = np.unique([*there, *absent, 1.1])
+    assert all((there >= t).mean() < share for t in higher[higher > found.value][1:])
 
 
 def test_the_command_keeps_it_in_the_bundle(tmp_path: Path) -> None:

@@ -252,6 +252,26 @@ def test_two_onnxruntimes_in_one_folder_are_noticed(machine: Machine) -> None:
     both = abilities["tell one ONNX Runtime from another"]
     assert "onnxruntime-openvino 1.24.1 fill the same folder" in both["how"]
     assert "extensions" not in both["how"] and "pip uninstall -y" in both["fix"]
+    assert "&& python -m pip install 'onnxruntime-gpu[cuda,cudnn]'; for the CPU" in both["fix"]
+    assert both["fix"].endswith("&& python -m pip install onnxruntime")
+
+
+@pytest.mark.parametrize("gone", ["all of it", "its files"])
+def test_no_onnxruntime_is_noticed_with_both_commands(machine: Machine, gone: str) -> None:
+    """Neither of the two packages, or what removing one of both leaves: a folder without files."""
+    machine.give_driver(gpus=1)
+    if gone == "all of it":
+        machine.take("onnxruntime")
+    else:
+        (machine.modules / "onnxruntime.py").unlink()
+        (machine.modules / "onnxruntime").mkdir()
+        (machine.modules / "onnxruntime" / "__init__.py").touch()
+    _, _, abilities = machine.diagnosis()
+    cpu, gpu = abilities["segment on the CPU"], abilities["segment on the GPU"]
+    again = "" if gone == "all of it" else "--force-reinstall "
+    assert not cpu["works"] and not gpu["works"]
+    assert cpu["fix"] == f"python -m pip install {again}onnxruntime"
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in gpu["fix"]
 
 
 def test_each_extra_says_what_it_would_enable(machine: Machine) -> None:

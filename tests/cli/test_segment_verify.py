@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command import hsnet
 from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
 from PIL import Image
+from typer.testing import CliRunner
+
+from hsnet_trt import FewShotSegmenter
+from hsnet_trt.cli.main import app
+from hsnet_trt.errors import InputError
 
 BOX = (slice(10, 80), slice(20, 110))
 
@@ -136,3 +142,25 @@ def test_verify_names_what_differs(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "f2 of the graph features" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("text", "found"), [("4GiB", 4 * 2**30), ("1000", 1000)])
+def test_a_limit_of_gpu_memory_reaches_the_network(
+    monkeypatch: pytest.MonkeyPatch, text: str, found: int
+) -> None:
+    asked: list[Any] = []
+
+    def load(*arguments: Any) -> None:
+        asked.extend(arguments)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(FewShotSegmenter, "load", load)
+    words = ["segment", "b", "q.png", "--support", "x=y.png,z.png", "--gpu-memory", text]
+    CliRunner().invoke(app, words)
+    assert asked[-1] == found
+
+
+def test_a_limit_that_is_no_amount_of_memory_is_refused() -> None:
+    words = ["segment", "b", "q.png", "--support", "x=y.png,z.png", "--gpu-memory", "lots"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code != 0 and "memory" in str(done.exception or done.output)

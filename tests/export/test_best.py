@@ -22,6 +22,7 @@ from hsnet_trt.runtime.bundle.variants import add_variants
 def gpu(orin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("hsnet_trt.export.best.find_driver", lambda: ORIN)
+    monkeypatch.setattr("hsnet_trt.export.fastest.has", lambda package: package == "pycuda")
     # What holds INT8 is told by the real TensorRT; this one has no such layers.
     monkeypatch.setattr("hsnet_trt.export.build_engine.quantised", lambda record: 1)
 

@@ -106,6 +106,7 @@ class CountedKernels:
         every: int = 1,
         start: int = 0,
         unit: int = 16,
+        multiprocessors: int = 0,
     ) -> Counts:
         """Return the kernel's counts.
 
@@ -118,6 +119,7 @@ class CountedKernels:
             every: every which block is run and counted.
             start: bytes between a multiple of 256 and the start of every tensor.
             unit: elements of which the rows are a multiple.
+            multiprocessors: of the GPU, as the kernel believes.
         """
         batch, supports, layers, channels = shape
         kept = np.arange(sizes.support_positions) if mask is None else np.flatnonzero(mask)
@@ -141,7 +143,7 @@ class CountedKernels:
         arrays += [aligned(output, dtype, None, start) for output in outputs]
         counts = np.zeros((len(KINDS), FIGURES), np.int64)
         status = self._library.hsnet_count(
-            ints(sizes, shape, (query_row, row)),
+            ints(sizes, shape, (query_row, row), multiprocessors),
             int(np.dtype(dtype) == np.float16),
             list(TILES).index(tiles),
             ctypes.c_int64(every),

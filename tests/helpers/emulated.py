@@ -55,7 +55,7 @@ class EmulatedKernels:
     ) -> list[int]:
         """What plan.h says: the grid (x, y, z, threads), the number of Tiles, Problem's bytes."""
         figures = (ctypes.c_int64 * 6)()
-        self._library.hsnet_plan(ints(sizes, shape, (16, 16)), element, multiprocessors, figures)
+        self._library.hsnet_plan(ints(sizes, shape, (16, 16), multiprocessors), element, figures)
         return list(figures)
 
     def run(
@@ -79,11 +79,12 @@ class EmulatedKernels:
         tiles: str,
         seed: int = 0,
         start: int = 0,
+        multiprocessors: int = 0,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return full and pruned, which start as NaN.
 
         ``tiles`` is the form of the product, a key of TILES. Tensors begin ``start`` bytes behind a
-        multiple of 256.
+        multiple of 256. The kernel believes the GPU to have so many ``multiprocessors``.
         """
         inputs = (query, columns, positions, counts)
         outputs = sizes.output_shapes(*(array.shape for array in inputs))
@@ -91,7 +92,7 @@ class EmulatedKernels:
         arrays += [aligned(shape, query.dtype, None, start) for shape in outputs]
         shape = (query.shape[0], columns.shape[0], query.shape[1], query.shape[2])
         status = self._library.hsnet_run(
-            ints(sizes, shape, (query.shape[3], columns.shape[3])),
+            ints(sizes, shape, (query.shape[3], columns.shape[3]), multiprocessors),
             int(query.dtype == np.float16),
             list(TILES).index(tiles),
             ctypes.c_uint(seed),
@@ -103,9 +104,14 @@ class EmulatedKernels:
         return arrays[4][0], arrays[5][0]
 
 
-def ints(sizes: CorrelationSizes, shape: tuple[int, ...], rows: tuple[int, int]) -> Any:
-    """What the emulator's entries take: B, S, L, C, the op's attributes, the rows' lengths."""
-    return (ctypes.c_int32 * 11)(*shape, *sizes.attributes().values(), *rows)
+def ints(
+    sizes: CorrelationSizes,
+    shape: tuple[int, ...],
+    rows: tuple[int, int],
+    multiprocessors: int = 0,
+) -> Any:
+    """What the emulator's entries take: B, S, L, C, attributes, lengths of rows, a GPU's size."""
+    return (ctypes.c_int32 * 12)(*shape, *sizes.attributes().values(), *rows, multiprocessors)
 
 
 def addresses(arrays: list[tuple[NDArray[Any], NDArray[Any]]]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from helpers.emulated import build_emulated
 
-from hsnet_trt.runtime.frames.frame_kernels import LIKENESS, PREPARE, SETTLE, SOURCE, VOTE
+from hsnet_trt.runtime.frames.frame_kernels import LIKENESS, PREPARE, SETTLE, SOURCE, TILE, VOTE
 
 View = Callable[[int, Any, tuple[int, ...]], np.ndarray]
 
@@ -106,11 +106,10 @@ def reached(name: str, argument: bytes, view: View) -> Iterator[tuple[int, int]]
         sizes += (4 * classes + 4, 2 * planes, 4 * planes, 4 * classes + 4)
         yield from ((at, size) for at, size in zip(v[1:9], sizes, strict=True) if at)
     elif kind == "likeness":
-        # One object: how many there are is the grid's to say, and those of others lie beside it.
-        features, objects, best, channels, positions = LIKENESS.unpack(argument)
+        features, objects, best, channels, positions, vectors = LIKENESS.unpack(argument)
         yield features, channels * positions * element
-        yield objects, 4 * channels
-        yield best, 4
+        yield objects, 4 * channels * (-(-vectors // TILE) * TILE)
+        yield best, 4 * vectors
     elif kind == "settle":
         v = SETTLE.unpack(argument)
         classes, count = v[5:]

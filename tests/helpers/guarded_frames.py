@@ -17,7 +17,14 @@ import numpy as np
 from helpers.emulated_frames import find_kernel, open_image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.frames.frame_kernels import LIKENESS, PREPARE, SETTLE, VOTE, FrameKernels
+from hsnet_trt.runtime.frames.frame_kernels import (
+    LIKENESS,
+    PREPARE,
+    SETTLE,
+    VOTE,
+    FrameKernels,
+    tiled,
+)
 from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
 
@@ -125,16 +132,16 @@ class GuardedFrames:
         zeroed = {"largest": np.zeros(len(shots) + 1, np.int32)}
         return _twice(start, inputs, outputs, zeroed)
 
-    def likeness(self, level4: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """Float32 [S] of the features [L,C,h*w] of one query and the objects [S,C]."""
-        _, channels, positions = level4.shape
-        best = {"best": np.zeros(len(objects), np.int32)}
+    def likeness(self, last: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Float32 [N] of the features [C,h*w] of one query and the vectors [N,C] of objects."""
+        count = len(vectors)
+        best = {"best": np.zeros(count, np.int32)}
 
         def start(at: Mapping[str, int]) -> None:
-            argument = LIKENESS.pack(at["last"], at["objects"], at["best"], channels, positions)
-            self.kernels.likeness(level4.dtype, positions, len(objects), argument, None)
+            argument = LIKENESS.pack(at["last"], at["objects"], at["best"], *last.shape, count)
+            self.kernels.likeness(last.dtype, last.shape[1], count, argument, None)
 
-        inputs = {"last": np.ascontiguousarray(level4[-1]), "objects": objects}
+        inputs = {"last": np.ascontiguousarray(last), "objects": tiled(vectors)}
         return _twice(start, inputs, {}, best)["best"].view(np.float32)
 
     def settle(

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -22,11 +23,12 @@ from helpers.places import ROOT
 from helpers.tiny_bundle import SIZE, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
-from hsnet_trt.errors import BackendError, BundleError
+from hsnet_trt.errors import BackendError, BundleError, InputError
 from hsnet_trt.runtime import backends, onnxruntime_cuda
 from hsnet_trt.runtime.bundle.manifest import Growth, PackedLevel
 from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.matching.graphs import Limits
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.onnxruntime_limits import gpu_limits
 
 Shot = tuple[np.ndarray, np.ndarray]
@@ -106,9 +108,60 @@ def test_it_is_the_best_where_there_are_no_engines(
             expected = there.segment(green_shot[0])
     np.testing.assert_allclose(found.scores["red"], expected.scores["red"], atol=1e-6)
     assert len(runtime.options) == 3
-    assert runtime.options[0]["gpu_mem_limit"] == str(40 * 2**30)
+    limits = [int(options["gpu_mem_limit"]) for options in runtime.options]
+    assert sum(limits) <= 80 * 2**30 < sum(limits) + 3  # the whole card, and no more
     assert runtime.options[0]["use_tf32"] == "0"
+    assert runtime.options[0]["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert runtime.options[0]["arena_extend_strategy"] == "kSameAsRequested"
     assert runtime.preloaded == 1 and capsys.readouterr().out == ""
+
+
+def test_a_card_that_others_use_is_taken_in_part(
+    bundle: Path, machine: Machine, runtime: FakeOnnxRuntime
+) -> None:
+    """The limit bounds the sessions' arenas in all, and what a call is given; pickles keep it."""
+    with FewShotSegmenter.load(bundle, gpu_memory=3 * 10**9) as here:
+        assert [options["gpu_mem_limit"] for options in runtime.options] == ["1000000000"] * 3
+        few = here._network.runner.limits
+        with pickle.loads(pickle.dumps(here)) as copy:
+            assert copy._network.runner.limits == few
+        assert [options["gpu_mem_limit"] for options in runtime.options] == ["1000000000"] * 6
+    with FewShotSegmenter.load(bundle) as all_of_it:
+        assert all_of_it._network.runner.limits.supports > few.supports
+        whole = runtime.options[-1]["gpu_mem_limit"]
+    with FewShotSegmenter.load(bundle, gpu_memory=10**15):
+        assert runtime.options[-1]["gpu_mem_limit"] == whole
+    for senseless in (0, -1):
+        with pytest.raises(InputError, match="limit of a GPU's memory"):
+            FewShotSegmenter.load(bundle, gpu_memory=senseless)
+
+
+@pytest.mark.parametrize("faster", ["HEURISTIC", "EXHAUSTIVE"])
+def test_auto_times_how_convolutions_are_chosen(
+    bundle: Path,
+    machine: Machine,
+    runtime: FakeOnnxRuntime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    faster: str,
+) -> None:
+    """With one lowering, too; the answer is remembered, with the limit of memory kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    timed: list[str] = []
+
+    def frame_ms(self: Network) -> float:
+        timed.append(runtime.options[-1]["cudnn_conv_algo_search"])
+        return 3.0 if timed[-1] == faster else 4.0
+
+    monkeypatch.setattr(Network, "frame_ms", frame_ms)
+    with FewShotSegmenter.load(bundle, lowering="auto", gpu_memory=3 * 10**9) as here:
+        assert timed == ["HEURISTIC", "EXHAUSTIVE"]
+        assert "conv2d exhaustive" in here.backend_reason and "timed now" in here.backend_reason
+        assert runtime.options[-1]["cudnn_conv_algo_search"] == faster
+        with pickle.loads(pickle.dumps(here)) as copy:
+            assert "remembered" in copy.backend_reason and len(timed) == 2
+            assert runtime.options[-1]["cudnn_conv_algo_search"] == faster
+            assert runtime.options[-1]["gpu_mem_limit"] == "1000000000"
 
 
 def test_fp16_is_preferred_and_computed_in_fp16(

@@ -143,6 +143,22 @@ def test_skipping_changes_no_bit(dtype: str, tiles: str, folder: Any) -> None:
     assert not skipping[..., ~kept].any()
 
 
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_card_with_more_processors_changes_no_bit(dtype: str, tiles: str, folder: Any) -> None:
+    # Few columns on many processors: large tiles of half become small ones, in the same grid.
+    sizes = CorrelationSizes(13, 11, 20, 20, 3)
+    query, support = features(12, (2, 1, 2, 70), sizes, dtype, blob(sizes, 0.2))
+    how = {"tiles": tiles, "start": 16}
+    few, many = (
+        kernels(800, folder).run(query, support, sizes, **how, multiprocessors=count)
+        for count in (1, 1000)
+    )
+    for a, b in zip(few, many, strict=True):
+        np.testing.assert_array_equal(a, b)
+    check(kernels(800, folder), query, support, sizes, tiles=tiles, multiprocessors=1000)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("scale", [1e-4, 60.0, 4e3])
 def test_small_and_large_norms(dtype: str, scale: float, folder: Any) -> None:
@@ -191,6 +207,7 @@ def test_any_positions_and_counts_stay_inside(tiles: str, folder: Any) -> None:
             np.array(counts, np.int32),
             sizes,
             tiles=tiles,
+            multiprocessors=1000,
         )
 
 

@@ -287,8 +287,9 @@ int32_t CorrelationPlugin::enqueue(PluginTensorDesc const* in, PluginTensorDesc 
     p.counts = static_cast<int32_t const*>(sources[3]);
     p.full = targets[0];
     p.pruned = targets[1];
+    p.multiprocessors = multiprocessors;
     bool const half = in[0].type == DataType::kHALF;
-    return reports(launch(p, half, multiprocessors, stream), "starting the kernel") ? 1 : 0;
+    return reports(launch(p, half, stream), "starting the kernel") ? 1 : 0;
 }
 
 } // namespace hsnet

@@ -4,9 +4,9 @@
 
 namespace hsnet
 {
-cudaError_t launch(Problem const& p, bool half, int multiprocessors, cudaStream_t stream)
+cudaError_t launch(Problem const& p, bool half, cudaStream_t stream)
 {
-    Tiles const tiles = choose_tiles(p, half ? 2 : 4, multiprocessors);
+    Tiles const tiles = choose_tiles(p, half ? 2 : 4);
     auto* kernel = half ? hsnet_correlate_large_f16 : hsnet_correlate_large_f32;
     if (tiles == Tiles::kSmall)
     {
@@ -16,7 +16,7 @@ cudaError_t launch(Problem const& p, bool half, int multiprocessors, cudaStream_
     {
         kernel = half ? hsnet_correlate_split_f16 : hsnet_correlate_split_f32;
     }
-    Grid const grid = correlate_grid(p, tiles);
+    Grid const grid = correlate_grid(p, tiles, half ? 2 : 4);
     kernel<<<dim3(grid.x, grid.y, grid.z), grid.threads, 0, stream>>>(p);
     return cudaPeekAtLastError();
 }

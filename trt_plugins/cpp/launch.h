@@ -10,7 +10,7 @@ namespace hsnet
 {
 
 // half: FP16 elements, else FP32.
-cudaError_t launch(Problem const& p, bool half, int multiprocessors, cudaStream_t stream);
+cudaError_t launch(Problem const& p, bool half, cudaStream_t stream);
 
 } // namespace hsnet
 

@@ -36,28 +36,22 @@ struct Packed
 };
 
 // Which support positions a block with a tile of columns writes: these and the zeros between them.
-// Blocks without one share the zeros before the first and behind the last column: the span.
+// The zeros before the first and behind the last column belong to blocks without a tile, if any.
 struct Share
 {
     int first;
     int last;
-    int span_first;
-    int span_last;
 };
 
 template <int BN>
-__device__ __forceinline__ Share share_of(int tile, int tiles, int busy, Packed const& packed)
+__device__ __forceinline__ Share share_of(int tile, bool alone, Packed const& packed)
 {
-    int const span_first = packed.count == 0 ? 0 : packed.position(0);
-    int const span_last = packed.count == 0 ? 0 : packed.position(packed.count - 1) + 1;
-    if (tile >= busy)
-    {
-        return {0, 0, span_first, span_last};
-    }
-    bool const all_busy = tiles == busy;
-    int const first = tile == 0 ? (all_busy ? 0 : span_first) : packed.position(tile * BN);
-    int const last = tile == busy - 1 ? (all_busy ? packed.n : span_last) : packed.position((tile + 1) * BN);
-    return {first, last, span_first, span_last};
+    bool const is_last = (tile + 1) * BN >= packed.count;
+    int const first = tile == 0 && alone ? 0 : packed.position(tile * BN);
+    int const last = !is_last ? packed.position((tile + 1) * BN)
+        : alone               ? packed.n
+                              : packed.position(packed.count - 1) + 1;
+    return {first, last};
 }
 
 // The first group of warps receives the sums of all, through `room` for those of the others.
@@ -88,7 +82,7 @@ __device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room
 
 // The inverse norms of a tile's rows, in `norms` [BM], from each thread's part of their squares;
 // `norms` has room for one such row for each group of warps.
-template <int BM, int warps, int groups, int KS>
+template <int BM, int MT, int warps, int groups, int KS>
 __device__ __forceinline__ void invert_norms(
     float (&squares)[KS], float* norms, int warp_row, int warp, int lane, int group)
 {
@@ -103,8 +97,7 @@ __device__ __forceinline__ void invert_norms(
         }
         if (lane % 4 == 0)
         {
-            int const row = warp_row + (i / 2 * warps + warp) * 16 + i % 2 * 8 + lane / 4;
-            norms[group * BM + row] = squares[i];
+            norms[group * BM + warp_row + row_of<MT, warps>(i, lane, warp)] = squares[i];
         }
     }
     __syncthreads();
@@ -130,61 +123,135 @@ __device__ __forceinline__ void exchange(T& a, T& b)
     b = kept;
 }
 
-template <class T, int BM, int BN, int warps_m, int warps_n, int groups>
-__device__ __forceinline__ void correlate(Problem const& p)
+// Zeros in `count` elements that follow each other, by one warp: whole pieces of 16 bytes but for the
+// ends.
+template <class T>
+__device__ __forceinline__ void write_zeros(T* line, int count)
 {
-    constexpr int kGroupThreads = warps_m * warps_n * 32;
-    constexpr int kThreads = groups * kGroupThreads;
-    constexpr int MT = BM / warps_m / 16;
-    constexpr int NT = BN / warps_n / 8;
-    constexpr int kStages = 3;
-    constexpr int kDepth = groups * Elements<T>::kDepth;
-    constexpr int kStage = kDepth * (BM + BN);
-    // A window of 64 floats or 128 halves of every row is staged at a time.
-    constexpr int kStagedWindow = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
-    using Write = Writer<T, BM, kStagedWindow, kThreads>;
-    constexpr int kNormBytes = groups * BM * static_cast<int>(sizeof(float));
-    static_assert(MT % warps_n == 0, "warps that read the same rows share their squares");
-    static_assert(BM * Write::kPitch * sizeof(T) + kNormBytes <= kStages * kStage * sizeof(T),
-        "the staged window and the norms reuse the stages");
-    alignas(16) __shared__ T shared[kStages * kStage];
+    int const lane = static_cast<int>(threadIdx.x) % 32;
+    int const start = static_cast<int>(reinterpret_cast<uintptr_t>(line) / sizeof(T));
+    int const head = min(-start & (kSector<T> - 1), count);
+    int const tail = head + (count - head) / kPiece<T> * kPiece<T>;
+    if (lane < head)
+    {
+        line[lane] = from_float<T>(0.0F);
+    }
+    for (int at = head + lane * kPiece<T>; at < tail; at += 32 * kPiece<T>)
+    {
+        *reinterpret_cast<uint4*>(line + at) = make_uint4(0, 0, 0, 0);
+    }
+    if (tail + lane < count)
+    {
+        line[tail + lane] = from_float<T>(0.0F);
+    }
+}
 
+// What lies before the first column and behind the last one, in all layers, by the block `index` of
+// `blocks` that share it. A row's end and the next row's beginning follow each other, and so do the
+// pruned positions of all layers.
+template <class T, int threads>
+__device__ __forceinline__ void write_zeros(Problem const& p, Packed const& packed, int pair, int index, int blocks)
+{
+    constexpr int kTogether = 4096; // elements that a warp writes at a time
+    int const warp = index * (threads / 32) + static_cast<int>(threadIdx.x) / 32;
+    int const warps = blocks * (threads / 32);
+    int const first = packed.count == 0 ? 0 : packed.position(0);
+    int const last = packed.count == 0 ? 0 : packed.position(packed.count - 1) + 1;
+    int64_t const ns = packed.n;
     int const nq = p.query_h * p.query_w;
-    int const ns = p.support_h * p.support_w;
-    int const layer = static_cast<int>(blockIdx.y);
-    int const pair = static_cast<int>(blockIdx.z);
-    int64_t const query_image = static_cast<int64_t>(pair / p.supports) * p.layers + layer;
-    int64_t const support_image = static_cast<int64_t>(pair % p.supports) * p.layers + layer;
-    Packed const packed(p, pair % p.supports);
+    int const rows = nq * p.layers;
+    T* const full = static_cast<T*>(p.full) + static_cast<int64_t>(pair) * rows * ns;
+    for (int row = warp; row <= rows; row += warps)
+    {
+        int64_t const from = row == 0 ? 0 : (row - 1) * ns + last;
+        int64_t const to = row == rows ? rows * ns : row * ns + first;
+        write_zeros(full + from, static_cast<int>(to - from));
+    }
+    Kept const kept(p);
+    int64_t const begins = static_cast<int64_t>(kept.before(first)) * rows;
+    int64_t const ends = static_cast<int64_t>(kept.before(last)) * rows;
+    int64_t const all = static_cast<int64_t>(kept.count) * rows;
+    T* const pruned = static_cast<T*>(p.pruned) + pair * all;
+    for (int64_t at = static_cast<int64_t>(warp) * kTogether; at < all - (ends - begins);
+         at += static_cast<int64_t>(warps) * kTogether)
+    {
+        // A stretch that would cross the columns ends before them, and another begins behind.
+        int64_t const to = min(at + kTogether, all - (ends - begins));
+        int64_t const before = max(min(to, begins) - at, int64_t{0});
+        write_zeros(pruned + at, static_cast<int>(before));
+        write_zeros(pruned + at + before + (ends - begins), static_cast<int>(to - at - before));
+    }
+}
+
+// How one form cuts a level.
+template <class Type, int rows, int columns, int warps_m, int warps_n, int groups>
+struct Form
+{
+    using T = Type;
+    static constexpr int BM = rows;
+    static constexpr int BN = columns;
+    static constexpr int kAcross = warps_n; // warps that read the same rows
+    static constexpr int kGroups = groups;
+    static constexpr int kGroupThreads = warps_m * warps_n * 32;
+    static constexpr int kThreads = groups * kGroupThreads;
+    static constexpr int MT = BM / warps_m / 16;
+    static constexpr int NT = BN / warps_n / 8;
+    static constexpr int kStages = 3;
+    static constexpr int kDepth = groups * Elements<T>::kDepth;
+    static constexpr int kStage = kDepth * (BM + BN);
+    // A window of 64 floats or 128 halves of every row is staged at a time.
+    static constexpr int kStagedWindow
+        = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
+    using Write = Writer<T, BM, kStagedWindow, kThreads>;
+    static constexpr int kNormBytes = groups * BM * static_cast<int>(sizeof(float));
+    static_assert(MT % warps_n == 0, "warps that read the same rows share their squares");
+    // The staged window and the norms reuse the stages.
+    static constexpr int kStaged = BM * Write::kPitch + kNormBytes / static_cast<int>(sizeof(T));
+    static constexpr int kShared = kStages * kStage > kStaged ? kStages * kStage : kStaged;
+
+    // Tiles of all layers that have columns.
+    __device__ static __forceinline__ int busy(Problem const& p, int count)
+    {
+        int const row_tiles = (p.query_h * p.query_w + BM - 1) / BM;
+        return p.layers * row_tiles * ((count + BN - 1) / BN);
+    }
+};
+
+// The block of so many that has the tile `index` of those with columns; alone where all blocks do.
+template <class F>
+__device__ __forceinline__ void multiply_tile(
+    Problem const& p, Packed const& packed, int pair, int index, bool alone, typename F::T* shared)
+{
+    using T = typename F::T;
+    using Write = typename F::Write;
+    constexpr int BM = F::BM;
+    constexpr int BN = F::BN;
+    constexpr int MT = F::MT;
+    constexpr int NT = F::NT;
+    constexpr int kThreads = F::kThreads;
+    constexpr int kGroupThreads = F::kGroupThreads;
+    constexpr int kDepth = F::kDepth;
+    constexpr int kStage = F::kStage;
+    constexpr int kStages = F::kStages;
+    constexpr int kStagedWindow = F::kStagedWindow;
+    constexpr int groups = F::kGroups;
+    constexpr int warps_n = F::kAcross;
+    int const nq = p.query_h * p.query_w;
     int const count = packed.count;
 
     // Blocks that run together share eight rows of tiles, so that both inputs stay in the L2 cache.
     constexpr int kTogetherRows = 8;
-    int const row_tiles = static_cast<int>(ceil_div(nq, BM));
-    int const tiles = static_cast<int>(ceil_div(ns, BN));
-    int const block = static_cast<int>(blockIdx.x);
+    int const row_tiles = (nq + BM - 1) / BM;
+    int const tiles = (count + BN - 1) / BN;
+    int const layer = index / (row_tiles * tiles);
+    int const block = index - layer * (row_tiles * tiles);
     int const first_row_tile = block / (kTogetherRows * tiles) * kTogetherRows;
     int const height = min(row_tiles - first_row_tile, kTogetherRows);
     int const row0 = (first_row_tile + block % (kTogetherRows * tiles) % height) * BM;
     int const tile = block % (kTogetherRows * tiles) / height;
-
-    int const busy = static_cast<int>(ceil_div(count, BN));
-    Share const share = share_of<BN>(tile, tiles, busy, packed);
-    if (tile >= busy)
-    {
-        Write const writer(p, pair, layer, row0);
-        // Rows are shared among these blocks, not positions: zeros lie side by side in a row.
-        int const start = (tile - busy) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
-        int const step = (tiles - busy) * (kThreads / 32);
-        writer.zero_rows(0, share.span_first, start, step);
-        writer.zero_rows(share.span_last, ns, start, step);
-        int const gap = share.span_last - share.span_first;
-        for (int i = start; i < ns - gap; i += step)
-        {
-            writer.write_position(nullptr, i < share.span_first ? i : i + gap);
-        }
-        return;
-    }
+    int64_t const query_image = static_cast<int64_t>(pair / p.supports) * p.layers + layer;
+    int64_t const support_image = static_cast<int64_t>(pair % p.supports) * p.layers + layer;
+    Share const share = share_of<BN>(tile, alone, packed);
 
     T const* const query = static_cast<T const*>(p.query) + query_image * p.channels * p.query_row;
     T const* const columns = static_cast<T const*>(p.columns) + support_image * p.channels * p.column_row;
@@ -239,12 +306,12 @@ __device__ __forceinline__ void correlate(Problem const& p)
         add_groups<groups, kGroupThreads>(sums, reinterpret_cast<float*>(shared), thread);
     }
     auto* const norms = reinterpret_cast<float*>(shared + BM * Write::kPitch);
-    invert_norms<BM, warps_n, groups>(squares, norms, warp_row, warp, lane, group);
+    invert_norms<BM, MT, warps_n, groups>(squares, norms, warp_row, warp, lane, group);
 
 #pragma unroll
     for (int i = 0; i < 2 * MT; ++i)
     {
-        float const scale = norms[warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4];
+        float const scale = norms[warp_row + row_of<MT, warps_n>(i, lane, warp)];
 #pragma unroll
         for (int j = 0; j < 2 * NT; ++j)
         {
@@ -304,7 +371,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
 #pragma unroll
         for (int i = 0; i < 2 * MT; ++i)
         {
-            T* const line = shared + (warp_row + (i / 2) * 16 + (i % 2) * 8 + lane / 4) * Write::kPitch - from;
+            T* const line = shared + (warp_row + row_of<MT, warps_n>(i, lane, warp)) * Write::kPitch - from;
 #pragma unroll
             for (int j = 0; j < 2 * NT; ++j)
             {
@@ -316,6 +383,38 @@ __device__ __forceinline__ void correlate(Problem const& p)
         }
         __syncthreads();
         writer.write_window(shared, share.first, share.last, k);
+    }
+}
+
+// One block of a launch. The first ones have columns, so that none of their long ways begins late;
+// the others write the zeros. Where fewer have columns than there are multiprocessors and the grid
+// has room, they have `Finer` tiles: with the same sums, for the channels are added in one order.
+template <class F, class Finer>
+__device__ __forceinline__ void correlate(Problem const& p)
+{
+    static_assert(F::kThreads == Finer::kThreads && Finer::kShared <= F::kShared, "they share a block");
+    alignas(16) __shared__ typename F::T shared[F::kShared];
+    int const pair = static_cast<int>(blockIdx.z);
+    Packed const packed(p, pair % p.supports);
+    int const of_layer = static_cast<int>(ceil_div(p.query_h * p.query_w, F::BM) * ceil_div(packed.n, F::BN));
+    int const blocks = of_layer * p.layers;
+    int const index = static_cast<int>(blockIdx.x) + of_layer * static_cast<int>(blockIdx.y);
+    int busy = F::busy(p, packed.count);
+    int const finer = Finer::busy(p, packed.count);
+    bool const is_finer = F::BM != Finer::BM && finer < blocks
+        && static_cast<int64_t>(busy) * p.batch * p.supports < p.multiprocessors;
+    busy = is_finer ? finer : busy;
+    if (index >= busy)
+    {
+        write_zeros<typename F::T, F::kThreads>(p, packed, pair, index - busy, blocks - busy);
+    }
+    else if (is_finer)
+    {
+        multiply_tile<Finer>(p, packed, pair, index, false, shared);
+    }
+    else
+    {
+        multiply_tile<F>(p, packed, pair, index, busy == blocks, shared);
     }
 }
 

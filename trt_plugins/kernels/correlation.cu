@@ -11,23 +11,25 @@ using hsnet::Problem;
 #endif
 
 // The least blocks on a multiprocessor bound the registers. Two large half blocks: one multiplies
-// while the other writes. The splitting of floats needs more than the 128 registers that leaves.
-#define HSNET_KERNELS(SUFFIX, T, LARGE_BLOCKS, SMALL_BLOCKS) \
-    extern "C" __global__ void __launch_bounds__(hsnet::kLargeThreads, LARGE_BLOCKS) \
-        hsnet_correlate_large_##SUFFIX(const Problem p) \
+// while the other writes. Their four warps of 64 x 64 read each row of a stage twice, where eight of
+// 64 x 32 would read the query's four times; floats have registers for 64 x 32.
+#define HSNET_KERNEL(NAME, T, BLOCKS, FORM, FINER) \
+    extern "C" __global__ void __launch_bounds__(FORM<T>::kThreads, BLOCKS) \
+        hsnet_correlate_##NAME(const Problem p) \
     { \
-        hsnet::correlate<T, hsnet::kLargeTile, hsnet::kLargeTile, 2, 4, 1>(p); \
-    } \
-    extern "C" __global__ void __launch_bounds__(hsnet::kSmallThreads, SMALL_BLOCKS) \
-        hsnet_correlate_small_##SUFFIX(const Problem p) \
-    { \
-        hsnet::correlate<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2, 1>(p); \
-    } \
-    extern "C" __global__ void __launch_bounds__(hsnet::kSplitThreads, 2) \
-        hsnet_correlate_split_##SUFFIX(const Problem p) \
-    { \
-        hsnet::correlate<T, hsnet::kSplitTile, hsnet::kSplitTile, 1, 1, hsnet::kSplitGroups>(p); \
+        hsnet::correlate<FORM<T>, FINER<T>>(p); \
     }
 
-HSNET_KERNELS(f16, __half, HSNET_HALF_BLOCKS, 2 * HSNET_HALF_BLOCKS)
-HSNET_KERNELS(f32, float, 1, 3)
+template <class T>
+using Large = hsnet::Form<T, hsnet::kLargeTile, sizeof(T) == 2 ? hsnet::kLargeTile : hsnet::kLargeFloatColumns, 2, 2, 1>;
+template <class T>
+using Small = hsnet::Form<T, hsnet::kSmallTile, hsnet::kSmallTile, 2, 2, 1>;
+template <class T>
+using Split = hsnet::Form<T, hsnet::kSplitTile, hsnet::kSplitTile, 1, 1, hsnet::kSplitGroups>;
+
+HSNET_KERNEL(large_f16, __half, HSNET_HALF_BLOCKS, Large, Small)
+HSNET_KERNEL(small_f16, __half, 2 * HSNET_HALF_BLOCKS, Small, Small)
+HSNET_KERNEL(split_f16, __half, 2, Split, Split)
+HSNET_KERNEL(large_f32, float, 2, Large, Large)
+HSNET_KERNEL(small_f32, float, 3, Small, Small)
+HSNET_KERNEL(split_f32, float, 2, Split, Split)

@@ -35,6 +35,7 @@ struct Problem
     int32_t stride;
     int32_t query_row;
     int32_t column_row;
+    int32_t multiprocessors; // of the GPU
 };
 
 struct Grid
@@ -49,12 +50,11 @@ constexpr int kPieceBytes = 16;     // of one vector, and of one asynchronous co
 constexpr int kSectorBytes = 32;    // of what global memory moves at least
 constexpr int kRowUnit = 16;        // elements of which a row is a multiple
 constexpr int kLargeTile = 128;
+constexpr int kLargeFloatColumns = 64; // the sums of more floats would not fit into four warps
 constexpr int kSmallTile = 64;
 constexpr int kSplitTile = 32;
 constexpr int kSplitGroups = 4; // of warps, among which the channels of a tile are split
-constexpr int kLargeThreads = 256;
-constexpr int kSmallThreads = 128;
-constexpr int kSplitThreads = 128;
+constexpr int kThreads = 128; // of a block
 
 enum class Tiles
 {
@@ -73,33 +73,31 @@ HSNET_HOST_DEVICE inline int64_t round_up(int64_t a, int64_t b)
     return ceil_div(a, b) * b;
 }
 
-inline Grid correlate_grid(Problem const& p, Tiles tiles)
+inline Grid correlate_grid(Problem const& p, Tiles tiles, size_t element_size)
 {
     int const tile = tiles == Tiles::kLarge ? kLargeTile : tiles == Tiles::kSmall ? kSmallTile : kSplitTile;
-    int const threads = tiles == Tiles::kLarge ? kLargeThreads
-        : tiles == Tiles::kSmall               ? kSmallThreads
-                                               : kSplitThreads;
     int64_t const rows = ceil_div(static_cast<int64_t>(p.query_h) * p.query_w, tile);
-    int64_t const columns = ceil_div(static_cast<int64_t>(p.support_h) * p.support_w, tile);
+    int const width = tiles == Tiles::kLarge && element_size == 4 ? kLargeFloatColumns : tile;
+    int64_t const columns = ceil_div(static_cast<int64_t>(p.support_h) * p.support_w, width);
     return {static_cast<unsigned>(rows * columns), static_cast<unsigned>(p.layers),
-        static_cast<unsigned>(p.batch * p.supports), static_cast<unsigned>(threads)};
+        static_cast<unsigned>(p.batch * p.supports), kThreads};
 }
 
 // Large tiles move the fewest bytes through shared memory; small ones keep every multiprocessor
 // busy where large ones would leave some idle, and where small ones would, too, the channels of
-// smaller ones yet are split. One large block of floats fills a multiprocessor, so that a last wave
+// smaller ones yet are split. Two large blocks of floats fill a multiprocessor, so that a last wave
 // of few of them costs as much as a full one.
-inline Tiles choose_tiles(Problem const& p, size_t element_size, int multiprocessors)
+inline Tiles choose_tiles(Problem const& p, size_t element_size)
 {
     auto const blocks = [&](Tiles tiles) {
-        Grid const grid = correlate_grid(p, tiles);
+        Grid const grid = correlate_grid(p, tiles, element_size);
         return static_cast<int64_t>(grid.x) * grid.y * grid.z;
     };
-    if (blocks(Tiles::kLarge) >= (element_size == 4 ? 4 : 1) * static_cast<int64_t>(multiprocessors))
+    if (blocks(Tiles::kLarge) >= (element_size == 4 ? 8 : 1) * static_cast<int64_t>(p.multiprocessors))
     {
         return Tiles::kLarge;
     }
-    return blocks(Tiles::kSmall) >= multiprocessors ? Tiles::kSmall : Tiles::kSplit;
+    return blocks(Tiles::kSmall) >= p.multiprocessors ? Tiles::kSmall : Tiles::kSplit;
 }
 
 } // namespace hsnet

@@ -1,14 +1,17 @@
 // One stage of shared memory times another, into the registers of a warp. All three ways give a
 // thread the same 2 x MT rows and 2 x NT columns, so one epilogue serves them all:
-//   row(i)    = (i / 2) * 16 + (i % 2) * 8 + lane / 4
+//   row(i)    = band(i / 2) * 16 + (i % 2) * 8 + lane / 4
 //   column(j) = (j / 2) * 8 + (lane % 4) * 2 + j % 2
 //   sum       = sums[i / 2][j / 2][(i % 2) * 2 + j % 2]
 // Where several groups of warps share a tile, each multiplies every `groups`-th step of channels.
 // The query's squares are summed on the way: the `warps` that read the same rows share them, each
-// taking every `warps`-th 16 of them, and the four lanes of a row share its channels:
-//   squares[i] = row((i / 2 * warps + warp) * 2 + i % 2), this lane's part
+// taking the bands of 16 that are the first in its order, and the four lanes of a row share its
+// channels:
+//   squares[i] = row(i), this lane's part
 // Stages hold [channel][position]; the 16-byte pieces of a row are permuted (swizzled) by its
-// channel, which keeps ldmatrix and 32-bit loads free of bank conflicts.
+// channel, which keeps ldmatrix and 32-bit loads free of bank conflicts. The permutation is an
+// exclusive or, so that the place of a position d further (d in whole pieces, not beyond the warp's
+// own aligned positions) is the place ^ d.
 #ifndef HSNET_PRODUCTS_CUH
 #define HSNET_PRODUCTS_CUH
 
@@ -63,9 +66,23 @@ __device__ __forceinline__ int stage_index(int channel, int position)
     return channel * width + swizzle<T, width>(channel, position / kPerPiece) * kPerPiece + position % kPerPiece;
 }
 
+// Which 16 of its rows a warp takes in turn m. Each of those that read the same rows begins with
+// others, so that it is always a[0] (and what follows, where there are more) whose squares it sums.
+template <int MT, int warps>
+__device__ __forceinline__ int band(int m, int warp)
+{
+    return m ^ (warp * (MT / warps));
+}
+
+template <int MT, int warps>
+__device__ __forceinline__ int row_of(int i, int lane, int warp)
+{
+    return band<MT, warps>(i / 2, warp) * 16 + (i % 2) * 8 + lane / 4;
+}
+
 // How many sums of squares a thread has.
 template <int MT, int warps>
-constexpr int kSquares = (MT + warps - 1) / warps * 2;
+constexpr int kSquares = MT / warps * 2;
 
 // One of the two halves of a register.
 __device__ __forceinline__ float half_of(uint32_t word, int e)
@@ -73,14 +90,13 @@ __device__ __forceinline__ float half_of(uint32_t word, int e)
     return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> (16 * e))));
 }
 
-// Adds the square of a value of row(i) where this warp sums that row.
-template <int warps, int KS>
-__device__ __forceinline__ void add_square(float (&squares)[KS], int i, int warp, float value)
+// Adds the square of a value of row(i), where this warp sums that row.
+template <int KS>
+__device__ __forceinline__ void add_square(float (&squares)[KS], int i, float value)
 {
-    int const mine = i / 2 / warps * 2 + i % 2;
-    if (i / 2 % warps == warp)
+    if (i < KS)
     {
-        squares[mine] = fmaf(value, value, squares[mine]);
+        squares[i] = fmaf(value, value, squares[i]);
     }
 }
 
@@ -98,7 +114,7 @@ __device__ __forceinline__ void multiply_plain(float (&sums)[MT][NT][4], float (
 #pragma unroll
         for (int i = 0; i < 2 * MT; ++i)
         {
-            int const row = row0 + (i / 2) * 16 + (i % 2) * 8 + lane / 4;
+            int const row = row0 + row_of<MT, warps>(i, lane, warp);
             a[i] = to_float(query[stage_index<T, BM>(channel, row)]);
         }
 #pragma unroll
@@ -110,7 +126,7 @@ __device__ __forceinline__ void multiply_plain(float (&sums)[MT][NT][4], float (
 #pragma unroll
         for (int i = 0; i < 2 * MT; ++i)
         {
-            add_square<warps>(squares, i, warp, c % 4 == lane % 4 ? a[i] : 0.0F);
+            add_square(squares, i, c % 4 == lane % 4 ? a[i] : 0.0F);
 #pragma unroll
             for (int j = 0; j < 2 * NT; ++j)
             {
@@ -126,34 +142,32 @@ template <int BM, int BN, int groups, int warps, int MT, int NT, int KS>
 __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (&squares)[KS],
     __half const* query, __half const* support, int row0, int column0, int lane, int group, int warp)
 {
+    constexpr int kStep = Elements<__half>::kStep;
     int const matrix = lane / 8;
-    int const line = lane % 8;
+    int const row = row0 + band<MT, warps>(0, warp) * 16 + matrix % 2 * 8;
+    int const column = column0 + matrix / 2 * 8;
+    int const a_at = stage_index<__half, BM>(group * kStep + lane % 8 + matrix / 2 * 8, row);
+    int const b_at = stage_index<__half, BN>(group * kStep + lane % 8 + matrix % 2 * 8, column);
 #pragma unroll
-    for (int step = 0; step < Elements<__half>::kDepth; step += Elements<__half>::kStep)
+    for (int step = 0; step < Elements<__half>::kDepth; step += kStep)
     {
-        int const k = step * groups + group * Elements<__half>::kStep;
         uint32_t a[MT][4];
         uint32_t b[NT / 2][4];
 #pragma unroll
         for (int m = 0; m < MT; ++m)
         {
-            int const channel = k + line + (matrix / 2) * 8;
-            int const row = row0 + m * 16 + (matrix % 2) * 8;
-            load_matrices(a[m], query + stage_index<__half, BM>(channel, row));
+            load_matrices(a[m], query + step * groups * BM + (a_at ^ m * 16));
 #pragma unroll
             for (int e = 0; e < 8; ++e)
             {
                 // Of each register two channels; the rows of the second and the fourth are 8 below.
-                float const value = half_of(a[m][e / 2], e % 2);
-                add_square<warps>(squares, 2 * m + e / 2 % 2, warp, value);
+                add_square(squares, 2 * m + e / 2 % 2, half_of(a[m][e / 2], e % 2));
             }
         }
 #pragma unroll
         for (int n = 0; n < NT / 2; ++n)
         {
-            int const channel = k + line + (matrix % 2) * 8;
-            int const column = column0 + n * 16 + (matrix / 2) * 8;
-            load_matrices(b[n], support + stage_index<__half, BN>(channel, column));
+            load_matrices(b[n], support + step * groups * BN + (b_at ^ n * 16));
         }
 #pragma unroll
         for (int m = 0; m < MT; ++m)
@@ -177,20 +191,27 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (
 #endif
 
 #if HSNET_FLOAT_ON_TENSOR_CORES
+// Two numbers that tensor cores keep whole (10 bits of mantissa), whose sum is the value but for its
+// last bits: rounded to the nearest, and the rest, cut off. In four instructions; the conversion of
+// the instruction set is a dozen. Infinite values and NaN make the rest NaN.
 __device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t& low)
 {
-    high = round_tf32(value);
-    low = round_tf32(value - __uint_as_float(high));
+    constexpr uint32_t kKept = 0xffffe000U;
+    high = (__float_as_uint(value) + 0x1000U) & kKept;
+    low = __float_as_uint(value - __uint_as_float(high)) & kKept;
 }
 
 template <int BM, int BN, int groups, int warps, int MT, int NT, int KS>
 __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (&squares)[KS],
     float const* query, float const* support, int row0, int column0, int lane, int group, int warp)
 {
+    constexpr int kStep = Elements<float>::kStep;
+    int const channel = group * kStep + lane % 4;
+    int const a_at = stage_index<float, BM>(channel, row0 + row_of<MT, warps>(0, lane, warp));
+    int const b_at = stage_index<float, BN>(channel, column0 + lane / 4);
 #pragma unroll
-    for (int step = 0; step < Elements<float>::kDepth; step += Elements<float>::kStep)
+    for (int step = 0; step < Elements<float>::kDepth; step += kStep)
     {
-        int const k = step * groups + group * Elements<float>::kStep;
         uint32_t b_high[NT][2];
         uint32_t b_low[NT][2];
 #pragma unroll
@@ -199,9 +220,8 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (
 #pragma unroll
             for (int i = 0; i < 2; ++i)
             {
-                int const channel = k + lane % 4 + i * 4;
-                int const column = column0 + n * 8 + lane / 4;
-                split_tf32(support[stage_index<float, BN>(channel, column)], b_high[n][i], b_low[n][i]);
+                float const value = support[(step * groups + i * 4) * BN + (b_at ^ n * 8)];
+                split_tf32(value, b_high[n][i], b_low[n][i]);
             }
         }
 #pragma unroll
@@ -212,10 +232,9 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (
 #pragma unroll
             for (int i = 0; i < 4; ++i)
             {
-                int const channel = k + lane % 4 + (i / 2) * 4;
-                int const row = row0 + m * 16 + (i % 2) * 8 + lane / 4;
-                float const value = query[stage_index<float, BM>(channel, row)];
-                add_square<warps>(squares, 2 * m + i % 2, warp, value);
+                float const value
+                    = query[(step * groups + i / 2 * 4) * BM + (a_at ^ (m * 16 + i % 2 * 8))];
+                add_square(squares, 2 * m + i % 2, value);
                 split_tf32(value, a_high[i], a_low[i]);
             }
 #pragma unroll

@@ -76,14 +76,6 @@ __device__ __forceinline__ void multiply_half(
 #endif
 
 #if __CUDA_ARCH__ >= 800
-// The nearest value that a tensor core keeps of a float (10 bits of mantissa).
-__device__ __forceinline__ uint32_t round_tf32(float value)
-{
-    uint32_t rounded;
-    asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(rounded) : "f"(value));
-    return rounded;
-}
-
 // c += a * b: 16 x 8 times 8 x 8, TF32 in, float sums.
 __device__ __forceinline__ void multiply_tf32(
     float (&c)[4], uint32_t const (&a)[4], uint32_t b0, uint32_t b1)

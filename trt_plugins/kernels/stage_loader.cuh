@@ -16,40 +16,33 @@ struct StageLoader
     static constexpr int kPieces = kDepth * kPiecesPerRow / threads;
     static constexpr int kRowsPerStep = threads / kPiecesPerRow;
 
-    T const* rows;
     T const* next;
     int64_t pitch;
     int channel;
-    int piece;
+    int at; // in a stage, of this thread's first piece
     bool inside;
 
     __device__ __forceinline__ StageLoader(T const* source, int row_pitch, int start, int end)
-        : rows(source)
-        , pitch(row_pitch)
+        : pitch(row_pitch)
     {
         int const thread = static_cast<int>(threadIdx.x);
-        channel = thread / kPiecesPerRow;
-        piece = thread % kPiecesPerRow;
+        int const piece = thread % kPiecesPerRow;
         int const position = start + piece * kPerPiece;
+        channel = thread / kPiecesPerRow;
+        at = channel * width + swizzle<T, width>(channel, piece) * kPerPiece;
         inside = position < end;
         next = source + channel * pitch + position;
     }
 
     __device__ __forceinline__ void load(T* stage, int first_channel, int channels)
     {
+        static_assert(kRowsPerStep % (sizeof(T) == 4 ? 4 : 8) == 0, "the swizzle of these rows is that of the first");
 #pragma unroll
         for (int i = 0; i < kPieces; ++i)
         {
-            int const line = channel + i * kRowsPerStep;
-            bool const valid = inside && first_channel + line < channels;
-            // What is not valid is not read. Which of the two leaves registers enough is up to ptxas:
-            // with the other one (CUDA 13.0) large_f16 spills 16 to 20 bytes.
-#if __CUDA_ARCH__ >= 1200
-            T const* const from = next + i * kRowsPerStep * pitch;
-#else
-            T const* const from = valid ? next + i * kRowsPerStep * pitch : rows;
-#endif
-            copy_async(stage + line * width + swizzle<T, width>(line, piece) * kPerPiece, from, valid);
+            // What is not valid is not read.
+            bool const valid = inside && first_channel + channel + i * kRowsPerStep < channels;
+            copy_async(stage + at + i * kRowsPerStep * width, next + i * kRowsPerStep * pitch, valid);
         }
         next += kDepth * pitch;
     }

@@ -9,6 +9,38 @@
 namespace hsnet
 {
 
+// The support positions that the stride keeps, counted row by row.
+struct Kept
+{
+    int width; // of the support's grid
+    int stride;
+    int in_row;
+    int count;
+
+    __device__ __forceinline__ explicit Kept(Problem const& p)
+        : width(p.support_w)
+        , stride(p.stride)
+        , in_row((p.support_w + p.stride - 1) / p.stride)
+    {
+        count = (p.support_h + p.stride - 1) / p.stride * in_row;
+    }
+
+    // How many of them lie before a position.
+    __device__ __forceinline__ int before(int position) const
+    {
+        int const y = position / width;
+        int const x = position - y * width;
+        int const above = (y + stride - 1) / stride;
+        return above * in_row + (above * stride == y ? (x + stride - 1) / stride : 0);
+    }
+
+    __device__ __forceinline__ int position(int index) const
+    {
+        int const y = index / in_row;
+        return (y * width + index - y * in_row) * stride;
+    }
+};
+
 // The part of the outputs that belongs to BM query positions from row0 on. A block writes the support
 // positions [first, last), a window at a time. Window k of a row begins k * window elements behind
 // the row's first border of a sector (window 0 has what lies before it, too); its elements are taken
@@ -32,78 +64,50 @@ struct Writer
     int64_t pruned_start; // element (pruned position 0, row0)
     int64_t pruned_pitch; // from one pruned position to the next
     int rows;
-    int support_w;
-    int stride;
+    Kept kept;
 
     __device__ __forceinline__ Writer(Problem const& p, int pair, int layer, int row0)
         : full(static_cast<T*>(p.full))
         , pruned(static_cast<T*>(p.pruned))
         , rows(min(BM, p.query_h * p.query_w - row0))
-        , support_w(p.support_w)
-        , stride(p.stride)
+        , kept(p)
     {
         int64_t const nq = static_cast<int64_t>(p.query_h) * p.query_w;
         int64_t const ns = static_cast<int64_t>(p.support_h) * p.support_w;
-        int64_t const kept = ceil_div(p.support_h, stride) * ceil_div(p.support_w, stride);
         full_pitch = p.layers * ns;
         full_start = (pair * nq + row0) * full_pitch + layer * ns;
         pruned_pitch = p.layers * nq;
-        pruned_start = pair * kept * pruned_pitch + layer * nq + row0;
+        pruned_start = pair * kept.count * pruned_pitch + layer * nq + row0;
     }
 
-    // Elements from `index` to the next border of a sector.
-    __device__ static __forceinline__ int to_border(int64_t index)
+    // Elements from `index`, of which the last bits do, to the next border of a sector.
+    __device__ static __forceinline__ int to_border(int index)
     {
-        return static_cast<int>(-index & (kSector<T> - 1));
+        return -index & (kSector<T> - 1);
     }
 
     // Window k of all rows; staged is [BM][kPitch], null where the window is zero.
     __device__ __forceinline__ void write_window(T const* staged, int first, int last, int k) const
     {
-        write_pieces(staged, first, last - first, k);
-        write_ends(staged, first, last - first, k);
-        int const from = first + k * window;
-        write_pruned(staged, from, min(from + window, last));
-    }
-
-    // Zeros at the support positions [first, last) of the rows start, start + step, ...: a row a warp.
-    __device__ __forceinline__ void zero_rows(int first, int last, int start, int step) const
-    {
-        int const lane = static_cast<int>(threadIdx.x) % 32;
         int const count = last - first;
-        for (int row = start; row < rows && count > 0; row += step)
+        write_pieces(staged, first, count, k);
+        if (k == 0 || (k + 1) * window + kSector<T> + kPiece<T> > count)
         {
-            int64_t const index = full_start + row * full_pitch + first;
-            T* const line = full + index;
-            int const head = min(to_border(index), count);
-            int const tail = head + (count - head) / kPiece<T> * kPiece<T>;
-            if (lane < head)
-            {
-                line[lane] = from_float<T>(0.0F);
-            }
-            for (int at = head + lane * kPiece<T>; at < tail; at += 32 * kPiece<T>)
-            {
-                *reinterpret_cast<uint4*>(line + at) = make_uint4(0, 0, 0, 0);
-            }
-            if (tail + lane < count)
-            {
-                line[tail + lane] = from_float<T>(0.0F);
-            }
+            write_ends(staged, first, count, k);
+        }
+        int const from = first + k * window;
+        int const end = kept.before(min(from + window, last));
+        for (int at = kept.before(from) + static_cast<int>(threadIdx.x) / 32; at < end; at += threads / 32)
+        {
+            write_kept(staged != nullptr ? staged + (kept.position(at) - from) : nullptr, at);
         }
     }
 
-    // One support position of the pruned output, by one warp: lanes lie in whole sectors. A column of
-    // the staged window where it is not null, else zeros.
-    __device__ __forceinline__ void write_position(T const* column, int position) const
+    // One pruned position, by one warp: lanes lie in whole sectors. A column of the staged window
+    // where it is not null, else zeros.
+    __device__ __forceinline__ void write_kept(T const* column, int at) const
     {
-        int const y = position / support_w;
-        int const x = position % support_w;
-        if (y % stride != 0 || x % stride != 0)
-        {
-            return;
-        }
-        int64_t const kept = static_cast<int64_t>(y / stride) * ceil_div(support_w, stride) + x / stride;
-        int64_t const index = pruned_start + kept * pruned_pitch;
+        int64_t const index = pruned_start + at * pruned_pitch;
         int const lane = static_cast<int>(threadIdx.x) % 32;
         int const before = static_cast<int>(index & (kSector<T> - 1));
         for (int row = lane - before; row < rows; row += 32)
@@ -116,28 +120,33 @@ struct Writer
     }
 
 private:
+    // A thread has the same piece, or element, of every few rows.
     __device__ __forceinline__ void write_pieces(T const* staged, int first, int count, int k) const
     {
         constexpr int kPieces = window / kPiece<T>;
-        for (int i = static_cast<int>(threadIdx.x); i < rows * kPieces; i += threads)
+        constexpr int kStep = threads / kPieces;
+        int const piece = static_cast<int>(threadIdx.x) % kPieces * kPiece<T>;
+        int row = static_cast<int>(threadIdx.x) / kPieces;
+        int64_t const index = full_start + row * full_pitch + first;
+        T* line = full + index + k * window + piece;
+        int low = static_cast<int>(index); // its last bits tell how far the border of a sector is
+        for (; row < rows; row += kStep, line += kStep * full_pitch, low += kStep * static_cast<int>(full_pitch))
         {
-            int const row = i / kPieces;
-            int64_t const index = full_start + row * full_pitch + first;
-            int const from = to_border(index) + i % kPieces * kPiece<T>; // from the window's start
-            int const at = k * window + from;
-            if (at + kPiece<T> <= count)
+            int const border = to_border(low);
+            if (k * window + piece + border + kPiece<T> <= count)
             {
-                uint4 piece = make_uint4(0, 0, 0, 0);
+                uint4 value = make_uint4(0, 0, 0, 0);
                 if (staged != nullptr)
                 {
                     // Of two pieces that begin on 16 bytes; the second may lie behind what is staged.
-                    auto const* const line = reinterpret_cast<uint4 const*>(staged + row * kPitch);
-                    int const skip = from % kPiece<T> * static_cast<int>(sizeof(T));
-                    uint4 const low = line[from / kPiece<T>];
-                    uint4 const high = skip == 0 ? low : line[from / kPiece<T> + 1];
-                    piece = join(low, high, skip);
+                    auto const* const pieces = reinterpret_cast<uint4 const*>(
+                        staged + row * kPitch + piece + border / kPiece<T> * kPiece<T>);
+                    int const skip = border % kPiece<T> * static_cast<int>(sizeof(T));
+                    uint4 const low_piece = pieces[0];
+                    uint4 const high_piece = skip == 0 ? low_piece : pieces[1];
+                    value = join(low_piece, high_piece, skip);
                 }
-                *reinterpret_cast<uint4*>(full + index + at) = piece;
+                *reinterpret_cast<uint4*>(line + border) = value;
             }
         }
     }
@@ -145,30 +154,25 @@ private:
     // What no whole piece has: before a row's first border, in window 0, and behind its last piece.
     __device__ __forceinline__ void write_ends(T const* staged, int first, int count, int k) const
     {
-        for (int i = static_cast<int>(threadIdx.x); i < rows * kSector<T>; i += threads)
+        constexpr int kStep = threads / kSector<T>;
+        int const e = static_cast<int>(threadIdx.x) % kSector<T>;
+        int row = static_cast<int>(threadIdx.x) / kSector<T>;
+        int64_t const index = full_start + row * full_pitch + first;
+        T* line = full + index;
+        int low = static_cast<int>(index);
+        for (; row < rows; row += kStep, line += kStep * full_pitch, low += kStep * static_cast<int>(full_pitch))
         {
-            int const row = i / kSector<T>;
-            int64_t const index = full_start + row * full_pitch + first;
-            int const border = to_border(index);
-            int const e = i % kSector<T>;
-            if (k == 0 && e < border && e < count)
+            int const border = to_border(low);
+            if (k == 0 && e < min(border, count))
             {
-                full[index + e] = staged != nullptr ? staged[row * kPitch + e] : from_float<T>(0.0F);
+                line[e] = staged != nullptr ? staged[row * kPitch + e] : from_float<T>(0.0F);
             }
             int const tail = border + max(count - border, 0) / kPiece<T> * kPiece<T> + e;
             int const from = tail - k * window;
             if (tail < count && from >= border && from < border + window && e < kPiece<T>)
             {
-                full[index + tail] = staged != nullptr ? staged[row * kPitch + from] : from_float<T>(0.0F);
+                line[tail] = staged != nullptr ? staged[row * kPitch + from] : from_float<T>(0.0F);
             }
-        }
-    }
-
-    __device__ __forceinline__ void write_pruned(T const* staged, int from, int to) const
-    {
-        for (int position = from + static_cast<int>(threadIdx.x) / 32; position < to; position += threads / 32)
-        {
-            write_position(staged != nullptr ? staged + (position - from) : nullptr, position);
         }
     }
 };

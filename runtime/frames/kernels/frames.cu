@@ -10,6 +10,7 @@ namespace
 {
 
 constexpr int kPrecision = 22;  // Pillow: 32 - 8 bits of a channel - 2 bits of head room
+constexpr int kTile = 8;        // vectors that a thread compares with its position at once
 
 __device__ float asFloat(float value) { return value; }
 __device__ float asFloat(__half value) { return __half2float(value); }
@@ -79,10 +80,11 @@ struct Settle
 struct Likeness
 {
     void const* features; // [channels, positions]: the last layer of level 4
-    float const* objects; // [shots, channels]: unit vectors
-    int32_t* best;        // [shots]: zeroed before; the bits of a float of 0 or more
+    float const* objects; // [channels, vectors rounded up to whole tiles]
+    int32_t* best;        // [vectors]: zeroed before; the bits of a float of 0 or more
     int32_t channels;
     int32_t positions;
+    int32_t vectors;
 };
 
 template <typename T>
@@ -195,30 +197,42 @@ __device__ void vote(Vote const& p)
     }
 }
 
-// A thread takes one position; those of a warp are neighbours, and read neighbouring features.
+// A thread takes one position of the query and a tile of the objects' vectors; the threads of a warp
+// are neighbours, and read neighbouring features.
 template <typename T>
 __device__ void likeness(Likeness const& p)
 {
-    int const at = blockIdx.x * blockDim.x + threadIdx.x;
+    int const at = blockIdx.y * blockDim.x + threadIdx.x;
     if (at >= p.positions)
     {
         return;
     }
     T const* const feature = static_cast<T const*>(p.features) + at;
-    float const* const object = p.objects + static_cast<int64_t>(blockIdx.y) * p.channels;
-    float product = 0.F;
+    int const first = blockIdx.x * kTile;
+    int const stride = (p.vectors + kTile - 1) / kTile * kTile;
+    float const* object = p.objects + first;
+    float products[kTile] = {};
     float squares = 0.F;
-#pragma unroll 8
-    for (int c = 0; c < p.channels; ++c)
+#pragma unroll 4
+    for (int c = 0; c < p.channels; ++c, object += stride)
     {
         float const value = asFloat(feature[static_cast<int64_t>(c) * p.positions]);
-        product += value * object[c];
         squares += value * value;
+#pragma unroll
+        for (int i = 0; i < kTile; ++i)
+        {
+            products[i] += value * object[i];
+        }
     }
-    float const cosine = fminf(product / (sqrtf(squares) + 1e-5F), 1.F);
-    if (cosine > 0.F) // floats above zero are in the order of their bits
+    float const norm = sqrtf(squares) + 1e-5F;
+#pragma unroll
+    for (int i = 0; i < kTile; ++i)
     {
-        atomicMax(p.best + blockIdx.y, __float_as_int(cosine));
+        float const match = fminf(products[i] / norm, 1.F);
+        if (first + i < p.vectors && match > 0.F) // floats above zero are in the order of their bits
+        {
+            atomicMax(p.best + first + i, __float_as_int(match));
+        }
     }
 }
 

@@ -21,6 +21,6 @@ extern "C" int hsnet_count(int32_t const* sizes, int half, int tiles, int64_t ev
     }
     ignore_emulator();
     auto const form = static_cast<hsnet::Tiles>(tiles);
-    count(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), every, INT64_MAX, counts);
+    count(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form, element), every, INT64_MAX, counts);
     return emulator::error == nullptr ? 0 : -1;
 }

@@ -114,8 +114,8 @@ Problem problem_of(int32_t const* sizes, void* const* tensors = nullptr)
 {
     Problem p{};
     int32_t* const fields[] = {&p.batch, &p.supports, &p.layers, &p.channels, &p.query_h, &p.query_w,
-        &p.support_h, &p.support_w, &p.stride, &p.query_row, &p.column_row};
-    for (int i = 0; i < 11; ++i)
+        &p.support_h, &p.support_w, &p.stride, &p.query_row, &p.column_row, &p.multiprocessors};
+    for (int i = 0; i < 12; ++i)
     {
         *fields[i] = sizes[i];
     }
@@ -134,13 +134,13 @@ Problem problem_of(int32_t const* sizes, void* const* tensors = nullptr)
 } // namespace
 
 // sizes: batch, supports, layers, channels, query_h, query_w, support_h, support_w, stride, query_row,
-// column_row. plan receives the grid (x, y, z, threads), the number of Tiles, and the bytes of the
+// column_row, multiprocessors. plan receives the grid (x, y, z, threads), the number of Tiles, and the bytes of the
 // kernel's parameter.
-extern "C" void hsnet_plan(int32_t const* sizes, int element_size, int multiprocessors, int64_t* plan)
+extern "C" void hsnet_plan(int32_t const* sizes, int element_size, int64_t* plan)
 {
     Problem const p = problem_of(sizes);
-    hsnet::Tiles const tiles = hsnet::choose_tiles(p, static_cast<size_t>(element_size), multiprocessors);
-    hsnet::Grid const grid = hsnet::correlate_grid(p, tiles);
+    hsnet::Tiles const tiles = hsnet::choose_tiles(p, static_cast<size_t>(element_size));
+    hsnet::Grid const grid = hsnet::correlate_grid(p, tiles, element_size);
     int at = 0;
     for (int64_t figure : {int64_t{grid.x}, int64_t{grid.y}, int64_t{grid.z}, int64_t{grid.threads},
              static_cast<int64_t>(tiles), static_cast<int64_t>(sizeof(Problem))})
@@ -157,7 +157,7 @@ extern "C" int hsnet_run(int32_t const* sizes, int half, int tiles, unsigned see
     std::mt19937 random(seed);
     emulator::error = nullptr;
     auto const form = static_cast<hsnet::Tiles>(tiles);
-    run(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form), random);
+    run(correlate_kernel(half != 0, form), p, hsnet::correlate_grid(p, form, half != 0 ? 2 : 4), random);
     return emulator::error == nullptr ? 0 : -1;
 }
 

@@ -373,13 +373,6 @@ inline void multiply_half(float (&c)[4], uint32_t const (&a)[4], uint32_t b0, ui
     });
 }
 
-inline uint32_t round_tf32(float value)
-{
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    return std::isfinite(value) ? (bits + 0x1000U) & 0xffffe000U : bits;
-}
-
 // mma.m16n8k8 of TF32: A register r holds row T / 4 + 8 * (r % 2), column T % 4 + 4 * (r / 2);
 // B register r holds row T % 4 + 4 * r, column T / 4. Bits beyond TF32 are not looked at.
 inline void multiply_tf32(float (&c)[4], uint32_t const (&a)[4], uint32_t b0, uint32_t b1)

@@ -16,7 +16,7 @@ from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.runtime.frames.frame_kernels import PREPARE, VOTE, FrameKernels
 from hsnet_trt.runtime.frames.frame_tables import make_tables, resize_taps
-from hsnet_trt.runtime.matching.presence import likeness
+from hsnet_trt.runtime.matching.presence import best_matches
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, normalisation, place
 from hsnet_trt.trt_plugins import nvcc
@@ -292,22 +292,23 @@ def test_offsets_beyond_two_gigabytes(frames_image: bytes) -> None:
 @given(
     channels=st.integers(1, 40),
     positions=st.integers(1, 70),
-    shots=st.integers(1, 4),
+    count=st.integers(1, 20),
     dtype=DTYPE,
     seed=st.integers(0, 99),
 )
-def test_likeness_is_that_of_the_cpu(
-    frames: GuardedFrames, channels: int, positions: int, shots: int, dtype: str, seed: int
+def test_matches_are_those_of_the_cpu(
+    frames: GuardedFrames, channels: int, positions: int, count: int, dtype: str, seed: int
 ) -> None:
-    """One object is all zero, as one that vanishes at stride 32 is."""
+    """One vector is all zero, and another one long: a contrast may be either."""
     rng = np.random.default_rng(seed)
-    level4 = rng.standard_normal((2, channels, positions)).astype(dtype)
-    level4[:, :, positions // 2] = 0
-    objects = rng.standard_normal((shots, channels)).astype(np.float32)
-    objects /= np.linalg.norm(objects, axis=1, keepdims=True)
-    objects[-1] = 0
-    found = frames.likeness(level4, objects)
-    np.testing.assert_allclose(found, likeness(level4[None], objects)[0], atol=2e-6)
+    last = rng.standard_normal((channels, positions)).astype(dtype)
+    last[:, positions // 2] = 0
+    vectors = rng.standard_normal((count, channels)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[0] *= 2
+    vectors[-1] = 0
+    found = frames.likeness(last, vectors)
+    np.testing.assert_allclose(found, best_matches(last, vectors), atol=2e-6)
     assert found[-1] == 0
 
 

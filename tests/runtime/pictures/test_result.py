@@ -44,6 +44,12 @@ def test_others_take_its_place(scores: bool, labels: list[int]) -> None:
     assert kept.presence == found.presence and kept.scores is found.scores
 
 
+def test_labels_alone_go_to_none() -> None:
+    """As a server gives them that was asked for nothing large."""
+    found = dataclasses.replace(result(mug=0.1, cup=0.9, jug=0.9), masks={}, scores={})
+    assert found.only_present().labels.tolist() == [[0] * 6 + [3] * 3] * 4
+
+
 def test_nothing_is_left_where_none_is_there() -> None:
     kept = dataclasses.replace(result(mug=0.1, cup=0.1, jug=0.1)).only_present()
     assert not kept.labels.any() and not any(mask.any() for mask in kept.masks.values())

@@ -9,6 +9,7 @@ import pytest
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, FEATURES, OUTPUTS, SUPPORTS
+from hsnet_trt.runtime.matching.presence import Objects, best_matches, objects_in
 from hsnet_trt.serving.triton_server import networks as triton_networks
 from hsnet_trt.serving.triton_server.model import check_numpy
 from hsnet_trt.serving.triton_server.networks import Networks, Shots
@@ -66,6 +67,7 @@ class Server:
     def __init__(self, types: dict, on_gpu: bool, logit: float = 1.0) -> None:
         self.types, self.on_gpu, self.logit = types, on_gpu, logit
         self.calls: list[tuple[str, int, dict[str, Tensor]]] = []
+        self.values: dict[str, dict[str, np.ndarray]] = {}  # what a graph gives instead of ones
         self.failure: str | None = None
         self.loading = 0  # so many calls find the model not loaded yet
 
@@ -82,7 +84,8 @@ class Server:
             assert tensor.array.dtype == self.types[graph][name], f"{graph}: {name}"
         self.calls.append((model_name, model_version, given))
         count = len(given["image" if graph == "features" else "f2"].array)
-        assert requested_output_names == list(OUTPUTS[graph])
+        assert set(requested_output_names) <= set(OUTPUTS[graph])
+        values = server.values.get(graph, {})
 
         class Request:
             async def async_exec(self) -> Response:
@@ -99,7 +102,13 @@ class Server:
                 cpu = preferred_memory == "cpu" or not server.on_gpu
                 return Response(
                     [
-                        Tensor(name, np.full(shape, value, server.types[graph][name]), cpu)
+                        Tensor(
+                            name,
+                            values.get(name, np.full(shape, value)).astype(
+                                server.types[graph][name]
+                            ),
+                            cpu,
+                        )
                         for name in requested_output_names
                     ]
                 )
@@ -109,9 +118,9 @@ class Server:
 
 async def run(networks: Networks) -> np.ndarray:
     images, masks = np.zeros((3, 3, 8, 8), np.float32), np.ones((3, 8, 8), np.float32)
-    pieces = (await networks.encode(images, masks), await networks.encode(images[:2], masks[:2]))
+    pieces = [(await networks.encode(images[first:], masks[first:]))[0] for first in (0, 1)]
     features = await networks.features(images[:1])
-    return await networks.match(features, Shots(pieces))
+    return await networks.match(features, Shots(tuple(pieces)))
 
 
 @pytest.mark.parametrize("types", [FLOATS, HALVES, HALF_FEATURES])
@@ -136,7 +145,7 @@ def test_the_plugins_supports_are_arranged_once_on_the_cpu():
 
     async def answer() -> np.ndarray:
         images, masks = np.zeros((3, 3, 8, 8), np.float32), np.ones((3, 8, 8), np.float32)
-        supports = networks.arrange([await networks.encode(images, masks)], most=2)
+        supports = networks.arrange([(await networks.encode(images, masks))[0]], most=2)
         assert [len(piece["n2"]) for piece in supports.pieces] == [2, 1]
         features = await networks.features(images[:1])
         return await networks.match(features, supports)
@@ -147,6 +156,38 @@ def test_the_plugins_supports_are_arranged_once_on_the_cpu():
     for given in matched:
         assert given["a2"].array.tolist() == [[0, 1, 2]] * len(given["n2"].array)
         assert set(given["n2"].array) == {3}
+
+
+@pytest.mark.parametrize("types", [FLOATS, HALVES, HALF_FEATURES])
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_what_presence_needs_comes_to_the_cpu(types, on_gpu):
+    """Of a GPU's tensors by way of `support`: directions are all that matters to a cosine."""
+    rng = np.random.default_rng(0)
+    server = Server(types, on_gpu)
+    s4 = rng.standard_normal((2, 3, 5, 6))
+    s4[:, :, :, ::2] = 0
+    f4 = rng.standard_normal((1, 3, 5, 6))
+    server.values = {"features": {"f4": f4}, "support": {"s4": s4}}
+    networks = Networks(server, "hsnet", 1, types)
+
+    async def answer() -> tuple[Objects, np.ndarray]:
+        images, masks = np.zeros((2, 3, 8, 8), np.float32), np.ones((2, 8, 8), np.float32)
+        kept, objects = await networks.encode(images, masks)
+        stays = on_gpu and types is not HALF_FEATURES
+        assert isinstance(kept["s4"], Tensor if stays else np.ndarray)
+        server.values["support"] = {"s4": f4 / np.linalg.norm(f4, axis=2, keepdims=True)}
+        return objects, await networks.level4(await networks.features(images[:1]), (8, 8))
+
+    objects, level4 = asyncio.run(answer())
+    expected = objects_in({"s4": s4.astype(types["support"]["s4"])})
+    np.testing.assert_array_equal(objects.counts, [3, 3])
+    np.testing.assert_array_equal(objects.vectors, expected.vectors)
+    found = best_matches(level4, objects.vectors)
+    np.testing.assert_allclose(found, best_matches(f4[0, -1], objects.vectors), atol=3e-3)
+    last = server.calls[-1][2]
+    if on_gpu and types is not HALF_FEATURES:
+        assert last["mask"].array.shape == (1, 8, 8) and last["mask"].array.all()
+        assert not last["f4"].is_cpu()
 
 
 def test_a_models_failure_and_impossible_logits():

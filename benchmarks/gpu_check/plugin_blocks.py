@@ -1,0 +1,217 @@
+"""What the blocks of one launch of the correlation do: steps, windows, instructions, sectors.
+
+Of the kernel of today and of that which was measured (revision 6c4d0ab). Instructions of the loops
+are counted in the listing of nvdisasm (nvcc 13.0, sm_90); how often each loop runs follows from the
+sizes and the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsnet_trt.benchmarks.gpu_check.plugin_cases import square_mask
+from hsnet_trt.trt_plugins.occupancy import ARCHITECTURES, level_plan
+from hsnet_trt.trt_plugins.plan import Plan
+
+MULTIPROCESSORS = ARCHITECTURES[90].count
+PROLOGUE = 300  # instructions of a warp before its loop, and between it and the first window
+TOGETHER = 8  # rows of tiles whose blocks follow each other
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of the kernel, as nvcc 13.0 compiles it for sm_90.
+
+    Args:
+        tile: query positions of a block.
+        width: columns of a block.
+        warps: of a block.
+        resident: blocks that live on a multiprocessor.
+        channels: of one step of the loop.
+        loop: instructions of a warp in one step.
+        copies, reads: a block's asynchronous copies, and other wavefronts, in one step.
+        window: columns of the results that are staged at a time.
+        earlier: whether it is of revision 6c4d0ab. Its stores were of single elements, it looked at
+            every position for the pruned output, and its blocks came in the order of their tiles.
+    """
+
+    tile: int
+    width: int
+    warps: int
+    resident: int
+    channels: int
+    loop: int
+    copies: int
+    reads: int
+    window: int
+    earlier: bool = False
+
+
+EARLIER_FORMS = {
+    "large_f16": Form(128, 128, 8, 2, 32, 150, 32, 384, 128, earlier=True),
+    "small_f16": Form(64, 64, 4, 4, 32, 110, 16, 128, 64, earlier=True),
+    "large_f32": Form(128, 128, 8, 1, 16, 730, 32, 384, 64, earlier=True),
+    "small_f32": Form(64, 64, 4, 3, 16, 533, 16, 128, 64, earlier=True),
+}
+FORMS = {
+    "large_f16": Form(128, 128, 4, 2, 32, 229, 32, 256, 128),
+    "small_f16": Form(64, 64, 4, 4, 32, 115, 16, 128, 64),
+    "split_f16": Form(32, 32, 4, 4, 128, 163, 32, 128, 32),
+    "large_f32": Form(128, 64, 4, 2, 16, 391, 24, 192, 64),
+    "small_f32": Form(64, 64, 4, 3, 16, 249, 16, 128, 64),
+    "split_f32": Form(32, 32, 4, 3, 64, 269, 32, 128, 32),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One block: steps of the loop, windows, and of the rest what a warp issues and stores.
+
+    Args:
+        sectors: of 32 bytes, that the block's stores touch.
+    """
+
+    steps: int
+    windows: int
+    instructions: float
+    sectors: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launch.
+
+    Args:
+        blocks: in the order in which they begin.
+        shifted: whether every other row of the inputs begins within a sector.
+        bytes: that inputs and outputs have, once each.
+    """
+
+    form: Form
+    blocks: tuple[Parts, ...]
+    shifted: bool
+    bytes: int
+
+
+def case(level: str, area: float | None, element_size: int, form: Form) -> Case:
+    """Return a launch of one form at one level of ResNet-50 at 400 x 400, with a square mask."""
+    plan = level_plan(int(level[-1]), element_size)
+    sizes = plan.sizes
+    kept = np.ones(sizes.support_positions, bool) if area is None else square_mask(sizes, area)
+    columns = np.flatnonzero(kept)
+    if form.earlier:
+        blocks = tuple(_earlier_blocks(plan, form, columns)) * plan.layers
+    else:
+        grid = _tiles(plan, form, sizes.support_positions) * plan.layers
+        form = _finer(plan, form, len(columns), grid)
+        blocks = tuple(_blocks(plan, form, columns, grid))
+    outputs = sizes.query_positions * (sizes.support_positions + sizes.pruned_h * sizes.pruned_w)
+    inputs = plan.channels * (sizes.query_positions + len(columns))
+    row = -(-sizes.query_positions * element_size // 16) * 16
+    shifted = form.earlier and row % 32 != 0
+    return Case(form, blocks, shifted, plan.layers * element_size * (outputs + inputs))
+
+
+def _tiles(plan: Plan, form: Form, columns: int) -> int:
+    """Tiles of one layer."""
+    return -(-plan.sizes.query_positions // form.tile) * -(-columns // form.width)
+
+
+def _finer(plan: Plan, form: Form, columns: int, grid: int) -> Form:
+    """The tiles that the large form of half takes on the device, where few blocks have columns."""
+    finer = replace(FORMS["small_f16"], resident=form.resident)
+    few = _tiles(plan, form, columns) * plan.layers < MULTIPROCESSORS
+    fits = _tiles(plan, finer, columns) * plan.layers < grid
+    return finer if form == FORMS["large_f16"] and few and fits else form
+
+
+def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> Iterator[Parts]:
+    """Those with columns, of all layers, and then those that share the zeros outside of them."""
+    sizes, size = plan.sizes, plan.element_size
+    nq, ns = sizes.query_positions, sizes.support_positions
+    idle = grid - _tiles(plan, form, len(columns)) * plan.layers
+    outside = ns - (int(columns[-1]) + 1 - int(columns[0]))
+    one = list(_busy_blocks(plan, form, columns, alone=idle == 0))
+    for _ in range(plan.layers):
+        yield from one
+    if idle:
+        rows = nq * plan.layers / idle
+        pruned = outside * sizes.pruned_h * sizes.pruned_w / ns
+        pieces = rows * (outside + pruned) * size / 16 / 32 / form.warps
+        sectors = rows * (outside + pruned) * size / 32
+        part = Parts(0, 0, rows / form.warps * 45 + pieces * 4 + PROLOGUE, sectors)
+        for _ in range(idle):
+            yield part
+
+
+def _busy_blocks(
+    plan: Plan, form: Form, columns: NDArray[np.int64], *, alone: bool
+) -> Iterator[Parts]:
+    """Of one layer. Where no others are there to do it, they write the zeros at the ends."""
+    tiles = -(-len(columns) // form.width)
+    rows_of = -(-plan.sizes.query_positions // form.tile)
+    for group in range(0, rows_of, TOGETHER):
+        height = min(TOGETHER, rows_of - group)
+        for index in range(tiles * height):
+            yield _busy(plan, form, columns, index // height, group + index % height, alone=alone)
+
+
+def _busy(
+    plan: Plan, form: Form, columns: NDArray[np.int64], tile: int, row: int, *, alone: bool
+) -> Parts:
+    sizes, size = plan.sizes, plan.element_size
+    rows = min(form.tile, sizes.query_positions - row * form.tile)
+    mine = columns[tile * form.width : (tile + 1) * form.width]
+    following = columns[(tile + 1) * form.width :]
+    first = int(mine[0]) if tile or not alone else 0
+    end = sizes.support_positions if alone else int(mine[-1]) + 1
+    last = int(following[0]) if len(following) else end
+    density = sizes.pruned_h * sizes.pruned_w / sizes.support_positions
+    windows, instructions, sectors = 0, float(PROLOGUE), 0.0
+    for start in range(first, last, form.window):
+        width = min(form.window, last - start)
+        zero = not ((mine >= start) & (mine < start + width)).any()
+        found = _window(form, rows, width, size, kept=width * density, zero=zero)
+        windows, instructions, sectors = windows + 1, instructions + found[0], sectors + found[1]
+    return Parts(-(-plan.channels // form.channels), windows, instructions, sectors)
+
+
+def _earlier_blocks(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Iterator[Parts]:
+    """Of one layer: blocks with and without columns, in the order of their tiles."""
+    sizes, size = plan.sizes, plan.element_size
+    nq, ns = sizes.query_positions, sizes.support_positions
+    rows_of, tiles = -(-nq // form.tile), -(-ns // form.width)
+    busy = -(-len(columns) // form.width)
+    outside = ns - (int(columns[-1]) + 1 - int(columns[0]))
+    for group in range(0, rows_of, TOGETHER):
+        height = min(TOGETHER, rows_of - group)
+        for index in range(tiles * height):
+            tile, row = index // height, group + index % height
+            if tile < busy:
+                yield _busy(plan, form, columns, tile, row, alone=tiles == busy)
+                continue
+            share = outside / (tiles - busy)
+            rows = min(form.tile, nq - row * form.tile)
+            pruned = share * sizes.pruned_h * sizes.pruned_w / ns
+            found = _window(form, rows, share, size, kept=pruned, zero=True)
+            yield Parts(0, int(-(-share // form.window)), *found)
+
+
+def _window(
+    form: Form, rows: int, width: float, size: int, *, kept: float, zero: bool
+) -> tuple[float, float]:
+    """Instructions of a warp, and sectors of the block, that write ``width`` of the columns."""
+    threads = 32 * form.warps
+    sectors = rows * (width + kept) * size / 32
+    if form.earlier:
+        staged = 0.0 if zero else form.tile * form.window / threads * 4.5
+        pieces = rows * (width / 4 + 1) / threads * (24 if zero else 40)
+        return staged + pieces + width / form.warps * (75 if zero else 90), 4 * sectors
+    staged = 0.0 if zero else form.tile * form.window / threads * 4.5
+    pieces = rows * width * size / 16 / threads * (14 if zero else 58)
+    ends = rows * 32 / size / threads * 30
+    return staged + pieces + ends + kept / form.warps * 75 + 120, sectors
