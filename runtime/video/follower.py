@@ -110,21 +110,22 @@ class Follower:
             self._looks.forget()
         return self._looks.choose(whole) if self.steady else None
 
-    def see(self, turn: Turn, presence: Mapping[str, float]) -> dict[str, float]:
+    def see(self, turn: Turn, presence: Mapping[str, float], planes: Floats) -> dict[str, float]:
         """How far each class is there: the score of this frame; if steady, that of `Here`.
 
         Args:
             turn: what the frame was matched with.
             presence: scores, of the classes whose given shots were among that; only these count,
                 since the threshold was chosen for such.
+            planes: what `settle` made of the frame.
         """
         known, self._here = self._here, {}
         found = {}
-        for name in turn.supports.classes:
+        for name, plane in zip(turn.supports.classes, planes, strict=True):
             self._here[name] = known.get(name) or Here()
             now = presence.get(name)
             if self.steady:
-                found[name] = self._here[name].add(now)
+                found[name] = self._here[name].add(now, float(plane[1].max()))
             else:
                 found[name] = 1.0 if now is None else now
         return found

@@ -217,9 +217,9 @@ class FollowingPipeline(Generic[A]):
                 return self._encode(matched, plane, matched.placement)
 
             scores_now = self._presence(turn, supports, matched.shot_scores[0])
-            seen = Seen(self._follower.see(turn, scores_now), self._present_from)
             view = None if window is None else View(window, matched.placement, whole)
             planes = self._follower.settle(turn, matched.logits[0], frame.small, encode, view)
+            seen = Seen(self._follower.see(turn, scores_now, planes), self._present_from)
             spent = 1000 * (time.perf_counter() - begun)
         except BaseException:
             matched.abandon()

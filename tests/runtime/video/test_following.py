@@ -176,8 +176,8 @@ def test_ten_thousand_frames_without_growth(
         view = None
         if window is not None:
             view = View(window, place((window.height, window.width), (96, 128), "stretch"), whole)
-        follower.see(turn, {"red": 0.5})
-        follower.settle(turn, logits, small, encode, view)
+        planes = follower.settle(turn, logits, small, encode, view)
+        follower.see(turn, {"red": 0.5}, planes)
         if number in (999, 9_999):
             taken.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
