@@ -46,6 +46,7 @@ def app(
         run.precision,
         run.lowering,
         run.gpu_memory,
+        run.refine,
     )
 
     def ready(address: str) -> None:

@@ -11,6 +11,7 @@ from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
 from hsnet_trt.cli.shared.options import (
     BackendOption,
     ContrastOption,
+    RefineOption,
     Size,
     WeightsOption,
     size_option,
@@ -37,6 +38,7 @@ def evaluate(
     contrast: ContrastOption = None,
     *,
     dataset: EpisodeOptions,
+    refine: RefineOption = None,
     size: Annotated[Size | None, size_option("; by default the model's own.")] = None,
     backend: BackendOption = "auto",
     precision: Annotated[
@@ -88,6 +90,7 @@ def evaluate(
             checkpoint=checkpoint,
             weights=weights,
             contrast=contrast,
+            refine=refine,
             size=size,
             backend=backend,
             precisions=precision or [None],

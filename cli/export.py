@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hsnet_trt.cli.shared.options import ContrastOption, Size, WeightsOption, size_option
+from hsnet_trt.cli.shared.options import (
+    ContrastOption,
+    RefineOption,
+    Size,
+    WeightsOption,
+    size_option,
+)
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -58,6 +64,8 @@ def export(
     ] = "stretch",
     weights: WeightsOption = None,
     contrast: ContrastOption = None,
+    *,
+    refine: RefineOption = None,
 ) -> None:
     """Write the ONNX graphs of CHECKPOINT, checked against PyTorch, as a bundle."""
     from rich.console import Console
@@ -70,6 +78,7 @@ def export(
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
         model = load_checkpoint(checkpoint, weights=weights, contrast=contrast)
+        model.refine = model.refine if refine is None else refine
         manifest = export_bundle(
             model,
             out,

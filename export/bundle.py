@@ -158,6 +158,7 @@ def export_bundle(
             parity=tuple(figure for figure in figures if figure.precision in precisions),
             created_by=f"hsnet-trt {__version__}",
             present_from=model.present_from,
+            refine=model.refine,
             commands=(command,) if command else (),
         )
         writer.finish(manifest)

@@ -84,6 +84,7 @@ def load_checkpoint(
     threshold = facts.get("present_from")
     if isinstance(threshold, float) and 0 <= threshold <= 1:
         model.present_from = threshold
+    model.refine = facts.get("refine") is True
     if not any(key.startswith("hpn_learner.") for key in state):
         model.trained = False
         warnings.warn(

@@ -53,6 +53,7 @@ class HSNet(nn.Module):
         self.trained = False  # set by whoever brings trained weights
         self.size: tuple[int, int] | None = None  # (height, width) that they were learned for
         self.present_from = 0.0  # score from which a class counts as present; 0: not calibrated
+        self.refine = False  # whether the runtime refines the masks' edges
         self.backbone = _backbone(backbone)
         self.hpn_learner = HPNLearner(self.backbone.layers)
         self.contrast = BackgroundContrast(contrast) if contrast else None

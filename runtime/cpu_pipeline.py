@@ -22,6 +22,7 @@ from hsnet_trt.runtime.matching.graphs import (
 )
 from hsnet_trt.runtime.matching.presence import Seen, objects_of, presence, score_queries
 from hsnet_trt.runtime.matching.support_set import SupportSet
+from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, place
@@ -43,6 +44,19 @@ class Prepared:
     batch: npt.NDArray[np.float32]
     placements: list[Placement]
     milliseconds: float
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What masks are refined by: see `pictures.guided_filter.refine`.
+
+    Attributes:
+        pictures: the network's inputs, float32 [N,3,H,W].
+        std: what their channels were divided by.
+    """
+
+    pictures: npt.NDArray[np.float32]
+    std: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,7 @@ class CpuMatched:
         placements: where what was matched of each photograph is in the network's input.
         drawn: where the whole photographs would be.
         timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
+        guide: what masks are refined by; None where they are not.
     """
 
     features: Tensors
@@ -114,6 +129,7 @@ class CpuMatched:
     placements: list[Placement]
     drawn: list[Placement]
     timing: dict[str, float]
+    guide: Guide | None = None
 
     @property
     def placement(self) -> Placement:
@@ -131,6 +147,8 @@ class CpuMatched:
     ) -> Segmentation:
         """Draw the masks of one of the images, from so many shots of each class."""
         start = time.perf_counter()
+        if self.guide is not None:
+            logits = refine(logits, self.guide.pictures[index], self.guide.std)
         drawn = segment_logits(logits, list(classes.values()), self.drawn[index])
         masks, maps, labels = drawn
         timing = {**self.timing, "postprocess": 1000 * (time.perf_counter() - start)}
@@ -159,9 +177,11 @@ class CpuFramePipeline:
         size: tuple[int, int],
         preprocessing: Preprocessing,
         present_from: float,
+        *,
+        refine: bool = False,
     ) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
-        self._present_from = present_from
+        self._present_from, self._refine = present_from, refine
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """As many supports to a call as the runner takes; packed ones share memory with it."""
@@ -231,7 +251,8 @@ class CpuFramePipeline:
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
         found, where = score_queries(features["f4"], supports.objects), prepared.placements
-        return CpuMatched(features, logits, found, where, where, timing)
+        guide = Guide(prepared.batch, self._preprocessing.std) if self._refine else None
+        return CpuMatched(features, logits, found, where, where, timing, guide)
 
     def prepare(self, pixels: list[Pixels]) -> Prepared:
         """Resize and normalise."""

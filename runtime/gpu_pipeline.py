@@ -132,6 +132,8 @@ class GpuFramePipeline:
         present_from: float,
         slots: int = 2,
         sets: int = 1,
+        *,
+        refine: bool = False,
     ) -> None:
         """Open a lane.
 
@@ -142,11 +144,12 @@ class GpuFramePipeline:
             present_from: the presence from which a class counts as present.
             slots: how many frames may be under way at once.
             sets: how many support sets frames are matched with in turns.
+            refine: whether masks are refined, see `pictures.guided_filter`.
         """
         self.slots = slots
         self._frames, self._size, self._policy = frames, size, policy
-        self._present_from = present_from
-        self._lane = frames.open_lane(slots, sets)
+        self._present_from, self._refine = present_from, refine
+        self._lane = frames.open_lane(slots, sets, refine=refine)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """All shots one after the other, in one set of arrays."""
@@ -156,7 +159,8 @@ class GpuFramePipeline:
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
         """The same with slots of its own."""
-        return GpuFramePipeline(self._frames, self._size, self._policy, self._present_from, slots)
+        own = (self._frames, self._size, self._policy, self._present_from)
+        return GpuFramePipeline(*own, slots, refine=self._refine)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"

@@ -41,22 +41,31 @@ class Network:
         lowering: of `match`, if one was asked for or chosen by time.
         asked_lowering: the one that was asked for, maybe "auto".
         gpu_memory: bytes that ONNX Runtime may take of a GPU; None for all.
+        refine: whether the masks' edges are refined: see `pictures.guided_filter`.
     """
 
     lowering: str | None = None
     asked_lowering: str | None = None
     gpu_memory: int | None = None
 
-    def __init__(self, bundle: Bundle, runner: Runner, size: tuple[int, int], reason: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runner: Runner,
+        size: tuple[int, int],
+        reason: str,
+        refine: bool | None = None,
+    ) -> None:
         """Use `Network.load`."""
         self.bundle, self.runner, self.size, self.reason = bundle, runner, size, reason
         self.preprocessing = bundle.manifest.preprocessing
         self.origin = Origin.of(bundle.manifest, size)
-        present_from = bundle.manifest.present_from
+        self.refine = bundle.manifest.refine if refine is None else refine
+        present_from, policy = bundle.manifest.present_from, self.preprocessing.resize
         self.pipeline: FramePipeline = (
-            CpuFramePipeline(runner, size, self.preprocessing, present_from)
+            CpuFramePipeline(runner, size, self.preprocessing, present_from, refine=self.refine)
             if runner.frames is None
-            else GpuFramePipeline(runner.frames, size, self.preprocessing.resize, present_from)
+            else GpuFramePipeline(runner.frames, size, policy, present_from, refine=self.refine)
         )
 
     @classmethod
@@ -69,6 +78,7 @@ class Network:
         precision: str | None = None,
         lowering: str | None = None,
         gpu_memory: int | None = None,
+        refine: bool | None = None,
     ) -> Network:
         """Open a bundle; arguments and errors are those of `FewShotSegmenter.load`."""
         bundle = Bundle.open(path, sha256=sha256)
@@ -82,7 +92,7 @@ class Network:
             runner, reason, lowering = opened.runner, opened.reason, opened.lowering
         else:
             runner, reason = open_runner(bundle, chosen, backend, precision, lowering, cuda)
-        network = cls(bundle, runner, chosen, reason)
+        network = cls(bundle, runner, chosen, reason, refine)
         network.lowering, network.asked_lowering = lowering, asked
         network.gpu_memory = gpu_memory
         return network
@@ -120,15 +130,21 @@ class Network:
         return shots
 
     def follow(self, follower: Follower) -> FramePipeline:
-        """The way of one stream's frames, each of which is answered by what others left, too."""
+        """The way of one stream's frames, each of which is answered by what others left, too.
+
+        Steady ones are not refined: what the network was shown may be a part of what is drawn.
+        """
         present_from = self.bundle.manifest.present_from
+        refine = self.refine and not follower.steady
         inner: CpuFramePipeline | GpuFramePipeline
         if self.runner.frames is None:
-            inner = CpuFramePipeline(self.runner, self.size, self.preprocessing, present_from)
+            inner = CpuFramePipeline(
+                self.runner, self.size, self.preprocessing, present_from, refine=refine
+            )
         else:
-            resize = self.preprocessing.resize
+            policy, sets = self.preprocessing.resize, follower.sets
             inner = GpuFramePipeline(
-                self.runner.frames, self.size, resize, present_from, 1, follower.sets
+                self.runner.frames, self.size, policy, present_from, 1, sets, refine=refine
             )
         return FollowingPipeline(inner, self.runner, follower, present_from)
 

@@ -61,6 +61,7 @@ class FewShotSegmenter:
         precision: str | None = None,
         lowering: str | None = None,
         gpu_memory: int | None = None,
+        refine: bool | None = None,
     ) -> FewShotSegmenter:
         """Open a bundle and load its network.
 
@@ -84,13 +85,15 @@ class FewShotSegmenter:
                 weights and what it computes; CUDA itself and frames under way come on top. None for
                 what the GPU has. Nothing to the other backends: an engine's memory was settled when
                 it was built.
+            refine: whether the masks' edges follow the picture's (a guided filter, which is not in
+                the paper; scores are filtered, too); None as the bundle was exported.
 
         Raises:
             BundleError: no bundle, a damaged or altered one, or one without that size or precision.
             BackendError: the backend cannot run here.
             InputError: no such backend or precision, or no memory at all.
         """
-        network = Network.load(path, backend, size, sha256, precision, lowering, gpu_memory)
+        network = Network.load(path, backend, size, sha256, precision, lowering, gpu_memory, refine)
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
         return cls(network)
@@ -134,6 +137,11 @@ class FewShotSegmenter:
     def resize(self) -> str:
         """How photographs are brought to that size: "stretch" or "letterbox"."""
         return self._network.preprocessing.resize
+
+    @property
+    def refine(self) -> bool:
+        """Whether the masks' edges follow the picture's, by a guided filter."""
+        return self._network.refine
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -371,6 +379,7 @@ class FewShotSegmenter:
             self.precision,
             network.asked_lowering,
             network.gpu_memory,
+            network.refine,
         )
         return _reopen, (str(bundle.path.absolute()), *choices, supports)
 
@@ -444,10 +453,13 @@ def _reopen(
     precision: str,
     lowering: str | None,
     gpu_memory: int | None,
+    refine: bool,
     supports: bytes | None,
 ) -> FewShotSegmenter:
     """The segmenter of a pickle."""
-    segmenter = FewShotSegmenter.load(path, backend, size, sha256, precision, lowering, gpu_memory)
+    segmenter = FewShotSegmenter.load(
+        path, backend, size, sha256, precision, lowering, gpu_memory, refine
+    )
     if supports is not None:
         segmenter.load_supports(io.BytesIO(supports))
     return segmenter

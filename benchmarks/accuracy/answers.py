@@ -16,10 +16,12 @@ from PIL import Image as PILImage
 from hsnet_trt.calibration.episodes import encode, logits_of, voted
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors, run_features
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.matching.presence import objects_in, presence, score_queries
 from hsnet_trt.runtime.network import Network
+from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.preprocess import network_input
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class TorchNetwork:
     def __init__(self, model: HSNet, device: str = "cpu") -> None:
         self._model, self._device = model.to(device).eval(), device
         self.says_present = True
+        self.refine = model.refine  # whether masks are refined
         self.size = model.size
         self.name = "PyTorch fp32"
         self.on = device if device == "cpu" else _gpu_name()
@@ -67,6 +70,8 @@ class TorchNetwork:
         with torch.no_grad():
             query, encoded = self._encode(episode)
             logits = model.match(query, encoded, size)[0]
+            if self.refine:
+                logits = torch.from_numpy(_refined(logits.cpu().numpy(), episode, Preprocessing()))
             # Straight to the size that is judged: the authors' mode "use original image size".
             votes = upsample(logits, _size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
             answer = votes / votes.amax().clamp(min=1) >= 0.5
@@ -119,6 +124,7 @@ class BundleNetwork:
         backend: str = "auto",
         precision: str | None = None,
         size: tuple[int, int] | None = None,
+        refine: bool | None = None,
     ) -> None:
         """Open the bundle.
 
@@ -127,12 +133,15 @@ class BundleNetwork:
             backend: as FewShotSegmenter.load takes it.
             precision: likewise.
             size: one of the bundle's; None for its first.
+            refine: whether masks are refined; None as the bundle says.
 
         Raises:
             BundleError: no bundle, a damaged one, or one without that size or precision.
             BackendError: the backend cannot run here.
         """
-        self._network = network = Network.load(path, backend, size, precision=precision)
+        self._network = network = Network.load(
+            path, backend, size, precision=precision, refine=refine
+        )
         self.size = network.size
         self.weights_sha256 = network.bundle.manifest.model.weights_sha256
         self.says_present = True
@@ -144,7 +153,10 @@ class BundleNetwork:
         encoded = encode(network.runner, episode, self.size, network.preprocessing)
         score = _presence(encoded.query["f4"], encoded.supports, episode)
         self.says_present = score >= network.bundle.manifest.present_from
-        return voted(logits_of(network.runner, encoded), episode, self.size)
+        logits = logits_of(network.runner, encoded)
+        if network.refine:
+            logits = _refined(logits, episode, network.preprocessing)
+        return voted(logits, episode, self.size)
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         batch, _ = network_input(list(images), self.size, self._network.preprocessing)
@@ -155,6 +167,12 @@ class BundleNetwork:
     def close(self) -> None:
         """Free the network."""
         self._network.close()
+
+
+def _refined(logits: Floats, episode: Episode, preprocessing: Preprocessing) -> Floats:
+    """Logits [K,2,h,w] refined by the query: see `pictures.guided_filter`."""
+    batch, _ = network_input([episode.query], _size(episode), preprocessing)
+    return refine(logits, batch[0], preprocessing.std)
 
 
 def _presence(query: Floats, supports: Tensors, episode: Episode) -> float:

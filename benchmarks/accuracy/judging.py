@@ -35,6 +35,7 @@ def judge(
     checkpoint: Path | None = None,
     weights: str | None = None,
     contrast: float | None = None,
+    refine: bool | None = None,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
     precisions: Sequence[str | None] = (None,),
@@ -56,6 +57,8 @@ def judge(
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
         weights: which of a checkpoint that holds several: see `load_checkpoint`.
         contrast: of the checkpoint: see `load_checkpoint`.
+        refine: whether masks are refined: see `pictures.guided_filter`; None as the checkpoint or
+            the bundle says.
         size: network input; by default the bundle's first, else what the checkpoint was learned
             for, else the paper's 400 x 400.
         backend: of the bundle.
@@ -100,15 +103,19 @@ def judge(
                 if precision is not None and precision.endswith(SUFFIX):
                     of = precision.removesuffix(SUFFIX)
                     path = opened.enter_context(emulated_bundle(bundle, of))
-                    network = BundleNetwork(path, "onnxruntime", of, size)
+                    network = BundleNetwork(path, "onnxruntime", of, size, refine)
                     network.name = f"{of}, emulated"
                 else:
-                    network = BundleNetwork(model, backend, precision, size)
+                    network = BundleNetwork(model, backend, precision, size, refine)
                 opened.callback(network.close)
                 networks.append(network)
                 size = network.size
         if compared is not None:
             torch_network, own = _torch(compared, weights, contrast, device)
+            if refine is not None:
+                torch_network.refine = refine
+            elif not model.is_file():
+                torch_network.refine = bundle.manifest.refine
             if hashed not in (None, own):
                 raise InputError(
                     f"{model} was not made from {compared}",

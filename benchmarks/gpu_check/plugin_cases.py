@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsnet_trt.benchmarks.limits.plugin_blocks import square_mask
 from hsnet_trt.runtime.matching.packing import columns_of, join_columns
 from hsnet_trt.trt_plugins.reference import hyper_correlation
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
@@ -56,18 +57,6 @@ def op_inputs(query: NDArray[Any], support: NDArray[Any]) -> Arrays:
         for x in (query, support)
     )
     return query, *join_columns([columns_of(whole) for whole in support])
-
-
-def square_mask(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
-    """Return a rectangle of about this share of the support, in its middle: [hs * ws]."""
-    keep = np.zeros((sizes.support_h, sizes.support_w), np.bool_)
-    height, width = (
-        max(1, round(area**0.5 * side)) if area > 0 else 0
-        for side in (sizes.support_h, sizes.support_w)
-    )
-    top, left = (sizes.support_h - height) // 2, (sizes.support_w - width) // 2
-    keep[top : top + height, left : left + width] = True
-    return keep.reshape(-1)
 
 
 def random_cases(dtype: str, count: int, largest: int, seed: int = 0) -> Iterator[Case]:

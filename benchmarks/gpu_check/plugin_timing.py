@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, op_inputs, square_mask
+from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, op_inputs
+from hsnet_trt.benchmarks.limits.plugin_blocks import square_mask
+from hsnet_trt.benchmarks.limits.plugin_prediction import EARLIER
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import TILES, Launch, Plan
 from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
@@ -26,7 +28,6 @@ AREAS = (None, 1.0, 0.5, 0.2, 0.05)  # None: support that was never masked
 SECONDS_OF_A_ROW = 3
 REPLAYS = 20
 ROUNDS = 7
-EARLIER = Path(__file__).resolve().parents[1] / "results" / "h100-plugin.json"
 
 
 def time_graph(torch: Any, work: Callable[[], Any]) -> float:

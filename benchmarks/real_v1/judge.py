@@ -47,6 +47,11 @@ def main() -> None:
     parser.add_argument("--form", choices=FORMS, action="append", help="by default all")
     parser.add_argument("--size", type=int, help="by default the model's own")
     parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        help="whether masks' edges are refined; by default as the model says",
+    )
     parser.add_argument("--device", default="cpu", help="of PyTorch")
     chosen = parser.parse_args()
     root = gather(chosen.photographs)
@@ -76,10 +81,12 @@ def is_judged(folder: Path, command: str, weights: str) -> bool:
 
 
 def _command(form: str, root: Path, chosen: argparse.Namespace) -> str:
-    size = f" --size {chosen.size}" if chosen.size else ""
+    options = f" --size {chosen.size}" if chosen.size else ""
+    if chosen.refine is not None:
+        options += " --refine" if chosen.refine else " --no-refine"
     return (
         f"hsnet-trt evaluate {chosen.model} --data folder --root {root} --form {form}"
-        f" --shots {chosen.shots}{size}"
+        f" --shots {chosen.shots}{options}"
     )
 
 
@@ -95,6 +102,7 @@ def judge_form(form: str, root: Path, chosen: argparse.Namespace) -> None:
         Source(("folder",), root=root, shots=chosen.shots),
         chosen.out / form,
         size=(chosen.size, chosen.size) if chosen.size else None,
+        refine=chosen.refine,
         device=chosen.device,
         form=form,
         groups=groups(),

@@ -123,6 +123,7 @@ def write_card(trained: Trained, settings: Settings, run: Path, out: Path, comma
         "command": command,
         "size": SIZE,
         "sizes": [part.side for part in settings.sizes or ()],
+        "refine": True,  # masks' edges, by the runtime
         "seed": settings.seed,
         "steps": trained.steps,
         "best_step": trained.step,
@@ -136,7 +137,9 @@ def write_card(trained: Trained, settings: Settings, run: Path, out: Path, comma
         "left_out": "all that real-v1 and the demo show, by hash and by name: "
         "benchmarks/recipe/left_out.py",
     }
-    save_checkpoint(model, out / "model.pt", half=True, size=SIZE, sizes=card["sizes"])
+    save_checkpoint(
+        model, out / "model.pt", half=True, size=SIZE, sizes=card["sizes"], refine=card["refine"]
+    )
     card["weights_sha256"] = weights_sha256(load_checkpoint(out / "model.pt"))
     (out / LOG).write_bytes((run / LOG).read_bytes())
     (out / "model.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

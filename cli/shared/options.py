@@ -61,6 +61,14 @@ ContrastOption = Annotated[
         "the checkpoint's own."
     ),
 ]
+RefineOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine/--no-refine",
+        help="Whether the masks' edges follow the picture's, by a guided filter, which is not in "
+        "the paper; by default as the checkpoint or the bundle says.",
+    ),
+]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
     Path | None,
@@ -78,6 +86,7 @@ class RunOptions:
     sha256: Sha256Option = None
     lowering: LoweringOption = None
     gpu_memory: GpuMemoryOption = None
+    refine: RefineOption = None
 
     def load(self, bundle: Path, console: Console) -> FewShotSegmenter:
         """Load the bundle, and print what runs it.
@@ -95,6 +104,7 @@ class RunOptions:
             self.precision,
             self.lowering,
             self.gpu_memory,
+            self.refine,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if self.lowering == "auto":

@@ -274,6 +274,8 @@ class Manifest:
     created_by: str = ""
     # The score from which a class counts as present (`matching.presence`); 0: not calibrated.
     present_from: Annotated[float, Rule("0 to 1", lambda x: 0 <= x <= 1)] = 0.0
+    # Whether masks follow the picture's edges (`pictures.guided_filter`), which the paper's do not.
+    refine: bool = False
     commands: tuple[str, ...] = ()  # what made the bundle, oldest first
     format_version: int = FORMAT_VERSION
 

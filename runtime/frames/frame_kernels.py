@@ -35,6 +35,9 @@ PREPARE = struct.Struct("@6P" + "10i" + "6f")
 VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
 LIKENESS = struct.Struct("@3P" + "3i4x")
+GUIDE = struct.Struct("@3P" + "4i" + "3f" + "0P")
+FIT = struct.Struct("@4P" + "q" + "5i" + "f")
+REFINE = struct.Struct("@3P" + "4i" + "f" + "0P")  # "0P": as long as C makes it
 TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `frames.cu`
 _BLOCK = (32, 8)
 
@@ -134,6 +137,11 @@ class FrameKernels:
             "hsnet_settle": SETTLE.size,
             "hsnet_likeness_f32": LIKENESS.size,
             "hsnet_likeness_f16": LIKENESS.size,
+            "hsnet_guide_f32": GUIDE.size,
+            "hsnet_guide_f16": GUIDE.size,
+            "hsnet_fit_f32": FIT.size,
+            "hsnet_fit_f16": FIT.size,
+            "hsnet_refine": REFINE.size,
         }
         self._kernels = cuda.load_kernels(image, tuple(sizes), sizes)
 
@@ -187,6 +195,43 @@ class FrameKernels:
         if vectors:
             grid, name = (-(-vectors // TILE), -(-positions // 32)), "hsnet_likeness"
             self._cuda.launch(self._kernels, name + _ending(dtype), grid, (32, 1), argument, stream)
+
+    def guide(self, dtype: Any, width: int, height: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_guide`: the colours that guide the refinement of a frame's masks.
+
+        Args:
+            dtype: of the network's input, float16 or float32.
+            width: of the fine grid, twice the logits'.
+            height: of the fine grid.
+            argument: a packed `GUIDE`.
+            stream: where the launch is queued.
+        """
+        self._start("hsnet_guide" + _ending(dtype), width, height, argument, stream)
+
+    def fit(self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_fit`: each shot's probability as a linear function of colour, by window.
+
+        Args:
+            dtype: of the logits, float16 or float32.
+            positions: of the logits.
+            shots: how many there are.
+            argument: a packed `FIT`.
+            stream: where the launch is queued.
+        """
+        grid, name = (-(-positions // 128), shots), "hsnet_fit" + _ending(dtype)
+        self._cuda.launch(self._kernels, name, grid, (128, 1), argument, stream)
+
+    def refine(self, positions: int, shots: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_refine`: from those functions to refined logits.
+
+        Args:
+            positions: of the refined logits.
+            shots: how many there are.
+            argument: a packed `REFINE`.
+            stream: where the launch is queued.
+        """
+        grid = (-(-positions // 128), shots)
+        self._cuda.launch(self._kernels, "hsnet_refine", grid, (128, 1), argument, stream)
 
     def close(self) -> None:
         """Unload the kernels; none may still be running."""

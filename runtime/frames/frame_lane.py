@@ -45,8 +45,8 @@ class Launched:
 class FrameWork(Protocol):
     """What a lane needs of the GPU's frames (`frame_pipeline.GpuFrames`)."""
 
-    def make_slot(self) -> Slot:
-        """Memory for a frame."""
+    def make_slot(self, *, refine: bool = False) -> Slot:
+        """Memory for a frame, whose masks are refined or not."""
         ...
 
     def drop(self, slots: list[Slot]) -> None:
@@ -151,10 +151,10 @@ class SlotMatch:
 class Lane:
     """One caller's queue of frames and its slots. Safe to use from several threads."""
 
-    def __init__(self, frames: FrameWork, slots: int) -> None:
+    def __init__(self, frames: FrameWork, slots: int, *, refine: bool = False) -> None:
         """Use `GpuFrames.open_lane`."""
         self.frames = frames
-        self._free = [frames.make_slot() for _ in range(slots)]
+        self._free = [frames.make_slot(refine=refine) for _ in range(slots)]
         self._changed = threading.Condition()
 
     def submit(

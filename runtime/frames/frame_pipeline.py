@@ -24,6 +24,7 @@ from hsnet_trt.runtime.frames.frame_drawing import FrameDrawing, OwnLogits
 from hsnet_trt.runtime.frames.frame_kernels import FrameKernels
 from hsnet_trt.runtime.frames.frame_lane import Lane, Launched
 from hsnet_trt.runtime.frames.frame_network import FrameNetwork
+from hsnet_trt.runtime.frames.frame_refinement import FrameRefinement
 from hsnet_trt.runtime.frames.frame_slot import Slot
 from hsnet_trt.runtime.frames.frame_supports import GpuSupports, SupportSets
 from hsnet_trt.runtime.frames.frame_table_cache import TableCache
@@ -77,6 +78,9 @@ class GpuFrames:
         self._drawing = FrameDrawing(
             cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
         )
+        self._refinement = FrameRefinement(
+            cuda, engines, arena.at("image"), preprocessing.std, kernels, stream
+        )
         self._slots: list[Slot] = []
         self.mapped = False
         self._closed = False
@@ -118,20 +122,21 @@ class GpuFrames:
             frames.mapped = mapping_pays(cuda, frames._network, frames._drawing, stream)
         return frames
 
-    def open_lane(self, slots: int, sets: int = 1) -> Lane:
+    def open_lane(self, slots: int, sets: int = 1, *, refine: bool = False) -> Lane:
         """Make a lane and allocate `slots` slots: as many of its frames may be in flight.
 
-        As many support sets as the last lane asked for are kept on the GPU.
+        As many support sets as the last lane asked for are kept on the GPU. With `refine` the masks
+        of its frames are refined.
         """
         with self._lock:
             self._sets.most = sets
         with self._cuda.current():
-            return Lane(self, slots)
+            return Lane(self, slots, refine=refine)
 
-    def make_slot(self) -> Slot:
+    def make_slot(self, *, refine: bool = False) -> Slot:
         """Make a slot, still without memory; the context must be current."""
         with self._lock:
-            slot = Slot(self._cuda, mapped=self.mapped)
+            slot = Slot(self._cuda, mapped=self.mapped, refine=refine)
             self._slots.append(slot)
         return slot
 
@@ -153,7 +158,7 @@ class GpuFrames:
 
         def work(held: GpuSupports, where: str) -> None:
             self._enqueue_network(slot, size, classes, held, where)
-            self._enqueue_drawing(slot, size, classes, held, scores=scores)
+            self._enqueue_drawing(slot, size, classes, held, count, scores=scores)
 
         staged = self._send(slot, pixels, supports, shots, work, scores=scores)
         return Launched(slot, size, size, classes, count, scores, staged)
@@ -220,7 +225,7 @@ class GpuFrames:
             slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
             address = slot.logits.address
             own = OwnLogits(address, address + start, classes, logits.size)
-            self._enqueue_drawing(slot, frame.drawn, classes, own, scores=scores)
+            self._enqueue_drawing(slot, frame.drawn, classes, own, classes, scores=scores)
         return dataclasses.replace(frame, classes=classes, scores=scores)
 
     def forget_features(self) -> None:
@@ -305,6 +310,7 @@ class GpuFrames:
         self._tables.free()
         self._sets.free()
         self._drawing.free()
+        self._refinement.free()
         self._slots.clear()
         self._kernels.close()
         self._cuda.destroy(self._up)
@@ -322,6 +328,8 @@ class GpuFrames:
         self._cuda.record(slot.events["uploaded"], self._up)
         self._cuda.wait(self._compute, slot.events["uploaded"])
         self._network.run(slot, size, classes, held, where)
+        if slot.refine:
+            self._refinement.look(slot)
 
     def _enqueue_drawing(
         self,
@@ -329,12 +337,17 @@ class GpuFrames:
         size: tuple[int, int],
         classes: int,
         logits: GpuSupports | OwnLogits,
+        shots: int,
         *,
         scores: bool,
     ) -> None:
         cuda, compute, event = self._cuda, self._compute, slot.events
         cuda.record(event["drawn"], compute)
-        self._drawing.draw(slot, classes, logits, self._network.place(size))
+        placement = self._network.place(size)
+        if slot.refine:
+            self._refinement.draw(slot, classes, shots, logits, placement)
+        else:
+            self._drawing.draw(slot, classes, logits, placement)
         cuda.record(event["settled"], compute)
         cuda.wait(self._down, event["settled"])
         slot.counts.download(0, slot.counted, self._down)

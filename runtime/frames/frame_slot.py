@@ -18,7 +18,7 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import Bytes, HostMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
-from hsnet_trt.runtime.device.memory import aligned
+from hsnet_trt.runtime.device.memory import Block, aligned
 
 _STRIPE, _MOST_STRIPES = 512 * 1024, 8  # bytes; each upload costs the CPU some microseconds
 
@@ -101,11 +101,14 @@ class Slot:
             that are drawn, [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
         events: CUDA events by name, recorded as the frame moves on.
         bgr: whether the pixels that were brought are in that order.
+        refine: whether its masks are refined (`frame_refinement`).
+        guide: what of the frame they are refined by; None before it was looked at.
         parts: offset and length in `answer` of each part, in bytes.
     """
 
-    def __init__(self, cuda: Cuda, *, mapped: bool) -> None:
-        self._cuda = cuda
+    def __init__(self, cuda: Cuda, *, mapped: bool, refine: bool = False) -> None:
+        self._cuda, self.refine = cuda, refine
+        self.guide: Block | None = None
         self.pixels = Buffer(cuda, mapped=mapped)
         self.answer = Buffer(cuda, mapped=mapped)
         # Not part of the answer: kernels update it atomically, which is slow in mapped memory.
@@ -216,6 +219,9 @@ class Slot:
         """Free the buffers and destroy the events; may be called again."""
         for buffer in (self.pixels, self.answer, self.counts, self.logits):
             buffer.free()
+        if self.guide is not None:
+            self.guide.free()
+            self.guide = None
         for event in self.events.values():
             self._cuda.destroy(event)
         self.events = {}

@@ -156,10 +156,11 @@ class GpuPipeline(Protocol):
         """As a `Runner`'s."""
         ...
 
-    def open_lane(self, slots: int, sets: int = 1) -> FrameLane:
+    def open_lane(self, slots: int, sets: int = 1, *, refine: bool = False) -> FrameLane:
         """A lane for `slots` frames at a time; lanes share the GPU without harm.
 
-        Frames that are matched with several support sets in turns say how many.
+        Frames that are matched with several support sets in turns say how many, and whether their
+        masks are refined (`pictures.guided_filter`).
         """
         ...
 

@@ -197,7 +197,16 @@ class SegmentationClient:
             )
         except self._grpc.InferenceServerException as error:
             raise self._error(error) from error
-        return {name: result.as_numpy(name)[0] for name in outputs}
+        found = {name: result.as_numpy(name) for name in outputs}
+        missing = [name for name, array in found.items() if array is None]
+        if missing:
+            raise BackendError(
+                f"the server at {self._url} left out a part of its answer",
+                expected=", ".join(outputs),
+                found=f"nothing for {', '.join(missing)}",
+                fix="install the same version of hsnet-trt for the server's Python",
+            )
+        return {name: array[0] for name, array in found.items()}
 
     def _error(self, error: Any) -> HSNetError:
         """The server's error as it was raised there: summary, then expected, found, fix."""

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from hsnet_trt.runtime.bundle import MANIFEST
 from hsnet_trt.runtime.bundle.manifest import Manifest, PackedLevel
 from hsnet_trt.runtime.matching.presence import Objects, best_matches, presence, together
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
+from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import (
     OUTSIDE,
     Floats,
+    Placement,
     network_input,
     network_mask,
 )
@@ -182,7 +185,7 @@ class TritonPythonModel:
         here = await self._presence(features, supports) if "presence" in wanted else []
         clock.append(time.perf_counter())
         masks, scores, labels = await asyncio.to_thread(
-            segment_logits, logits, supports.shots, placement
+            self._draw, logits, batch[0], supports.shots, placement
         )
         clock.append(time.perf_counter())
         large = {
@@ -197,6 +200,13 @@ class TritonPythonModel:
             "milliseconds": np.diff(clock).astype(np.float32) * np.float32(1000),
             **{name: large[name]() for name in LARGE if name in wanted},
         }
+
+    def _draw(
+        self, logits: Floats, picture: Floats, shots: Sequence[int], placement: Placement
+    ) -> Any:
+        if self._manifest.refine:
+            logits = refine(logits, picture, self._manifest.preprocessing.std)
+        return segment_logits(logits, shots, placement)
 
     async def _presence(self, features: Held, supports: _Set) -> list[float]:
         """The presence of each class."""

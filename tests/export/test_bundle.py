@@ -196,6 +196,14 @@ def test_a_wrong_graph_is_refused_with_the_figures(resnet18, graphs, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_bundle_refines_masks_if_the_model_does(real_bundle, resnet18, tmp_path, monkeypatch):
+    assert not Bundle.open(real_bundle).manifest.refine
+    monkeypatch.setattr(resnet18, "refine", True)
+    form = {"lowerings": ["packed"], "correlations": ["native"], "precisions": ["fp32"]}
+    export_bundle(resnet18, tmp_path / "b", sizes=[(64, 64)], **form)
+    assert Bundle.open(tmp_path / "b").manifest.refine
+
+
 def test_a_failed_export_leaves_the_old_bundle(resnet18, real_bundle, tmp_path, monkeypatch):
     old = tmp_path / "bundle"
     subprocess.run(["cp", "-r", str(real_bundle), str(old)], check=True)

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from helpers.emulated import build_emulated
 
-from hsnet_trt.runtime.frames.frame_kernels import LIKENESS, PREPARE, SETTLE, SOURCE, TILE, VOTE
+from hsnet_trt.runtime.frames.frame_kernels import (
+    FIT,
+    GUIDE,
+    LIKENESS,
+    PREPARE,
+    REFINE,
+    SETTLE,
+    SOURCE,
+    TILE,
+    VOTE,
+)
 
 View = Callable[[int, Any, tuple[int, ...]], np.ndarray]
 
@@ -110,6 +120,23 @@ def reached(name: str, argument: bytes, view: View) -> Iterator[tuple[int, int]]
         yield features, channels * positions * element
         yield objects, 4 * channels * (-(-vectors // TILE) * TILE)
         yield best, 4 * vectors
+    elif kind == "guide":
+        planes, fine, guide, network_h, network_w, height, width, *_ = GUIDE.unpack(argument)
+        yield planes, 3 * network_h * network_w * element
+        yield fine, 4 * 3 * 4 * height * width
+        yield guide, 4 * 3 * height * width
+    elif kind == "fit":  # one shot, as with likeness
+        v = FIT.unpack(argument)
+        height, width = v[6:8]
+        yield v[0], 2 * height * width * element
+        yield v[1], 4 * 3 * height * width
+        yield v[2], 4 * 4 * height * width
+        yield v[3], 4
+    elif kind == "refine":  # one shot
+        lines, fine, logits, height, width, *_ = REFINE.unpack(argument)
+        yield lines, 4 * 4 * height * width
+        yield fine, 4 * 3 * 4 * height * width
+        yield logits, 4 * 2 * 4 * height * width
     elif kind == "settle":
         v = SETTLE.unpack(argument)
         classes, count = v[5:]

@@ -18,14 +18,18 @@ from helpers.emulated_frames import find_kernel, open_image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.frames.frame_kernels import (
+    FIT,
+    GUIDE,
     LIKENESS,
     PREPARE,
+    REFINE,
     SETTLE,
     VOTE,
     FrameKernels,
     tiled,
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
+from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
 
 _NO_ACCESS = 0  # PROT_NONE
@@ -100,12 +104,7 @@ class GuardedFrames:
         decoder = logits.shape[2:]
         tables = vars(make_tables(placement, decoder))
         names = ("low_x", "along_x", "low_y", "along_y")
-        # NaN fills up the last chunk and what lies between two: nothing may look at it.
-        elements = chunk * 2 * decoder[0] * decoder[1] + 5
-        chunks = np.full((-(-len(logits) // chunk), elements), np.nan, logits.dtype)
-        for s, shot in enumerate(logits):
-            start = s % chunk * shot.size
-            chunks[s // chunk, start : start + shot.size] = shot.reshape(-1)
+        chunks, elements = _chunks(logits, chunk)
 
         def start(at: Mapping[str, int]) -> None:
             argument = VOTE.pack(
@@ -131,6 +130,67 @@ class GuardedFrames:
             del outputs["scores"]
         zeroed = {"largest": np.zeros(len(shots) + 1, np.int32)}
         return _twice(start, inputs, outputs, zeroed)
+
+    def guide(
+        self, planes: np.ndarray, decoder: tuple[int, int], std: Sequence[float]
+    ) -> dict[str, np.ndarray]:
+        """The `fine` and the coarse `guide` of the network's input [3,H,W]."""
+        height, width = decoder
+
+        def start(at: Mapping[str, int]) -> None:
+            argument = GUIDE.pack(
+                at["planes"], at["fine"], at["guide"], *planes.shape[1:], height, width, *std
+            )
+            self.kernels.guide(planes.dtype, 2 * width, 2 * height, argument, None)
+
+        outputs = {
+            "fine": np.empty((3, 2 * height, 2 * width), np.float32),
+            "guide": np.empty((3, height, width), np.float32),
+        }
+        return _twice(start, {"planes": planes}, outputs)
+
+    def fit(
+        self, logits: np.ndarray, guide: np.ndarray, *, chunk: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """The `lines` [S,4,h,w] of logits [S,2,h,w] in chunks of shots, and `invalid` [1]."""
+        shots, _, height, width = logits.shape
+        chunk = chunk or shots
+        chunks, elements = _chunks(logits, chunk)
+
+        def start(at: Mapping[str, int]) -> None:
+            argument = FIT.pack(
+                *(at[name] for name in ("logits", "guide", "lines", "invalid")),
+                elements,
+                chunk,
+                height,
+                width,
+                radius(height),
+                radius(width),
+                EPSILON,
+            )
+            self.kernels.fit(logits.dtype, height * width, shots, argument, None)
+
+        outputs = {"lines": np.empty((shots, 4, height, width), np.float32)}
+        zeroed = {"invalid": np.zeros(1, np.int32)}
+        return _twice(start, {"logits": chunks, "guide": guide}, outputs, zeroed)
+
+    def refine(self, lines: np.ndarray, fine: np.ndarray) -> np.ndarray:
+        """Refined logits [S,2,2h,2w] of lines [S,4,h,w]."""
+        shots, _, height, width = lines.shape
+
+        def start(at: Mapping[str, int]) -> None:
+            argument = REFINE.pack(
+                *(at[name] for name in ("lines", "fine", "logits")),
+                height,
+                width,
+                radius(height),
+                radius(width),
+                SUREST,
+            )
+            self.kernels.refine(4 * height * width, shots, argument, None)
+
+        outputs = {"logits": np.empty((shots, 2, 2 * height, 2 * width), np.float32)}
+        return _twice(start, {"lines": lines, "fine": fine}, outputs)["logits"]
 
     def likeness(self, last: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Float32 [N] of the features [C,h*w] of one query and the vectors [N,C] of objects."""
@@ -168,6 +228,19 @@ class GuardedFrames:
             self.kernels.settle(count, argument, None)
 
         return _twice(start, inputs, outputs)
+
+
+def _chunks(logits: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
+    """Logits [S,2,h,w] in chunks of so many shots, and elements from one chunk to the next.
+
+    NaN fills up the last chunk and what lies between two: nothing may look at it.
+    """
+    elements = chunk * logits[0].size + 5
+    chunks = np.full((-(-len(logits) // chunk), elements), np.nan, logits.dtype)
+    for s, shot in enumerate(logits):
+        start = s % chunk * shot.size
+        chunks[s // chunk, start : start + shot.size] = shot.reshape(-1)
+    return chunks, elements
 
 
 class Region:

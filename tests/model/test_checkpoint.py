@@ -69,6 +69,14 @@ def test_half_precision_storage(model, tmp_path):
     assert os.path.getsize(tmp_path / "half.pt") < 0.55 * os.path.getsize(tmp_path / "full.pt")
 
 
+def test_a_file_may_ask_for_refined_masks(model, tmp_path):
+    """Nothing else turns them on: not a file without that fact, nor one of other kinds."""
+    for kept, refine in ((True, True), (False, False), ("yes", False), (None, False)):
+        facts = {} if kept is None else {"refine": kept}
+        save_checkpoint(model, tmp_path / "x.pt", **facts)
+        assert load_checkpoint(tmp_path / "x.pt").refine is refine
+
+
 def test_torchvision_backbone_file(model, tmp_path):
     prefix = "backbone."
     state = {

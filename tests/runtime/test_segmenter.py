@@ -413,6 +413,31 @@ def test_a_pickle_opens_the_bundle_again_with_the_supports(
     assert segmenter.segment(QUERY).masks["red"].any()  # the first one is not closed by its copies
 
 
+def test_masks_are_refined_if_the_bundle_or_the_caller_says_so(
+    tmp_path: Path, red_shot: Shot, green_shot: Shot
+) -> None:
+    """The same by every call; a copy does likewise."""
+    plain, refined = (make_bundle(tmp_path / f"{r}", replace={"refine": r}) for r in (False, True))
+    answers = []
+    for path, refine in ((plain, None), (plain, False), (plain, True), (refined, None)):
+        with FewShotSegmenter.load(path, "onnxruntime", refine=refine) as segmenter:
+            assert segmenter.refine == (refine or path == refined)
+            segmenter.set_support("red", [red_shot[0]] * 2, [red_shot[1]] * 2)
+            segmenter.set_support("green", *green_shot)
+            answers.append(segmenter.segment(QUERY))
+            (streamed,) = segmenter.stream([QUERY], scores=True)
+            assert streamed.result is not None
+            same(streamed.result, answers[-1])
+            same(segmenter.segment_batch([QUERY[::2], QUERY])[1], answers[-1])
+            with copy.copy(segmenter) as twin:
+                assert twin.refine == segmenter.refine
+    same(answers[1], answers[0])
+    same(answers[3], answers[2])
+    for name, place in (("red", PLACE), ("green", (slice(220, 290), slice(20, 180)))):
+        before, after = (overlap(answer.masks[name], place) for answer in answers[1:3])
+        assert after > before, (name, before, after)
+
+
 def test_a_pickle_of_another_bundle_or_of_a_closed_segmenter_is_refused(tmp_path: Path) -> None:
     segmenter = FewShotSegmenter.load(make_bundle(tmp_path / "b"), "onnxruntime")
     pickled = pickle.dumps(segmenter)

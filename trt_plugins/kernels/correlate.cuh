@@ -6,34 +6,14 @@
 #ifndef HSNET_CORRELATE_CUH
 #define HSNET_CORRELATE_CUH
 
-#include "products.cuh"
+#include "packed.cuh"
 #include "stage_loader.cuh"
 #include "store.cuh"
+#include "sums.cuh"
+#include "zeros.cuh"
 
 namespace hsnet
 {
-
-constexpr float kEpsilon = 1e-5F; // added to the norm, as HSNet does
-
-// The columns of one support. Whatever the tensors hold, counts and positions are in range.
-struct Packed
-{
-    int32_t const* positions;
-    int count;
-    int n; // positions of the support's grid
-
-    __device__ __forceinline__ Packed(Problem const& p, int support)
-        : positions(p.positions + static_cast<int64_t>(support) * p.column_row)
-        , n(p.support_h * p.support_w)
-    {
-        count = min(max(p.counts[support], 0), min(p.column_row, n));
-    }
-
-    __device__ __forceinline__ int position(int column) const
-    {
-        return min(max(positions[column], 0), n - 1);
-    }
-};
 
 // Which support positions a block with a tile of columns writes: these and the zeros between them.
 // The zeros before the first and behind the last column belong to blocks without a tile, if any.
@@ -52,135 +32,6 @@ __device__ __forceinline__ Share share_of(int tile, bool alone, Packed const& pa
         : alone               ? packed.n
                               : packed.position(packed.count - 1) + 1;
     return {first, last};
-}
-
-// The first group of warps receives the sums of all, through `room` for those of the others.
-template <int groups, int group_threads, int MT, int NT>
-__device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room, int thread)
-{
-    constexpr int kSums = MT * NT * 4;
-#pragma unroll
-    for (int i = 0; i < kSums; ++i)
-    {
-        if (thread >= group_threads)
-        {
-            int const group = thread / group_threads - 1;
-            room[(group * kSums + i) * group_threads + thread % group_threads] = sums[i / 4 / NT][i / 4 % NT][i % 4];
-        }
-    }
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kSums; ++i)
-    {
-        for (int group = 0; group < groups - 1 && thread < group_threads; ++group)
-        {
-            sums[i / 4 / NT][i / 4 % NT][i % 4] += room[(group * kSums + i) * group_threads + thread];
-        }
-    }
-    __syncthreads();
-}
-
-// The inverse norms of a tile's rows, in `norms` [BM], from each thread's part of their squares;
-// `norms` has room for one such row for each group of warps.
-template <int BM, int MT, int warps, int groups, int KS>
-__device__ __forceinline__ void invert_norms(
-    float (&squares)[KS], float* norms, int warp_row, int warp, int lane, int group)
-{
-#pragma unroll
-    for (int i = 0; i < KS; ++i)
-    {
-#pragma unroll
-        for (int step = 1; step < 4; step *= 2)
-        {
-            unsigned const other = __shfl_sync(kAllLanes, __float_as_uint(squares[i]), lane ^ step);
-            squares[i] += __uint_as_float(other);
-        }
-        if (lane % 4 == 0)
-        {
-            norms[group * BM + warp_row + row_of<MT, warps>(i, lane, warp)] = squares[i];
-        }
-    }
-    __syncthreads();
-    int const thread = static_cast<int>(threadIdx.x);
-    if (thread < BM)
-    {
-        float total = 0.0F;
-#pragma unroll
-        for (int g = 0; g < groups; ++g)
-        {
-            total += norms[g * BM + thread];
-        }
-        norms[thread] = 1.0F / (sqrtf(total) + kEpsilon);
-    }
-    __syncthreads();
-}
-
-template <class T>
-__device__ __forceinline__ void exchange(T& a, T& b)
-{
-    T const kept = a;
-    a = b;
-    b = kept;
-}
-
-// Zeros in `count` elements that follow each other, by one warp: whole pieces of 16 bytes but for the
-// ends.
-template <class T>
-__device__ __forceinline__ void write_zeros(T* line, int count)
-{
-    int const lane = static_cast<int>(threadIdx.x) % 32;
-    int const start = static_cast<int>(reinterpret_cast<uintptr_t>(line) / sizeof(T));
-    int const head = min(-start & (kSector<T> - 1), count);
-    int const tail = head + (count - head) / kPiece<T> * kPiece<T>;
-    if (lane < head)
-    {
-        line[lane] = from_float<T>(0.0F);
-    }
-    for (int at = head + lane * kPiece<T>; at < tail; at += 32 * kPiece<T>)
-    {
-        *reinterpret_cast<uint4*>(line + at) = make_uint4(0, 0, 0, 0);
-    }
-    if (tail + lane < count)
-    {
-        line[tail + lane] = from_float<T>(0.0F);
-    }
-}
-
-// What lies before the first column and behind the last one, in all layers, by the block `index` of
-// `blocks` that share it. A row's end and the next row's beginning follow each other, and so do the
-// pruned positions of all layers.
-template <class T, int threads>
-__device__ __forceinline__ void write_zeros(Problem const& p, Packed const& packed, int pair, int index, int blocks)
-{
-    constexpr int kTogether = 4096; // elements that a warp writes at a time
-    int const warp = index * (threads / 32) + static_cast<int>(threadIdx.x) / 32;
-    int const warps = blocks * (threads / 32);
-    int const first = packed.count == 0 ? 0 : packed.position(0);
-    int const last = packed.count == 0 ? 0 : packed.position(packed.count - 1) + 1;
-    int64_t const ns = packed.n;
-    int const nq = p.query_h * p.query_w;
-    int const rows = nq * p.layers;
-    T* const full = static_cast<T*>(p.full) + static_cast<int64_t>(pair) * rows * ns;
-    for (int row = warp; row <= rows; row += warps)
-    {
-        int64_t const from = row == 0 ? 0 : (row - 1) * ns + last;
-        int64_t const to = row == rows ? rows * ns : row * ns + first;
-        write_zeros(full + from, static_cast<int>(to - from));
-    }
-    Kept const kept(p);
-    int64_t const begins = static_cast<int64_t>(kept.before(first)) * rows;
-    int64_t const ends = static_cast<int64_t>(kept.before(last)) * rows;
-    int64_t const all = static_cast<int64_t>(kept.count) * rows;
-    T* const pruned = static_cast<T*>(p.pruned) + pair * all;
-    for (int64_t at = static_cast<int64_t>(warp) * kTogether; at < all - (ends - begins);
-         at += static_cast<int64_t>(warps) * kTogether)
-    {
-        // A stretch that would cross the columns ends before them, and another begins behind.
-        int64_t const to = min(at + kTogether, all - (ends - begins));
-        int64_t const before = max(min(to, begins) - at, int64_t{0});
-        write_zeros(pruned + at, static_cast<int>(before));
-        write_zeros(pruned + at + before + (ends - begins), static_cast<int>(to - at - before));
-    }
 }
 
 // How one form cuts a level.

@@ -4,42 +4,11 @@
 #ifndef HSNET_STORE_CUH
 #define HSNET_STORE_CUH
 
+#include "packed.cuh"
 #include "pieces.cuh"
 
 namespace hsnet
 {
-
-// The support positions that the stride keeps, counted row by row.
-struct Kept
-{
-    int width; // of the support's grid
-    int stride;
-    int in_row;
-    int count;
-
-    __device__ __forceinline__ explicit Kept(Problem const& p)
-        : width(p.support_w)
-        , stride(p.stride)
-        , in_row((p.support_w + p.stride - 1) / p.stride)
-    {
-        count = (p.support_h + p.stride - 1) / p.stride * in_row;
-    }
-
-    // How many of them lie before a position.
-    __device__ __forceinline__ int before(int position) const
-    {
-        int const y = position / width;
-        int const x = position - y * width;
-        int const above = (y + stride - 1) / stride;
-        return above * in_row + (above * stride == y ? (x + stride - 1) / stride : 0);
-    }
-
-    __device__ __forceinline__ int position(int index) const
-    {
-        int const y = index / in_row;
-        return (y * width + index - y * in_row) * stride;
-    }
-};
 
 // The part of the outputs that belongs to BM query positions from row0 on. A block writes the support
 // positions [first, last), a window at a time. Window k of a row begins k * window elements behind

@@ -1,5 +1,6 @@
 // What happens to a frame before and after the network: uint8 photograph -> normalised planes, and
-// logits -> masks, scores and labels at the photograph's own size. The arithmetic is that of the
+// logits -> masks, scores and labels at the photograph's own size; between the two, where masks are
+// refined, the guided filter of pictures/guided_filter.py. The arithmetic of the rest is that of the
 // CPU path step by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused
 // multiply-adds), columns before rows. Where Pillow takes rows first, as it does where that is less
 // work, a pixel may differ by one grey level.
@@ -85,6 +86,45 @@ struct Likeness
     int32_t channels;
     int32_t positions;
     int32_t vectors;
+};
+
+struct Guide
+{
+    void const* planes; // [3, network_h, network_w]: the network's input
+    float* fine;        // [3, 2 * height, 2 * width]: its colours
+    float* guide;       // [3, height, width]
+    int32_t network_h;
+    int32_t network_w;
+    int32_t height; // of the logits
+    int32_t width;
+    float std[3]; // what the network's input was divided by
+};
+
+struct Fit
+{
+    void const* logits; // chunks of shots, each [chunk_shots, 2, height, width]
+    float const* guide; // [3, height, width]
+    float* lines;       // [shots, 4, height, width]: three slopes and an offset
+    int32_t* invalid;   // becomes 1 if some logit is not finite
+    int64_t chunk_elements;
+    int32_t chunk_shots;
+    int32_t height;
+    int32_t width;
+    int32_t radius_y;
+    int32_t radius_x;
+    float epsilon;
+};
+
+struct Refine
+{
+    float const* lines; // [shots, 4, height, width]
+    float const* fine;  // [3, 2 * height, 2 * width]
+    float* logits;      // [shots, 2, 2 * height, 2 * width]
+    int32_t height;
+    int32_t width;
+    int32_t radius_y;
+    int32_t radius_x;
+    float surest;
 };
 
 template <typename T>
@@ -236,8 +276,256 @@ __device__ void likeness(Likeness const& p)
     }
 }
 
+// Where position `i` of `count` falls among `extent`, with aligned corners: between `low` and the
+// next one, which has the weight `along`.
+struct Between
+{
+    int low;
+    int high;
+    float along;
+};
+
+__device__ Between between(int i, int count, int extent)
+{
+    float const at = static_cast<float>(i) * static_cast<float>(extent - 1) / static_cast<float>(count - 1);
+    int const last = extent > 1 ? extent - 2 : 0;
+    int const low = static_cast<int>(at) < last ? static_cast<int>(at) : last;
+    return {low, low + 1 < extent ? low + 1 : low, at - static_cast<float>(low)};
+}
+
+// The colours of a position of the fine grid, bilinear.
+template <typename T>
+__device__ void sample(Guide const& p, int x, int y, float* colour)
+{
+    Between const column = between(x, 2 * p.width, p.network_w);
+    Between const row = between(y, 2 * p.height, p.network_h);
+    for (int c = 0; c < 3; ++c)
+    {
+        T const* const plane
+            = static_cast<T const*>(p.planes) + static_cast<int64_t>(c) * p.network_h * p.network_w;
+        T const* const upper = plane + static_cast<int64_t>(row.low) * p.network_w;
+        T const* const lower = plane + static_cast<int64_t>(row.high) * p.network_w;
+        float const a = asFloat(upper[column.low]);
+        float const b = asFloat(upper[column.high]);
+        float const d = asFloat(lower[column.low]);
+        float const e = asFloat(lower[column.high]);
+        float const above = a + column.along * (b - a);
+        float const below = d + column.along * (e - d);
+        colour[c] = p.std[c] * (above + row.along * (below - above));
+    }
+}
+
+// A thread takes a position of the fine grid, and one of the logits' grid where there is one: the
+// fine positions around it, weighted by a triangle as wide as a step.
+template <typename T>
+__device__ void guide(Guide const& p)
+{
+    int const x = blockIdx.x * blockDim.x + threadIdx.x;
+    int const y = blockIdx.y * blockDim.y + threadIdx.y;
+    int const fine_h = 2 * p.height;
+    int const fine_w = 2 * p.width;
+    if (x >= fine_w || y >= fine_h)
+    {
+        return;
+    }
+    float colour[3];
+    sample<T>(p, x, y, colour);
+    for (int c = 0; c < 3; ++c)
+    {
+        p.fine[(static_cast<int64_t>(c) * fine_h + y) * fine_w + x] = colour[c];
+    }
+    if (x >= p.width || y >= p.height)
+    {
+        return;
+    }
+    float const step_y = static_cast<float>(fine_h - 1) / static_cast<float>(p.height - 1);
+    float const step_x = static_cast<float>(fine_w - 1) / static_cast<float>(p.width - 1);
+    float sum[3] = {0.F, 0.F, 0.F};
+    float total = 0.F;
+    int const reach_y = static_cast<int>(step_y) + 1;
+    int const reach_x = static_cast<int>(step_x) + 1;
+    int const near_y = static_cast<int>(y * step_y);
+    int const near_x = static_cast<int>(x * step_x);
+    for (int j = near_y - reach_y; j <= near_y + reach_y + 1; ++j)
+    {
+        float const down = 1.F - fabsf(static_cast<float>(j) - y * step_y) / step_y;
+        if (j < 0 || j >= fine_h || down <= 0.F)
+        {
+            continue;
+        }
+        for (int i = near_x - reach_x; i <= near_x + reach_x + 1; ++i)
+        {
+            float const across = 1.F - fabsf(static_cast<float>(i) - x * step_x) / step_x;
+            if (i < 0 || i >= fine_w || across <= 0.F)
+            {
+                continue;
+            }
+            sample<T>(p, i, j, colour);
+            total += down * across;
+            for (int c = 0; c < 3; ++c)
+            {
+                sum[c] += down * across * colour[c];
+            }
+        }
+    }
+    for (int c = 0; c < 3; ++c)
+    {
+        p.guide[(static_cast<int64_t>(c) * p.height + y) * p.width + x] = sum[c] / total;
+    }
+}
+
+// Fit 2p - 1 as a linear function of colour in the window around a position. Colours are taken
+// relative to the position's own, so that little is lost where they hardly vary.
+template <typename T>
+__device__ void fit(Fit const& p)
+{
+    int const at = blockIdx.x * blockDim.x + threadIdx.x;
+    int const plane = p.height * p.width;
+    if (at >= plane)
+    {
+        return;
+    }
+    int const s = blockIdx.y;
+    int const x = at % p.width;
+    int const y = at / p.width;
+    T const* const shot = static_cast<T const*>(p.logits) + (s / p.chunk_shots) * p.chunk_elements
+        + static_cast<int64_t>(s % p.chunk_shots) * 2 * plane;
+    if (!isfinite(asFloat(shot[plane + at]) - asFloat(shot[at])))
+    {
+        *p.invalid = 1;
+    }
+    float const red = p.guide[at];
+    float const green = p.guide[plane + at];
+    float const blue = p.guide[2 * plane + at];
+    float mean[3] = {0.F, 0.F, 0.F};
+    float product[6] = {0.F, 0.F, 0.F, 0.F, 0.F, 0.F}; // rr rg rb gg gb bb
+    float with[3] = {0.F, 0.F, 0.F};
+    float average = 0.F;
+    int const top = max(y - p.radius_y, 0);
+    int const bottom = min(y + p.radius_y, p.height - 1);
+    int const left = max(x - p.radius_x, 0);
+    int const right = min(x + p.radius_x, p.width - 1);
+    for (int j = top; j <= bottom; ++j)
+    {
+        for (int i = left; i <= right; ++i)
+        {
+            int const k = j * p.width + i;
+            float const r = p.guide[k] - red;
+            float const g = p.guide[plane + k] - green;
+            float const b = p.guide[2 * plane + k] - blue;
+            float const value = tanhf((asFloat(shot[plane + k]) - asFloat(shot[k])) / 2.F);
+            mean[0] += r;
+            mean[1] += g;
+            mean[2] += b;
+            product[0] += r * r;
+            product[1] += r * g;
+            product[2] += r * b;
+            product[3] += g * g;
+            product[4] += g * b;
+            product[5] += b * b;
+            with[0] += r * value;
+            with[1] += g * value;
+            with[2] += b * value;
+            average += value;
+        }
+    }
+    float const share = 1.F / static_cast<float>((bottom - top + 1) * (right - left + 1));
+    average *= share;
+    for (int c = 0; c < 3; ++c)
+    {
+        mean[c] *= share;
+        with[c] = with[c] * share - mean[c] * average;
+    }
+    // The covariance of colours plus epsilon: a b c, b d e, c e f.
+    float const a = product[0] * share - mean[0] * mean[0] + p.epsilon;
+    float const b = product[1] * share - mean[0] * mean[1];
+    float const c = product[2] * share - mean[0] * mean[2];
+    float const d = product[3] * share - mean[1] * mean[1] + p.epsilon;
+    float const e = product[4] * share - mean[1] * mean[2];
+    float const f = product[5] * share - mean[2] * mean[2] + p.epsilon;
+    float const aa = d * f - e * e; // its adjugate
+    float const ab = c * e - b * f;
+    float const ac = b * e - c * d;
+    float const bb = a * f - c * c;
+    float const bc = b * c - a * e;
+    float const cc = a * d - b * b;
+    float const determinant = a * aa + b * ab + c * ac;
+    float const slope_r = (aa * with[0] + ab * with[1] + ac * with[2]) / determinant;
+    float const slope_g = (ab * with[0] + bb * with[1] + bc * with[2]) / determinant;
+    float const slope_b = (ac * with[0] + bc * with[1] + cc * with[2]) / determinant;
+    float* const line = p.lines + static_cast<int64_t>(s) * 4 * plane + at;
+    line[0] = slope_r;
+    line[plane] = slope_g;
+    line[2 * static_cast<int64_t>(plane)] = slope_b;
+    line[3 * static_cast<int64_t>(plane)] = average - slope_r * (mean[0] + red)
+        - slope_g * (mean[1] + green) - slope_b * (mean[2] + blue);
+}
+
+// The weight of position `i` in the mean over the window around `centre`.
+__device__ float inWindow(int i, int centre, int radius, int extent)
+{
+    int const first = max(centre - radius, 0);
+    int const last = min(centre + radius, extent - 1);
+    return i < first || i > last ? 0.F : 1.F / static_cast<float>(last - first + 1);
+}
+
+// Means over windows, enlarged bilinearly: each is a mean over a window of one more position.
+__device__ void refine(Refine const& p)
+{
+    int const at = blockIdx.x * blockDim.x + threadIdx.x;
+    int const fine_w = 2 * p.width;
+    int const fine = 2 * p.height * fine_w;
+    if (at >= fine)
+    {
+        return;
+    }
+    int const plane = p.height * p.width;
+    float const* const line = p.lines + static_cast<int64_t>(blockIdx.y) * 4 * plane;
+    Between const column = between(at % fine_w, fine_w, p.width);
+    Between const row = between(at / fine_w, 2 * p.height, p.height);
+    int const left = max(column.low - p.radius_x, 0);
+    int const right = min(column.high + p.radius_x, p.width - 1);
+    int const bottom = min(row.high + p.radius_y, p.height - 1);
+    float sum[4] = {0.F, 0.F, 0.F, 0.F};
+    for (int j = max(row.low - p.radius_y, 0); j <= bottom; ++j)
+    {
+        float part[4] = {0.F, 0.F, 0.F, 0.F};
+        for (int i = left; i <= right; ++i)
+        {
+            float const low = inWindow(i, column.low, p.radius_x, p.width);
+            float const high = inWindow(i, column.high, p.radius_x, p.width);
+            float const weight = low + column.along * (high - low);
+            for (int c = 0; c < 4; ++c)
+            {
+                part[c] += weight * line[static_cast<int64_t>(c) * plane + j * p.width + i];
+            }
+        }
+        float const low = inWindow(j, row.low, p.radius_y, p.height);
+        float const high = inWindow(j, row.high, p.radius_y, p.height);
+        float const weight = low + row.along * (high - low);
+        for (int c = 0; c < 4; ++c)
+        {
+            sum[c] += weight * part[c];
+        }
+    }
+    float value = sum[3];
+    for (int c = 0; c < 3; ++c)
+    {
+        value += sum[c] * p.fine[static_cast<int64_t>(c) * fine + at];
+    }
+    value = fminf(fmaxf(value, -p.surest), p.surest);
+    float* const logits = p.logits + static_cast<int64_t>(blockIdx.y) * 2 * fine + at;
+    logits[0] = 0.F;
+    logits[fine] = logf((1.F + value) / (1.F - value));
+}
+
 } // namespace
 
+extern "C" __global__ void hsnet_guide_f32(Guide p) { guide<float>(p); }
+extern "C" __global__ void hsnet_guide_f16(Guide p) { guide<__half>(p); }
+extern "C" __global__ void hsnet_fit_f32(Fit p) { fit<float>(p); }
+extern "C" __global__ void hsnet_fit_f16(Fit p) { fit<__half>(p); }
+extern "C" __global__ void hsnet_refine(Refine p) { refine(p); }
 extern "C" __global__ void hsnet_likeness_f32(Likeness p) { likeness<float>(p); }
 extern "C" __global__ void hsnet_likeness_f16(Likeness p) { likeness<__half>(p); }
 extern "C" __global__ void hsnet_prepare_f32(Prepare p) { prepare<float>(p); }

@@ -145,8 +145,9 @@ def test_the_reference_answers_as_the_model_predicts(model: HSNet, blobs: Path) 
         assert (network.answer(episode) == expected).mean() > 0.999
 
 
+@pytest.mark.parametrize("refine", [False, True])
 def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
-    bundle: Path, checkpoint: Path, tmp_path: Path
+    bundle: Path, checkpoint: Path, tmp_path: Path, refine: bool
 ) -> None:
     source = Source(("pascal",), root=write_voc(tmp_path / "voc"), shots=2, seed=0)
     accuracy = judge(
@@ -155,6 +156,7 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
         tmp_path / "out",
         checkpoint=checkpoint,
         backend="onnxruntime",
+        refine=refine,
         original_size=True,
         count=6,
         command="hsnet-trt evaluate ...",
@@ -189,6 +191,22 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
         "accuracy.md",
         "accuracy.png",
     ]
+
+
+def test_masks_are_refined_if_the_checkpoint_or_the_caller_says_so(
+    model: HSNet, blobs: Path, tmp_path: Path
+) -> None:
+    source, found = Source(("folder",), root=blobs, seed=0), {}
+    for own in (False, True):
+        save_checkpoint(model, tmp_path / f"{own}.pt", refine=own)
+        for refine in (None, False, True):
+            judged = judge(
+                tmp_path / f"{own}.pt", source, tmp_path / "out", size=SIZE, refine=refine, count=3
+            )
+            found[own, refine] = judged.rows[0].fb_iou.value
+    assert found[False, None] == found[False, False] == found[True, False]
+    assert found[True, None] == found[True, True] == found[False, True]
+    assert found[True, True] != found[False, False]
 
 
 def test_fp16_is_judged_as_it_rounds(bundle: Path, blobs: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_it_is_small_trained_and_the_one_that_was_judged(shipped):
     assert SHIPPED.stat().st_size < 30e6
     assert shipped.trained and shipped.size == (400, 400) == (facts["size"], facts["size"])
     assert weights_sha256(shipped) == facts["weights_sha256"]
+    assert shipped.refine is facts["refine"] is True
 
 
 def test_its_card_names_where_everything_came_from(shipped):

@@ -76,7 +76,9 @@ Kernel const kernels[] = {
     entry("hsnet_prepare_f32", hsnet_prepare_f32), entry("hsnet_prepare_f16", hsnet_prepare_f16),
     entry("hsnet_vote_f32", hsnet_vote_f32), entry("hsnet_vote_f16", hsnet_vote_f16),
     entry("hsnet_likeness_f32", hsnet_likeness_f32), entry("hsnet_likeness_f16", hsnet_likeness_f16),
-    entry("hsnet_settle", hsnet_settle), entry("hsnet_spin", hsnet_spin),
+    entry("hsnet_guide_f32", hsnet_guide_f32), entry("hsnet_guide_f16", hsnet_guide_f16),
+    entry("hsnet_fit_f32", hsnet_fit_f32), entry("hsnet_fit_f16", hsnet_fit_f16),
+    entry("hsnet_refine", hsnet_refine), entry("hsnet_settle", hsnet_settle), entry("hsnet_spin", hsnet_spin),
 };
 
 Kernel const* find(char const* name)

@@ -17,6 +17,7 @@ from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.runtime.frames.frame_kernels import PREPARE, VOTE, FrameKernels
 from hsnet_trt.runtime.frames.frame_tables import make_tables, resize_taps
 from hsnet_trt.runtime.matching.presence import best_matches
+from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, normalisation, place
 from hsnet_trt.trt_plugins import nvcc
@@ -312,12 +313,65 @@ def test_matches_are_those_of_the_cpu(
     assert found[-1] == 0
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    network=st.tuples(st.integers(4, 90), st.integers(4, 90)),
+    decoder=st.tuples(st.integers(2, 24), st.integers(2, 24)),
+    shots=st.integers(1, 4),
+    chunk=st.integers(1, 5),
+    dtype=DTYPE,
+    seed=st.integers(0, 99),
+)
+def test_refined_logits_are_those_of_the_cpu(
+    *,
+    frames: GuardedFrames,
+    network: tuple[int, int],
+    decoder: tuple[int, int],
+    shots: int,
+    chunk: int,
+    dtype: str,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    std = (0.229, 0.3, 0.18)
+    planes = rng.normal(0, 1, (3, *network)).astype(dtype)
+    logits = rng.normal(0, 2, (shots, 2, *decoder)).astype(dtype)
+    seen = frames.guide(planes, decoder, std)
+    fitted = frames.fit(logits, seen["guide"], chunk=chunk)
+    found = frames.refine(fitted["lines"], seen["fine"])
+    expected = refine(logits.astype(np.float32), planes.astype(np.float32), std)
+    assert not found[:, 0].any() and not fitted["invalid"].any()
+    # Probabilities: next to 0 and 1 the logits of two that are alike lie far apart.
+    np.testing.assert_allclose(np.tanh(found / 2), np.tanh(expected / 2), atol=2e-3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_noted_before_it_is_refined(
+    frames: GuardedFrames, value: float
+) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (3, 2, 6, 9)).astype(np.float32)
+    guide = np.random.default_rng(1).random((3, 6, 9)).astype(np.float32)
+    assert frames.fit(logits, guide, chunk=2)["invalid"] == 0
+    logits[2, 1, 5, 8] = value
+    assert frames.fit(logits, guide, chunk=2)["invalid"] == 1
+
+
 def test_nvcc_compiles_them(tmp_path: Path) -> None:
     if nvcc.find_nvcc() is None:
         pytest.skip("there is no nvcc")
     path = nvcc.compile_fatbin(frame_kernels.SOURCE, tmp_path / "frames.fatbin", [87])
     content = path.read_bytes()
     assert nvcc.is_fatbin(content)
-    for name in ("prepare_f32", "prepare_f16", "vote_f32", "vote_f16", "settle", "likeness_f16"):
+    for name in (
+        "prepare_f32",
+        "prepare_f16",
+        "vote_f32",
+        "vote_f16",
+        "settle",
+        "likeness_f16",
+        "guide_f16",
+        "fit_f16",
+        "refine",
+    ):
         assert f"hsnet_{name}".encode() in content
     assert [p.name for p in tmp_path.iterdir()] == ["frames.fatbin"]

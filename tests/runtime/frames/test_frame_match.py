@@ -45,13 +45,14 @@ def tiny_logits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(
-    path: Path, monkeypatch: pytest.MonkeyPatch, **libraries: bool
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, refine: bool = False, **libraries: bool
 ) -> tuple[FewShotSegmenter, FakeDriver]:
     driver = FakeDriver()
     install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), **libraries)
     made = engines(4)
     bundle = engine_bundle(path, made)
-    return FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")), driver
+    network = Network(bundle, TensorRTRunner(bundle, made), SIZE, "", refine)
+    return FewShotSegmenter(network), driver
 
 
 def equal(one: Any, other: Any) -> None:
@@ -64,7 +65,11 @@ def equal(one: Any, other: Any) -> None:
 
 
 @pytest.mark.usefixtures("packaged_kernels")
-@pytest.mark.parametrize("steadied", [False, True], ids=["memory", "memory and steady"])
+@pytest.mark.parametrize(
+    ("steadied", "refine"),
+    [(False, False), (True, False), (False, True)],
+    ids=["memory", "memory and steady", "memory, refined"],
+)
 @pytest.mark.parametrize(
     "libraries",
     [{"pycuda": True}, {"pycuda": False, "bindings": True}],
@@ -76,9 +81,10 @@ def test_a_video_is_followed_on_the_gpu_as_on_the_cpu(
     red_shot: Shot,
     green_shot: Shot,
     steadied: bool,
+    refine: bool,
     libraries: dict[str, bool],
 ) -> None:
-    here, driver = load(tmp_path / "b", monkeypatch, **libraries)
+    here, driver = load(tmp_path / "b", monkeypatch, refine=refine, **libraries)
     frames, memories = pictures(26), (Memory(3), Memory(3))
     windows = []
     choose = closer.Looks.choose
@@ -88,7 +94,8 @@ def test_a_video_is_followed_on_the_gpu_as_on_the_cpu(
         return windows[-1]
 
     monkeypatch.setattr(closer.Looks, "choose", noted)
-    with here, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+    there = FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime", refine=refine)
+    with here, there:
         streams = []
         for segmenter, memory in zip((here, there), memories, strict=True):
             segmenter.set_support("red", *red_shot)
@@ -133,11 +140,13 @@ def test_nothing_is_allocated_once_the_memory_is_full(
 
 
 @pytest.mark.usefixtures("packaged_kernels")
+@pytest.mark.parametrize("refine", [False, True])
 @pytest.mark.parametrize("bgr", [False, True])
 def test_features_are_those_of_the_frame_whatever_ran_since(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, bgr: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, bgr: bool, refine: bool
 ) -> None:
-    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True)
+    """And so is what its masks are refined by."""
+    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
     with segmenter:
         segmenter.set_support("red", *red_shot)
         supports = segmenter._snapshot("test")

@@ -39,6 +39,7 @@ def load(
     integrated: bool = False,
     contrast: float = 0.0,
     contents: dict[str, bytes] | None = None,
+    refine: bool | None = None,
     **libraries: bool,
 ) -> tuple[FewShotSegmenter, FakeDriver, Any]:
     driver = FakeDriver()
@@ -46,11 +47,8 @@ def load(
     bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
     made = engines(profile[2])
     bundle = engine_bundle(path, made, contrast, **(contents or {}))
-    return (
-        FewShotSegmenter(Network(bundle, TensorRTRunner(bundle, made), SIZE, "")),
-        driver,
-        bindings,
-    )
+    network = Network(bundle, TensorRTRunner(bundle, made), SIZE, "", refine)
+    return FewShotSegmenter(network), driver, bindings
 
 
 @pytest.mark.usefixtures("packaged_kernels")
@@ -93,13 +91,14 @@ def test_a_background_contrast_goes_the_same_way(
 
 @pytest.mark.usefixtures("packaged_kernels")
 @pytest.mark.parametrize(
-    ("libraries", "profile", "columns"),
+    ("libraries", "profile", "columns", "refine"),
     [
-        ({"pycuda": True}, (1, 1, 4), False),
-        ({"pycuda": True, "bindings": True}, (1, 1, 4), False),
-        ({"pycuda": False, "bindings": True}, (1, 1, 4), False),
-        ({"pycuda": True, "bindings": True}, (3, 3, 3), False),
-        ({"pycuda": True, "bindings": True}, (1, 1, 4), True),
+        ({"pycuda": True}, (1, 1, 4), False, False),
+        ({"pycuda": True, "bindings": True}, (1, 1, 4), False, False),
+        ({"pycuda": False, "bindings": True}, (1, 1, 4), False, False),
+        ({"pycuda": True, "bindings": True}, (3, 3, 3), False, False),
+        ({"pycuda": True, "bindings": True}, (1, 1, 4), True, False),
+        ({"pycuda": True}, (1, 1, 4), False, True),
     ],
     ids=[
         "pycuda",
@@ -107,6 +106,7 @@ def test_a_background_contrast_goes_the_same_way(
         "cuda-bindings",
         "a profile from three",
         "supports as columns",
+        "refined",
     ],
 )
 def test_frames_on_the_gpu_give_what_the_cpu_gives(
@@ -117,16 +117,23 @@ def test_frames_on_the_gpu_give_what_the_cpu_gives(
     libraries: dict[str, bool],
     profile: tuple[int, int, int],
     columns: bool,
+    refine: bool,
 ) -> None:
     """One class; then two with six shots in two chunks; by every call; each size in turn."""
     contents = {"match": columns_match()} if columns else None
     here, driver, bindings = load(
-        tmp_path / "b", monkeypatch, profile=profile, contents=contents, **libraries
+        tmp_path / "b",
+        monkeypatch,
+        profile=profile,
+        contents=contents,
+        refine=refine,
+        **libraries,
     )
     library = "pycuda" if libraries["pycuda"] else "cuda-bindings"
     assert library in here.device
     queries = pictures(6)
-    with here, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
+    there = FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime", refine=refine)
+    with here, there:
         for segmenter in (here, there):
             segmenter.set_support("green", *green_shot)
         for query in queries[:3]:
@@ -193,11 +200,12 @@ def test_a_cameras_frames_are_taken_as_they_lie(
 
 
 @pytest.mark.usefixtures("packaged_kernels")
+@pytest.mark.parametrize("refine", [False, True])
 def test_no_allocation_and_no_shape_after_the_first_frames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, green_shot: Shot
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, refine: bool
 ) -> None:
     """Nor does anything cross the bus but pixels, the counts and the labels."""
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, bindings=True)
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, bindings=True, refine=refine)
     query = pictures(1)[0]
     with segmenter:
         segmenter.set_support("red", [red_shot[0]] * 6, [red_shot[1]] * 6)
@@ -254,10 +262,11 @@ def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
 
 
 @pytest.mark.usefixtures("packaged_kernels")
+@pytest.mark.parametrize("refine", [False, True])
 def test_logits_that_are_not_finite_are_an_error_of_that_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, refine: bool
 ) -> None:
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, refine=refine)
     with segmenter:
         segmenter.set_support("red", *red_shot)
         session = sys.modules["tensorrt"].engines[2].session

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.places import ROOT
 
-from hsnet_trt.benchmarks.gpu_check.plugin_blocks import (
+from hsnet_trt.benchmarks.limits.plugin_blocks import (
     EARLIER_FORMS,
     FORMS,
     MULTIPROCESSORS,
@@ -16,7 +16,7 @@ from hsnet_trt.benchmarks.gpu_check.plugin_blocks import (
     Parts,
     case,
 )
-from hsnet_trt.benchmarks.gpu_check.plugin_prediction import (
+from hsnet_trt.benchmarks.limits.plugin_prediction import (
     CLOCK,
     Constants,
     fit,

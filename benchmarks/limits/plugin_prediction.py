@@ -1,6 +1,6 @@
 """What the correlation's kernel may take on an H100: a prediction, calibrated on earlier kernels.
 
-``python -m hsnet_trt.benchmarks.gpu_check.plugin_prediction`` prints a table; it needs no GPU. The
+``python -m hsnet_trt.benchmarks.limits.plugin_prediction`` prints a table; it needs no GPU. The
 model has seven constants, which are fitted to the times of the *correlate* kernels of revision
 6c4d0ab (``benchmarks/results/h100-plugin.json``), and is then given the kernel of today.
 
@@ -18,11 +18,12 @@ import heapq
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsnet_trt.benchmarks.gpu_check.plugin_blocks import (
+from hsnet_trt.benchmarks.limits.plugin_blocks import (
     EARLIER_FORMS,
     FORMS,
     MULTIPROCESSORS,
@@ -30,9 +31,9 @@ from hsnet_trt.benchmarks.gpu_check.plugin_blocks import (
     Parts,
     case,
 )
-from hsnet_trt.benchmarks.gpu_check.plugin_timing import EARLIER
 from hsnet_trt.trt_plugins.occupancy import level_plan
 
+EARLIER = Path(__file__).resolve().parents[1] / "results" / "h100-plugin.json"
 CLOCK = 1.755e6  # cycles of a millisecond, H100 SXM at its boost clock
 SCHEDULERS = 4  # of a multiprocessor
 

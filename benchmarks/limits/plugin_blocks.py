@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hsnet_trt.benchmarks.gpu_check.plugin_cases import square_mask
 from hsnet_trt.trt_plugins.occupancy import ARCHITECTURES, level_plan
 from hsnet_trt.trt_plugins.plan import Plan
+from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 MULTIPROCESSORS = ARCHITECTURES[90].count
 PROLOGUE = 300  # instructions of a warp before its loop, and between it and the first window
@@ -95,6 +95,18 @@ class Case:
     blocks: tuple[Parts, ...]
     shifted: bool
     bytes: int
+
+
+def square_mask(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
+    """Return a rectangle of about this share of the support, in its middle: [hs * ws]."""
+    keep = np.zeros((sizes.support_h, sizes.support_w), np.bool_)
+    height, width = (
+        max(1, round(area**0.5 * side)) if area > 0 else 0
+        for side in (sizes.support_h, sizes.support_w)
+    )
+    top, left = (sizes.support_h - height) // 2, (sizes.support_w - width) // 2
+    keep[top : top + height, left : left + width] = True
+    return keep.reshape(-1)
 
 
 def case(level: str, area: float | None, element_size: int, form: Form) -> Case:

@@ -1,0 +1,127 @@
+"""Masks whose edges follow the picture's: a guided filter between the network and the drawing.
+
+K. He, J. Sun, X. Tang, Guided image filtering, ECCV 2010; K. He, J. Sun, Fast guided filter, arXiv
+1505.00996. In each window of the logits' grid the foreground's probability is fitted as a linear
+function of colour. The functions of all windows that hold a position are averaged, enlarged to
+twice the grid, and applied to the picture there: the paper's subsampling, since at the picture's
+own size the masks were no better.
+
+The constants were chosen on real photographs: see docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsnet_trt.runtime.pictures.preprocess import Floats
+
+RADIUS = 0.06  # of a window, as a share of the grid's height and width
+EPSILON = 1e-4  # added to the variances of colours in [0,1], so that flat windows keep their mean
+FINER = 2  # refined logits have so many times the height and width
+SUREST = 0.999  # |2p - 1| of a refined probability stays below this, so that its logit is finite
+
+
+def radius(side: int) -> int:
+    """Radius of the windows on a grid of that height or width, in positions."""
+    return max(1, int(RADIUS * side + 0.5))
+
+
+def refine(logits: Floats, picture: Floats, std: Sequence[float]) -> Floats:
+    """Filter each shot's foreground probability, guided by the picture.
+
+    Args:
+        logits: float32 [S,2,h,w] of one query against all shots; h and w are 2 at least.
+        picture: the network's input, float32 [3,H,W], normalised.
+        std: what its channels were divided by.
+
+    Returns:
+        Logits of the refined probabilities, float32 [S,2,2h,2w]; those of the background are 0.
+    """
+    height, width = logits.shape[2:]
+    fine = _sampled(_sampled(picture, FINER * height, 1), FINER * width, 2)
+    fine *= np.asarray(std, np.float32)[:, None, None]
+    guide = _both(_shrink(height), fine, _shrink(width))
+
+    def mean(planes: Floats) -> Floats:
+        return _both(_window_means(height), planes, _window_means(width))
+
+    centre = mean(guide)
+    inverse = _inverse_covariance(guide, centre, mean)
+    refined = np.zeros((len(logits), 2, *fine.shape[1:]), np.float32)
+    for (background, foreground), plane in zip(logits, refined[:, 1], strict=True):
+        value = np.tanh((foreground - background) / 2)  # 2p - 1
+        average = mean(value)
+        covariance = mean(guide * value) - centre * average
+        slope = (inverse * covariance).sum(1)
+        offset = average - (slope * centre).sum(0)
+        lines = _both(_enlarged_means(height), np.stack([*slope, offset]), _enlarged_means(width))
+        plane[...] = (lines[:3] * fine).sum(0) + lines[3]
+        np.clip(plane, -SUREST, SUREST, out=plane)
+        plane[...] = 2 * np.arctanh(plane)
+    return refined
+
+
+def _inverse_covariance(guide: Floats, centre: Floats, mean: Callable[[Floats], Floats]) -> Floats:
+    """Inverse of the covariance of colours in each window plus epsilon: float32 [3,3,h,w]."""
+    rows, columns = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
+    products = mean(guide[rows, :] * guide[columns, :]) - centre[rows, :] * centre[columns, :]
+    a, b, c, d, e, f = products  # a b c, b d e, c e f
+    a, d, f = a + EPSILON, d + EPSILON, f + EPSILON
+    first = (d * f - e * e, c * e - b * f, b * e - c * d)
+    second = (first[1], a * f - c * c, b * c - a * e)
+    third = (first[2], second[2], a * d - b * b)
+    determinant = a * first[0] + b * first[1] + c * first[2]
+    adjugate = np.stack([*first, *second, *third]).reshape(3, 3, *determinant.shape)
+    return np.asarray(adjugate / determinant, np.float32)
+
+
+def _both(rows: Floats, planes: Floats, columns: Floats) -> Floats:
+    """Planes [...,h,w] with one matrix applied to their columns and one to their rows."""
+    return np.asarray(rows @ planes @ columns.T)
+
+
+@functools.cache
+def _window_means(side: int) -> Floats:
+    """[side,side]: the mean over each window, of what of it is inside."""
+    at = np.arange(side)
+    inside = np.abs(at[:, None] - at) <= radius(side)
+    return np.asarray(inside / inside.sum(1, keepdims=True), np.float32)
+
+
+@functools.cache
+def _enlarged_means(side: int) -> Floats:
+    """[2 * side, side]: the means over windows, enlarged bilinearly with align_corners."""
+    at = np.linspace(0, side - 1, FINER * side)
+    return np.asarray(_triangles(at, side, 1.0) @ _window_means(side))
+
+
+@functools.cache
+def _shrink(side: int) -> Floats:
+    """[side, 2 * side]: bilinear with align_corners, over as many positions as a step spans."""
+    step = (FINER * side - 1) / (side - 1)
+    return _triangles(np.arange(side) * step, FINER * side, step)
+
+
+def _sampled(planes: Floats, count: int, axis: int) -> Floats:
+    """Planes bilinearly sampled along one axis, with align_corners, at so many positions."""
+    last = planes.shape[axis] - 1
+    at = np.linspace(0, last, count)
+    low = np.clip(np.floor(at).astype(int), 0, max(0, last - 1))
+    weight = (at - low).astype(np.float32).reshape((-1, 1) if axis == 1 else (1, -1))
+    first: Floats = planes.take(low, axis)
+    second: Floats = planes.take(np.minimum(low + 1, last), axis)
+    second -= first
+    second *= weight
+    first += second
+    return first
+
+
+def _triangles(centres: npt.NDArray[np.floating[Any]], count: int, width: float) -> Floats:
+    """[centres,count]: weights that fall off linearly to 0 at that distance; rows sum to 1."""
+    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(count)) / width)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
