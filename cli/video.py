@@ -44,8 +44,8 @@ def video(
     steady: Annotated[
         bool | None,
         typer.Option(
-            help="Average the scores over time, along the motion. By default, unless the input is "
-            "a folder."
+            help="Look closer at what is followed, and average the scores over time, along the "
+            "motion. By default, unless the input is a folder."
         ),
     ] = None,
     instances: Annotated[
@@ -82,6 +82,7 @@ def video(
     from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
+    from hsnet_trt.runtime.video.closer import CROP
     from hsnet_trt.runtime.video.memory import Memory
 
     shots = objects.read()
@@ -89,7 +90,9 @@ def video(
     source = open_source(input_, patience=reconnect)
     followed = instances or tracks or events is not None
     with ExitStack() as files, run.load(bundle, console) as segmenter:
-        objects.give(segmenter, shots)
+        if steady is None:
+            steady = source.rate is not None or source.live
+        objects.give(segmenter, shots, CROP if steady else None)
         things = TrackFiles(tracks or (), events, source.rate) if followed else None
         if things is not None:
             files.enter_context(things)
@@ -101,7 +104,7 @@ def video(
                 drop="oldest" if source.live else None,
                 color="bgr",
                 memory=Memory(memory) if memory else None,
-                steady=source.rate is not None or source.live if steady is None else steady,
+                steady=steady,
                 scores=bool(tracks),
             )
             with stream, Telemetry() as telemetry:
@@ -153,12 +156,13 @@ def _run(
                         progress.console.print(f"frame {frame.index}: {frame.error.summary}")
                 picture = frame.image
                 if frame.result is not None and picture is not None:
+                    there = frame.result.only_present()
                     # Of a video, small things would be taken for absent: docs/video.md.
                     still = source.rate is None and not source.live
-                    shown = frame.result.only_present() if still else frame.result
+                    shown = there if still or things is not None else frame.result
                     image, picture = picture, draw_overlay(picture, shown)
                     if things is not None:
-                        things.add(shown, image, frame.index, picture)
+                        things.add(there, image, frame.index, picture)
                     for step, ms in frame.result.timing.items():
                         totals[step] = totals.get(step, 0.0) + ms
                 done += 1

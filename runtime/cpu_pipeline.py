@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,9 @@ from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
-from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
+from hsnet_trt.runtime.pictures.preprocess import Placement, network_input, place
 from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pictures.window import Window
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 
 
@@ -59,24 +61,33 @@ class Guide:
 
 @dataclass(frozen=True)
 class CpuFrame:
-    """A decoded frame, resized and normalised; see `pipeline.ReadFrame`."""
+    """A decoded frame; see `pipeline.ReadFrame`.
+
+    Attributes:
+        pipeline: what it goes through.
+        pixels: uint8 [H,W,3] RGB.
+        placement: where it is in the network's input.
+        prepared: the whole frame, resized and normalised; None to do that when it is matched.
+    """
 
     pipeline: CpuFramePipeline
     pixels: Pixels
-    prepared: Prepared
+    placement: Placement
+    prepared: Prepared | None
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> CpuPending:
         """Nothing runs yet: there is no second device that could work meanwhile."""
         return CpuPending(self, supports, scores)
 
-    @property
-    def placement(self) -> Placement:
-        """Where the frame is in the network's input."""
-        return self.prepared.placements[0]
-
-    def match(self, supports: ArrangedSupports) -> CpuMatched:
-        """Run the network."""
-        return self.pipeline.match(self.prepared, supports)
+    def match(self, supports: ArrangedSupports, window: Window | None = None) -> CpuMatched:
+        """Run the network on the frame, or on a part of it."""
+        prepared = self.prepared
+        if window is not None:
+            prepared = self.pipeline.prepare([window.of(self.pixels)])
+        elif prepared is None:
+            prepared = self.pipeline.prepare([self.pixels])
+        matched = self.pipeline.match(prepared, supports)
+        return dataclasses.replace(matched, drawn=[self.placement])
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,8 @@ class CpuPending:
     def result(self) -> Segmentation:
         """Run the network and draw the masks."""
         frame = self.frame
-        return frame.pipeline.infer(frame.prepared, self.supports, scores=self.scores)[0]
+        prepared = frame.prepared or frame.pipeline.prepare([frame.pixels])
+        return frame.pipeline.infer(prepared, self.supports, scores=self.scores)[0]
 
     def abandon(self) -> None:
         """Nothing is under way."""
@@ -105,7 +117,8 @@ class CpuMatched:
         logits: float32 [N,S,2,h,w].
         shot_scores: float32 [N,S], whether the object of each shot is there: see
             `matching.presence`.
-        placements: where each photograph is in the network's input.
+        placements: where what was matched of each photograph is in the network's input.
+        drawn: where the whole photographs would be.
         timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
         guide: what masks are refined by; None where they are not.
     """
@@ -114,8 +127,14 @@ class CpuMatched:
     logits: npt.NDArray[np.float32]
     shot_scores: npt.NDArray[np.float32]
     placements: list[Placement]
+    drawn: list[Placement]
     timing: dict[str, float]
     guide: Guide | None = None
+
+    @property
+    def placement(self) -> Placement:
+        """Where what was matched of the first photograph is in the network's input."""
+        return self.placements[0]
 
     def draw(
         self,
@@ -130,7 +149,7 @@ class CpuMatched:
         start = time.perf_counter()
         if self.guide is not None:
             logits = refine(logits, self.guide.pictures[index], self.guide.std)
-        drawn = segment_logits(logits, list(classes.values()), self.placements[index])
+        drawn = segment_logits(logits, list(classes.values()), self.drawn[index])
         masks, maps, labels = drawn
         timing = {**self.timing, "postprocess": 1000 * (time.perf_counter() - start)}
         return Segmentation(
@@ -182,13 +201,19 @@ class CpuFramePipeline:
         for first in range(0, len(images), most):
             part = images[first : first + most]
             pixels = [view_image(image, "the query image", color) for image in part]
-            results += self.infer(self._prepare(pixels), supports)
+            results += self.infer(self.prepare(pixels), supports)
         return results
 
     def read(self, source: Any, what: str, color: str) -> CpuFrame:
         """Decode, resize and normalise."""
+        frame = self.view(source, what, color)
+        return dataclasses.replace(frame, prepared=self.prepare([frame.pixels]))
+
+    def view(self, source: Any, what: str, color: str) -> CpuFrame:
+        """Decode only: which part of it is matched is not known yet."""
         pixels = view_image(source, what, color)
-        return CpuFrame(self, pixels, self._prepare([pixels]))
+        shape = (pixels.shape[0], pixels.shape[1])
+        return CpuFrame(self, pixels, place(shape, self._size, self._preprocessing.resize), None)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -225,11 +250,12 @@ class CpuFramePipeline:
         shares = [1000 * (b - a) / count for a, b in itertools.pairwise(clock)]
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
-        found = score_queries(features["f4"], supports.objects)
+        found, where = score_queries(features["f4"], supports.objects), prepared.placements
         guide = Guide(prepared.batch, self._preprocessing.std) if self._refine else None
-        return CpuMatched(features, logits, found, prepared.placements, timing, guide)
+        return CpuMatched(features, logits, found, where, where, timing, guide)
 
-    def _prepare(self, pixels: list[Pixels]) -> Prepared:
+    def prepare(self, pixels: list[Pixels]) -> Prepared:
+        """Resize and normalise."""
         start = time.perf_counter()
         batch, placements = network_input(pixels, self._size, self._preprocessing)
         return Prepared(batch, placements, 1000 * (time.perf_counter() - start))

@@ -21,6 +21,7 @@ from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place
 from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pictures.window import Window
 from hsnet_trt.runtime.pipeline import ArrangedSupports
 
 
@@ -31,6 +32,7 @@ class GpuFrame:
     lane: FrameLane
     pixels: Pixels
     placement: Placement
+    policy: str
     present_from: float
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> GpuPending:
@@ -39,11 +41,15 @@ class GpuFrame:
         frame = self.lane.submit(self.pixels, stack, shots, scores=scores)
         return GpuPending(frame, supports, self.present_from)
 
-    def match(self, supports: ArrangedSupports) -> GpuMatched:
-        """Run the network, and wait for its logits."""
+    def match(self, supports: ArrangedSupports, window: Window | None = None) -> GpuMatched:
+        """Run the network on the frame, or on a part of it, and wait for its logits."""
         (stack,) = supports.calls
-        frame = self.lane.match(self.pixels, stack, supports.supports.shots)
-        return GpuMatched(frame, supports.objects)
+        shots, placement = supports.supports.shots, self.placement
+        if window is not None:
+            shape = (window.height, window.width)
+            placement = place(shape, self.placement.network, self.policy)
+        frame = self.lane.match(self.pixels, stack, shots, window)
+        return GpuMatched(frame, placement, supports.objects)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class GpuMatched:
     """A frame that was matched on the GPU; see `video.following.MatchedFrame`."""
 
     frame: MatchedOnGpu
+    placement: Placement  # of what was matched
     objects: Objects
 
     @property
@@ -180,7 +187,9 @@ class GpuFramePipeline:
         """Decode."""
         pixels = view_image(source, what, color)
         placement = place((pixels.shape[0], pixels.shape[1]), self._size, self._policy)
-        return GpuFrame(self._lane, pixels, placement, self._present_from)
+        return GpuFrame(self._lane, pixels, placement, self._policy, self._present_from)
+
+    view = read
 
     def close(self) -> None:
         """Give the slots back."""

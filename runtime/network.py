@@ -116,6 +116,7 @@ class Network:
         images: ImageSource | Iterable[ImageSource],
         masks: MaskSource | Iterable[MaskSource],
         color: str = "rgb",
+        crop: float | None = None,
     ) -> list[Shot]:
         """Encode the shots of a class, which `name` stands for in errors and warnings.
 
@@ -123,23 +124,27 @@ class Network:
         """
         shots: list[Shot] = []
         pairs = pair_up(name, images, masks)
-        parts = encode_parts(self.runner, name, pairs, self.size, self.preprocessing, color)
+        parts = encode_parts(self.runner, name, pairs, self.size, self.preprocessing, color, crop)
         for part in parts:
             shots += compress(part)
         return shots
 
     def follow(self, follower: Follower) -> FramePipeline:
-        """The way of one stream's frames, each of which is answered by what others left, too."""
+        """The way of one stream's frames, each of which is answered by what others left, too.
+
+        Steady ones are not refined: what the network was shown may be a part of what is drawn.
+        """
         present_from = self.bundle.manifest.present_from
+        refine = self.refine and not follower.steady
         inner: CpuFramePipeline | GpuFramePipeline
         if self.runner.frames is None:
             inner = CpuFramePipeline(
-                self.runner, self.size, self.preprocessing, present_from, refine=self.refine
+                self.runner, self.size, self.preprocessing, present_from, refine=refine
             )
         else:
             policy, sets = self.preprocessing.resize, follower.sets
             inner = GpuFramePipeline(
-                self.runner.frames, self.size, policy, present_from, 1, sets, refine=self.refine
+                self.runner.frames, self.size, policy, present_from, 1, sets, refine=refine
             )
         return FollowingPipeline(inner, self.runner, follower, present_from)
 

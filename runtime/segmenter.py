@@ -156,6 +156,7 @@ class FewShotSegmenter:
         masks: MaskSource | Iterable[MaskSource],
         *,
         color: str = "rgb",
+        crop: float | None = None,
     ) -> None:
         """Show what a class looks like. The shots are encoded once; other classes stay.
 
@@ -170,11 +171,14 @@ class FewShotSegmenter:
                 paths, file objects, PIL images, or arrays (of any library, or nested lists) [H,W]
                 of bool, 0/1, 0/255, or floats in [0,1]; one mask may stand alone.
             color: as for `segment`.
+            crop: crop each image about its object, to so many times the sides of the object's box
+                (1 or more), never beyond the image. Best for steady streams, which look closely at
+                what they follow, with 1.5; None for the whole image.
 
         Raises:
             InputError: an unreadable image or mask, a mask that is empty or not of its image's
-                size, another number of masks than of images, none at all, more than 255 classes, or
-                another `color`.
+                size, another number of masks than of images, none at all, more than 255 classes,
+                another `color`, or a `crop` below 1.
             BackendError: the backend failed.
 
         Warns:
@@ -183,7 +187,7 @@ class FewShotSegmenter:
         """
         with self._use("set_support"):
             name = check_name(name)
-            encoded = self._network.encode(name, images, masks, color)
+            encoded = self._network.encode(name, images, masks, color, crop)
             with self._idle:
                 self._replace(self._supports.with_class(name, encoded))
 
@@ -273,9 +277,10 @@ class FewShotSegmenter:
             color: as for `segment`.
             memory: where frames that were answered with confidence are kept as more shots of their
                 class, beside those that were given; None to answer each frame by itself.
-            steady: whether scores are averaged over time, along the motion of the picture. With
-                `memory` or this, one frame is under way at a time, and a class's shots average
-                their logits instead of counting votes.
+            steady: whether scores are averaged over time, along the motion of the picture, and
+                three of four frames are looked at only where something was found, and so closer.
+                With `memory` or this, one frame is under way at a time, and a class's shots
+                average their logits instead of counting votes.
 
         Returns:
             An iterator of `StreamedFrame`.

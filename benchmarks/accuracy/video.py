@@ -15,6 +15,7 @@ from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
 from hsnet_trt.data.episodes.video_metrics import VideoFigures, VideoScore, summarise
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
+from hsnet_trt.runtime.video.closer import CROP
 from hsnet_trt.runtime.video.memory import Memory
 
 # (a video, of which only the supports may be looked at; its pictures, uint8 [H, W, 3]) -> for each
@@ -147,6 +148,7 @@ class Streamed:
         memory: int = 0,
         steady: bool = False,
         only_present: bool = False,
+        crop: float | None = None,
     ) -> None:
         """Follow with a segmenter.
 
@@ -155,8 +157,9 @@ class Streamed:
             memory: how many frames are remembered; 0 for none.
             steady: whether scores are averaged over time.
             only_present: whether masks of what does not count as present are left out.
+            crop: with how much room supports are cropped about their objects; None for not at all.
         """
-        self._only_present = only_present
+        self._only_present, self._crop = only_present, crop
         self._segmenter, self._memory, self._steady = segmenter, memory, steady
         self._spent: list[float] = []
 
@@ -169,7 +172,8 @@ class Streamed:
         """See `Follow`."""
         segmenter = self._segmenter
         segmenter.clear()
-        segmenter.set_support("object", list(video.supports), list(video.support_masks))
+        images, masks = list(video.supports), list(video.support_masks)
+        segmenter.set_support("object", images, masks, crop=self._crop)
         memory = Memory(self._memory) if self._memory else None
         with segmenter.stream(pictures, memory=memory, steady=self._steady) as stream:
             for frame in stream:
@@ -186,10 +190,14 @@ def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[
     ways = {"frame by frame": Streamed(segmenter)}
     if memories:
         ways["only present"] = Streamed(segmenter, only_present=True)
-        ways["steady"] = Streamed(segmenter, steady=True)
+        ways["cropped support"] = Streamed(segmenter, crop=CROP)
+        ways["steady"] = Streamed(segmenter, steady=True, crop=CROP)
+        ways["steady, only present"] = Streamed(
+            segmenter, steady=True, crop=CROP, only_present=True
+        )
     for size in memories:
-        ways[f"memory {size}"] = Streamed(segmenter, memory=size)
-        ways[f"memory {size}, steady"] = Streamed(segmenter, memory=size, steady=True)
+        ways[f"memory {size}"] = Streamed(segmenter, memory=size, crop=CROP)
+        ways[f"memory {size}, steady"] = Streamed(segmenter, memory=size, steady=True, crop=CROP)
     return ways
 
 

@@ -92,8 +92,15 @@ class SupportOptions:
             )
         return found
 
-    def give(self, segmenter: FewShotSegmenter, shots: dict[str, list[Shot]]) -> None:
+    def give(
+        self,
+        segmenter: FewShotSegmenter,
+        shots: dict[str, list[Shot]],
+        crop: float | None = None,
+    ) -> None:
         """Give a segmenter the classes of the file `--supports`, then those that `read` returned.
+
+        The latter are cropped about their objects, with so much room.
 
         Raises:
             InputError: the file is not one, or a support is not what it should be.
@@ -102,7 +109,8 @@ class SupportOptions:
         if self.supports is not None:
             segmenter.load_supports(self.supports)
         for name, pairs in shots.items():
-            segmenter.set_support(name, [image for image, _ in pairs], [mask for _, mask in pairs])
+            images, masks = zip(*pairs, strict=True)
+            segmenter.set_support(name, list(images), list(masks), crop=crop)
 
 
 def _shot(name: str, files: str, text: str) -> Shot:

@@ -16,6 +16,7 @@ from hsnet_trt.runtime.frames.frame_slot import Slot
 from hsnet_trt.runtime.matching.graphs import FrameAnswer, Tensors
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats
+from hsnet_trt.runtime.pictures.window import Window
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Launched:
 
     Attributes:
         slot: its memory.
-        size: height and width of the photograph.
+        size: height and width of what the network is shown.
+        drawn: height and width of what is drawn: the same, or of the photograph that it is part of.
         classes: how many classes it is segmented for.
         shots: how many shots they have together.
         scores: whether score maps are wanted.
@@ -33,6 +35,7 @@ class Launched:
 
     slot: Slot
     size: tuple[int, int]
+    drawn: tuple[int, int]
     classes: int
     shots: int
     scores: bool
@@ -57,7 +60,12 @@ class FrameWork(Protocol):
         ...
 
     def start_match(
-        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int]
+        self,
+        slot: Slot,
+        pixels: Pixels,
+        supports: Tensors,
+        shots: Sequence[int],
+        window: Window | None,
     ) -> Launched:
         """Enqueue a frame's work up to its logits."""
         ...
@@ -175,8 +183,10 @@ class Lane:
             raise
         return SlotFrame(self, launched)
 
-    def match(self, pixels: Pixels, supports: Tensors, shots: Sequence[int]) -> SlotMatch:
-        """Send a frame as far as its logits, and wait for them.
+    def match(
+        self, pixels: Pixels, supports: Tensors, shots: Sequence[int], window: Window | None = None
+    ) -> SlotMatch:
+        """Send a frame, or a part of it, as far as its logits, and wait for them.
 
         Arguments and errors are those of `submit`; also BackendError: the logits are not finite.
         """
@@ -184,7 +194,7 @@ class Lane:
             self._changed.wait_for(lambda: self._free)
             slot = self._free.pop()
         try:
-            launched = self.frames.start_match(slot, pixels, supports, shots)
+            launched = self.frames.start_match(slot, pixels, supports, shots, window)
             return SlotMatch(self, launched, *self.frames.read_match(launched))
         except BaseException:
             self.give_back(slot)

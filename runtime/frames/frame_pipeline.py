@@ -7,6 +7,7 @@ flight has its own memory, a slot; each caller has a lane, a queue with a few sl
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ from hsnet_trt.runtime.matching.graphs import (
 from hsnet_trt.runtime.matching.presence import OBJECTS
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats
+from hsnet_trt.runtime.pictures.window import Window
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -159,13 +161,21 @@ class GpuFrames:
             self._enqueue_drawing(slot, size, classes, held, count, scores=scores)
 
         staged = self._send(slot, pixels, supports, shots, work, scores=scores)
-        return Launched(slot, size, classes, count, scores, staged)
+        return Launched(slot, size, size, classes, count, scores, staged)
 
     def start_match(
-        self, slot: Slot, pixels: Pixels, supports: Tensors, shots: Sequence[int]
+        self,
+        slot: Slot,
+        pixels: Pixels,
+        supports: Tensors,
+        shots: Sequence[int],
+        window: Window | None,
     ) -> Launched:
         """See `Lane.match`: everything up to the logits, which come back to the host."""
-        size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
+        classes, count = len(shots), sum(shots)
+        drawn = size = (pixels.shape[0], pixels.shape[1])
+        if window is not None:
+            pixels, size = window.of(pixels), (window.height, window.width)
 
         def work(held: GpuSupports, where: str) -> None:
             self._enqueue_network(slot, size, classes, held, where)
@@ -176,8 +186,8 @@ class GpuFrames:
             slot.counts.download(0, slot.counted, self._compute)
             self._cuda.record(slot.events["done"], self._compute)
 
-        staged = self._send(slot, pixels, supports, shots, work, scores=True, matched=True)
-        return Launched(slot, size, classes, count, True, staged)
+        staged = self._send(slot, pixels, supports, shots, work, scores=True, drawn=drawn)
+        return Launched(slot, size, drawn, classes, count, True, staged)
 
     def read_match(self, frame: Launched) -> tuple[Floats, Floats]:
         """Wait for a frame that was matched: its shots' logits [S,2,h,w]; its objects' matches [N].
@@ -215,8 +225,8 @@ class GpuFrames:
             slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
             address = slot.logits.address
             own = OwnLogits(address, address + start, classes, logits.size)
-            self._enqueue_drawing(slot, frame.size, classes, own, classes, scores=scores)
-        return Launched(slot, frame.size, classes, frame.shots, scores, frame.staged_ms)
+            self._enqueue_drawing(slot, frame.drawn, classes, own, classes, scores=scores)
+        return dataclasses.replace(frame, classes=classes, scores=scores)
 
     def forget_features(self) -> None:
         """The arena is about to be used for something else; the lock is held."""
@@ -231,17 +241,20 @@ class GpuFrames:
         work: Callable[[GpuSupports, str], None],
         *,
         scores: bool,
-        matched: bool = False,
+        drawn: tuple[int, int] | None = None,
     ) -> float:
-        """Upload a frame and enqueue its work; milliseconds of `Slot.bring`."""
+        """Upload a frame and enqueue its work; milliseconds of `Slot.bring`.
+
+        `drawn` is the size at which other logits are drawn later, if they are.
+        """
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
         with self._cuda.current():
             # Which class wins where masks overlap is settled by their scores.
             wanted = scores or classes > 1
             with self._lock:
                 compared = len(supports[OBJECTS])
-                slot.fit(size, classes, compared, masks=classes > 1, scores=wanted)
-                if matched:
+                slot.fit(drawn or size, classes, compared, masks=classes > 1, scores=wanted)
+                if drawn is not None:
                     own = aligned(classes * self._logits_bytes) + 4 * (classes + 1)
                     slot.logits.grow(max(count * self._logits_bytes, own))
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
@@ -278,8 +291,8 @@ class GpuFrames:
         counts, matches = slot.read_counts(classes)
         if counts[classes]:
             raise not_finite("on the GPU")
-        labels = slot.read("labels", np.uint8, frame.size)
-        planes = (classes, *frame.size)
+        labels = slot.read("labels", np.uint8, frame.drawn)
+        planes = (classes, *frame.drawn)
         masks = list(slot.read("masks", np.bool_, planes)) if classes > 1 else [labels.view(bool)]
         scores = list(slot.read("scores", np.float32, planes)) if frame.scores else []
         return FrameAnswer(labels, masks, scores, timing, matches)

@@ -12,7 +12,7 @@ from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.frame_tables import Tables, make_tables
 from hsnet_trt.runtime.pictures.preprocess import Placement
 
-_MOST = 8  # sizes of photographs whose tables are kept
+_MOST = 32  # sizes of photographs whose tables are kept
 
 
 class TableCache:

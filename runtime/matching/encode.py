@@ -17,6 +17,7 @@ from hsnet_trt.runtime.pictures.images import read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
 from hsnet_trt.runtime.pictures.preprocess import OUTSIDE, network_input, network_mask
 from hsnet_trt.runtime.pictures.sources import as_array, is_array, is_encoded
+from hsnet_trt.runtime.pictures.window import crop_about
 
 MASK = 2  # dimensions of a mask
 
@@ -107,22 +108,30 @@ def encode_parts(
     size: tuple[int, int],
     preprocessing: Preprocessing,
     color: str = "rgb",
+    crop: float | None = None,
 ) -> Iterator[Tensors]:
     """Encode the K shots of a class, as many at once as the runner takes, and give them so.
 
-    Images that are arrays are of that order of channels.
+    Images that are arrays are of that order of channels; with `crop` they are cropped to their
+    objects, see `FewShotSegmenter.set_support`.
 
     Yields:
         `s2`, `s3`, `s4`, each [k,L,C,row], and with a background contrast `c3`, `c4` [k,1,C,1],
         until all K were there.
 
     Raises:
-        InputError: an image or mask is not what it should be.
+        InputError: an image or mask is not what it should be, or a `crop` below 1.
         BackendError: the backend failed.
 
     Warns:
         HSNetWarning: a mask covers its whole image, or vanishes at a feature resolution.
     """
+    if crop is not None and not crop >= 1:
+        raise InputError(
+            f"the supports of {name!r} cannot be cropped so closely",
+            expected="a crop of 1 or more, in sides of the object's box",
+            found=crop,
+        )
     most = min(runner.limits.images, runner.limits.shots)
     for first in range(0, len(shots), most):
         pixels, masks = [], []
@@ -130,6 +139,9 @@ def encode_parts(
             pixels.append(read_image(image, f"the image of shot {number} of {name!r}", color))
             shape = (pixels[-1].shape[0], pixels[-1].shape[1])
             masks.append(read_mask(mask, shape, f"the mask of shot {number} of {name!r}", image))
+            if crop is not None:
+                window = crop_about(masks[-1], crop)
+                pixels[-1], masks[-1] = window.of(pixels[-1]), window.of(masks[-1])
         batch, placements = network_input(pixels, size, preprocessing)
         outside = OUTSIDE if runner.contrast else 0
         fitted = np.stack(

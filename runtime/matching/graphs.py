@@ -23,6 +23,7 @@ from hsnet_trt.runtime.matching.packing import (
     views,
 )
 from hsnet_trt.runtime.pictures.images import Pixels
+from hsnet_trt.runtime.pictures.window import Window
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
@@ -133,8 +134,13 @@ class FrameLane(Protocol):
         """
         ...
 
-    def match(self, pixels: Pixels, supports: Tensors, shots: Sequence[int]) -> MatchedOnGpu:
-        """Send a frame as far as its logits, and wait; arguments are those of `submit`."""
+    def match(
+        self, pixels: Pixels, supports: Tensors, shots: Sequence[int], window: Window | None = None
+    ) -> MatchedOnGpu:
+        """Send a frame as far as its logits, and wait; arguments are those of `submit`.
+
+        Of a `window`, only that part is matched; what is drawn then is the whole frame.
+        """
         ...
 
     def close(self) -> None:

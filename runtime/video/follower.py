@@ -9,14 +9,16 @@ import numpy as np
 
 from hsnet_trt.runtime.matching.packing import Shot
 from hsnet_trt.runtime.matching.support_set import SupportSet
-from hsnet_trt.runtime.pictures.preprocess import Floats
+from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
+from hsnet_trt.runtime.pictures.window import Window
+from hsnet_trt.runtime.video.closer import Looks, View
 from hsnet_trt.runtime.video.confidence import is_sharp
+from hsnet_trt.runtime.video.here import Here
 from hsnet_trt.runtime.video.memory import Memory, Remembered
 from hsnet_trt.runtime.video.motion import MotionFinder, Small
 from hsnet_trt.runtime.video.steady import Steady
 
 _EVERY = 4  # frames from one look for something to remember to the next
-_LATEST = 0.4  # weight of the latest presence in its average
 _CLIP = 6.0  # logits are cut there before shots are averaged
 
 # A class's plane [h,w] of the frame -> its shot.
@@ -65,11 +67,13 @@ class Follower:
         """
         self._memory, self.steady = memory, steady
         self._motion = MotionFinder()
+        self._looks = Looks()
         self._averages: dict[str, Steady] = {}
         self._frame = 0 if memory is None else memory.seen
         self._looked: dict[str, int] = {}
-        self._given: dict[str, Floats] = {}  # the last answers of the given shots alone
-        self._presence: dict[str, float] = {}
+        # The last answers of the given shots alone, and how much their positions count.
+        self._given: dict[str, tuple[Floats, Floats | None]] = {}
+        self._here: dict[str, Here] = {}
 
     @property
     def sets(self) -> int:
@@ -95,32 +99,48 @@ class Follower:
             classes[name] = own if self.steady and own else [*shots, *own]
         return Turn(SupportSet(classes), remembered, number + 1, version)
 
-    def see(self, turn: Turn, presence: Mapping[str, float]) -> dict[str, float]:
-        """How far each class is there: the score of this frame, or averaged over time if steady.
+    def look(self, small: Small, whole: Placement) -> Window | None:
+        """Which part of the next frame is matched, where scores are averaged; None for all of it.
+
+        Args:
+            small: the frame.
+            whole: where it is in the network's input.
+        """
+        if self._motion.is_cut(small):
+            self._looks.forget()
+        return self._looks.choose(whole) if self.steady else None
+
+    def see(self, turn: Turn, presence: Mapping[str, float], planes: Floats) -> dict[str, float]:
+        """How far each class is there: the score of this frame; if steady, that of `Here`.
 
         Args:
             turn: what the frame was matched with.
             presence: scores, of the classes whose given shots were among that; only these count,
                 since the threshold was chosen for such.
+            planes: what `settle` made of the frame.
         """
-        known = self._presence
-        self._presence = {}
-        for name in turn.supports.classes:
-            before, now = known.get(name), presence.get(name)
-            if before is not None and now is not None and self.steady:
-                now = before + _LATEST * (now - before)
-            score = before if now is None else now
-            self._presence[name] = 1.0 if score is None else score
-        return dict(self._presence)
+        known, self._here = self._here, {}
+        found = {}
+        for name, plane in zip(turn.supports.classes, planes, strict=True):
+            self._here[name] = known.get(name) or Here()
+            now = presence.get(name)
+            if self.steady:
+                found[name] = self._here[name].add(now, float(plane[1].max()))
+            else:
+                found[name] = 1.0 if now is None else now
+        return found
 
-    def settle(self, turn: Turn, logits: Floats, small: Small, encode: Encode) -> Floats:
+    def settle(
+        self, turn: Turn, logits: Floats, small: Small, encode: Encode, view: View | None = None
+    ) -> Floats:
         """Make one plane of each class, and remember what can be trusted.
 
         Args:
             turn: what the frame was matched with.
             logits: of its shots, class after class, float32 [S,2,h,w].
             small: the frame, for its motion.
-            encode: makes a shot of the frame.
+            encode: makes a shot of what was matched.
+            view: what was matched, unless it was the whole frame.
 
         Returns:
             Logits float32 [classes,2,h,w]; that of background is 0.
@@ -129,21 +149,28 @@ class Follower:
         if motion is not None and motion.cut:
             self._begin_anew()
         difference = np.clip(logits[:, 1] - logits[:, 0], -_CLIP, _CLIP)
+        placed, counts = (difference, None) if view is None else view.spread(difference)
         planes = np.zeros((len(turn.supports.classes), *logits.shape[1:]), np.float32)
         first = 0
         for plane, (name, shots) in zip(planes, turn.supports.classes.items(), strict=True):
-            mine = difference[first : first + len(shots)]
+            mine = slice(first, first + len(shots))
             first += len(shots)
-            by_given = self._by_given(name, turn.remembered.get(name), mine)
-            if by_given is not None:
-                self._remember(name, by_given, encode)
-            shown = mine.mean(axis=0)
+            remembered = turn.remembered.get(name)
+            if remembered is None or len(shots) > 1:
+                given = slice(mine.start, mine.stop - (remembered is not None))
+                self._given[name] = placed[given].mean(axis=0), counts
+                self._remember(name, difference[given].mean(axis=0), encode)
+            if remembered is not None:
+                self._judge(name, remembered, placed[mine.stop - 1], counts)
+            shown = placed[mine].mean(axis=0)
             if self.steady:
                 average = self._averages.setdefault(name, Steady())
-                shown = average.add(shown, motion)
+                shown = average.add(shown, motion, counts)
             plane[1] = shown
         for name in set(self._averages) - set(turn.supports.classes):
             del self._averages[name]
+        if self.steady:
+            self._looks.follow(planes[:, 1])
         self._frame += 1
         return planes
 
@@ -153,26 +180,26 @@ class Follower:
         for average in self._averages.values():
             average.forget()
         self._given.clear()
-        self._presence.clear()
+        self._here.clear()
 
-    def _by_given(self, name: str, remembered: Remembered | None, planes: Floats) -> Floats | None:
-        """What the given shots alone answer; None if this was not their turn.
+    def _judge(
+        self, name: str, remembered: Remembered, plane: Floats, counts: Floats | None
+    ) -> None:
+        """Judge a remembered shot by the given ones, where these are certain.
 
-        Where they are certain, they judge the remembered shot. Only what they are certain of is
-        remembered, so that one mistake does not lead to the next.
+        Only what they are certain of is remembered, so that one mistake does not lead to the next.
         """
-        if self._memory is None:
-            return None
-        if remembered is None:
-            given = self._given[name] = np.asarray(planes.mean(axis=0), np.float32)
-            return given
-        own = np.asarray(planes[:-1].mean(axis=0), np.float32) if len(planes) > 1 else None
-        given_last = self._given.get(name) if own is None else own
-        if given_last is not None and is_sharp(given_last):
-            found, wanted = planes[-1] > 0, given_last > 0
+        given, before = self._given.get(name, (None, None))
+        if self._memory is None or given is None or not is_sharp(given):
+            return
+        both = np.ones(plane.shape, np.bool_)
+        for seen in (counts, before):
+            if seen is not None:
+                both &= seen > 0
+        found, wanted = (plane > 0) & both, (given > 0) & both
+        if wanted.any():
             agreement = int((found & wanted).sum()) / int((found | wanted).sum())
             self._memory.judge(name, remembered, agreement)
-        return own
 
     def _remember(self, name: str, plane: Floats, encode: Encode) -> None:
         memory = self._memory

@@ -22,7 +22,10 @@ from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import OUTSIDE, Floats, Placement, network_mask
 from hsnet_trt.runtime.pictures.result import Segmentation
+from hsnet_trt.runtime.pictures.window import Window
+from hsnet_trt.runtime.video.closer import View
 from hsnet_trt.runtime.video.follower import Follower, Turn
+from hsnet_trt.runtime.video.here import FROM
 from hsnet_trt.runtime.video.motion import Small, shrink
 
 
@@ -46,6 +49,11 @@ A_contra = TypeVar("A_contra", bound=Arranged, contravariant=True)
 
 class MatchedFrame(Protocol):
     """A frame whose logits are there and whose masks are not drawn yet."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where what was matched is in the network's input."""
+        ...
 
     @property
     def logits(self) -> Floats:
@@ -74,7 +82,7 @@ class MatchedFrame(Protocol):
 
 
 class MatchingFrame(Protocol[A_contra]):
-    """A decoded frame that can be matched without being drawn."""
+    """A decoded frame of which all or a part can be matched without being drawn."""
 
     @property
     def pixels(self) -> Pixels:
@@ -86,8 +94,8 @@ class MatchingFrame(Protocol[A_contra]):
         """Where it is in the network's input."""
         ...
 
-    def match(self, supports: A_contra) -> MatchedFrame:
-        """Run the network, and wait for it."""
+    def match(self, supports: A_contra, window: Window | None = None) -> MatchedFrame:
+        """Run the network on the frame, or on a part of it, and wait for it."""
         ...
 
 
@@ -98,8 +106,8 @@ class MatchingPipeline(Protocol[A]):
         """See `FramePipeline.arrange`."""
         ...
 
-    def read(self, source: Any, what: str, color: str) -> MatchingFrame[A]:
-        """See `FramePipeline.read`."""
+    def view(self, source: Any, what: str, color: str) -> MatchingFrame[A]:
+        """Decode a frame, as `FramePipeline.read` does, and do nothing more."""
         ...
 
     def close(self) -> None:
@@ -160,11 +168,10 @@ class FollowingPipeline(Generic[A]):
             inner: how frames are matched and drawn; it is closed with this one.
             runner: what encodes the frames that are remembered.
             follower: what is known of the video.
-            present_from: the presence from which a class counts as present. Where logits are
-                averaged, every class does: what is nowhere certain is not shown at all, and small
-                things, which have few positions at stride 32, stay below that threshold for ever.
+            present_from: the presence from which a class counts as present, in a single frame.
+                Where logits are averaged, `here.FROM` is, since scores are those of `Here`.
         """
-        self._present_from = 0.0 if follower.steady else present_from
+        self._present_from = FROM if follower.steady else present_from
         self._inner, self._runner, self._follower = inner, runner, follower
         self._given: A | None = None
         self._version = -1
@@ -188,7 +195,7 @@ class FollowingPipeline(Generic[A]):
 
     def read(self, source: Any, what: str, color: str) -> FollowedFrame[A]:
         """Decode, and shrink for the motion."""
-        frame = self._inner.read(source, what, color)
+        frame = self._inner.view(source, what, color)
         begun = time.perf_counter()
         small = shrink(frame.pixels, frame.placement)
         return FollowedFrame(self, frame, small, 1000 * (time.perf_counter() - begun))
@@ -200,16 +207,19 @@ class FollowingPipeline(Generic[A]):
             BackendError: the backend failed; the frame leaves nothing behind.
         """
         turn = self._follower.turn(supports.supports)
-        matched = frame.frame.match(self._arranged(turn, supports))
+        whole = frame.frame.placement
+        window = self._follower.look(frame.small, whole)
+        matched = frame.frame.match(self._arranged(turn, supports), window)
         try:
             begun = time.perf_counter()
 
             def encode(plane: Floats) -> Shot:
-                return self._encode(matched, plane, frame.frame.placement)
+                return self._encode(matched, plane, matched.placement)
 
             scores_now = self._presence(turn, supports, matched.shot_scores[0])
-            seen = Seen(self._follower.see(turn, scores_now), self._present_from)
-            planes = self._follower.settle(turn, matched.logits[0], frame.small, encode)
+            view = None if window is None else View(window, matched.placement, whole)
+            planes = self._follower.settle(turn, matched.logits[0], frame.small, encode, view)
+            seen = Seen(self._follower.see(turn, scores_now, planes), self._present_from)
             spent = 1000 * (time.perf_counter() - begun)
         except BaseException:
             matched.abandon()

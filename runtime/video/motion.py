@@ -89,13 +89,18 @@ class MotionFinder:
         rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
         self._place = np.stack([columns, rows], axis=2)
 
+    def is_cut(self, frame: Small) -> bool:
+        """Whether a frame has nothing in common with the last one."""
+        before = self._before
+        return before is not None and float(np.abs(frame.colours - before.colours).sum()) / 2 > _CUT
+
     def find(self, frame: Small) -> Motion | None:
         """The motion since the frame before; None for the first one, and one of other colours."""
         cv2 = load_opencv()
+        cut = self.is_cut(frame)
         before, self._before = self._before, frame
         if before is None:
             return None
-        cut = float(np.abs(frame.colours - before.colours).sum()) / 2 > _CUT
         back = self._flow.calc(frame.grey, before.grey, None)
         was = cv2.remap(
             before.grey, self._place + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT

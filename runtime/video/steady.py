@@ -28,12 +28,14 @@ class Steady:
         """Begin anew."""
         self._mean = self._shown = None
 
-    def add(self, plane: Floats, motion: Motion | None) -> Floats:
+    def add(self, plane: Floats, motion: Motion | None, counts: Floats | None = None) -> Floats:
         """Average a plane with those before.
 
         Args:
             plane: logit 1 - logit 0 at decoder resolution, float32 [h,w].
             motion: since the last plane; None to begin anew.
+            counts: how much each position of the plane counts, float32 [h,w] in [0,1]; None for
+                all of them fully.
 
         Returns:
             The plane to be shown, float32 [h,w], foreground where it is above 0.
@@ -52,7 +54,11 @@ class Steady:
         error = cv2.resize(motion.error, (width, height), interpolation=cv2.INTER_AREA)
         moved = _along(self._mean, origin)
         weight = np.clip(_LATEST + error * ((1 - _LATEST) / _TRUST), _LATEST, 1)
-        weight[moved < -_REACH - 1] = 1  # it was outside
+        outside = moved < -_REACH - 1
+        if counts is not None:
+            weight *= counts
+            outside &= counts > 0
+        weight[outside] = 1
         self._mean = weight * latest + (1 - weight) * np.maximum(moved, -_REACH)
         before = _along(self._shown, origin)
         held = self._mean + np.where(before > 0, _HOLD, -_HOLD).astype(np.float32)

@@ -173,7 +173,8 @@ def test_the_command_judges_memories_and_steadiness(bundle: Path, tmp_path: Path
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     kept = json.loads((tmp_path / "video.json").read_text())
-    names = ["frame by frame", "only present", "steady", "memory 2", "memory 2, steady"]
+    names = ["frame by frame", "only present", "cropped support", "steady",
+             "steady, only present", "memory 2", "memory 2, steady"]  # fmt: skip
     assert [row["name"] for row in kept["rows"]] == names
     assert list(kept["facts"]["milliseconds"]) == names
     page = (tmp_path / "video.md").read_text()

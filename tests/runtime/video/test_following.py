@@ -17,6 +17,7 @@ from hsnet_trt.errors import HSNetError
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.preprocess import place
 from hsnet_trt.runtime.video import confidence, motion, steady
+from hsnet_trt.runtime.video.closer import View
 from hsnet_trt.runtime.video.follower import Follower
 from hsnet_trt.runtime.video.motion import shrink
 
@@ -156,11 +157,12 @@ def test_ten_thousand_frames_without_growth(
     (shot,) = given.classes["red"]
     memory = Memory(4, age=50)
     follower = Follower(memory, steady=True)
-    small = shrink(pictures(1)[0], place((96, 128), (96, 128), "stretch"))
+    whole = place((96, 128), (96, 128), "stretch")
+    small = shrink(pictures(1)[0], whole)
     logits = np.zeros((1, 2, 12, 16), np.float32)
     logits[:, 1] = -3
     logits[:, 1, 3:8, 3:8] = 5
-    seen, taken = set(), []
+    seen, taken, windows = set(), [], set()
 
     def encode(plane: np.ndarray) -> dict:
         return {level: type(c)(c.at, c.values.copy(), c.row) for level, c in shot.items()}
@@ -169,10 +171,16 @@ def test_ten_thousand_frames_without_growth(
     for number in range(10_000):
         turn = follower.turn(given)
         seen.add(tuple(turn.remembered))
-        follower.settle(turn, logits, small, encode)
+        window = follower.look(small, whole)
+        windows.add(window)
+        view = None
+        if window is not None:
+            view = View(window, place((window.height, window.width), (96, 128), "stretch"), whole)
+        planes = follower.settle(turn, logits, small, encode, view)
+        follower.see(turn, {"red": 0.5}, planes)
         if number in (999, 9_999):
             taken.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert seen == {(), ("red",)} and len(memory) == 4
+    assert seen == {(), ("red",)} and len(memory) == 4 and len(windows) > 1
     assert taken[1] - taken[0] < 20_000
     assert isinstance(given, SupportSet) and given.shots == [1]
