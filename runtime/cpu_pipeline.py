@@ -81,13 +81,21 @@ class CpuFrame:
 
     def match(self, supports: ArrangedSupports, window: Window | None = None) -> CpuMatched:
         """Run the network on the frame, or on a part of it."""
-        prepared = self.prepared
-        if window is not None:
-            prepared = self.pipeline.prepare([window.of(self.pixels)])
-        elif prepared is None:
-            prepared = self.pipeline.prepare([self.pixels])
-        matched = self.pipeline.match(prepared, supports)
-        return dataclasses.replace(matched, drawn=[self.placement])
+        whole, pipeline = self.prepared, self.pipeline
+        if whole is None and (window is None or pipeline.refine):
+            whole = pipeline.prepare([self.pixels])
+        if window is None:
+            assert whole is not None
+            return pipeline.match(whole, supports)
+        matched = pipeline.match(pipeline.prepare([window.of(self.pixels)]), supports)
+        matched = dataclasses.replace(matched, drawn=[self.placement])
+        if whole is None or matched.guide is None:
+            return matched
+        # What is drawn is the whole frame, and so is what refines it.
+        timing = dict(matched.timing)
+        timing["preprocess"] += whole.milliseconds
+        guide = dataclasses.replace(matched.guide, pictures=whole.batch)
+        return dataclasses.replace(matched, guide=guide, timing=timing)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,11 @@ class CpuMatched:
 
 
 class CpuFramePipeline:
-    """See `pipeline.FramePipeline`. Threads take turns at the runner."""
+    """See `pipeline.FramePipeline`. Threads take turns at the runner.
+
+    Attributes:
+        refine: whether masks are refined: see `pictures.guided_filter`.
+    """
 
     slots = 1
 
@@ -181,7 +193,7 @@ class CpuFramePipeline:
         refine: bool = False,
     ) -> None:
         self._runner, self._size, self._preprocessing = runner, size, preprocessing
-        self._present_from, self._refine = present_from, refine
+        self._present_from, self.refine = present_from, refine
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
         """As many supports to a call as the runner takes; packed ones share memory with it."""
@@ -251,7 +263,7 @@ class CpuFramePipeline:
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
         found, where = score_queries(features["f4"], supports.objects), prepared.placements
-        guide = Guide(prepared.batch, self._preprocessing.std) if self._refine else None
+        guide = Guide(prepared.batch, self._preprocessing.std) if self.refine else None
         return CpuMatched(features, logits, found, where, where, timing, guide)
 
     def prepare(self, pixels: list[Pixels]) -> Prepared:

@@ -130,12 +130,8 @@ class Network:
         return shots
 
     def follow(self, follower: Follower) -> FramePipeline:
-        """The way of one stream's frames, each of which is answered by what others left, too.
-
-        Steady ones are not refined: what the network was shown may be a part of what is drawn.
-        """
-        present_from = self.bundle.manifest.present_from
-        refine = self.refine and not follower.steady
+        """The way of one stream's frames, each of which is answered by what others left, too."""
+        present_from, refine = self.bundle.manifest.present_from, self.refine
         inner: CpuFramePipeline | GpuFramePipeline
         if self.runner.frames is None:
             inner = CpuFramePipeline(

@@ -73,14 +73,14 @@ class FrameNetwork:
 
         Args:
             slot: fitted to the frame; its pixels are uploaded by now, in this stream's order.
-            size: height and width of the frame.
+            size: height and width of what the network is shown of it, from `slot.first` on.
             classes: how many.
             supports: the support set on the GPU.
             key: of the CUDA graph for that set's memory.
         """
         cuda, stream, event = self._cuda, self._stream, slot.events
         cuda.record(event["turn"], stream)
-        self.prepare(slot, self.place(size), swap=slot.bgr)
+        self.prepare(slot, self.place(size), slot.first)
         cuda.record(event["prepared"], stream)
         self._run_features()
         self._featured = slot
@@ -92,21 +92,21 @@ class FrameNetwork:
         cuda.zero(slot.counts.address, slot.counted, stream)
         self._compare_objects(slot.counts.address + 4 * (classes + 1), supports)
 
-    def prepare(self, slot: Slot, placement: Placement, *, swap: bool = False) -> None:
-        """Enqueue the preprocessing of a slot's pixels into the arena; `swap`: they are BGR."""
+    def prepare(self, slot: Slot, placement: Placement, first: int = 0) -> None:
+        """Enqueue the preprocessing of a slot's pixels, from byte `first` on, into the arena."""
         tables, taps = self._tables.of(placement)
         argument = PREPARE.pack(
-            slot.pixels.address,
+            slot.pixels.address + first,
             self._arena.at("image"),
             *(tables.at(name) for name in ("columns", "column_taps", "rows", "row_taps")),
-            3 * placement.source[1],
+            slot.pitch,
             taps.column_taps.shape[1],
             taps.row_taps.shape[1],
             *self._size,
             placement.top,
             placement.left,
             *placement.content,
-            swap,
+            slot.bgr,
             *self._scale,
             *self._shift,
         )
@@ -121,7 +121,7 @@ class FrameNetwork:
         the pixels in the slot.
         """
         if self._featured is not slot:
-            self.prepare(slot, self.place(size), swap=slot.bgr)
+            self.prepare(slot, self.place(size), slot.first)
             self._run_features()
             self._featured = slot
         found = {}

@@ -157,9 +157,10 @@ class GpuFrames:
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
 
         def work(held: GpuSupports, where: str) -> None:
-            self._enqueue_network(slot, size, classes, held, where)
+            self._enqueue_network(slot, size, size, classes, held, where)
             self._enqueue_drawing(slot, size, classes, held, count, scores=scores)
 
+        slot.first = 0
         staged = self._send(slot, pixels, supports, shots, work, scores=scores)
         return Launched(slot, size, size, classes, count, scores, staged)
 
@@ -174,11 +175,16 @@ class GpuFrames:
         """See `Lane.match`: everything up to the logits, which come back to the host."""
         classes, count = len(shots), sum(shots)
         drawn = size = (pixels.shape[0], pixels.shape[1])
+        slot.first = 0
         if window is not None:
-            pixels, size = window.of(pixels), (window.height, window.width)
+            size = (window.height, window.width)
+            if slot.refine:  # by the whole frame, since that is drawn
+                slot.first = 3 * (window.top * drawn[1] + window.left)
+            else:
+                pixels = window.of(pixels)
 
         def work(held: GpuSupports, where: str) -> None:
-            self._enqueue_network(slot, size, classes, held, where)
+            self._enqueue_network(slot, size, drawn, classes, held, where)
             # In the stream of the engines: the next frame's logits take the same memory.
             for first, address, length in held.parts(count):
                 host = slot.logits.host[first : first + length]
@@ -321,6 +327,7 @@ class GpuFrames:
         self,
         slot: Slot,
         size: tuple[int, int],
+        drawn: tuple[int, int],
         classes: int,
         held: GpuSupports,
         where: str,
@@ -329,6 +336,8 @@ class GpuFrames:
         self._cuda.wait(self._compute, slot.events["uploaded"])
         self._network.run(slot, size, classes, held, where)
         if slot.refine:
+            if size != drawn:  # the network was shown a part, and has read it by now
+                self._network.prepare(slot, self._network.place(drawn))
             self._refinement.look(slot)
 
     def _enqueue_drawing(

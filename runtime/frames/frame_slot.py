@@ -101,6 +101,8 @@ class Slot:
             that are drawn, [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
         events: CUDA events by name, recorded as the frame moves on.
         bgr: whether the pixels that were brought are in that order.
+        pitch: bytes from one of their rows to the next.
+        first: bytes before the first of those that the network is shown.
         refine: whether its masks are refined (`frame_refinement`).
         guide: what of the frame they are refined by; None before it was looked at.
         parts: offset and length in `answer` of each part, in bytes.
@@ -116,6 +118,7 @@ class Slot:
         self.logits = Buffer(cuda, mapped=False)
         self.events = {name: cuda.event() for name in EVENTS}
         self.bgr = False
+        self.pitch = self.first = 0
         self.counted = 0
         self.parts: dict[str, tuple[int, int]] = {}
 
@@ -165,6 +168,7 @@ class Slot:
         """
         clock, staged = time.perf_counter(), 0.0
         row, sent, copied = pixels[0].size, 0, 0
+        self.pitch = row
         host = self.pixels.host[: pixels.size].reshape(pixels.shape)
         try:
             for end in self._stripes(len(pixels), row):

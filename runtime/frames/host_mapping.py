@@ -28,6 +28,7 @@ def mapping_pays(cuda: Cuda, network: FrameNetwork, drawing: FrameDrawing, strea
     for mapped in (False, True):
         slot = Slot(cuda, mapped=mapped)
         slot.fit(size, 1, 1, masks=False, scores=False)
+        slot.pitch = 3 * size[1]
         network.prepare(slot, placement)  # uploads the tables before the clock starts
         times = []
         for _ in range(5):

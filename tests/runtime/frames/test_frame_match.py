@@ -67,8 +67,8 @@ def equal(one: Any, other: Any) -> None:
 @pytest.mark.usefixtures("packaged_kernels")
 @pytest.mark.parametrize(
     ("steadied", "refine"),
-    [(False, False), (True, False), (False, True)],
-    ids=["memory", "memory and steady", "memory, refined"],
+    [(False, False), (True, False), (False, True), (True, True)],
+    ids=["memory", "memory and steady", "memory, refined", "memory and steady, refined"],
 )
 @pytest.mark.parametrize(
     "libraries",
@@ -114,10 +114,11 @@ def test_a_video_is_followed_on_the_gpu_as_on_the_cpu(
 
 
 @pytest.mark.usefixtures("packaged_kernels")
+@pytest.mark.parametrize("refine", [False, True])
 def test_nothing_is_allocated_once_the_memory_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, refine: bool
 ) -> None:
-    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True)
+    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
     memory = Memory(2)
     # A GPU keeps tables for each size of windows, of which there are few: here there is one.
     monkeypatch.setattr(closer, "_SIDES", (0.7,))
@@ -166,7 +167,15 @@ def test_features_are_those_of_the_frame_whatever_ran_since(
         drawn = matched.draw(matched.logits[0], {"red": 1}, Seen({"red": 0.5}, 0.4), scores=True)
         assert drawn.present == {"red": True}
         np.testing.assert_allclose(drawn.scores["red"], expected, atol=1e-6)
-        left = pipeline.read(given, "it", "rgb").match(supports)  # type: ignore[attr-defined]
+        part = Window(11, 13, 60, 80)
+        alone = pipeline.read(part.of(given), "it", "rgb").match(supports)  # type: ignore[attr-defined]
+        expected = alone.features
+        alone.abandon()
+        left = pipeline.read(given, "it", "rgb").match(supports, part)  # type: ignore[attr-defined]
+        for _ in range(2):
+            for name in ("f2", "f3", "f4"):
+                np.testing.assert_array_equal(left.features[name], expected[name])
+            segmenter.segment(255 - picture)
         left.abandon()
     with pytest.raises(BackendError, match="closed"):
         _ = left.features

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import RED, scene
+from helpers.tiny_bundle import RED, SIZE, scene
 
 pytest.importorskip("cv2")
 
 from hsnet_trt import FewShotSegmenter, Memory
 from hsnet_trt.errors import HSNetError
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.support_set import SupportSet
-from hsnet_trt.runtime.pictures.preprocess import place
+from hsnet_trt.runtime.pictures.guided_filter import refine
+from hsnet_trt.runtime.pictures.postprocess import segment_logits
+from hsnet_trt.runtime.pictures.preprocess import network_input, place
 from hsnet_trt.runtime.video import confidence, motion, steady
 from hsnet_trt.runtime.video.closer import View
 from hsnet_trt.runtime.video.follower import Follower
@@ -48,10 +51,12 @@ def pictures(count: int) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.parametrize("refined", [False, True], ids=["", "refined"])
 @pytest.mark.parametrize("steadied", [False, True], ids=["memory", "memory and steady"])
 def test_frames_are_remembered_and_the_answers_do_not_depend_on_time(
-    segmenter: FewShotSegmenter, steadied: bool
+    segmenter: FewShotSegmenter, steadied: bool, refined: bool
 ) -> None:
+    segmenter._network.refine = refined
     frames = pictures(24)
     memory = Memory(3)
     streamed = list(segmenter.stream(iter(frames), memory=memory, steady=steadied, scores=True))
@@ -127,6 +132,41 @@ def test_supports_may_be_changed_meanwhile(
     segmenter.set_support("red", *red_shot)
     next(stream)
     assert all(frame >= 14 for frame in memory.frames("red"))
+
+
+def test_steadied_masks_are_refined_by_the_whole_frame(
+    bundle: Path, red_shot: Shot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever part of it the network was shown: its edges are better for that."""
+    monkeypatch.setattr(steady, "_PEAK", 0.1)
+    settle, settled, windows = Follower.settle, [], 0
+
+    def noted(*given: object) -> np.ndarray:
+        settled.append((settle(*given), given[-1]))  # type: ignore[arg-type]
+        return settled[-1][0]
+
+    monkeypatch.setattr(Follower, "settle", noted)
+    preprocessing, overlaps = Preprocessing(), np.zeros((2, 20))
+    frames = pictures(20)
+    for refined in (False, True):
+        settled.clear()
+        with FewShotSegmenter.load(bundle, "onnxruntime", refine=refined) as segmenter:
+            segmenter.set_support("red", *red_shot)
+            found = list(segmenter.stream(frames, steady=True, scores=True))
+        assert len(settled) == len(found)
+        for number, (frame, (planes, view)) in enumerate(zip(found, settled, strict=True)):
+            assert frame.result is not None
+            windows += view is not None
+            (picture,), (whole,) = network_input([frames[number]], SIZE, preprocessing)
+            drawn = refine(planes, picture, preprocessing.std) if refined else planes
+            _, (scores,), labels = segment_logits(drawn, [1], whole)
+            np.testing.assert_allclose(frame.result.scores["red"], scores, atol=1e-6)
+            truth = np.zeros(labels.shape, np.bool_)
+            truth[20:60, 20 + number : 60 + number] = True
+            mask = frame.result.masks["red"]
+            overlaps[int(refined), number] = (mask & truth).sum() / (mask | truth).sum()
+    assert windows > 20
+    assert (overlaps[1] > overlaps[0]).mean() > 0.8, overlaps
 
 
 def test_a_frame_that_fails_leaves_nothing_behind(segmenter: FewShotSegmenter) -> None:
