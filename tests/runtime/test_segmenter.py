@@ -320,6 +320,42 @@ def test_errors_name_the_shot(segmenter: FewShotSegmenter, red_shot: Shot, tmp_p
     assert segmenter.classes == ()
 
 
+def test_supports_are_cropped_about_their_objects(segmenter: FewShotSegmenter) -> None:
+    """As if the caller had cropped them."""
+    image = scene((200, 300), [(RED, (slice(80, 120), slice(150, 180))), (GREEN, PLACE)])
+    mask = np.zeros((200, 300), bool)
+    mask[80:120, 150:180] = True
+    # The box is a fifth of the height and a tenth of the width.
+    for crop, cut in (
+        (1.5, (slice(70, 130), slice(120, 210))),
+        (1, (slice(80, 120), slice(135, 195))),
+    ):
+        segmenter.set_support("by itself", [image, image], [mask, mask], crop=crop)
+        segmenter.set_support("by hand", [image[cut]] * 2, [mask[cut]] * 2)
+        found = segmenter.segment(QUERY).scores
+        np.testing.assert_array_equal(found["by itself"], found["by hand"])
+    with pytest.warns(HSNetWarning, match="vanishes at feature level 4"):
+        segmenter.set_support("whole", image, mask)
+    with pytest.warns(HSNetWarning, match="vanishes at feature level 4"):
+        segmenter.set_support("far more", image, mask, crop=9)
+    scores = segmenter.segment(QUERY).scores
+    np.testing.assert_array_equal(scores["far more"], scores["whole"])
+    assert not np.allclose(scores["whole"], scores["by hand"], atol=1e-3)
+
+
+@pytest.mark.parametrize("crop", [0.99, 0, -1.5, float("nan")])
+def test_no_crop_cuts_into_the_object(
+    segmenter: FewShotSegmenter, red_shot: Shot, crop: float
+) -> None:
+    segmenter.set_support("kept", *red_shot)
+    with pytest.raises(
+        InputError, match="supports of 'red' cannot be cropped so closely"
+    ) as caught:
+        segmenter.set_support("red", *red_shot, crop=crop)
+    assert caught.value.found == str(crop)
+    assert segmenter.classes == ("kept",)
+
+
 def test_tiny_masks(segmenter: FewShotSegmenter) -> None:
     image = np.full((960, 1280, 3), RED, np.uint8)
     lost, small = np.zeros((960, 1280), bool), np.zeros((960, 1280), bool)
