@@ -76,8 +76,8 @@ class FrameStream:
     def close(self) -> None:
         """End the stream: no more frames are read, those under way are let go. May be repeated.
 
-        Waits up to 3 s for the source to return from the frame that it is reading, and to be closed.
-        One that stays silent for longer is left alone, and closed when it answers.
+        Waits up to 3 s for the source to give the frame that is being read, and to be closed. One
+        that stays silent for longer is left alone, and closed when it answers.
         """
         self._end()
 

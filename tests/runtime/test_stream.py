@@ -160,9 +160,7 @@ def test_leaving_closes_the_source(segmenter: FewShotSegmenter) -> None:
 
 
 @pytest.mark.parametrize("way", ["close", "break", "error"])
-def test_ending_waits_for_the_read_that_is_under_way(
-    segmenter: FewShotSegmenter, way: str
-) -> None:
+def test_ending_waits_for_the_read_that_is_under_way(segmenter: FewShotSegmenter, way: str) -> None:
     """A thread that comes back from OpenCV's read while the process ends would abort that."""
     closed, blocked = threading.Event(), threading.Event()
 

@@ -30,6 +30,7 @@ def opened(
     )
     for module in (runtime_kernels, runtime_loop):
         monkeypatch.setattr(module, "FRAME", (90, 160))
+        monkeypatch.setattr(module, "DECODER", (40, 40))
     return open_cuda(), driver
 
 
@@ -68,8 +69,12 @@ def test_every_check_passes_on_a_gpu_without_faults(
         (">= (largest + 1) / 2", "> (largest + 1) / 2", ["masks", "masks"]),
         ("score / static_cast<float>", "1.01F * score / static_cast<float>", ["scores:"]),
         ("squares += value * value", "squares += value", ["likeness:"]),
+        ("sum[c] / total", "colour[c]", ["refined:"]),
+        ("share - mean[c] * average", "share + mean[c] * average", ["refined:"]),
+        ("*p.invalid = 1", "*p.invalid = 0", ["refine", "refine"]),
+        ("(1.F + value) / (1.F - value)", "1.05F + value", ["refined:"]),
     ],
-    ids=["prepare", "settle", "vote", "likeness"],
+    ids=["prepare", "settle", "vote", "likeness", "guide", "fit", "invalid", "refine"],
 )
 def test_a_wrong_kernel_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path, old: str, new: str, found: list[str]
