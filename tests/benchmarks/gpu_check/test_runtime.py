@@ -58,7 +58,12 @@ def test_every_check_passes_on_a_gpu_without_faults(
     ]
     assert parts["copy_and_upload_ms"] >= 1 and parts["download_ms"] >= 1
     assert min(parts["frame_ms"], parts["read_ms"], parts["copy_alone_ms"]) > 0
-    assert "launching and waiting" in gpu_check_runtime.table({"loop": loop})
+    # Two in each round of the kernels' check, then the frames that are timed and five before them.
+    assert sum(name == "hsnet_refine" for name, _ in driver.launches) == 2 * 6 + 3 + 5
+    # The fake takes no time for it: the events are those of a frame that is not refined.
+    assert parts["refine_ms"] == 0
+    line = gpu_check_runtime.table({"loop": loop})
+    assert "launching and waiting" in line and "refining, where it is on, 0.000" in line
 
 
 @pytest.mark.usefixtures("frames_image")
