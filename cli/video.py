@@ -108,7 +108,10 @@ def video(
                 scores=bool(tracks),
             )
             with stream, Telemetry() as telemetry:
-                _run(stream, source, sink, limit, console, things)
+                try:
+                    _run(stream, source, sink, limit, console, things)
+                finally:
+                    source.ended.set()
             kept = True
             if telemetry.summary:
                 units = {"watts": "W", "gpu_mhz": "MHz", "celsius": "°C at most"}

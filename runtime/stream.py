@@ -15,6 +15,8 @@ from hsnet_trt.errors import BackendError, HSNetError
 from hsnet_trt.runtime.pictures.result import StreamedFrame
 from hsnet_trt.runtime.pipeline import ArrangedSupports, FramePipeline, Pending, ReadFrame
 
+_PATIENCE = 3.0  # seconds that an ending stream waits for the read that is under way
+
 
 class FrameStream:
     """An iterator of `StreamedFrame`; see `FewShotSegmenter.stream`. For one thread at a time."""
@@ -72,7 +74,11 @@ class FrameStream:
         raise StopIteration
 
     def close(self) -> None:
-        """End the stream: no more frames are read, those under way are let go. May be repeated."""
+        """End the stream: no more frames are read, those under way are let go. May be repeated.
+
+        Waits up to 3 s for the source to give the frame that is being read, and to be closed. One
+        that stays silent for longer is left alone, and closed when it answers.
+        """
         self._end()
 
     def close_with_segmenter(self) -> None:
@@ -139,6 +145,8 @@ class _Reader:
     ) -> None:
         self._frames, self._decode, self._limit, self._drop = frames, read, limit, drop
         self._changed = threading.Condition()
+        # Daemon: a camera that never answers must not keep the process from ending.
+        self._thread = threading.Thread(target=self._read, name="hsnet-trt frames", daemon=True)
         self._ready: deque[tuple[StreamedFrame, ReadFrame | None]] = deque()
         self._stopped = self._ended = False
         self.closed_by_segmenter = False
@@ -146,8 +154,7 @@ class _Reader:
         self.dropped = 0
 
     def start(self) -> None:
-        # Daemon: a camera that never answers must not keep the process from ending.
-        threading.Thread(target=self._read, name="hsnet-trt frames", daemon=True).start()
+        self._thread.start()
 
     def take(self, *, wait: bool) -> tuple[StreamedFrame, ReadFrame | None] | None:
         """The next frame; None at the end, or if none is there and `wait` is false."""
@@ -165,6 +172,16 @@ class _Reader:
             self._stopped = True
             self._ready.clear()
             self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the thread has ended, if it does so soon.
+
+        A daemon thread that comes back from a C++ library while the interpreter exits is unwound
+        there, and that ends the process: "terminate called without an active exception".
+        """
+        # A stream may be garbage collected in any thread, this one among them.
+        if self._thread is not threading.current_thread():
+            self._thread.join(_PATIENCE)
 
     def _read(self) -> None:
         try:
@@ -216,6 +233,7 @@ def _end(
         if pending is not None:
             with suppress(HSNetError):
                 pending.abandon()
+    reader.join()
     with suppress(HSNetError):
         pipeline.close()
 

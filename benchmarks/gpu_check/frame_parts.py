@@ -1,4 +1,4 @@
-"""Where the time of a single frame goes: copy, upload, kernels, engines, download, reading."""
+"""Where the time of a frame goes: copy, upload, kernels, engines, refining, download, reading."""
 
 from __future__ import annotations
 
@@ -45,15 +45,23 @@ def measure_parts(
         `frame_ms`, the whole; its parts, one after another: `copy_and_upload_ms`, `prepare_ms`,
         `engines_ms`, `vote_ms`, `download_ms`, `read_ms` (the answer out of page-locked memory) and
         `rest_ms` (launching, waiting, waking); and beside them `copy_alone_ms` into page-locked
-        memory and `upload_alone_ms`, each without the other.
+        memory and `upload_alone_ms`, each without the other, and `refine_ms`, by which the way from
+        the logits to the masks is longer where masks are refined.
     """
     with cuda.current():
-        slot = frames.make_slot()
+        slot, refining = frames.make_slot(), frames.make_slot(refine=True)
     rows = [_one_frame(cuda, frames, slot, pixels, supports) for _ in range(count + 5)][5:]
     with cuda.current():
         alone = [_alone(cuda, slot, stream, pixels) for _ in range(count)]
-    frames.drop([slot])
+    plain, refined = (
+        statistics.median(
+            [_drawing(cuda, frames, each, pixels, supports) for _ in range(count + 5)][5:]
+        )
+        for each in (slot, refining)
+    )
+    frames.drop([slot, refining])
     found = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    found["refine_ms"] = refined - plain
     return found | {name: statistics.median(row[name] for row in alone) for name in alone[0]}
 
 
@@ -81,6 +89,15 @@ def _one_frame(
     return {"frame_ms": frame, **parts, "rest_ms": frame - sum(parts.values())}
 
 
+def _drawing(
+    cuda: Cuda, frames: GpuFrames, slot: Any, pixels: NDArray[np.uint8], supports: Tensors
+) -> float:
+    """Milliseconds from the logits of a frame to its masks, by events."""
+    frames.finish(frames.start(slot, pixels, supports, [1], scores=False))
+    with cuda.current():
+        return cuda.elapsed_ms(slot.events["matched"], slot.events["settled"])
+
+
 def _alone(cuda: Cuda, slot: Any, stream: Any, pixels: NDArray[np.uint8]) -> dict[str, float]:
     begin = time.perf_counter()
     np.copyto(slot.pixels.host[: pixels.size].reshape(pixels.shape), pixels)
@@ -102,5 +119,6 @@ def in_words(parts: dict[str, float]) -> str:
         ("download_ms", "download"),
         ("read_ms", "reading"),
         ("rest_ms", "launching and waiting"),
+        ("refine_ms", "and refining, where it is on,"),
     )
     return ", ".join(f"{name} {parts[key]:.3f}" for key, name in names)

@@ -11,8 +11,11 @@ from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.frame_kernels import (
+    FIT,
+    GUIDE,
     LIKENESS,
     PREPARE,
+    REFINE,
     SETTLE,
     VOTE,
     FrameKernels,
@@ -20,19 +23,21 @@ from hsnet_trt.runtime.frames.frame_kernels import (
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.matching.presence import best_matches
+from hsnet_trt.runtime.pictures.guided_filter import EPSILON, FINER, SUREST, radius, refine
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
 
 NETWORK, DECODER = (400, 400), (100, 100)
 LEVEL = 1 / 255 / 0.224  # one grey level, normalised
 FRAME = (720, 1280)
+WORST = {"scores": 1e-5, "likeness": 1e-5, "refined": 1e-3}  # `refined` in probabilities
 
 
 def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
     """Both ways of the frame kernels against Pillow and the CPU path, on odd sizes."""
     rng = np.random.default_rng(1)
     wrong: list[str] = []
-    worst = {"prepare_f32": 0.0, "prepare_f16": 0.0, "scores": 0.0, "likeness": 0.0}
+    worst = dict.fromkeys(("prepare_f32", "prepare_f16", *WORST), 0.0)
     with cuda.current():
         kernels, stream = FrameKernels(cuda, image), cuda.stream()
         for number in range(rounds):
@@ -56,6 +61,19 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
             if not np.array_equal(got[0].astype(bool), np.stack(masks)):
                 wrong.append(f"masks {h}x{w} {policy} {dtype} {shots}")
             worst["scores"] = max(worst["scores"], float(np.abs(got[1] - np.stack(scores)).max()))
+            sides = [int(rng.integers(2, side + 1)) for side in DECODER]
+            decoder = tuple(sides) if number else DECODER
+            few = rng.normal(0, 2, (sum(shots), 2, *decoder)).astype(dtype)
+            refined, invalid = _refine(cuda, kernels, stream, found.astype(dtype), few)
+            like = refine(few.astype(np.float32), found, Preprocessing().std)
+            # Next to 0 and 1 the logits of two probabilities that are alike lie far apart.
+            error = float(np.abs(np.tanh(refined / 2) - np.tanh(like / 2)).max()) / 2
+            worst["refined"] = max(worst["refined"], error)
+            if invalid:
+                wrong.append(f"refine {decoder} {dtype} {shots}: finite logits taken for others")
+            few[-1, 1, -1, -1] = np.nan
+            if not _refine(cuda, kernels, stream, found.astype(dtype), few)[1]:
+                wrong.append(f"refine {decoder} {dtype} {shots}: NaN was not noted")
             channels, positions = (int(n) for n in rng.integers(1, 400, 2))
             last = rng.standard_normal((channels, positions)).astype(dtype)
             vectors = rng.standard_normal((int(rng.integers(1, 60)), channels)).astype(np.float32)
@@ -64,7 +82,7 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
             error = float(np.abs(matches - best_matches(last, vectors)).max())
             worst["likeness"] = max(worst["likeness"], error)
         cuda.destroy(stream)
-    wrong += [f"{key}: {worst[key]}" for key in ("scores", "likeness") if not worst[key] <= 1e-5]
+    wrong += [f"{key}: {worst[key]}" for key, most in WORST.items() if not worst[key] <= most]
     return {"rounds": rounds, "largest_error": worst, "wrong": wrong}
 
 
@@ -149,6 +167,62 @@ def _vote(
     cuda.synchronise(stream)
     block.free()
     return masks, scores, labels
+
+
+def _refine(
+    cuda: Cuda,
+    kernels: FrameKernels,
+    stream: Any,
+    planes: NDArray[Any],
+    logits: NDArray[Any],
+) -> tuple[NDArray[np.float32], bool]:
+    """Refined logits [S,2,2h,2w] of [S,2,h,w] in chunks of two shots; whether some are not finite.
+
+    `planes` is the network's input [3,H,W].
+    """
+    shots, _, height, width = logits.shape
+    positions, chunk = height * width, 2 * logits[0].size
+    refined = np.empty((shots, 2, FINER * height, FINER * width), np.float32)
+    invalid = np.empty(1, np.int32)
+    sizes = {"planes": planes.nbytes, "chunks": logits.itemsize * (-(-shots // 2) * (chunk + 5))}
+    sizes |= {"fine": 12 * FINER**2 * positions, "guide": 12 * positions, "invalid": 4}
+    sizes |= {"lines": 16 * shots * positions, "logits": refined.nbytes}
+    block = Block(cuda, sizes)
+    planes = np.ascontiguousarray(planes)
+    cuda.upload(block.at("planes"), planes, stream)
+    chunks = [np.ascontiguousarray(logits[first : first + 2]) for first in range(0, shots, 2)]
+    for index, part in enumerate(chunks):
+        cuda.upload(block.at("chunks") + index * (chunk + 5) * logits.itemsize, part, stream)
+    cuda.zero(block.at("invalid"), 4, stream)
+    radii = (radius(height), radius(width))
+    at = {name: block.at(name) for name in sizes}
+    argument = GUIDE.pack(
+        at["planes"],
+        at["fine"],
+        at["guide"],
+        *planes.shape[1:],
+        height,
+        width,
+        *Preprocessing().std,
+    )
+    kernels.guide(planes.dtype, FINER * width, FINER * height, argument, stream)
+    argument = FIT.pack(
+        *(at[name] for name in ("chunks", "guide", "lines", "invalid")),
+        chunk + 5,
+        2,
+        height,
+        width,
+        *radii,
+        EPSILON,
+    )
+    kernels.fit(logits.dtype, positions, shots, argument, stream)
+    argument = REFINE.pack(at["lines"], at["fine"], at["logits"], height, width, *radii, SUREST)
+    kernels.refine(FINER**2 * positions, shots, argument, stream)
+    cuda.download(refined, at["logits"], stream)
+    cuda.download(invalid, at["invalid"], stream)
+    cuda.synchronise(stream)
+    block.free()
+    return refined, bool(invalid[0])
 
 
 def _likeness(

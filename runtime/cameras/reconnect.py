@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Event
 
 from hsnet_trt.errors import HSNetWarning, InputError
 from hsnet_trt.runtime.cameras.capture import Capture, CaptureLost, Picture
@@ -14,7 +15,11 @@ _PAUSES = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between two attempts; then the l
 
 
 def frames(
-    capture: Capture, name: str, open_again: Callable[[], Capture], patience: float
+    capture: Capture,
+    name: str,
+    open_again: Callable[[], Capture],
+    patience: float,
+    ended: Event | None = None,
 ) -> Iterator[Picture]:
     """The frames of a capture, and of those that follow when it is lost. Closes what it reads.
 
@@ -23,6 +28,7 @@ def frames(
         name: how messages call it.
         open_again: opens it anew; raises InputError where it cannot.
         patience: the longest time without a frame, in seconds; 0 ends at the first loss.
+        ended: where it is set, a source that was lost is not waited for any longer.
 
     Raises:
         InputError: it did not come back in that time.
@@ -38,7 +44,10 @@ def frames(
                 capture.close()
                 if patience <= 0:
                     return
-                capture, picture = _wait(name, open_again, patience, lost)
+                back = _wait(name, open_again, patience, lost, ended or Event())
+                if back is None:
+                    return
+                capture, picture = back
             if picture is None:
                 return
             yield picture
@@ -47,9 +56,16 @@ def frames(
 
 
 def _wait(
-    name: str, open_again: Callable[[], Capture], patience: float, lost: CaptureLost
-) -> tuple[Capture, Picture | None]:
-    """The source, open again, and its first frame: one that opens and stays silent is not back."""
+    name: str,
+    open_again: Callable[[], Capture],
+    patience: float,
+    lost: CaptureLost,
+    ended: Event,
+) -> tuple[Capture, Picture | None] | None:
+    """The source, open again, and its first frame: one that opens and stays silent is not back.
+
+    None where nobody wants it any more.
+    """
     start, attempt, reason = time.monotonic(), 0, lost.found or lost.summary
     warnings.warn(
         f"{name} went away ({reason}): trying for {patience:g} s to open it again",
@@ -57,7 +73,8 @@ def _wait(
         stacklevel=3,
     )
     while True:
-        time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+        if ended.wait(_PAUSES[min(attempt, len(_PAUSES) - 1)]):
+            return None
         attempt += 1
         try:
             capture = open_again()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from hsnet_trt.errors import InputError
@@ -26,12 +27,15 @@ class FrameSource:
         live: whether they come from a camera, which does not wait: `drop="oldest"` keeps up.
         count: how many there are; None if that is not known.
         rate: frames a second; None if they have no time.
+        ended: set it, from any thread, where no more frames are wanted: a camera that went away is
+            then not opened again.
     """
 
     frames: Iterator[Any]
     live: bool
     count: int | None
     rate: float | None
+    ended: Event = field(default_factory=Event)
 
 
 def open_source(text: str, *, patience: float = 30.0) -> FrameSource:
@@ -77,5 +81,6 @@ def _pipeline(pipeline: str, name: str) -> Capture:
 
 def _captured(text: str, make: Callable[[], Capture], patience: float) -> FrameSource:
     capture = make()
-    pictures = frames(capture, without_password(text), make, patience)
-    return FrameSource(pictures, capture.live, capture.count, capture.rate)
+    ended = Event()
+    pictures = frames(capture, without_password(text), make, patience, ended)
+    return FrameSource(pictures, capture.live, capture.count, capture.rate, ended)

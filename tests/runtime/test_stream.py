@@ -15,6 +15,7 @@ from helpers.tiny_bundle import RED, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, InputError
+from hsnet_trt.runtime import stream as stream_module
 
 Shot = tuple[np.ndarray, np.ndarray]
 
@@ -158,6 +159,58 @@ def test_leaving_closes_the_source(segmenter: FewShotSegmenter) -> None:
     until(lambda: not reading())
 
 
+@pytest.mark.parametrize("way", ["close", "break", "error"])
+def test_ending_waits_for_the_read_that_is_under_way(segmenter: FewShotSegmenter, way: str) -> None:
+    """A thread that comes back from OpenCV's read while the process ends would abort that."""
+    closed, blocked = threading.Event(), threading.Event()
+
+    def camera() -> Iterator[np.ndarray]:
+        try:
+            for index in range(9):
+                if index == 3:
+                    blocked.set()
+                    time.sleep(0.5)
+                yield picture(index)
+        finally:
+            closed.set()
+
+    stream = segmenter.stream(camera())
+    assert [next(stream).index for _ in range(3)] == [0, 1, 2]
+    assert blocked.wait(20) and reading() == 1
+    if way == "close":
+        stream.close()
+    elif way == "break":
+        del stream
+    else:
+        with pytest.raises(ZeroDivisionError), stream:
+            assert 1 / 0
+    assert closed.is_set() and not reading()
+
+
+def test_a_source_that_stays_silent_is_waited_for_no_longer_than_that(
+    segmenter: FewShotSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "_PATIENCE", 0.1)
+    silent, closed = threading.Event(), threading.Event()
+
+    def camera() -> Iterator[np.ndarray]:
+        try:
+            yield from map(picture, range(3))
+            silent.wait(60)
+            yield picture(3)
+        finally:
+            closed.set()
+
+    stream = segmenter.stream(camera())
+    for _ in range(3):
+        next(stream)
+    stream.close()
+    assert reading() == 1 and not closed.is_set()
+    silent.set()
+    assert closed.wait(20)
+    until(lambda: not reading())
+
+
 def test_closing_the_segmenter_ends_its_streams(bundle: Path, red_shot: Shot) -> None:
     """From another thread, while the stream waits for a camera that says nothing."""
     segmenter = FewShotSegmenter.load(bundle, backend="onnxruntime")
@@ -179,14 +232,16 @@ def test_closing_the_segmenter_ends_its_streams(bundle: Path, red_shot: Shot) ->
         segmenter.stream([picture(0)])
 
 
-def test_the_process_ends_during_a_stream(bundle: Path) -> None:
-    """With a camera that never answers again, and nobody who closes anything."""
+@pytest.mark.parametrize(("seconds", "printed"), [(0.5, "0\nreleased\n"), (600, "0\n")])
+def test_the_process_ends_during_a_stream(bundle: Path, seconds: float, printed: str) -> None:
+    """With a camera that answers late, or never again, and nobody who closes anything."""
     code = (
         "import sys, time, numpy as np\n"
         "from hsnet_trt import FewShotSegmenter\n"
         "def camera():\n"
         "    yield np.full((64, 64, 3), 90, np.uint8)\n"
-        "    time.sleep(600)\n"
+        f"    time.sleep({seconds})\n"
+        "    print('released')\n"
         "segmenter = FewShotSegmenter.load(sys.argv[1], backend='onnxruntime')\n"
         "mask = np.zeros((64, 64), bool); mask[8:40, 8:40] = True\n"
         "segmenter.set_support('a', np.full((64, 64, 3), 90, np.uint8), mask)\n"
@@ -200,4 +255,4 @@ def test_the_process_ends_during_a_stream(bundle: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")

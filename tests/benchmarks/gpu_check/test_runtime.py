@@ -30,6 +30,7 @@ def opened(
     )
     for module in (runtime_kernels, runtime_loop):
         monkeypatch.setattr(module, "FRAME", (90, 160))
+        monkeypatch.setattr(module, "DECODER", (40, 40))
     return open_cuda(), driver
 
 
@@ -57,7 +58,12 @@ def test_every_check_passes_on_a_gpu_without_faults(
     ]
     assert parts["copy_and_upload_ms"] >= 1 and parts["download_ms"] >= 1
     assert min(parts["frame_ms"], parts["read_ms"], parts["copy_alone_ms"]) > 0
-    assert "launching and waiting" in gpu_check_runtime.table({"loop": loop})
+    # Two in each round of the kernels' check, then the frames that are timed and five before them.
+    assert sum(name == "hsnet_refine" for name, _ in driver.launches) == 2 * 6 + 3 + 5
+    # The fake takes no time for it: the events are those of a frame that is not refined.
+    assert parts["refine_ms"] == 0
+    line = gpu_check_runtime.table({"loop": loop})
+    assert "launching and waiting" in line and "refining, where it is on, 0.000" in line
 
 
 @pytest.mark.usefixtures("frames_image")
@@ -68,8 +74,12 @@ def test_every_check_passes_on_a_gpu_without_faults(
         (">= (largest + 1) / 2", "> (largest + 1) / 2", ["masks", "masks"]),
         ("score / static_cast<float>", "1.01F * score / static_cast<float>", ["scores:"]),
         ("squares += value * value", "squares += value", ["likeness:"]),
+        ("sum[c] / total", "colour[c]", ["refined:"]),
+        ("share - mean[c] * average", "share + mean[c] * average", ["refined:"]),
+        ("*p.invalid = 1", "*p.invalid = 0", ["refine", "refine"]),
+        ("(1.F + value) / (1.F - value)", "1.05F + value", ["refined:"]),
     ],
-    ids=["prepare", "settle", "vote", "likeness"],
+    ids=["prepare", "settle", "vote", "likeness", "guide", "fit", "invalid", "refine"],
 )
 def test_a_wrong_kernel_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path, old: str, new: str, found: list[str]

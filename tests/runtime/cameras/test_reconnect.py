@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -35,9 +37,15 @@ class FakeCapture:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Time that passes only by sleeping."""
+    """Time that passes only by waiting for the end, which does not come."""
     pauses: list[float] = []
-    monkeypatch.setattr(reconnect.time, "sleep", pauses.append)
+
+    class Never:
+        def wait(self, pause: float) -> bool:
+            pauses.append(pause)
+            return False
+
+    monkeypatch.setattr(reconnect, "Event", Never)
     monkeypatch.setattr(reconnect.time, "monotonic", lambda: sum(pauses))
     return pauses
 
@@ -101,6 +109,20 @@ def test_a_reader_that_leaves_early_lets_go_of_the_camera() -> None:
     next(frames)
     frames.close()  # type: ignore[attr-defined]
     assert capture.closed
+
+
+def test_a_camera_that_is_away_is_not_waited_for_once_nobody_wants_it() -> None:
+    ended, capture = threading.Event(), FakeCapture([1])
+    found: list[int] = []
+    frames = reconnect.frames(capture, "x", opener(None), patience=600, ended=ended)
+    reader = threading.Thread(target=lambda: found.extend(numbers(frames)), daemon=True)
+    with pytest.warns(HSNetWarning, match="went away"):
+        reader.start()
+        time.sleep(0.3)  # it is between two attempts, or about to be
+        assert reader.is_alive()
+        ended.set()
+        reader.join(20)
+    assert not reader.is_alive() and found == [1] and capture.closed
 
 
 def test_passwords_are_not_shown() -> None:
