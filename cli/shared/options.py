@@ -98,13 +98,13 @@ class RunOptions:
 
         segmenter = FewShotSegmenter.load(
             bundle,
-            self.backend,
-            self.size,
-            self.sha256,
-            self.precision,
-            self.lowering,
-            self.gpu_memory,
-            self.refine,
+            backend=self.backend,
+            size=self.size,
+            sha256=self.sha256,
+            precision=self.precision,
+            lowering=self.lowering,
+            gpu_memory=self.gpu_memory,
+            refine=self.refine,
         )
         console.print(f"{segmenter.backend}, {segmenter.precision}, on {segmenter.device}")
         if self.lowering == "auto":

@@ -148,16 +148,16 @@ def test_verify_names_what_differs(folder: Path, tmp_path: Path) -> None:
 def test_a_limit_of_gpu_memory_reaches_the_network(
     monkeypatch: pytest.MonkeyPatch, text: str, found: int
 ) -> None:
-    asked: list[Any] = []
+    asked: dict[str, Any] = {}
 
-    def load(*arguments: Any) -> None:
-        asked.extend(arguments)
+    def load(path: Path, **options: Any) -> None:
+        asked.update(options)
         raise InputError("far enough")
 
     monkeypatch.setattr(FewShotSegmenter, "load", load)
     words = ["segment", "b", "q.png", "--support", "x=y.png,z.png", "--gpu-memory", text]
     CliRunner().invoke(app, words)
-    assert asked[-1] == found
+    assert asked["gpu_memory"] == found
 
 
 def test_a_limit_that_is_no_amount_of_memory_is_refused() -> None:
