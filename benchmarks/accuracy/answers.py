@@ -161,8 +161,9 @@ class BundleNetwork:
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         batch, _ = network_input(list(images), self.size, self._network.preprocessing)
         rows = run_features(self._network.runner, batch)
-        positions = [shape[2] for shape in self._network.origin.shapes]
-        return {n: rows[n][..., :count] for n, count in zip(FEATURES, positions, strict=True)}
+        # Those of the background contrast's vectors come behind the levels'.
+        levels = self._network.origin.shapes[: len(FEATURES)]
+        return {n: rows[n][..., :count] for n, (_, _, count) in zip(FEATURES, levels, strict=True)}
 
     def close(self) -> None:
         """Free the network."""

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_bundle import make_bundle
 from helpers.tiny_sets import write_folder, write_voc
 from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
 from hsnet_trt.benchmarks.accuracy.answers import (
+    BundleNetwork,
     TorchNetwork,
     Trivial,
     foreground_minus_background,
@@ -310,6 +312,21 @@ def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -
         answer = trivial.answer(episode)
         assert answer.shape == (64, 96) and answer.dtype == np.bool_
     assert taken == [2]
+
+
+@pytest.mark.parametrize("contrast", [0.0, 2.0])
+def test_a_bundle_gives_prototypes_its_features_without_the_rows_ends(
+    contrast: float, blobs: Path, tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path / "b", contrast=contrast)
+    size = Bundle.open(bundle).manifest.sizes[0]
+    episode = next(Source(("folder",), root=blobs, size=size).open("test").take(1))
+    network = BundleNetwork(bundle, "onnxruntime")
+    grids = Bundle.open(bundle).manifest.graphs[0].grids
+    features = network.features(episode.query[None])
+    assert [features[name].shape[3] for name in ("f2", "f3", "f4")] == [h * w for h, w in grids]
+    assert all(trivial.answer(episode).shape == size for trivial in trivial_answers(network))
+    network.close()
 
 
 def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_path: Path) -> None:
