@@ -174,6 +174,15 @@ def test_things_are_followed_written_and_drawn(folder: Path, tmp_path: Path) -> 
     # Windows are where things were last, so that what is fast and pale leaves a trail behind.
     assert all(abs(left - (11 + 12 * (k + 2))) < 32 for k, left in enumerate(lefts))
     assert lefts == sorted(lefts)
+    done = hsnet(
+        "video", "bundle", "--input", "in.mp4", "--no-steady",
+        "--tracks", str(tmp_path / "single.txt"), *SUPPORT, folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    single = [line.split(",") for line in (tmp_path / "single.txt").read_text().splitlines()]
+    assert [row[:2] for row in single] == [row[:2] for row in rows]
+    for k, row in enumerate(single):
+        assert abs(int(row[2]) - (11 + 12 * (k + 2))) < 16
     assert all(0.5 < float(row[6]) <= 1 for row in rows)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [(e["event"], e["id"], e["frame"]) for e in events] == [
