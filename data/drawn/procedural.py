@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hsnet_trt.data.drawn import shapes, textures
+from hsnet_trt.data.drawn import textures
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
 from hsnet_trt.data.drawn.render import (
@@ -29,6 +29,7 @@ from hsnet_trt.data.drawn.render import (
     paste,
     window,
 )
+from hsnet_trt.data.drawn.shapes import families as shapes
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError

@@ -15,7 +15,8 @@ from hsnet_trt.export.graphs.lowering import Grid, padded
 from hsnet_trt.export.graphs.probe import Probe, normalise
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.model.hsnet import HSNet, Levels
-from hsnet_trt.runtime.bundle.manifest import Growth, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.figures import ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.manifest import Growth
 from hsnet_trt.runtime.differences import Differences, flipped
 from hsnet_trt.runtime.matching.graphs import FEATURES, names_of
 from hsnet_trt.runtime.matching.packing import CONTRASTS

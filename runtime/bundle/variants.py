@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle, describe, write_bundle
-from hsnet_trt.runtime.bundle.manifest import AccuracyFigure, GraphFile, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.figures import AccuracyFigure, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.manifest import GraphFile
 
 
 def add_variants(

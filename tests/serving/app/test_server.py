@@ -18,7 +18,8 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
-from hsnet_trt.serving.app.workspace import PageLimits, Workspace, shrink
+from hsnet_trt.serving.app.pictures import shrink
+from hsnet_trt.serving.app.workspace import PageLimits, Workspace
 from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 
 pytest.importorskip("starlette", reason="the extra `app` is not installed")

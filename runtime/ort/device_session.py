@@ -18,7 +18,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
-from hsnet_trt.runtime.onnxruntime_cuda import remedy
+from hsnet_trt.runtime.ort.cuda import remedy
 
 _log = logging.getLogger("hsnet_trt")
 
