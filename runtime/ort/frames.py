@@ -78,7 +78,7 @@ class FrameParts:
         """
         most = {"N": 1, "B": 1, "S": limits.supports}
         made = {
-            name: DeviceSession(name, sessions[name], run_options, most, 0, self.lock)
+            name: DeviceSession(name, sessions[name], run_options, most, self.lock)
             for name in FRAME_GRAPHS
         }
         for name, graph in made.items():
