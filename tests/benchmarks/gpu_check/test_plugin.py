@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers.emulated import compile_emulated, compiler
 
-from hsnet_trt.benchmarks.gpu_check import plugin, plugin_cases, plugin_report, plugin_timing
+from hsnet_trt.benchmarks.gpu_check import plugin, plugin_cases, plugin_timing
 from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner
 from hsnet_trt.errors import BackendError
 from hsnet_trt.trt_plugins import driver
@@ -162,17 +162,17 @@ def test_missed_speeds_are_said() -> None:
     rows = [row("level 2", "no mask", 1.6, 0.5), row("level 4", "20%", 2.1, 0.1)]
     rows[0] |= {"native_padded_ms": 1.5, "product_ms": 0.15, "product_padded_ms": 0.05}
     rows[0]["padding"] = 1.6 / 1.5
-    said = plugin_report.targets({"rows": rows}, "8.6")
+    said = plugin.targets({"rows": rows}, "8.6")
     assert said[0].endswith(": reached")
     assert said[1].endswith(": not measured")
     assert said[2].endswith(": reached")
     assert "60% of the attainable rate: NOT reached (level 2 at no mask: 0.50)" in said[3]
     assert said[4].endswith(": not measured")
     assert "native 1.3 times: NOT reached (level 2 at no mask: 1.07)" in said[5]
-    assert "40% of the attainable rate: reached" in plugin_report.targets({"rows": rows}, "9.0")[3]
-    assert plugin_report.targets({"rows": []}, "9.0")[0].endswith("not measured")
+    assert "40% of the attainable rate: reached" in plugin.targets({"rows": rows}, "9.0")[3]
+    assert plugin.targets({"rows": []}, "9.0")[0].endswith("not measured")
     for gpu, before in (("another", ""), ("NVIDIA H100 80GB HBM3", "0.4575")):
-        head, _, *lines = plugin_report.table({"gpu": gpu, "rows": rows}).splitlines()
+        head, _, *lines = plugin.table({"gpu": gpu, "rows": rows}).splitlines()
         assert f"| 1.0000 | {before} | 1.6000 | 1.60 x | 1.5000 | 0.1500 | 0.0500 |" in lines[0]
         assert [line.count("|") for line in lines] == [head.count("|")] * 2
 
@@ -199,8 +199,8 @@ def test_every_row_is_timed_and_kept_at_once(
     assert lengths == [*range(1, 11), 10]
     assert max(row["largest_error"] for row in found["rows"]) < 1e-3
     assert [row["area"] for row in found["rows"]][:2] == ["no mask", "20%"]
-    assert len(plugin_report.targets(found, "9.0")) == 6
-    assert plugin_report.table(found).count("level 2") == 10
+    assert len(plugin.targets(found, "9.0")) == 6
+    assert plugin.table(found).count("level 2") == 10
     assert (late["rows"], len(late["left_out"])) == ([], 10)
 
 
