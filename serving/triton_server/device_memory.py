@@ -54,18 +54,20 @@ _held: dict[int, tuple[_Managed, Any, Any]] = {}  # what was handed out, by its 
 _numbers = itertools.count(1)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _let_go(managed: int) -> None:
     context = _Managed.from_address(managed).context
     if context is not None:
         _held.pop(context, None)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _capsule_ends(capsule: int) -> None:
     """The capsule's own end: it is not named "dltensor" any more where somebody took it."""
     if _is_named(capsule, _NAME):
         _let_go(_content(capsule, _NAME))
+
+
+_deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_let_go)
+_destructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_capsule_ends)
 
 
 class DeviceArray:
@@ -109,8 +111,8 @@ class DeviceArray:
             0,
         )
         number = next(_numbers)
-        managed = _Managed(tensor, number, ctypes.cast(_let_go, ctypes.c_void_p))
+        managed = _Managed(tensor, number, ctypes.cast(_deleter, ctypes.c_void_p))
         _held[number] = (managed, shape, self)
         return _make_capsule(
-            ctypes.addressof(managed), _NAME, ctypes.cast(_capsule_ends, ctypes.c_void_p)
+            ctypes.addressof(managed), _NAME, ctypes.cast(_destructor, ctypes.c_void_p)
         )
