@@ -87,6 +87,10 @@ def main() -> None:
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130:  # Ctrl-C, of which typer says nothing
+            typer.secho("stopped", err=True)
+        raise
     except HSNetError as error:
         _stop(str(error))
     except ModuleNotFoundError as error:

@@ -37,6 +37,27 @@ _DAMAGE = (
 )
 
 
+def write_weights_file(content: dict[str, Any], path: Path) -> None:
+    """Write tensors in plain containers; an older file is replaced only when all is written.
+
+    Raises:
+        CheckpointError: it could not be written, as on a full disk; nothing is left of it then.
+        OSError: the folder is missing, or nobody may write there.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(content, scratch)
+        os.replace(scratch, path)
+    except RuntimeError as error:  # PyTorch's own writer does not say why
+        raise CheckpointError(
+            f"{path} could not be written whole",
+            found=str(error).partition("\n")[0][:200],
+            fix="free some space, choose a place on another disk, and see who may write there",
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
 def read_weights_file(path: Path) -> Any:
     """The content of a checkpoint: tensors on the CPU, in plain containers.
 

@@ -135,6 +135,30 @@ def test_truncated_file(model, tmp_path, share):
     assert error.value.fix
 
 
+def test_a_full_disk_leaves_the_older_file(model, tmp_path, monkeypatch):
+    save_checkpoint(model, tmp_path / "x.pt")
+    older = (tmp_path / "x.pt").read_bytes()
+
+    def full(content, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail] unexpected pos 214272 vs 214168")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="could not be written whole") as error:
+        save_checkpoint(model, tmp_path / "x.pt")
+    assert "space" in error.value.fix
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [older]
+
+
+def test_a_folder_and_a_text_are_no_checkpoints(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "x.pt").write_text("hello, I am a text file\n")
+    with pytest.raises(CheckpointError, match="cannot be read") as error:
+        load_checkpoint(tmp_path / "x.pt")
+    assert error.value.found == "24 bytes: no PyTorch checkpoint"
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path

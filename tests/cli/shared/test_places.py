@@ -75,3 +75,16 @@ def test_the_command_shows_it(
     assert stopped.value.code == 1
     shown = capsys.readouterr().err
     assert "error: out.png cannot be read or written" in shown and "free some space" in shown
+
+
+@pytest.mark.parametrize("by_typer", [False, True])
+def test_ctrl_c_is_answered(
+    by_typer: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise SystemExit(130) if by_typer else KeyboardInterrupt
+
+    monkeypatch.setattr(command, "app", stopped)
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 130 and capsys.readouterr().err == "stopped\n"
