@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.errors import HSNetWarning, InputError
 
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
@@ -60,6 +61,7 @@ class VideoFile:
                 f"{path} is not a video file that can be written",
                 expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
             )
+        check_folder(path.absolute().parent, "--output")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._path, self._rate = path, rate
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -118,7 +120,8 @@ class VideoFile:
                 self._check()
                 self._part.replace(self._path)
         finally:
-            self._part.unlink(missing_ok=True)
+            if self._part.exists():
+                self._part.unlink()
 
     def _check(self) -> None:
         """OpenCV says nothing of a write that failed, so the file is looked at."""
@@ -160,6 +163,7 @@ class Folder:
     """Writes pictures 000000.jpg, 000001.jpg, ... into a folder."""
 
     def __init__(self, path: Path) -> None:
+        check_folder(path, "--output")
         path.mkdir(parents=True, exist_ok=True)
         self._path, self._numbers = path, itertools.count()
 
