@@ -173,7 +173,7 @@ class BundleNetwork:
 def _refined(logits: Floats, episode: Episode, preprocessing: Preprocessing) -> Floats:
     """Logits [K,2,h,w] refined by the query: see `pictures.guided_filter`."""
     batch, _ = network_input([episode.query], _size(episode), preprocessing)
-    return refine(logits, batch[0], preprocessing.std)
+    return refine(logits, batch[0], preprocessing)
 
 
 def _presence(query: Floats, supports: Tensors, episode: Episode) -> float:

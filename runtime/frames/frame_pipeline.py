@@ -79,7 +79,7 @@ class GpuFrames:
             cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
         )
         self._refinement = FrameRefinement(
-            cuda, engines, arena.at("image"), preprocessing.std, kernels, stream
+            cuda, engines, arena.at("image"), preprocessing, kernels, stream
         )
         self._slots: list[Slot] = []
         self.mapped = False
