@@ -13,16 +13,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
-from hsnet_trt.benchmarks.accuracy.answers import (
-    BundleNetwork,
-    TorchNetwork,
-    Trivial,
-    foreground_minus_background,
-    trivial_answers,
-)
+from hsnet_trt.benchmarks.accuracy.answers import BundleNetwork, TorchNetwork
 from hsnet_trt.benchmarks.accuracy.emulated_bundle import emulated_bundle
 from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
+from hsnet_trt.benchmarks.accuracy.trivial import (
+    Trivial,
+    _refined_too,
+    foreground_minus_background,
+    trivial_answers,
+)
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.forms import in_form
@@ -169,14 +169,16 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     assert abs(engine.miou.value - reference.miou.value) < 0.5
     assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
-    assert [row["name"] for row in kept["rows"]][2:] == [
-        "all foreground",
+    by_content = [
         "colour histogram",
         "prototypes, stride 8",
         "prototypes, stride 16",
         "prototypes, stride 32",
         "prototypes, 16 + 32",
     ]
+    names = ["all foreground", *by_content]
+    names += [f"{name}, refined" for name in by_content if refine]
+    assert [row["name"] for row in kept["rows"]][2:] == names
     assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
     assert set(kept["rows"][0]["per_class"]) <= {
         "aeroplane",
@@ -312,6 +314,32 @@ def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -
         answer = trivial.answer(episode)
         assert answer.shape == (64, 96) and answer.dtype == np.bool_
     assert taken == [2]
+
+
+def test_trivial_answers_are_refined_where_the_networks_are(model: HSNet) -> None:
+    """A bright square on grey, whose trivial answer lies two pixels beside it."""
+    network = TorchNetwork(model)
+    plain = [trivial.name for trivial in trivial_answers(network)]
+    network.refine = True
+    trivials = {trivial.name: trivial for trivial in trivial_answers(network)}
+    assert [*trivials][: len(plain)] == plain
+    assert [*trivials][len(plain) :] == [f"{name}, refined" for name in plain[1:]]
+    picture = np.full((160, 160, 3), 90, np.uint8)
+    picture[40:120, 40:120] = 250
+    truth, beside = (np.zeros((160, 160), np.bool_) for _ in range(2))
+    truth[40:120, 40:120] = beside[42:122, 42:122] = True
+    episode = dataclasses.replace(
+        drawn(1, ignored=False)[0],
+        query=picture,
+        query_mask=truth,
+        supports=picture[None],
+        support_masks=beside[None],
+    )
+    refined = _refined_too(Trivial("beside", lambda e: beside))
+    assert refined.name == "beside, refined"
+    found = refined.answer(episode)
+    assert found.shape == truth.shape and found.dtype == np.bool_
+    assert 2 * (found != truth).sum() < (beside != truth).sum()
 
 
 @pytest.mark.parametrize("contrast", [0.0, 2.0])
