@@ -25,7 +25,7 @@ from hsnet_trt.runtime.frames.frame_kernels import (
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.matching.presence import best_matches
-from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, WEIGHT
+from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, FINER, SUREST, radius, refine
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
@@ -220,6 +220,7 @@ def _refine(
         width,
         *Preprocessing().mean,
         WEIGHT,
+        SURE,
         RAREST,
         MOST,
     )

@@ -37,7 +37,7 @@ VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
 LIKENESS = struct.Struct("@3P" + "3i4x")
 GUIDE = struct.Struct("@3P" + "4i" + "3f" + "0P")
-COLOUR = struct.Struct("@5P" + "q" + "3i" + "6f" + "0P")
+COLOUR = struct.Struct("@5P" + "q" + "3i" + "7f" + "0P")
 FIT = struct.Struct("@3P" + "4i" + "f" + "0P")
 REFINE = struct.Struct("@3P" + "4i" + "f" + "0P")  # "0P": as long as C makes it
 TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `frames.cu`
@@ -271,7 +271,7 @@ def tiled(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def histogram_bytes(shots: int) -> int:
     """Bytes of the `counts` of `hsnet_count`, which must be zero before."""
-    return 4 * shots * 2 * (BINS**3 + 1)
+    return 4 * shots * (2 * (BINS**3 + 1) + 1)
 
 
 def _ending(dtype: Any) -> str:

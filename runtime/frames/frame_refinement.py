@@ -23,7 +23,7 @@ from hsnet_trt.runtime.frames.frame_kernels import (
 from hsnet_trt.runtime.frames.frame_slot import Slot
 from hsnet_trt.runtime.frames.frame_supports import GpuSupports
 from hsnet_trt.runtime.frames.frame_table_cache import TableCache
-from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, WEIGHT
+from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, FINER, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement
 
@@ -102,6 +102,7 @@ class FrameRefinement:
             *self._decoder,
             *self._preprocessing.mean,
             WEIGHT,
+            SURE,
             RAREST,
             MOST,
         )

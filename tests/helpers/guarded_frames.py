@@ -31,7 +31,7 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     tiled,
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
-from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, WEIGHT
+from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
 
@@ -174,6 +174,7 @@ class GuardedFrames:
                 width,
                 *mean,
                 WEIGHT,
+                SURE,
                 RAREST,
                 MOST,
             )

@@ -13,6 +13,8 @@ namespace
 constexpr int kPrecision = 22;  // Pillow: 32 - 8 bits of a channel - 2 bits of head room
 constexpr int kTile = 8;        // vectors that a thread compares with its position at once
 constexpr int kBins = 16;       // of a channel, in the colour model's histograms
+constexpr int kColours = kBins * kBins * kBins;
+constexpr int kCounts = 2 * (kColours + 1) + 1; // of a shot
 
 __device__ float asFloat(float value) { return value; }
 __device__ float asFloat(__half value) { return __half2float(value); }
@@ -105,7 +107,7 @@ struct Colour
 {
     void const* logits; // chunks of shots, each [chunk_shots, 2, height, width]
     float const* guide; // [3, height, width]
-    int32_t* counts;    // [shots, 2, kBins^3 + 1]: zeroed before; outside and inside, then the sum
+    int32_t* counts;    // [shots, kCounts]: zeroed before; see `count`
     float* values;      // [shots, height, width]: 2p - 1 of the foreground, colour counted in
     int32_t* invalid;   // becomes 1 if some logit is not finite
     int64_t chunk_elements;
@@ -114,6 +116,7 @@ struct Colour
     int32_t width;
     float mean[3]; // what was subtracted from the colours
     float weight;
+    float sure;
     float rarest;
     float most;
 };
@@ -410,7 +413,8 @@ __device__ float differenceAt(Colour const& p, int shot, int at)
     return difference(logits, plane, at);
 }
 
-// Count the colours inside each shot's answer and outside it.
+// Count the colours outside each shot's answer, and all of them, then the same inside it; the last
+// count is the bits of the largest logit.
 template <typename T>
 __device__ void count(Colour const& p)
 {
@@ -419,10 +423,15 @@ __device__ void count(Colour const& p)
     {
         return;
     }
-    int const side = 2 * blockIdx.y + (differenceAt<T>(p, blockIdx.y, at) > 0.F);
-    int32_t* const counts = p.counts + static_cast<int64_t>(side) * (kBins * kBins * kBins + 1);
-    atomicAdd(counts + binOf(p, at), 1);
-    atomicAdd(counts + kBins * kBins * kBins, 1);
+    float const value = differenceAt<T>(p, blockIdx.y, at);
+    int32_t* const counts = p.counts + static_cast<int64_t>(blockIdx.y) * kCounts;
+    int32_t* const side = counts + (value > 0.F ? kColours + 1 : 0);
+    atomicAdd(side + binOf(p, at), 1);
+    atomicAdd(side + kColours, 1);
+    if (value > 0.F) // floats above zero are in the order of their bits
+    {
+        atomicMax(counts + kCounts - 1, __float_as_int(value));
+    }
 }
 
 // What the logits and the colours say together.
@@ -439,16 +448,18 @@ __device__ void weigh(Colour const& p)
     {
         *p.invalid = 1;
     }
-    int constexpr all = kBins * kBins * kBins;
-    int32_t const* const outside = p.counts + static_cast<int64_t>(blockIdx.y) * 2 * (all + 1);
-    int32_t const* const inside = outside + all + 1;
-    if (outside[all] > 0 && inside[all] > 0)
+    int32_t const* const outside = p.counts + static_cast<int64_t>(blockIdx.y) * kCounts;
+    int32_t const* const inside = outside + kColours + 1;
+    float const rest = static_cast<float>(outside[kColours]);
+    float const object = static_cast<float>(inside[kColours]);
+    if (rest > 0.F && object > 0.F)
     {
         int const bin = binOf(p, at);
-        float const within = static_cast<float>(inside[bin]) / static_cast<float>(inside[all]);
-        float const without = static_cast<float>(outside[bin]) / static_cast<float>(outside[all]);
-        float const ratio = logf((within + p.rarest) / (without + p.rarest));
-        value += p.weight * fminf(fmaxf(ratio, -p.most), p.most);
+        float const within = static_cast<float>(inside[bin]) / object + p.rarest;
+        float const without = static_cast<float>(outside[bin]) / rest + p.rarest;
+        float const ratio = fminf(fmaxf(logf(within / without), -p.most), p.most);
+        float const peak = __int_as_float(inside[kColours + 1]);
+        value += p.weight * fminf(peak / p.sure, 1.F) * ratio;
     }
     p.values[static_cast<int64_t>(blockIdx.y) * p.height * p.width + at] = tanhf(value / 2.F);
 }

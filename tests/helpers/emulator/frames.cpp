@@ -49,6 +49,12 @@ int __float_as_int(float value)
     std::memcpy(&bits, &value, sizeof(bits));
     return bits;
 }
+float __int_as_float(int bits)
+{
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+}
 using std::isfinite;
 
 } // namespace

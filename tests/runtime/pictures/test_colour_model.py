@@ -8,7 +8,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hsnet_trt.runtime.pictures.colour_model import BINS, MOST, RAREST, WEIGHT, colour_evidence
+from hsnet_trt.runtime.pictures.colour_model import (
+    BINS,
+    MOST,
+    RAREST,
+    SURE,
+    WEIGHT,
+    colour_evidence,
+)
 
 
 def by_hand(difference: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -19,11 +26,12 @@ def by_hand(difference: np.ndarray, colours: np.ndarray) -> np.ndarray:
     }
     inside = Counter(bins[at] for at in bins if difference[at] > 0)
     outside = Counter(bins[at] for at in bins if difference[at] <= 0)
+    weight = WEIGHT * min(1, difference.max() / SURE)
     found = np.zeros(difference.shape)
     for at, colour in bins.items():
         within = inside[colour] / inside.total() + RAREST
         without = outside[colour] / outside.total() + RAREST
-        found[at] = WEIGHT * max(-MOST, min(MOST, math.log(within / without)))
+        found[at] = weight * max(-MOST, min(MOST, math.log(within / without)))
     return found
 
 
@@ -31,7 +39,9 @@ def test_it_is_the_log_ratio_of_the_shares_of_a_colour() -> None:
     """Few colours, black, white and rounded beyond them, too."""
     rng = np.random.default_rng(0)
     colours = rng.choice(np.float32([-1e-6, 0.03, 0.3, 0.33, 0.9, 1.0, 1.1]), (3, 14, 17))
-    difference = rng.normal(-0.5, 2, (3, 14, 17)).astype(np.float32)
+    difference = rng.normal(-0.5, 3, (3, 14, 17)).astype(np.float32)
+    difference[1] /= 6  # nowhere sure
+    assert difference[1].max() < SURE < difference[0].max()
     found = colour_evidence(difference, colours)
     assert found.dtype == np.float32 and found.max() > 0.5 > -0.5 > found.min()
     for shot, evidence in zip(difference, found, strict=True):
@@ -43,7 +53,7 @@ def test_a_things_colour_brings_back_what_of_it_was_missed() -> None:
     colours = np.full((3, 40, 40), 0.5, np.float32)
     colours[:, 10:30, 10:30] = np.float32([0.8, 0.1, 0.1])[:, None, None]
     difference = np.full((1, 40, 40), -3, np.float32)
-    difference[0, 10:30, 10:30] = 3
+    difference[0, 10:30, 10:30] = 5
     difference[0, 20:30, 20:30] = -0.2
     difference[0, 30:35, 10:30] = 0.2
     found = difference + colour_evidence(difference, colours)
