@@ -13,14 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.matching.graphs import (
-    Runner,
-    Tensors,
-    match_calls,
-    run_features,
-    run_match,
-)
+from hsnet_trt.runtime.matching.graphs import Tensors
 from hsnet_trt.runtime.matching.presence import Seen, objects_of, presence, score_queries
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.matching.running import match_calls, run_features, run_match
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.images import Pixels, view_image

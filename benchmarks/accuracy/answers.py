@@ -13,9 +13,10 @@ import numpy.typing as npt
 from hsnet_trt.calibration.episodes import encode, logits_of, voted
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors, run_features
+from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.matching.presence import objects_in, presence, score_queries
+from hsnet_trt.runtime.matching.running import run_features
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.guided_filter import refine
 from hsnet_trt.runtime.pictures.preprocess import network_input

@@ -14,9 +14,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_support
+from hsnet_trt.runtime.matching.graphs import Tensors
 from hsnet_trt.runtime.matching.packing import Shot, compress
 from hsnet_trt.runtime.matching.presence import Objects, Seen, presence
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.matching.running import run_support
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.postprocess import segment_logits

@@ -10,7 +10,7 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.matching.graphs import FEATURES, GRAPHS
 from hsnet_trt.runtime.matching.packing import CONTRASTS
-from hsnet_trt.runtime.onnxruntime_cuda import OPTIONS
+from hsnet_trt.runtime.ort.cuda import OPTIONS
 from hsnet_trt.serving.triton_server.files import MODEL_FILES, Served
 from hsnet_trt.serving.triton_server.protocol import INPUTS, OUTPUTS
 
@@ -39,7 +39,7 @@ _QUEUE = {
 }
 # What the people who run the server may change; everything else follows from the network.
 TUNABLE = ("instance_group", "dynamic_batching", "model_warmup", "version_policy", "optimization")
-_TUNABLE_PARAMETERS = ("store_megabytes", "idle_seconds", "most_megapixels")
+_TUNABLE_PARAMETERS = ("store_megabytes", "device_megabytes", "idle_seconds", "most_megapixels")
 
 
 def graph_config(name: str, graph: str, served: Served) -> dict[str, Any]:
@@ -105,6 +105,7 @@ def hsnet_config(name: str, size: tuple[int, int], served: Served) -> dict[str, 
             }
         ),
         "store_megabytes": 4000,
+        "device_megabytes": 1000,
         "idle_seconds": 3600,
         "most_megapixels": 50,
     }

@@ -193,7 +193,7 @@ def test_ten_thousand_frames_without_growth(
 ) -> None:
     """The state of a video, without the network: shots come and go all the time."""
     monkeypatch.setattr(motion.MotionFinder, "find", lambda self, frame: None)
-    given = segmenter._snapshot("test").supports
+    given = segmenter._current.snapshot("test").supports
     (shot,) = given.classes["red"]
     memory = Memory(4, age=50)
     follower = Follower(memory, steady=True)
