@@ -22,15 +22,14 @@ Progress = Callable[[str, int, int], None]  # what is being done, steps done, st
 
 
 def some_object(
-    episodes: Episodes, count: int, *, start: int = 0, progress: Progress = lambda *_: None
+    episodes: Episodes, count: int, *, progress: Progress = lambda *_: None
 ) -> Iterator[Episode]:
-    """Yield `count` episodes from `start` on, leaving out those with an empty support mask.
+    """Yield the first `count` episodes, leaving out those with an empty support mask.
 
     Raises:
         InputError: there are too few; none at all where every mask is empty.
     """
-    yielded = empty = 0
-    index = start
+    yielded = empty = index = 0
     while yielded < count and (episodes.count is None or index < episodes.count):
         progress(episodes.name, yielded, count)
         episode = episodes[index]

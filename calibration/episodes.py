@@ -12,7 +12,9 @@ from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.errors import HSNetWarning
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.encode import encode_shots
-from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_features, run_match
+from hsnet_trt.runtime.matching.graphs import Tensors
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.matching.running import run_features, run_match
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, network_input
 

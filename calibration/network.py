@@ -11,14 +11,15 @@ import onnx
 import onnxruntime
 
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.graphs import SUPPORTS, Limits, Tensors
+from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
+from hsnet_trt.runtime.matching.runner import Limits
 
 Grid = tuple[int, int]
 Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, its value
 
 
 class MemoryRunner:
-    """The graphs as sessions; a `hsnet_trt.runtime.matching.graphs.Runner`.
+    """The graphs as sessions; a `hsnet_trt.runtime.matching.runner.Runner`.
 
     Q/DQ pairs are computed as they are written, in float32: what is measured is what quantising
     costs and not which integer kernels this CPU happens to have.

@@ -19,7 +19,8 @@ from hsnet_trt.cli.shared.values import command_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hsnet_trt.runtime.bundle.manifest import Manifest, ParityFigure
+    from hsnet_trt.runtime.bundle.figures import ParityFigure
+    from hsnet_trt.runtime.bundle.manifest import Manifest
 
 
 def export(

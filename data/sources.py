@@ -12,7 +12,6 @@ from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 SOURCES = ("procedural", "photo-cut", "mixture", "pascal", "coco", "fss", "folder")
-DRAWN = ("procedural", "photo-cut", "mixture")  # endless, whatever the split
 _FOLDED = ("pascal", "coco")
 _APART = 1_000_000  # between the class ids of two sources; above those of any
 

@@ -269,9 +269,9 @@ def _copy_kept(
             gone |= {engine.file, engine.record}
         else:
             kept.append(engine)
-    for name in source.manifest.files:
-        if name not in gone and not (frames and is_frame_kernels(name)):
-            writer.add(name, source.read(name))
+    if frames:
+        gone |= {name for name in source.manifest.files if is_frame_kernels(name)}
+    writer.copy(source, gone)
     return kept
 
 

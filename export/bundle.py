@@ -27,14 +27,8 @@ from hsnet_trt.export.graphs.parity import TOLERANCE, Reference, check_parity
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
 from hsnet_trt.runtime.bundle import write_bundle
-from hsnet_trt.runtime.bundle.manifest import (
-    GoldenFile,
-    GraphFile,
-    Manifest,
-    Model,
-    ParityFigure,
-    Preprocessing,
-)
+from hsnet_trt.runtime.bundle.figures import GoldenFile, ParityFigure
+from hsnet_trt.runtime.bundle.manifest import GraphFile, Manifest, Model, Preprocessing
 from hsnet_trt.runtime.frames.frame_kernels import bundled_name
 from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
 

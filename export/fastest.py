@@ -194,9 +194,7 @@ def drop_engines(
     manifest = built.manifest
     files = {name for engine in gone for name in (engine.file, engine.record)}
     with write_bundle(place) as writer:
-        for name in manifest.files:
-            if name not in files and name not in added:
-                writer.add(name, built.read(name))
+        writer.copy(built, files | added.keys())
         for name, content in added.items():
             writer.add(name, content)
         engines = tuple(engine for engine in manifest.engines if engine not in gone)

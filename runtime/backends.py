@@ -13,9 +13,10 @@ from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
 from hsnet_trt.runtime.device.driver import has
 from hsnet_trt.runtime.device.machine import find_driver, platform_tag
 from hsnet_trt.runtime.engines.compatibility import Host, best_fit, remedy
-from hsnet_trt.runtime.matching.graphs import GRAPHS, Runner
-from hsnet_trt.runtime.onnxruntime_cuda import USUAL, CudaChoice, check_cuda
-from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner, load_onnxruntime
+from hsnet_trt.runtime.matching.graphs import GRAPHS
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.ort.cuda import USUAL, CudaChoice, check_cuda
+from hsnet_trt.runtime.ort.runner import OnnxRuntimeRunner, load_onnxruntime
 
 _log = logging.getLogger("hsnet_trt")
 Entry = TypeVar("Entry", EngineFile, GraphFile)

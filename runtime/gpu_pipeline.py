@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsnet_trt.runtime.matching.graphs import (
+from hsnet_trt.runtime.matching.graphs import Tensors
+from hsnet_trt.runtime.matching.presence import OBJECTS, Objects, Seen, objects_of, presence
+from hsnet_trt.runtime.matching.runner import (
     FrameAnswer,
     FrameLane,
     GpuPipeline,
     MatchedOnGpu,
     SubmittedFrame,
-    Tensors,
-    arranged,
 )
-from hsnet_trt.runtime.matching.presence import OBJECTS, Objects, Seen, objects_of, presence
+from hsnet_trt.runtime.matching.running import arranged
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement, place

@@ -20,8 +20,8 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.backends import CPU_LOWERING, TENSORRT, open_runner
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
-from hsnet_trt.runtime.matching.graphs import Runner
-from hsnet_trt.runtime.onnxruntime_cuda import SEARCHES, USUAL, CudaChoice
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.ort.cuda import SEARCHES, USUAL, CudaChoice
 
 _log = logging.getLogger("hsnet_trt")
 

@@ -14,10 +14,10 @@ from hsnet_trt.runtime.cpu_pipeline import CpuFramePipeline
 from hsnet_trt.runtime.gpu_pipeline import GpuFramePipeline
 from hsnet_trt.runtime.lowering_choice import AUTO, open_fastest
 from hsnet_trt.runtime.matching.encode import encode_parts, pair_up
-from hsnet_trt.runtime.matching.graphs import Runner
 from hsnet_trt.runtime.matching.packing import Shot, compress
+from hsnet_trt.runtime.matching.runner import Runner
 from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
-from hsnet_trt.runtime.onnxruntime_cuda import CudaChoice
+from hsnet_trt.runtime.ort.cuda import CudaChoice
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.pipeline import FramePipeline

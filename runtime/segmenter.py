@@ -7,20 +7,19 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import TracebackType
 from typing import IO, Any
 
-from hsnet_trt.errors import BackendError, InputError
+from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.current_supports import CurrentSupports
 from hsnet_trt.runtime.matching.encode import as_list
-from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, SupportSet, check_name
+from hsnet_trt.runtime.matching.support_set import SupportSet, check_name
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import check_color
 from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.sources import ImageSource
-from hsnet_trt.runtime.pipeline import ArrangedSupports
 from hsnet_trt.runtime.stream import FrameStream
 from hsnet_trt.runtime.video.follower import Follower
 from hsnet_trt.runtime.video.memory import Memory
@@ -44,12 +43,9 @@ class FewShotSegmenter:
     def __init__(self, network: Network) -> None:
         """Use `FewShotSegmenter.load`."""
         self._network = network
-        self._supports = SupportSet()
-        self._arranged: ArrangedSupports | None = None  # the supports, ready to be matched
+        self._current = CurrentSupports(network.pipeline.arrange)
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
-        self._idle = threading.Condition()  # guards all that follows, and the supports
-        self._active = 0
-        self._closed = False
+        self._streams_lock = threading.Lock()
 
     @classmethod
     def load(
@@ -146,8 +142,7 @@ class FewShotSegmenter:
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes that have supports, in the order they were first set."""
-        with self._idle:
-            return tuple(self._supports.classes)
+        return tuple(self._current.supports.classes)
 
     def set_support(
         self,
@@ -185,11 +180,10 @@ class FewShotSegmenter:
             HSNetWarning: a mask covers its whole image, or is so small that it vanishes at a
                 feature resolution.
         """
-        with self._use("set_support"):
+        with self._current.use("set_support"):
             name = check_name(name)
             encoded = self._network.encode(name, images, masks, color, crop)
-            with self._idle:
-                self._replace(self._supports.with_class(name, encoded))
+            self._current.change(lambda supports: supports.with_class(name, encoded))
 
     def remove_support(self, name: str) -> None:
         """Forget a class.
@@ -197,17 +191,21 @@ class FewShotSegmenter:
         Raises:
             InputError: there is no class of that name.
         """
-        with self._use("remove_support"), self._idle:
-            if name not in self._supports.classes:
+
+        def without(supports: SupportSet) -> SupportSet:
+            if name not in supports.classes:
                 raise InputError(
-                    f"there is no class {name!r}", expected=f"one of {list(self._supports.classes)}"
+                    f"there is no class {name!r}", expected=f"one of {list(supports.classes)}"
                 )
-            self._replace(self._supports.without(name))
+            return supports.without(name)
+
+        with self._current.use("remove_support"):
+            self._current.change(without)
 
     def clear(self) -> None:
         """Forget all classes."""
-        with self._use("clear"), self._idle:
-            self._replace(SupportSet())
+        with self._current.use("clear"):
+            self._current.change(lambda _: SupportSet())
 
     def segment(self, image: ImageSource, *, color: str = "rgb") -> Segmentation:
         """Segment one query against all classes.
@@ -297,21 +295,20 @@ class FewShotSegmenter:
         if not 1 <= slots <= 8:
             raise InputError("slots must be 1 to 8", expected="1 to 8", found=slots)
         check_color(color)
-        with self._use("stream"):
-            self._snapshot("stream")
+        with self._current.use("stream"):
+            self._current.snapshot("stream")
             stream = FrameStream(
                 frames,
                 self._network.follow(Follower(memory, steady=steady))
                 if memory is not None or steady
                 else self._network.pipeline.with_slots(slots),
-                self._use,
-                self._snapshot,
+                self._current,
                 slots=slots,
                 drop=drop == "oldest",
                 scores=scores,
                 color=color,
             )
-            with self._idle:
+            with self._streams_lock:
                 self._streams.add(stream)
             return stream
 
@@ -324,8 +321,8 @@ class FewShotSegmenter:
         Raises:
             InputError: no support was set, or the file cannot be written.
         """
-        with self._use("save_supports"):
-            supports = self._snapshot("save_supports").supports
+        with self._current.use("save_supports"):
+            supports = self._current.snapshot("save_supports").supports
             supports.save(path, self._network.origin)
 
     def load_supports(self, path: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -338,21 +335,20 @@ class FewShotSegmenter:
             InputError: not such a file, damaged, or made by another model, at another size or with
                 another preprocessing; then nothing changes.
         """
-        with self._use("load_supports"):
+        with self._current.use("load_supports"):
             loaded = SupportSet.load(path, self._network.origin)
-            with self._idle:
-                self._replace(SupportSet({**self._supports.classes, **loaded.classes}))
+            self._current.change(
+                lambda supports: SupportSet({**supports.classes, **loaded.classes})
+            )
 
     def close(self) -> None:
         """Wait for calls that are under way, then free the network; harmless when repeated."""
-        with self._idle:
-            self._closed = True
+        self._current.refuse_calls()
+        with self._streams_lock:
             streams = list(self._streams)
         for stream in streams:
             stream.close_with_segmenter()
-        with self._idle:
-            self._idle.wait_for(lambda: self._active == 0)
-            self._supports, self._arranged = SupportSet(), None
+        with self._current.emptied():
             self._network.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -364,11 +360,11 @@ class FewShotSegmenter:
         Raises:
             BackendError: the segmenter is closed.
         """
-        with self._use("pickle"), self._idle:
-            supports: bytes | None = None
-            if self._supports.classes:
+        with self._current.use("pickle"):
+            held, supports = self._current.supports, None
+            if held.classes:
                 stream = io.BytesIO()
-                self._supports.write(stream, self._network.origin)
+                held.write(stream, self._network.origin)
                 supports = stream.getvalue()
         bundle = self._network.bundle
         network = self._network
@@ -402,47 +398,10 @@ class FewShotSegmenter:
             f"classes {list(self.classes)})"
         )
 
-    @contextmanager
-    def _use(self, call: str) -> Iterator[None]:
-        with self._idle:
-            if self._closed:
-                raise BackendError(
-                    f"{call} was called on a segmenter that is closed",
-                    fix="open the bundle again: FewShotSegmenter.load(path)",
-                )
-            self._active += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._active -= 1
-                self._idle.notify_all()
-
-    def _replace(self, supports: SupportSet) -> None:
-        if len(supports.classes) > MOST_CLASSES:
-            raise InputError(
-                "there are too many classes",
-                expected=f"{MOST_CLASSES} at most",
-                found=len(supports.classes),
-            )
-        self._supports, self._arranged = supports, None
-
-    def _snapshot(self, call: str) -> ArrangedSupports:
-        with self._idle:
-            if not self._supports.classes:
-                raise InputError(
-                    f"{call} was called before a support was set",
-                    expected="at least one class with a support image and its mask",
-                    fix="call set_support(name, images, masks) or load_supports(path) first",
-                )
-            if self._arranged is None:
-                self._arranged = self._network.pipeline.arrange(self._supports)
-            return self._arranged
-
     def _segment_all(self, call: str, images: list[Any], color: str) -> list[Segmentation]:
         check_color(color)
-        with self._use(call):
-            return self._network.pipeline.segment_all(images, self._snapshot(call), color)
+        with self._current.use(call):
+            return self._network.pipeline.segment_all(images, self._current.snapshot(call), color)
 
 
 def _reopen(

@@ -6,14 +6,15 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, HSNetError
+from hsnet_trt.runtime.current_supports import CurrentSupports
 from hsnet_trt.runtime.pictures.result import StreamedFrame
-from hsnet_trt.runtime.pipeline import ArrangedSupports, FramePipeline, Pending, ReadFrame
+from hsnet_trt.runtime.pipeline import FramePipeline, Pending, ReadFrame
 
 _PATIENCE = 3.0  # seconds that an ending stream waits for the read that is under way
 
@@ -25,8 +26,7 @@ class FrameStream:
         self,
         frames: Iterable[Any],
         pipeline: FramePipeline,
-        use: Callable[[str], AbstractContextManager[None]],
-        snapshot: Callable[[str], ArrangedSupports],
+        supports: CurrentSupports,
         *,
         slots: int,
         drop: bool,
@@ -34,7 +34,7 @@ class FrameStream:
         color: str,
     ) -> None:
         """Use `FewShotSegmenter.stream`."""
-        self._pipeline, self._use, self._snapshot = pipeline, use, snapshot
+        self._pipeline, self._supports = pipeline, supports
         self._scores = scores
         read = partial(pipeline.read, color=color)
         self._reader = _Reader(frames, read, 1 if drop else slots, drop=drop)
@@ -103,8 +103,8 @@ class FrameStream:
         if read is None:
             return frame, None
         try:
-            with self._use("stream"):
-                return frame, read.start(self._snapshot("stream"), scores=self._scores)
+            with self._supports.use("stream"):
+                return frame, read.start(self._supports.snapshot("stream"), scores=self._scores)
         except HSNetError as error:
             return _failed(frame, error), None
 
@@ -118,7 +118,7 @@ class FrameStream:
         if pending is None:
             return StreamedFrame(frame.index, frame.image, None, frame.error, dropped)
         try:
-            with self._use("stream"):
+            with self._supports.use("stream"):
                 result = pending.result()
         except HSNetError as error:
             return StreamedFrame(frame.index, frame.image, None, error, dropped)

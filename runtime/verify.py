@@ -14,18 +14,12 @@ import numpy.typing as npt
 from hsnet_trt.errors import BackendError, BundleError
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import GoldenFile, Tolerance
+from hsnet_trt.runtime.bundle.figures import GoldenFile, Tolerance
 from hsnet_trt.runtime.differences import Differences, flipped
-from hsnet_trt.runtime.matching.graphs import (
-    FEATURES,
-    Runner,
-    Tensors,
-    names_of,
-    run_features,
-    run_match,
-    run_support,
-)
+from hsnet_trt.runtime.matching.graphs import FEATURES, Tensors, names_of
 from hsnet_trt.runtime.matching.packing import supports_in
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.matching.running import run_features, run_match, run_support
 from hsnet_trt.runtime.pictures.preprocess import normalise
 
 

@@ -141,35 +141,6 @@ def correlation_function(dtype: str) -> onnx.FunctionProto:
     return function
 
 
-def correlation_schema() -> Any:
-    """Return the op as an ``onnx.defs.OpSchema``; pass it to ``onnx.defs.register_schema``."""
-    from onnx.defs import OpSchema
-
-    formal = OpSchema.FormalParameter
-    types = [f"tensor({name})" for name in ("float", "float16")]
-    return OpSchema(
-        OP,
-        DOMAIN,
-        VERSION,
-        doc=_DOC,
-        inputs=[
-            formal("query", "T", "raw features [B, L, C, row]"),
-            formal("columns", "T", "columns of the supports that are not zero [S, L, C, row]"),
-            formal("positions", "tensor(int32)", "their positions on the support's grid [S, row]"),
-            formal("counts", "tensor(int32)", "how many there are [S]"),
-        ],
-        outputs=[
-            formal("full", "T", "[B * S * query_h * query_w, L, support_h, support_w]"),
-            formal("pruned", "T", "[B * S * pruned_h * pruned_w, L, query_h, query_w]"),
-        ],
-        type_constraints=[("T", types, "half or single precision")],
-        attributes=[
-            OpSchema.Attribute(name, OpSchema.AttrType.INT, f"{name}, at least 1", required=True)
-            for name in CorrelationSizes(1, 1, 1, 1, 1).attributes()
-        ],
-    )
-
-
 def correlation_node(
     inputs: Sequence[str], outputs: Sequence[str], sizes: CorrelationSizes, *, name: str = OP
 ) -> onnx.NodeProto:

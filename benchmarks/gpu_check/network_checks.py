@@ -27,7 +27,7 @@ from hsnet_trt.runtime.verify import verify_bundle
 
 FIRST_EPISODES = 5  # tell how many there is time for
 SLACK_BYTES = 32 << 20  # an allocator's, in which nothing grows
-# Beside what the runtime chooses (`onnxruntime_cuda.OPTIONS`).
+# Beside what the runtime chooses (`ort.cuda.OPTIONS`).
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "as it is": {},
     "every algorithm timed": {"cudnn_conv_algo_search": "EXHAUSTIVE"},
@@ -169,8 +169,8 @@ def provider_options(
 ) -> dict[str, Any]:
     """The lowerings that the bundle holds, each with several options of the CUDA provider."""
     from hsnet_trt.runtime.backends import CPU_LOWERING, choose_graphs
-    from hsnet_trt.runtime.onnxruntime_cuda import OPTIONS, check_cuda
-    from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner, load_onnxruntime
+    from hsnet_trt.runtime.ort.cuda import OPTIONS, check_cuda
+    from hsnet_trt.runtime.ort.runner import OnnxRuntimeRunner, load_onnxruntime
 
     opened = Bundle.open(bundle)
     size = opened.manifest.sizes[0]

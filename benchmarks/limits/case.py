@@ -57,21 +57,20 @@ class Inputs:
     supports: list[SupportPictures]
 
 
-def draw_inputs(case: Case, grids: Sequence[Grid], seed: int = 0) -> Inputs:
+def draw_inputs(case: Case, grids: Sequence[Grid]) -> Inputs:
     """Pictures and masks, the same for the same arguments on every machine.
 
     Args:
         case: what is wanted.
         grids: (h, w) of the feature levels. Masks are ellipses that leave no position of them
             almost outside, where rounding turns into signal (see `export.probe`).
-        seed: of the random numbers.
 
     Raises:
         InputError: an area that is not above 0 and at most 1.
     """
     if not 0 < case.area <= 1:
         raise InputError("the mask area is not one", expected="above 0, at most 1", found=case.area)
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(0)
 
     def picture() -> Pixels:
         return smooth_picture(rng, case.size)

@@ -112,7 +112,6 @@ class Estimate:
     low: float | None  # None: not even the bandwidth is published
     high: float | None  # None: the rate is not published; then `low` counts no products
     bound: str  # compute | memory | launches: most of the fast end
-    published: bool  # whether the rate at that precision is
 
     @property
     def middle(self) -> float | None:
@@ -154,16 +153,14 @@ def estimate(work: Work, target: Target, precision: str) -> Estimate:
     """
     rate = getattr(target, precision)
     if target.bandwidth is None:
-        return Estimate(target.name, precision, None, None, "", False)
+        return Estimate(target.name, precision, None, None, "")
     bandwidth = 1e9 * target.bandwidth
     there = in_precision(work, precision)
     if rate is None:
         low = FAST.seconds(there, precision, math.inf, bandwidth)
-        return Estimate(target.name, precision, 1000 * low.total, None, low.largest, False)
+        return Estimate(target.name, precision, 1000 * low.total, None, low.largest)
     fast, slow = (end.seconds(there, precision, 1e12 * rate, bandwidth) for end in (FAST, SLOW))
-    return Estimate(
-        target.name, precision, 1000 * fast.total, 1000 * slow.total, fast.largest, True
-    )
+    return Estimate(target.name, precision, 1000 * fast.total, 1000 * slow.total, fast.largest)
 
 
 def _reached(step: Step, precision: str) -> float:

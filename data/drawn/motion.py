@@ -14,6 +14,7 @@ Matrices = npt.NDArray[np.float64]  # [T, 3, 3], homographies of x, y
 _SMOOTH = 0.025  # of a video: standard deviation of what rounds the corners of a path
 _DISTANCE = 3.0  # of the camera, in lengths of a thing: how strong its perspective is
 _SHAKE = 1.5  # frames
+_TURNS = 5  # keys of a path that wanders
 
 
 def path(keys: Sequence[tuple[float, Sequence[float]]], frames: int) -> Track:
@@ -38,10 +39,10 @@ def _rounded(keys: Sequence[tuple[float, Sequence[float]]], frames: int, sigma: 
     return np.stack(smooth, axis=1)
 
 
-def wander(rng: Random, spread: Sequence[float], frames: int, *, keys: int = 5) -> Track:
+def wander(rng: Random, spread: Sequence[float], frames: int) -> Track:
     """Wander about zero, [T, d]; `spread` is the standard deviation of each value, at most 2."""
-    drawn = np.clip(rng.normal(0, 1, (keys, len(spread))), -2, 2) * spread
-    return path(list(zip(np.linspace(0, 1, keys), drawn, strict=True)), frames)
+    drawn = np.clip(rng.normal(0, 1, (_TURNS, len(spread))), -2, 2) * spread
+    return path(list(zip(np.linspace(0, 1, _TURNS), drawn, strict=True)), frames)
 
 
 def camera_moves(rng: Random, size: tuple[int, int], frames: int) -> Matrices:

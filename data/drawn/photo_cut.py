@@ -42,9 +42,8 @@ def photo_cut(
     shots: int = 1,
     size: tuple[int, int] = (256, 256),
     seed: int = 0,
-    count: int | None = None,
 ) -> Episodes:
-    """Open a folder of photographs, with all the folders in it.
+    """Open a folder of photographs, with all the folders in it; the episodes never end.
 
     Args:
         root: the folder. NAME.png beside NAME.jpg (or .jpeg, .webp, .bmp) is its mask: the object.
@@ -56,14 +55,13 @@ def photo_cut(
         shots: supports per episode.
         size: (height, width), drawn at that size.
         seed: another seed is another stream.
-        count: how many; None never ends.
 
     Raises:
         InputError: the folder has no photograph for the split; while drawing: one is broken.
     """
     draw = _open(root, split, shots, size, seed)
     names = {place: kind.name for place, kind in enumerate(draw.classes)}
-    return Episodes(f"photo-cut {root.name} {split}", names, draw, count)
+    return Episodes(f"photo-cut {root.name} {split}", names, draw, None)
 
 
 def photo_cut_casts(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hsnet_trt.data.drawn import shapes, textures
+from hsnet_trt.data.drawn import textures
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
 from hsnet_trt.data.drawn.render import (
@@ -29,6 +29,7 @@ from hsnet_trt.data.drawn.render import (
     paste,
     window,
 )
+from hsnet_trt.data.drawn.shapes import families as shapes
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
@@ -71,22 +72,20 @@ def procedural(
     shots: int = 1,
     size: tuple[int, int] = (256, 256),
     seed: int = 0,
-    count: int | None = None,
 ) -> Episodes:
-    """Open the drawn episodes.
+    """Open the drawn episodes, without end; each run of len(classes) of them has every class once.
 
     Args:
         split: "train", "val" or "test": disjoint classes.
         shots: supports per episode.
         size: (height, width), drawn at that size.
         seed: another seed is another stream of episodes of the same classes.
-        count: how many; None never ends. Each run of len(classes) episodes has every class once.
 
     Raises:
         InputError: the size or the number of shots makes no sense.
     """
     draw = _open(split, shots, size, seed)
-    return Episodes(f"procedural {split}", split_classes(split), draw, count)
+    return Episodes(f"procedural {split}", split_classes(split), draw, None)
 
 
 def procedural_casts(

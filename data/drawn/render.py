@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hsnet_trt.data.drawn import outlines, textures
+from hsnet_trt.data.drawn import textures
+from hsnet_trt.data.drawn.shapes import outlines
 from hsnet_trt.data.drawn.textures import Palette
 
 Random = np.random.Generator

@@ -28,9 +28,6 @@ class Draw:
     supports: tuple[str, ...]
 
 
-Planner = Callable[[Random, int], Draw]  # (random numbers, number of the query) -> names
-
-
 @dataclass(frozen=True)
 class Sampler:
     """Draws episodes from lists of images.

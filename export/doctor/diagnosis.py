@@ -25,7 +25,7 @@ from hsnet_trt.export.doctor.probes import (
 from hsnet_trt.export.engines.targets import RTX_CAPABILITIES
 from hsnet_trt.runtime.device import machine
 from hsnet_trt.runtime.device.machine import Driver
-from hsnet_trt.runtime.onnxruntime_cuda import INSTALL
+from hsnet_trt.runtime.ort.cuda import INSTALL
 
 _PIP = "python -m pip install"
 _JETPACK = "sudo apt install nvidia-jetpack (a virtual environment needs --system-site-packages)"

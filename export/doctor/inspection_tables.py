@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from hsnet_trt.export.doctor.inspection import Report
 from hsnet_trt.runtime.engines.compatibility import PORTABLE, PORTABLE_COVERS
-
-Report = dict[str, Any]
 
 _SHORT = {"float32": "f32", "float16": "f16"}
 

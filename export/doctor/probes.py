@@ -21,7 +21,7 @@ from hsnet_trt.export.doctor.extras import EXTRAS
 from hsnet_trt.export.engines.process import child_environment
 from hsnet_trt.runtime.device import machine
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.onnxruntime_cuda import INSTALL
+from hsnet_trt.runtime.ort.cuda import INSTALL
 from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
 _TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
@@ -159,7 +159,7 @@ def probe_driver() -> Driver:
 
 def probe_cuda_provider() -> CudaProvider:
     """ONNX Runtime's CUDA provider and the libraries that it needs, loaded in a child process."""
-    child = _start([sys.executable, "-m", "hsnet_trt.runtime.onnxruntime_cuda"])
+    child = _start([sys.executable, "-m", "hsnet_trt.runtime.ort.cuda"])
     output, errors = _finish(child)
     try:
         return CudaProvider(**json.loads(output.splitlines()[-1]))

@@ -8,6 +8,8 @@ overflow in float16. The letters of the dimensions are explained in `export.grap
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from hsnet_trt.model.learner import GROUPS, HPNLearner, upsample
 from hsnet_trt.trt_plugins.sizes import row_length
 
 Grid = tuple[int, int]
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph on named arrays
 PYRAMID = (2, 3, 4)  # the levels, from the finest to the coarsest
 
 
@@ -74,19 +77,19 @@ def strided(grid: Grid, stride: int) -> Grid:
 
 
 class GroupNormRelu(nn.Module):
-    """Group normalisation and ReLU, with channels at dimension `channel` of the tensor.
+    """Group normalisation and ReLU of a tensor of four dimensions, `channel` that of the channels.
 
     Statistics are taken over everything but the batch (dimension 0) and the group.
     """
 
-    def __init__(self, norm: nn.GroupNorm, channel: int, ndim: int) -> None:
+    def __init__(self, norm: nn.GroupNorm, channel: int) -> None:
         super().__init__()
         self.channel, self.eps = channel, norm.eps
         self.shape = (GROUPS, norm.num_channels // GROUPS)
         # Step by step, the innermost first: one float32 sum over a million elements costs three
         # digits in ONNX Runtime.
-        self.steps = [[ndim], list(range(channel + 1, ndim)), list(range(1, channel))]
-        shape = [1] * (ndim + 1)
+        self.steps = [[4], list(range(channel + 1, 4)), list(range(1, channel))]
+        shape = [1] * 5  # with the channels as groups and channels of a group
         shape[channel : channel + 2] = self.shape
         self.weight = nn.Parameter(norm.weight.detach().reshape(shape).clone())
         self.bias = nn.Parameter(norm.bias.detach().reshape(shape).clone())

@@ -85,8 +85,8 @@ class Squeeze(nn.Module):
             norms.append(norm)
             support = convs[-1].out
         self.first, self.second, self.third = convs
-        self.norm1, self.norm2 = (GroupNormRelu(norm, channel=2, ndim=4) for norm in norms[:2])
-        self.norm3 = GroupNormRelu(norms[2], channel=2, ndim=4)
+        self.norm1, self.norm2 = (GroupNormRelu(norm, channel=2) for norm in norms[:2])
+        self.norm3 = GroupNormRelu(norms[2], channel=2)
         self.grid, self.out = grid, support
 
     def forward(self, query: Tensor, support: Tensor) -> Tensor:
@@ -158,9 +158,7 @@ class _Mix(nn.Module):
         self.out = (max(fine[0], coarse[0]), max(fine[1], coarse[1]))
         mix = _Dense if self.out[0] * self.out[1] <= DENSE_LIMIT else _Sparse
         self.convs = nn.ModuleList(mix(conv, query, self.out) for conv, _ in layers_of(block))
-        self.norms = nn.ModuleList(
-            GroupNormRelu(norm, channel=2, ndim=4) for _, norm in layers_of(block)
-        )
+        self.norms = nn.ModuleList(GroupNormRelu(norm, channel=2) for _, norm in layers_of(block))
 
     def forward(self, fine: Tensor, coarse: Tensor, query: Grid) -> Tensor:
         """Mix two levels.

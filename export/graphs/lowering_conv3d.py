@@ -94,7 +94,7 @@ class _Block(nn.Module):
         for conv, norm in layers_of(block):
             pivot = _CenterPivot(conv, query, support)
             self.convs.append(pivot)
-            self.norms.append(GroupNormRelu(norm, channel=1, ndim=4))
+            self.norms.append(GroupNormRelu(norm, channel=1))
             support = pivot.out
         self.out = support
 

@@ -18,14 +18,14 @@ takes a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from torch import nn
 
-from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, layers_of, strided
+from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, Run, interpolation, layers_of, strided
 from hsnet_trt.export.graphs.lowering_conv2d import DENSE_LIMIT
 from hsnet_trt.export.graphs.packed_layers import (
     PackedWriter,
@@ -40,8 +40,6 @@ from hsnet_trt.runtime.bundle.manifest import Growth, PackedLevel
 from hsnet_trt.runtime.matching.graphs import FEATURES
 from hsnet_trt.runtime.matching.packing import compress, pack
 from hsnet_trt.trt_plugins.sizes import row_length
-
-Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def packing_of(model: HSNet, size: Grid) -> tuple[PackedLevel, PackedLevel, PackedLevel]:

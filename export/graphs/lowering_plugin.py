@@ -8,23 +8,19 @@ The letters of the dimensions are explained in `export.graphs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import Grid
+from hsnet_trt.export.graphs.lowering import Grid, Run
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.runtime.matching.graphs import FEATURES
 from hsnet_trt.runtime.matching.packing import compress, side_by_side
 from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_node
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
-
-Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 # In the order of the module's arguments.
 CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4")

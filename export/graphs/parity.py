@@ -11,14 +11,16 @@ import onnxruntime
 import torch
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.lowering import Grid, padded
+from hsnet_trt.export.graphs.lowering import Grid, Run, padded
 from hsnet_trt.export.graphs.probe import Probe, normalise
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.model.hsnet import HSNet, Levels
-from hsnet_trt.runtime.bundle.manifest import Growth, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.figures import ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.manifest import Growth
 from hsnet_trt.runtime.differences import Differences, flipped
 from hsnet_trt.runtime.matching.graphs import FEATURES, names_of
 from hsnet_trt.runtime.matching.packing import CONTRASTS
+from hsnet_trt.runtime.ort.device_session import TYPES
 
 # float32 arithmetic in another order stays under 5e-5 on the reference weights of all backbones.
 TOLERANCE = {
@@ -27,15 +29,7 @@ TOLERANCE = {
 }
 FP16_BATCHES = ((1, 1), (1, 2))  # rounding takes twice the memory
 BATCHES = ((1, 1), (2, 3), (3, 2))  # queries, supports; (1, 1) is always tried
-_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-}
 _MEMORY = 4 << 30  # bytes of activations; larger batches are left out
-
-Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def session(model: bytes) -> Run:
@@ -45,7 +39,7 @@ def session(model: bytes) -> Run:
     """
     runner = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [output.name for output in runner.get_outputs()]
-    types = {value.name: _TYPES[value.type] for value in runner.get_inputs()}
+    types = {value.name: TYPES[value.type] for value in runner.get_inputs()}
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         feed = {name: inputs[name].astype(kind, copy=False) for name, kind in types.items()}

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.precision.fp16 import MOVES, value_types
+from hsnet_trt.export.precision.fp16 import FLOAT, HALF, MOVES, value_types
 from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, inline_function
 
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 # Their output needs no rounding if their input is FP16.
 _EXACT = MOVES | {"Abs", "Max", "MaxPool", "Min", "Neg", "Relu"}
 

@@ -25,13 +25,8 @@ from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.export.precision.fp16 import to_fp16
 from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import (
-    AccuracyFigure,
-    GraphFile,
-    ParityFigure,
-    TensorSpec,
-    Tolerance,
-)
+from hsnet_trt.runtime.bundle.figures import AccuracyFigure, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.bundle.variants import add_variants, layers_name
 from hsnet_trt.runtime.matching.graphs import GRAPHS
 from hsnet_trt.runtime.verify import golden_figures, golden_of

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle, describe, write_bundle
-from hsnet_trt.runtime.bundle.manifest import AccuracyFigure, GraphFile, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.figures import AccuracyFigure, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.manifest import GraphFile
 
 
 def add_variants(
@@ -60,13 +61,11 @@ def add_variants(
     new = {entry.variant for entry, _ in graphs}
     gone = [graph for graph in manifest.graphs if graph.variant in new]
     stale = [engine for engine in manifest.engines if engine.variant in new]
-    left_out = {name for graph in gone for name in (graph.file, graph.bare)}
+    left_out = {name for graph in gone for name in (graph.file, graph.bare) if name is not None}
     left_out |= {name for engine in stale for name in (engine.file, engine.record)}
     precisions = {variant.precision for variant in new}
     with write_bundle(out) as writer:
-        for name in manifest.files:
-            if name not in left_out and name not in files:
-                writer.add(name, source.read(name))
+        writer.copy(source, left_out | files.keys())
         for name, content in files.items():
             writer.add(name, content)
         writer.finish(

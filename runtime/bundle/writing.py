@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 from hsnet_trt.errors import BundleError
@@ -34,6 +34,12 @@ class BundleWriter:
         else:
             target.write_bytes(content)
         return self.seal(name)
+
+    def copy(self, source: Bundle, without: Container[str]) -> None:
+        """Put all files of another bundle into this one but those named, each checked."""
+        for name in source.manifest.files:
+            if name not in without:
+                self.add(name, source.read(name))
 
     def seal(self, name: str) -> str:
         """Record the hash of a file that was written straight into the folder; returns `name`."""

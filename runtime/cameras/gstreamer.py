@@ -14,11 +14,11 @@ SILENCE = 10  # seconds that a pipeline may take to its first frame, and between
 _SINK = "hsnet_trt_frames"
 
 
-def csi_pipeline(number: int, width: int = 1280, height: int = 720, rate: int = 30) -> str:
+def csi_pipeline(number: int) -> str:
     """The pipeline of a Jetson's CSI camera (Jetson Linux guide, "Accelerated GStreamer")."""
     return (
         f"nvarguscamerasrc sensor-id={number} ! "
-        f"video/x-raw(memory:NVMM), width={width}, height={height}, framerate={rate}/1 ! "
+        "video/x-raw(memory:NVMM), width=1280, height=720, framerate=30/1 ! "
         "nvvidconv ! video/x-raw, format=BGRx"
     )
 

@@ -27,7 +27,8 @@ from hsnet_trt.runtime.engines.engine import Engine
 from hsnet_trt.runtime.engines.plugins import load_plugins
 from hsnet_trt.runtime.frames.frame_kernels import find_kernels
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
-from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, GRAPHS, Limits, Tensors
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, GRAPHS, Tensors
+from hsnet_trt.runtime.matching.runner import Limits
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 

@@ -1,6 +1,6 @@
 """What the frame pipeline needs of a network on the GPU: shapes, addresses, work in a stream.
 
-`engines.engine.Engine` is one, of TensorRT; `onnxruntime_device.DeviceSession` is another.
+`engines.engine.Engine` is one, of TensorRT; `ort.device_session.DeviceSession` is another.
 """
 
 from __future__ import annotations

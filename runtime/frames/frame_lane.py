@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hsnet_trt.runtime.frames.frame_slot import Slot
-from hsnet_trt.runtime.matching.graphs import FrameAnswer, Tensors
+from hsnet_trt.runtime.matching.graphs import Tensors
+from hsnet_trt.runtime.matching.runner import FrameAnswer
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats
 from hsnet_trt.runtime.pictures.window import Window
@@ -93,7 +94,7 @@ class FrameWork(Protocol):
 
 @dataclass(frozen=True)
 class SlotFrame:
-    """A frame in its slot, which it gives back to its lane; see `graphs.SubmittedFrame`."""
+    """A frame in its slot, which it gives back to its lane; see `runner.SubmittedFrame`."""
 
     lane: Lane
     launched: Launched
@@ -119,7 +120,7 @@ class SlotFrame:
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """A frame in its slot that was matched; see `graphs.MatchedOnGpu`."""
+    """A frame in its slot that was matched; see `runner.MatchedOnGpu`."""
 
     lane: Lane
     launched: Launched

@@ -1,8 +1,8 @@
 """Segments frames wholly on the GPU: upload pixels, run kernels and network, download masks.
 
-There are three CUDA streams: one uploads pixels, one runs kernels and network, one downloads masks.
-So the next frame is uploaded and the previous one downloaded while one is computed. Each frame in
-flight has its own memory, a slot; each caller has a lane, a queue with a few slots (`frame_lane`).
+What is enqueued where is in `frame_steps`; here is what may be done when, and by which thread. Each
+frame in flight has its own memory, a slot; each caller has a lane, a queue with a few slots
+(`frame_lane`).
 """
 
 from __future__ import annotations
@@ -18,25 +18,16 @@ from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
-from hsnet_trt.runtime.device.memory import Block, aligned
+from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.device_graph import DeviceGraph
-from hsnet_trt.runtime.frames.frame_drawing import FrameDrawing, OwnLogits
 from hsnet_trt.runtime.frames.frame_kernels import FrameKernels
 from hsnet_trt.runtime.frames.frame_lane import Lane, Launched
-from hsnet_trt.runtime.frames.frame_network import FrameNetwork
-from hsnet_trt.runtime.frames.frame_refinement import FrameRefinement
 from hsnet_trt.runtime.frames.frame_slot import Slot
+from hsnet_trt.runtime.frames.frame_steps import FrameSteps
 from hsnet_trt.runtime.frames.frame_supports import GpuSupports, SupportSets
-from hsnet_trt.runtime.frames.frame_table_cache import TableCache
-from hsnet_trt.runtime.frames.host_mapping import mapping_pays
-from hsnet_trt.runtime.matching.graphs import (
-    COLUMN_INPUTS,
-    FEATURES,
-    FrameAnswer,
-    Tensors,
-    not_finite,
-)
+from hsnet_trt.runtime.matching.graphs import COLUMN_INPUTS, FEATURES, Tensors, not_finite
 from hsnet_trt.runtime.matching.presence import OBJECTS
+from hsnet_trt.runtime.matching.runner import FrameAnswer
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats
 from hsnet_trt.runtime.pictures.window import Window
@@ -63,24 +54,10 @@ class GpuFrames:
         kernels: FrameKernels,
     ) -> None:
         """Use `GpuFrames.open`."""
-        self._cuda, self._engines, self._lock, self._kernels = cuda, engines, lock, kernels
-        self._compute, self._up, self._down = stream, cuda.stream(), cuda.stream()
-        *_, height, width = engines["match"].most["logits"]
-        self._decoder = (height, width)
-        itemsize = engines["match"].types["logits"].itemsize
-        self._logits_bytes = 2 * height * width * itemsize  # of a shot
+        self._cuda, self._lock = cuda, lock
+        self._steps = FrameSteps(cuda, engines, arena, stream, preprocessing, kernels)
         self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
         self.columns = COLUMN_INPUTS[-1] in engines["match"].most
-        self._tables = TableCache(cuda, self._decoder, stream)
-        self._network = FrameNetwork(
-            cuda, engines, arena, preprocessing, kernels, self._tables, stream
-        )
-        self._drawing = FrameDrawing(
-            cuda, kernels, self._tables, self._decoder, engines["match"].types["logits"], stream
-        )
-        self._refinement = FrameRefinement(
-            cuda, engines, arena.at("image"), preprocessing.std, kernels, stream
-        )
         self._slots: list[Slot] = []
         self.mapped = False
         self._closed = False
@@ -119,7 +96,7 @@ class GpuFrames:
         kernels = FrameKernels(cuda, image)
         frames = cls(cuda, engines, arena, stream, lock, preprocessing, kernels)
         if cuda.facts.integrated and cuda.facts.maps_host_memory:
-            frames.mapped = mapping_pays(cuda, frames._network, frames._drawing, stream)
+            frames.mapped = frames._steps.mapping_pays()
         return frames
 
     def open_lane(self, slots: int, sets: int = 1, *, refine: bool = False) -> Lane:
@@ -157,8 +134,8 @@ class GpuFrames:
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
 
         def work(held: GpuSupports, where: str) -> None:
-            self._enqueue_network(slot, size, size, classes, held, where)
-            self._enqueue_drawing(slot, size, classes, held, count, scores=scores)
+            self._steps.run_network(slot, size, size, classes, held, where)
+            self._steps.draw(slot, size, classes, held, count, scores=scores)
 
         slot.first = 0
         staged = self._send(slot, pixels, supports, shots, work, scores=scores)
@@ -184,13 +161,8 @@ class GpuFrames:
                 pixels = window.of(pixels)
 
         def work(held: GpuSupports, where: str) -> None:
-            self._enqueue_network(slot, size, drawn, classes, held, where)
-            # In the stream of the engines: the next frame's logits take the same memory.
-            for first, address, length in held.parts(count):
-                host = slot.logits.host[first : first + length]
-                self._cuda.download(host, address, self._compute)
-            slot.counts.download(0, slot.counted, self._compute)
-            self._cuda.record(slot.events["done"], self._compute)
+            self._steps.run_network(slot, size, drawn, classes, held, where)
+            self._steps.download_logits(slot, held, count)
 
         staged = self._send(slot, pixels, supports, shots, work, scores=True, drawn=drawn)
         return Launched(slot, size, drawn, classes, count, True, staged)
@@ -202,9 +174,7 @@ class GpuFrames:
             BackendError: CUDA failed, or the logits are not finite.
         """
         self.await_done(frame)
-        dtype = self._engines["match"].types["logits"]
-        stored = frame.slot.logits.host[: frame.shots * self._logits_bytes].view(dtype)
-        logits = stored.reshape(frame.shots, 2, *self._decoder).astype(np.float32)
+        logits = self._steps.read_logits(frame.slot, frame.shots)
         if not np.isfinite(logits).all():
             raise not_finite("on the GPU")
         return logits, frame.slot.read_counts(frame.classes)[1]
@@ -214,29 +184,20 @@ class GpuFrames:
         with self._lock:
             self._check_open()
             with self._cuda.current():
-                return self._network.features(frame.slot, frame.size)
+                return self._steps.features(frame.slot, frame.size)
 
     def draw(self, frame: Launched, logits: Floats, *, scores: bool) -> Launched:
         """Enqueue the drawing of other logits, [classes,2,h,w], for a frame that was matched."""
         slot, classes = frame.slot, len(logits)
-        dtype = self._engines["match"].types["logits"]
-        length = logits.size * dtype.itemsize
-        start = aligned(length)
-        slot.logits.host[:length].view(dtype)[:] = logits.ravel()
-        numbers = slot.logits.host[start : start + 4 * (classes + 1)].view(np.int32)
-        numbers[:] = np.arange(classes + 1)
         with self._lock, self._cuda.current():
             self._check_open()
-            slot.logits.upload(0, length, self._compute)
-            slot.logits.upload(start, start + 4 * (classes + 1), self._compute)
-            address = slot.logits.address
-            own = OwnLogits(address, address + start, classes, logits.size)
-            self._enqueue_drawing(slot, frame.drawn, classes, own, classes, scores=scores)
+            own = self._steps.upload_logits(slot, logits)
+            self._steps.draw(slot, frame.drawn, classes, own, classes, scores=scores)
         return dataclasses.replace(frame, classes=classes, scores=scores)
 
     def forget_features(self) -> None:
         """The arena is about to be used for something else; the lock is held."""
-        self._network.forget()
+        self._steps.forget_features()
 
     def _send(
         self,
@@ -261,20 +222,18 @@ class GpuFrames:
                 compared = len(supports[OBJECTS])
                 slot.fit(drawn or size, classes, compared, masks=classes > 1, scores=wanted)
                 if drawn is not None:
-                    own = aligned(classes * self._logits_bytes) + 4 * (classes + 1)
-                    slot.logits.grow(max(count * self._logits_bytes, own))
+                    self._steps.fit_logits(slot, classes, count)
             # The only copy on the host. It drops the padding of rows; BGR stays BGR.
             slot.bgr = pixels.strides[2] < 0
             stored = pixels[:, :, ::-1] if slot.bgr else pixels
-            staged = slot.bring(stored, self._up, self._lock)
+            staged = slot.bring(stored, self._steps.upload, self._lock)
             with self._lock:
                 self._check_open()
                 try:
-                    work(*self._sets.of(supports, shots, self._compute))
+                    work(*self._sets.of(supports, shots, self._steps.compute))
                 except BaseException:
                     # Nothing of this frame may still run when its slot is used again.
-                    for stream in (self._up, self._compute, self._down):
-                        self._cuda.synchronise(stream)
+                    self._steps.synchronise()
                     raise
         return staged
 
@@ -293,7 +252,7 @@ class GpuFrames:
         slot, classes = frame.slot, frame.classes
         self.await_done(frame)
         with self._lock.waiting(), self._cuda.current():
-            timing = self._timing(frame)
+            timing = self._steps.timing(frame)
         counts, matches = slot.read_counts(classes)
         if counts[classes]:
             raise not_finite("on the GPU")
@@ -308,69 +267,9 @@ class GpuFrames:
         if self._closed:
             return
         self._closed = True
-        for stream in (self._up, self._compute, self._down):
-            self._cuda.synchronise(stream)
-        self._network.close()
+        self._steps.synchronise()
         for slot in self._slots:
             slot.free()
-        self._tables.free()
-        self._sets.free()
-        self._drawing.free()
-        self._refinement.free()
         self._slots.clear()
-        self._kernels.close()
-        self._cuda.destroy(self._up)
-        self._cuda.destroy(self._down)
-        self._up = self._down = self._compute = None
-
-    def _enqueue_network(
-        self,
-        slot: Slot,
-        size: tuple[int, int],
-        drawn: tuple[int, int],
-        classes: int,
-        held: GpuSupports,
-        where: str,
-    ) -> None:
-        self._cuda.record(slot.events["uploaded"], self._up)
-        self._cuda.wait(self._compute, slot.events["uploaded"])
-        self._network.run(slot, size, classes, held, where)
-        if slot.refine:
-            if size != drawn:  # the network was shown a part, and has read it by now
-                self._network.prepare(slot, self._network.place(drawn))
-            self._refinement.look(slot)
-
-    def _enqueue_drawing(
-        self,
-        slot: Slot,
-        size: tuple[int, int],
-        classes: int,
-        logits: GpuSupports | OwnLogits,
-        shots: int,
-        *,
-        scores: bool,
-    ) -> None:
-        cuda, compute, event = self._cuda, self._compute, slot.events
-        cuda.record(event["drawn"], compute)
-        placement = self._network.place(size)
-        if slot.refine:
-            self._refinement.draw(slot, classes, shots, logits, placement)
-        else:
-            self._drawing.draw(slot, classes, logits, placement)
-        cuda.record(event["settled"], compute)
-        cuda.wait(self._down, event["settled"])
-        slot.counts.download(0, slot.counted, self._down)
-        names = ("labels", "masks", "scores") if scores else ("labels", "masks")
-        slot.download(names, self._down)
-        cuda.record(event["done"], self._down)
-
-    def _timing(self, frame: Launched) -> dict[str, float]:
-        def ms(start: str, end: str) -> float:
-            return self._cuda.elapsed_ms(frame.slot.events[start], frame.slot.events[end])
-
-        return {
-            "preprocess": frame.staged_ms + ms("begun", "uploaded") + ms("turn", "prepared"),
-            "features": ms("prepared", "featured"),
-            "match": ms("featured", "matched"),
-            "postprocess": ms("drawn", "done"),
-        }
+        self._sets.free()
+        self._steps.close()

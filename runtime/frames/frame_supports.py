@@ -50,7 +50,7 @@ class GpuSupports:
         """Upload a support set, unless it is the one that is there already.
 
         Args:
-            supports: what the engine takes of S shots, as `graphs.arranged` gives it; and their
+            supports: what the engine takes of S shots, as `running.arranged` gives it; and their
                 `objects`, float32 [N,C]. Compared by identity: pass the same object while nothing
                 has changed, another one otherwise.
             shots: number of shots of each class.

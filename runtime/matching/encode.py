@@ -12,7 +12,9 @@ from PIL import Image
 
 from hsnet_trt.errors import HSNetWarning, InputError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.matching.graphs import SUPPORTS, Runner, Tensors, run_features, run_support
+from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.matching.running import run_features, run_support
 from hsnet_trt.runtime.pictures.images import read_image
 from hsnet_trt.runtime.pictures.masks import read_mask
 from hsnet_trt.runtime.pictures.preprocess import OUTSIDE, network_input, network_mask

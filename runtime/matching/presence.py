@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.runtime.matching.packing import Shot
+from hsnet_trt.trt_plugins.sizes import EPSILON
 
 OBJECTS = "objects"  # beside the encoded supports where frames stay on a GPU
-EPSILON = 1e-5  # added to the norm of a feature
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]

@@ -13,6 +13,8 @@ from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.sources import ImageSource
 
+_STRENGTH = 0.45  # of a colour: 0 for none, 1 for nothing else
+
 
 def class_colour(index: int) -> tuple[int, int, int]:
     """RGB, 0..255, of the class `classes[index]`; neighbours differ strongly."""
@@ -21,13 +23,12 @@ def class_colour(index: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_overlay(image: ImageSource, result: Segmentation, strength: float = 0.45) -> Pixels:
+def draw_overlay(image: ImageSource, result: Segmentation) -> Pixels:
     """The photograph with its labels in colour and outlined.
 
     Args:
         image: what was given to `segment`, or the `image` of a streamed frame.
         result: what came back.
-        strength: of the colour, 0 for none to 1 for nothing else.
 
     Returns:
         uint8 [H,W,3], RGB, at the photograph's own size. Of a view of BGR it is such a view, too:
@@ -50,7 +51,7 @@ def draw_overlay(image: ImageSource, result: Segmentation, strength: float = 0.4
     for index in range(len(result.classes)):
         colour = np.array(class_colour(index), np.float32)
         inside = result.labels == index + 1
-        picture[inside] = (pixels[inside] * (1 - strength) + colour * strength).astype(np.uint8)
+        picture[inside] = (pixels[inside] * (1 - _STRENGTH) + colour * _STRENGTH).astype(np.uint8)
         picture[inside & edge] = colour.astype(np.uint8)
     return picture
 

@@ -14,9 +14,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from hsnet_trt.runtime.matching.graphs import Runner, Tensors, run_support
+from hsnet_trt.runtime.matching.graphs import Tensors
 from hsnet_trt.runtime.matching.packing import Shot, compress
 from hsnet_trt.runtime.matching.presence import Objects, Seen, presence
+from hsnet_trt.runtime.matching.runner import Runner
+from hsnet_trt.runtime.matching.running import run_support
 from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
@@ -219,17 +221,19 @@ class FollowingPipeline(Generic[A]):
             scores_now = self._presence(turn, supports, matched.shot_scores[0])
             view = None if window is None else View(window, matched.placement, whole)
             planes = self._follower.settle(turn, matched.logits[0], frame.small, encode, view)
-            seen = Seen(self._follower.see(turn, scores_now, planes), self._present_from)
+            closer = window is not None
+            found = self._follower.see(turn, scores_now, planes, closer=closer)
+            seen = Seen(found, self._present_from)
             spent = 1000 * (time.perf_counter() - begun)
         except BaseException:
             matched.abandon()
             raise
         classes = dict.fromkeys(supports.supports.classes, 1)
-        found = matched.draw(planes, classes, seen, scores=scores)
-        timing = dict(found.timing)
+        drawn = matched.draw(planes, classes, seen, scores=scores)
+        timing = dict(drawn.timing)
         timing["preprocess"] += frame.milliseconds
         timing["postprocess"] += spent
-        return dataclasses.replace(found, timing=timing)
+        return dataclasses.replace(drawn, timing=timing)
 
     def close(self) -> None:
         """Close what frames go through."""

@@ -12,19 +12,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
-from hsnet_trt.data.labels.grabcut import mask_from_box, mask_from_scribble
+from hsnet_trt.data.labels.grabcut import mask_from_box
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.matching.packing import Shot
 from hsnet_trt.runtime.matching.support_set import MOST_CLASSES, check_name
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import Pixels, open_image, read_image
-from hsnet_trt.runtime.pictures.masks import Mask, read_mask
-from hsnet_trt.runtime.pictures.orientation import orientation, turns_sides
+from hsnet_trt.runtime.pictures.masks import Mask
+from hsnet_trt.runtime.pictures.orientation import orientation
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pipeline import ArrangedSupports
+from hsnet_trt.serving.app.pictures import Picture, shrink
 from hsnet_trt.serving.app.supports import (
     arrange,
     encode_shot,
@@ -35,7 +33,6 @@ from hsnet_trt.serving.app.supports import (
 from hsnet_trt.serving.store.store import SupportStore
 from hsnet_trt.serving.store.uploads import check_picture
 
-WORKING_SIDE = 1024  # pixels; painting more finely than that is lost on the network
 _MEGABYTES = 10**6
 _SMALLER = "scale it down first"
 
@@ -61,14 +58,6 @@ class PageLimits:
     idle_seconds: float = 3600.0
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """A support photograph, upright; and by which EXIF orientation its file was turned."""
-
-    pixels: Pixels
-    turned: int
-
-
 class Workspace:
     """Pictures, shots and sets. Safe to use from several threads."""
 
@@ -81,7 +70,7 @@ class Workspace:
         self.network, self.limits = network, limits or PageLimits()
         most, idle = self.limits.store_bytes, self.limits.idle_seconds
         enlarge = "try again later"
-        self._pictures = SupportStore[_Picture](most, idle, clock, "picture", enlarge)
+        self._pictures = SupportStore[Picture](most, idle, clock, "picture", enlarge)
         self._shots = SupportStore[Shot](most, idle, clock, "encoded shot", enlarge)
         self._sets = SupportStore[ArrangedSupports](most, idle, clock, "support set", enlarge)
         self._given: dict[str, Shot] = {}  # there from the start, for everybody
@@ -106,12 +95,11 @@ class Workspace:
         what = "the photograph"
         check_picture(content, what, self.limits.pixels, _SMALLER)
         with open_image(content, what) as image:
-            pixels = shrink(read_image(image, what), WORKING_SIDE)
-            turned = orientation(image)
+            picture = Picture(shrink(read_image(image, what)), orientation(image))
         key = _new_id()
-        with self._pictures.room(pixels.nbytes) as put:
-            put(key, _Picture(pixels, turned))
-        return key, pixels
+        with self._pictures.room(picture.pixels.nbytes) as put:
+            put(key, picture)
+        return key, picture.pixels
 
     def picture(self, key: str) -> Pixels:
         """A photograph, uint8 [H,W,3].
@@ -134,23 +122,8 @@ class Workspace:
             UnknownSetError: there is no picture of that id.
         """
         picture = self._pictures.get(key)
-        height, width = picture.pixels.shape[:2]
-        what = "the mask"
-        check_picture(content, what, self.limits.pixels, _SMALLER)
-        # A mask of the photograph as it was before it was scaled down fits it, too.
-        sent = read_image(content, what).shape[:2]
-        larger = sent != (height, width) and _same_proportions(sent, (height, width))
-        if larger:
-            size = sent
-        elif turns_sides(picture.turned) and _same_proportions(sent[::-1], (height, width)):
-            size = sent[::-1]  # of the photograph as it is stored: refused in these words
-        else:
-            size = (height, width)
-        mask = read_mask(content, size, what, turned=picture.turned)
-        if larger:
-            planes = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
-            mask = np.asarray(planes)
-        return mask
+        check_picture(content, "the mask", self.limits.pixels, _SMALLER)
+        return picture.read_mask(content)
 
     def cut_box(self, key: str, box: tuple[int, int, int, int]) -> Mask:
         """The object in a box (x, y, width, height), by GrabCut.
@@ -172,16 +145,8 @@ class Workspace:
             InputError: not of its size, or no scribble on the object.
             UnknownSetError: there is no picture of that id.
         """
-        pixels = self.picture(key)
-        scribble = self._read(content, "the scribble")
-        if scribble.shape != pixels.shape:
-            raise InputError(
-                "the scribble is not of its picture's size",
-                expected=f"{pixels.shape[0]} x {pixels.shape[1]}",
-                found=f"{scribble.shape[0]} x {scribble.shape[1]}",
-            )
-        foreground, background = scribble[..., 0] >= 128, scribble[..., 1] >= 128
-        return mask_from_scribble(pixels, foreground, background & ~foreground)
+        picture = self._pictures.get(key)
+        return picture.cut_scribble(self._read(content, "the scribble"))
 
     def add_shot(self, key: str, content: bytes) -> tuple[str, list[str]]:
         """Encode a picture with a mask; returns the shot's id, and warnings in words.
@@ -266,7 +231,7 @@ class Workspace:
         Raises:
             InputError: not a photograph, or too large.
         """
-        return shrink(self._read(content, "the photograph"), WORKING_SIDE)
+        return shrink(self._read(content, "the photograph"))
 
     def _read(self, content: bytes, what: str, most: int | None = None) -> Pixels:
         pixels = min(self.limits.pixels, most or self.limits.pixels)
@@ -282,22 +247,6 @@ class Workspace:
     def _shot(self, key: str) -> Shot:
         given = self._given.get(key)
         return self._shots.get(key) if given is None else given
-
-
-def shrink(pixels: Pixels, side: int) -> Pixels:
-    """The picture with its longer side `side` pixels at most."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-
-
-def _same_proportions(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether scaling makes one of the other, to a pixel."""
-    scale = other[0] / one[0]
-    return abs(one[1] * scale - other[1]) <= max(1.0, scale)
 
 
 def _new_id() -> str:

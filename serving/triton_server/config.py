@@ -10,7 +10,7 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.matching.graphs import FEATURES, GRAPHS
 from hsnet_trt.runtime.matching.packing import CONTRASTS
-from hsnet_trt.runtime.onnxruntime_cuda import OPTIONS
+from hsnet_trt.runtime.ort.cuda import OPTIONS
 from hsnet_trt.serving.triton_server.files import MODEL_FILES, Served
 from hsnet_trt.serving.triton_server.protocol import INPUTS, OUTPUTS
 

@@ -10,8 +10,9 @@ from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.runtime.backends import choose_graphs
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile
-from hsnet_trt.runtime.matching.graphs import GRAPHS, Limits
-from hsnet_trt.runtime.onnxruntime_limits import cpu_limits
+from hsnet_trt.runtime.matching.graphs import GRAPHS
+from hsnet_trt.runtime.matching.runner import Limits
+from hsnet_trt.runtime.ort.limits import cpu_limits
 from hsnet_trt.trt_plugins.loading import is_library
 
 PLATFORMS = ("tensorrt", "onnxruntime_cuda", "onnxruntime", "python")

@@ -14,7 +14,7 @@ from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.export.best import build_best
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import AccuracyFigure
+from hsnet_trt.runtime.bundle.figures import AccuracyFigure
 from hsnet_trt.runtime.bundle.variants import add_variants
 
 

@@ -10,7 +10,8 @@ from helpers.tiny_bundle import FORMS, SIZE, make_bundle, make_graph
 
 from hsnet_trt.export.precision.fp16 import to_fp16
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec, Tolerance
+from hsnet_trt.runtime.bundle.figures import Tolerance
+from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.bundle.variants import add_variants
 
 

@@ -15,15 +15,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hsnet_trt.runtime.bundle import write_bundle
+from hsnet_trt.runtime.bundle.figures import GoldenFile, Tolerance
 from hsnet_trt.runtime.bundle.manifest import (
-    GoldenFile,
     GraphFile,
     Growth,
     Manifest,
     Model,
     Preprocessing,
     TensorSpec,
-    Tolerance,
     Variant,
 )
 from hsnet_trt.trt_plugins.sizes import row_length

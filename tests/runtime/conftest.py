@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.tiny_bundle import GREEN, RED, make_bundle, scene
 
+from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.frames import frame_kernels
 
 
@@ -21,6 +23,13 @@ def no_kernels(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle, to be read only."""
     return make_bundle(tmp_path_factory.mktemp("shared") / "bundle")
+
+
+@pytest.fixture
+def segmenter(bundle: Path) -> Iterator[FewShotSegmenter]:
+    """The tiny bundle opened on the CPU, without supports."""
+    with FewShotSegmenter.load(bundle, backend="onnxruntime") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ MODULES = [
     "hsnet_trt.runtime.segmenter",
     "hsnet_trt.runtime.verify",
     "hsnet_trt.runtime.engines.runner",
-    "hsnet_trt.runtime.onnxruntime_runner",
+    "hsnet_trt.runtime.ort.runner",
     "hsnet_trt.runtime.backends",
 ]
 

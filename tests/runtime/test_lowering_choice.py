@@ -90,7 +90,7 @@ def test_another_machine_version_or_graph_is_timed_anew(
     several: Path, clock: dict[str, float], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FewShotSegmenter.load(several, lowering="auto").close()
-    from hsnet_trt.runtime import onnxruntime_runner
+    from hsnet_trt.runtime.ort import runner as onnxruntime_runner
 
     monkeypatch.setattr(onnxruntime_runner, "find_cpu", lambda: "Another CPU")
     FewShotSegmenter.load(several, lowering="auto").close()

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
-import pickle
-import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.tiny_bundle import (
-    GREEN,
     RED,
     SIZE,
     as_a_camera_gives_it,
@@ -20,28 +15,13 @@ from helpers.tiny_bundle import (
     reference,
     scene,
 )
+from helpers.two_boxes import PLACE, QUERY, Shot, overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from hsnet_trt import FewShotSegmenter, Segmentation
-from hsnet_trt.errors import BackendError, BundleError, HSNetError, HSNetWarning, InputError
-
-Shot = tuple[np.ndarray, np.ndarray]
-PLACE = (slice(100, 200), slice(50, 150))
-QUERY = scene((300, 200), [(RED, PLACE), (GREEN, (slice(220, 290), slice(20, 180)))])
-
-
-@pytest.fixture
-def segmenter(bundle: Path):
-    with FewShotSegmenter.load(bundle, backend="onnxruntime") as opened:
-        yield opened
-
-
-def overlap(mask: np.ndarray, place: tuple[slice, slice]) -> float:
-    truth = np.zeros(mask.shape, bool)
-    truth[place] = True
-    return (mask & truth).sum() / (mask | truth).sum()
+from hsnet_trt.errors import BackendError, BundleError, InputError
 
 
 def test_it_finds_the_object(segmenter: FewShotSegmenter, red_shot: Shot) -> None:
@@ -262,193 +242,6 @@ def test_segmenting_before_a_support_was_set(segmenter: FewShotSegmenter, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_use_after_close_names_the_call(bundle: Path, red_shot: Shot, tmp_path: Path) -> None:
-    segmenter = FewShotSegmenter.load(bundle)
-    segmenter.set_support("red", *red_shot)
-    segmenter.close()
-    segmenter.close()
-    calls = {
-        "segment": (QUERY,),
-        "segment_batch": ([QUERY],),
-        "set_support": ("red", *red_shot),
-        "remove_support": ("red",),
-        "clear": (),
-        "save_supports": (tmp_path / "x.npz",),
-        "load_supports": (tmp_path / "x.npz",),
-    }
-    for call, arguments in calls.items():
-        with pytest.raises(BackendError, match=f"{call} was called on .* closed"):
-            getattr(segmenter, call)(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("name", "images", "masks", "says"),
-    [
-        ("x", 2, 1, "pair up"),
-        ("x", 0, 0, "pair up"),
-        ("", 1, 1, "name"),
-        (None, 1, 1, "name"),
-        ("x", None, 1, "neither"),
-        ("x", 1, None, "neither"),
-    ],
-)
-def test_bad_support_calls(
-    segmenter: FewShotSegmenter,
-    red_shot: Shot,
-    name: object,
-    images: object,
-    masks: object,
-    says: str,
-) -> None:
-    image, mask = red_shot
-    segmenter.set_support("kept", image, mask)
-    shots = [image] * images if isinstance(images, int) else images
-    planes = [mask] * masks if isinstance(masks, int) else masks
-    with pytest.raises(InputError, match=says):
-        segmenter.set_support(name, shots, planes)  # type: ignore[arg-type]
-    assert segmenter.classes == ("kept",)
-
-
-def test_errors_name_the_shot(segmenter: FewShotSegmenter, red_shot: Shot, tmp_path: Path) -> None:
-    image, mask = red_shot
-    with pytest.raises(InputError, match="mask of shot 2 of 'red'"):
-        segmenter.set_support("red", [image, image], [mask, mask[:-1]])
-    with pytest.raises(InputError, match="image of shot 1 of 'red'"):
-        segmenter.set_support("red", [tmp_path / "no.jpg"], [mask])
-    with pytest.raises(InputError, match="no class 'blue'"):
-        segmenter.remove_support("blue")
-    assert segmenter.classes == ()
-
-
-def test_supports_are_cropped_about_their_objects(segmenter: FewShotSegmenter) -> None:
-    """As if the caller had cropped them."""
-    image = scene((200, 300), [(RED, (slice(80, 120), slice(150, 180))), (GREEN, PLACE)])
-    mask = np.zeros((200, 300), bool)
-    mask[80:120, 150:180] = True
-    # The box is a fifth of the height and a tenth of the width.
-    for crop, cut in (
-        (1.5, (slice(70, 130), slice(120, 210))),
-        (1, (slice(80, 120), slice(135, 195))),
-    ):
-        segmenter.set_support("by itself", [image, image], [mask, mask], crop=crop)
-        segmenter.set_support("by hand", [image[cut]] * 2, [mask[cut]] * 2)
-        found = segmenter.segment(QUERY).scores
-        np.testing.assert_array_equal(found["by itself"], found["by hand"])
-    with pytest.warns(HSNetWarning, match="vanishes at feature level 4"):
-        segmenter.set_support("whole", image, mask)
-    with pytest.warns(HSNetWarning, match="vanishes at feature level 4"):
-        segmenter.set_support("far more", image, mask, crop=9)
-    scores = segmenter.segment(QUERY).scores
-    np.testing.assert_array_equal(scores["far more"], scores["whole"])
-    assert not np.allclose(scores["whole"], scores["by hand"], atol=1e-3)
-
-
-@pytest.mark.parametrize("crop", [0.99, 0, -1.5, float("nan")])
-def test_no_crop_cuts_into_the_object(
-    segmenter: FewShotSegmenter, red_shot: Shot, crop: float
-) -> None:
-    segmenter.set_support("kept", *red_shot)
-    with pytest.raises(
-        InputError, match="supports of 'red' cannot be cropped so closely"
-    ) as caught:
-        segmenter.set_support("red", *red_shot, crop=crop)
-    assert caught.value.found == str(crop)
-    assert segmenter.classes == ("kept",)
-
-
-def test_tiny_masks(segmenter: FewShotSegmenter) -> None:
-    image = np.full((960, 1280, 3), RED, np.uint8)
-    lost, small = np.zeros((960, 1280), bool), np.zeros((960, 1280), bool)
-    lost[1, 1] = True
-    with pytest.raises(InputError, match="too small"):
-        segmenter.set_support("x", image, lost)
-    small[80:180, 80:180] = True
-    with pytest.warns(HSNetWarning, match="shot 1 of 'x' .* vanishes at feature level 3, 4"):
-        segmenter.set_support("x", image, small)
-    assert segmenter.classes == ("x",)
-
-
-def test_too_many_classes(segmenter: FewShotSegmenter, red_shot: Shot) -> None:
-    segmenter.set_support("0", *red_shot)
-    encoded = segmenter._supports.classes["0"]
-    segmenter._supports = type(segmenter._supports)({str(i): encoded for i in range(255)})
-    with pytest.raises(InputError, match="too many classes"):
-        segmenter.set_support("one more", *red_shot)
-    segmenter.set_support("7", *red_shot)
-    assert len(segmenter.classes) == 255
-
-
-def test_threads_segment_while_supports_change(
-    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
-) -> None:
-    segmenter.set_support("red", *red_shot)
-    expected = segmenter.segment(QUERY).scores["red"]
-    stop = threading.Event()
-
-    def change() -> None:
-        while not stop.is_set():
-            segmenter.set_support("green", *green_shot)
-            segmenter.remove_support("green")
-
-    with ThreadPoolExecutor(5) as pool:
-        changing = pool.submit(change)
-        results = list(pool.map(lambda _: segmenter.segment(QUERY), range(40)))
-        stop.set()
-        changing.result()
-    for result in results:
-        assert result.classes in (("red",), ("red", "green"))
-        assert tuple(result.masks) == tuple(result.scores) == result.classes
-        np.testing.assert_allclose(result.scores["red"], expected, atol=1e-6)
-
-
-def test_close_waits_for_calls_under_way(bundle: Path, red_shot: Shot) -> None:
-    segmenter = FewShotSegmenter.load(bundle)
-    segmenter.set_support("red", *red_shot)
-    inside, go = threading.Event(), threading.Event()
-    run = segmenter._network.runner.run
-
-    def slow(graph: str, inputs: dict) -> dict:
-        inside.set()
-        assert go.wait(20)
-        return run(graph, inputs)
-
-    segmenter._network.runner.run = slow  # type: ignore[method-assign]
-    with ThreadPoolExecutor(2) as pool:
-        result = pool.submit(segmenter.segment, QUERY)
-        assert inside.wait(20)
-        closing = pool.submit(segmenter.close)
-        with pytest.raises(HSNetError, match="closed"):
-            for _ in range(2000):
-                segmenter.clear() if segmenter._closed else threading.Event().wait(0.01)
-        assert not closing.done()
-        go.set()
-        assert result.result(20).masks["red"].any()
-        closing.result(20)
-
-
-def test_a_pickle_opens_the_bundle_again_with_the_supports(
-    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
-) -> None:
-    """In processes of their own, as joblib and Ray start them; and copies in this one."""
-    with pickle.loads(pickle.dumps(segmenter)) as empty:
-        assert empty.classes == ()
-    segmenter.set_support("red", [red_shot[0]] * 2, [red_shot[1]] * 2)
-    segmenter.set_support("green", *green_shot)
-    expected = segmenter.segment(QUERY)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        results = [pool.submit(segmenter.segment, QUERY).result(120)]
-    for twin in (copy.copy(segmenter), copy.deepcopy(segmenter)):
-        with twin:
-            assert (twin.backend, twin.size) == (segmenter.backend, segmenter.size)
-            results.append(twin.segment(QUERY))
-    for result in results:
-        assert result.classes == expected.classes
-        for name in expected.classes:
-            np.testing.assert_allclose(result.scores[name], expected.scores[name], atol=1e-6)
-    assert segmenter.segment(QUERY).masks["red"].any()  # the first one is not closed by its copies
-
-
 def test_masks_are_refined_if_the_bundle_or_the_caller_says_so(
     tmp_path: Path, red_shot: Shot, green_shot: Shot
 ) -> None:
@@ -474,22 +267,10 @@ def test_masks_are_refined_if_the_bundle_or_the_caller_says_so(
         assert after > before, (name, before, after)
 
 
-def test_a_pickle_of_another_bundle_or_of_a_closed_segmenter_is_refused(tmp_path: Path) -> None:
-    segmenter = FewShotSegmenter.load(make_bundle(tmp_path / "b"), "onnxruntime")
-    pickled = pickle.dumps(segmenter)
-    segmenter.close()
-    with pytest.raises(BackendError, match="closed"):
-        pickle.dumps(segmenter)
-    manifest = tmp_path / "b" / "bundle.json"
-    manifest.write_text(manifest.read_text() + "\n")
-    with pytest.raises(BundleError, match="not the bundle that was asked for"):
-        pickle.loads(pickled)
-
-
 def test_logits_that_are_not_finite_are_an_error(
     segmenter: FewShotSegmenter, red_shot: Shot
 ) -> None:
     segmenter.set_support("red", *red_shot)
-    segmenter._supports.classes["red"][0]["s2"].values[:] = np.inf
+    segmenter._current.supports.classes["red"][0]["s2"].values[:] = np.inf
     with pytest.raises(BackendError, match="not finite"):
         segmenter.segment(QUERY)

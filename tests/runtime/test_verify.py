@@ -10,7 +10,7 @@ import pytest
 from helpers.tiny_bundle import SIZE, make_bundle, make_golden
 
 from hsnet_trt.errors import BundleError
-from hsnet_trt.runtime.bundle.manifest import GoldenFile, Tolerance
+from hsnet_trt.runtime.bundle.figures import GoldenFile, Tolerance
 from hsnet_trt.runtime.verify import verify_bundle
 
 

@@ -98,18 +98,6 @@ def test_shapes_are_inferred_through_the_function() -> None:
     assert [dims[1:] for dims in found] == [list(full[1:]), list(pruned[1:])]
 
 
-def test_a_registered_schema_lets_the_checker_see_wrong_attributes() -> None:
-    onnx.defs.register_schema(onnx_op.correlation_schema())
-    try:
-        model = model_of(ODD, 2, 16, "float32")
-        onnx.checker.check_model(model)
-        del model.graph.node[0].attribute[0]  # by name: query_h
-        with pytest.raises(onnx.checker.ValidationError, match="query_h"):
-            onnx.checker.check_model(model)
-    finally:
-        onnx.defs.deregister_schema("HyperCorrelation", 1, "hsnet")
-
-
 def test_a_dtype_that_the_op_has_not_is_named() -> None:
     with pytest.raises(ExportError, match="HyperCorrelation") as caught:
         onnx_op.add_function(model_of(ODD, 2, 16, "float32"), "int8")

@@ -1,3 +1,5 @@
+"""How networks are judged on episodes: figures, tables, files."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,22 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_bundle import make_bundle
 from helpers.tiny_sets import write_folder, write_voc
 from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
-from hsnet_trt.benchmarks.accuracy.answers import (
-    BundleNetwork,
-    TorchNetwork,
-    Trivial,
-    foreground_minus_background,
-    trivial_answers,
-)
+from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork
 from hsnet_trt.benchmarks.accuracy.emulated_bundle import emulated_bundle
 from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
+from hsnet_trt.benchmarks.accuracy.trivial import Trivial
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.forms import in_form
@@ -33,6 +29,7 @@ from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.runtime.bundle import Bundle
 
 SIZE = (64, 64)
+
 pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
 
 
@@ -132,21 +129,6 @@ def test_figures_are_those_of_a_slow_count(ignored: bool) -> None:
     assert f"| c1 | {first.per_class['c1']:.1f} | {second.per_class['c1']:.1f} |" in text
 
 
-def test_the_reference_answers_as_the_model_predicts(model: HSNet, blobs: Path) -> None:
-    episodes = Source(("folder",), root=blobs, size=(64, 96), shots=3).open("test")
-    network = TorchNetwork(model)
-    mean, std = (np.array(v, np.float32) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-
-    def tensor(images: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(((images / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
-
-    for episode in episodes.take(3):
-        shown = tensor(episode.supports)[None]
-        masks = torch.from_numpy(episode.support_masks)[None]
-        expected = model.predict(tensor(episode.query[None]), shown, masks)[0].numpy() > 0.5
-        assert (network.answer(episode) == expected).mean() > 0.999
-
-
 @pytest.mark.parametrize("refine", [False, True])
 def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     bundle: Path, checkpoint: Path, tmp_path: Path, refine: bool
@@ -169,14 +151,16 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     assert abs(engine.miou.value - reference.miou.value) < 0.5
     assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
-    assert [row["name"] for row in kept["rows"]][2:] == [
-        "all foreground",
+    by_content = [
         "colour histogram",
         "prototypes, stride 8",
         "prototypes, stride 16",
         "prototypes, stride 32",
         "prototypes, 16 + 32",
     ]
+    names = ["all foreground", *by_content]
+    names += [f"{name}, refined" for name in by_content if refine]
+    assert [row["name"] for row in kept["rows"]][2:] == names
     assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
     assert set(kept["rows"][0]["per_class"]) <= {
         "aeroplane",
@@ -261,74 +245,6 @@ def test_other_weights_are_not_compared(bundle: Path, blobs: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_prototypes_find_what_points_the_same_way(blobs: Path) -> None:
-    episode = next(Source(("folder",), root=blobs, size=SIZE, shots=2).open("test").take(1))
-    truth = np.zeros((8, 8), np.bool_)
-    truth[2:5, 3:8] = True
-    rng = np.random.default_rng(0)
-    inside, outside = rng.normal(size=(2, 16))
-    cells = [
-        truth,
-        *(np.asarray(Image.fromarray(m).resize((8, 8), 0)) for m in episode.support_masks),
-    ]
-    last = np.stack([np.where(c.ravel(), inside[:, None], outside[:, None]) for c in cells])
-    features = {"f2": np.stack([rng.normal(size=last.shape), last], axis=1).astype(np.float32)}
-    answer = foreground_minus_background(features, ["f2"], episode)
-    assert answer.shape == SIZE
-    centres = answer[4::8, 4::8]
-    np.testing.assert_array_equal(centres, truth)
-
-
-def test_the_surer_level_decides_where_two_disagree(blobs: Path) -> None:
-    """At 4 x 4, all objects; at 8 x 8, by a tenth of that angle, nothing: the mean says object."""
-    episode = next(Source(("folder",), root=blobs, size=SIZE).open("test").take(1))
-    mask = np.asarray(Image.fromarray(episode.support_masks[0]).resize((8, 8), 0)).ravel()
-
-    def last(sure: float, grid: int, at: float) -> np.ndarray:
-        """Features [2,1,2,n] of a query all at one angle, and a support by its mask."""
-        small = mask if grid == 8 else mask.reshape(8, 8)[::2, ::2].ravel()
-        support = np.where(small, sure, -sure)
-        angles = np.stack([np.full(grid * grid, at * sure), support])
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, None].astype(np.float32)
-
-    features = {"f3": last(0.1, 8, -1.0), "f4": last(1.0, 4, 1.0)}
-    assert not foreground_minus_background(features, ["f3"], episode).any()
-    assert foreground_minus_background(features, ["f4"], episode).all()
-    assert foreground_minus_background(features, ["f3", "f4"], episode).all()
-
-
-def test_features_are_taken_once_for_all_prototypes(model: HSNet, blobs: Path) -> None:
-    episode = next(Source(("folder",), root=blobs, size=(64, 96)).open("test").take(1))
-    network = TorchNetwork(model)
-    taken: list[int] = []
-    features = network.features
-
-    def counted(images: np.ndarray) -> dict[str, np.ndarray]:
-        taken.append(len(images))
-        return features(images)
-
-    network.features = counted  # type: ignore[method-assign]
-    for trivial in trivial_answers(network):
-        answer = trivial.answer(episode)
-        assert answer.shape == (64, 96) and answer.dtype == np.bool_
-    assert taken == [2]
-
-
-@pytest.mark.parametrize("contrast", [0.0, 2.0])
-def test_a_bundle_gives_prototypes_its_features_without_the_rows_ends(
-    contrast: float, blobs: Path, tmp_path: Path
-) -> None:
-    bundle = make_bundle(tmp_path / "b", contrast=contrast)
-    size = Bundle.open(bundle).manifest.sizes[0]
-    episode = next(Source(("folder",), root=blobs, size=size).open("test").take(1))
-    network = BundleNetwork(bundle, "onnxruntime")
-    grids = Bundle.open(bundle).manifest.graphs[0].grids
-    features = network.features(episode.query[None])
-    assert [features[name].shape[3] for name in ("f2", "f3", "f4")] == [h * w for h, w in grids]
-    assert all(trivial.answer(episode).shape == size for trivial in trivial_answers(network))
-    network.close()
-
-
 def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_path: Path) -> None:
     """Everything is found by the answer that marks everything; the page has no mIoU."""
     root = write_folder(tmp_path / "set")
@@ -398,39 +314,6 @@ def test_the_command_writes_the_table(checkpoint: Path, blobs: Path, tmp_path: P
     assert "PyTorch fp32" in result.output and "colour histogram" in result.output
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
     assert kept["episodes"] == 8 and kept["size"] == [64, 64]
-
-
-@pytest.mark.parametrize(
-    ("source", "named"),
-    [
-        (Source(()), "No source"),
-        (Source(("imagenet",)), "imagenet"),
-        (Source(("pascal",)), "folder to read from"),
-        (Source(("fss",), root=Path(".")), "class lists"),
-    ],
-)
-def test_sources_that_cannot_be_opened_say_why(source: Source, named: str) -> None:
-    with pytest.raises(InputError, match=named):
-        source.open("test")
-
-
-def test_a_mixture_takes_turns(blobs: Path) -> None:
-    twice = Source(("procedural", "folder", "procedural"), root=blobs, size=SIZE).open("train")
-    alone = Source(("procedural",), size=SIZE).open("train")
-    own = Source(("folder",), root=blobs, size=SIZE).open("train")
-    names = [twice[i].query_name for i in range(6)]
-    assert names == [
-        alone[0].query_name,
-        own[0].query_name,
-        alone[1].query_name,
-        alone[2].query_name,
-        own[1].query_name,
-        alone[3].query_name,
-    ]
-    assert twice.name == f"2 x procedural train + {blobs.name} train"
-    assert len(twice.classes) == len(alone.classes) + len(own.classes)
-    for i in range(6):
-        assert twice.classes[twice[i].class_id] == twice[i].class_name
 
 
 def test_groups_of_classes_are_told_apart() -> None:

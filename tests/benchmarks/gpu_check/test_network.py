@@ -26,8 +26,8 @@ from hsnet_trt.benchmarks.limits.case import Case, Inputs, SupportPictures
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime import onnxruntime_cuda
 from hsnet_trt.runtime.device.machine import Driver, Gpu
+from hsnet_trt.runtime.ort import cuda as onnxruntime_cuda
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 PACE = Pace(0.0, 2)

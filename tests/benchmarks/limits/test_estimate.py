@@ -30,7 +30,7 @@ def test_the_band_reaches_from_all_fused_to_nothing_fused():
     found = model.estimate(WORK, CARD, "fp32")
     # 30 GFLOP at 10 TFLOPS take 3 ms, 10 GFLOP 1 ms; 0.2 GB at 100 GB/s 2 ms, the addition's too
     fast = 3 / FAST.computing + 2 / FAST.moving + 2 * 1000 * FAST.kernel_s
-    assert found.low == pytest.approx(fast) and found.bound == "compute" and found.published
+    assert found.low == pytest.approx(fast) and found.bound == "compute"
     slow = 3 / SLOW.computing + 2 * 2 / SLOW.moving + 3 * 1000 * SLOW.kernel_s
     assert found.high == pytest.approx(slow)
     assert found.low < found.middle < found.high
@@ -66,7 +66,7 @@ def test_what_is_not_published_is_not_made_up():
     bare = Target("bare", "A board", "8.7", ("tensorrt",), bandwidth=100)
     found = model.estimate(WORK, bare, "fp16")
     fast = 2 * 1 / FAST.moving + 2 * 1000 * FAST.kernel_s
-    assert (found.low, found.high, found.published) == (pytest.approx(fast), None, False)
+    assert (found.low, found.high) == (pytest.approx(fast), None)
     assert found.middle is None and math.isfinite(found.low)
     nothing = model.estimate(WORK, Target("x", "x", "8.7", ("tensorrt",)), "fp16")
     assert (nothing.low, nothing.high) == (None, None)
@@ -77,7 +77,6 @@ def test_every_target_has_a_word(name):
     target = TARGETS[name]
     found = model.estimate(WORK, target, model.best_precision(target))
     assert found.low is not None and found.low > 0
-    assert (found.high is not None) == found.published
     assert found.high is None or found.high > found.low
 
 

@@ -16,9 +16,10 @@ pytest.importorskip("cv2")
 pytest.importorskip("skimage")
 
 from hsnet_trt.data.drawn import procedural as procedural_module
-from hsnet_trt.data.drawn import render, shapes, textures
+from hsnet_trt.data.drawn import render, textures
 from hsnet_trt.data.drawn.photo_cut import find_photos, photo_cut
 from hsnet_trt.data.drawn.procedural import PAIRS, make_class, procedural, split_classes
+from hsnet_trt.data.drawn.shapes import families as shapes
 from hsnet_trt.data.episodes.episode import Episode
 from hsnet_trt.data.episodes.metrics import Score
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram

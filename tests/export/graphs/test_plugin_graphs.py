@@ -23,9 +23,9 @@ from hsnet_trt.export.graphs.lowering_plugin import (
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.runtime.frames.frame_kernels import bundled_name, find_kernels
-from hsnet_trt.runtime.matching.graphs import match_calls, run_match
 from hsnet_trt.runtime.matching.packing import compress
-from hsnet_trt.runtime.onnxruntime_runner import OnnxRuntimeRunner
+from hsnet_trt.runtime.matching.running import match_calls, run_match
+from hsnet_trt.runtime.ort.runner import OnnxRuntimeRunner
 from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, node_sizes
 
 SIZE = (64, 96)

@@ -10,15 +10,8 @@ from helpers.tiny_bundle import SIZE, make_bundle
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import (
-    AccuracyFigure,
-    EngineFile,
-    GraphFile,
-    Manifest,
-    ParityFigure,
-    ProfileRange,
-    Tolerance,
-)
+from hsnet_trt.runtime.bundle.figures import AccuracyFigure, ParityFigure, Tolerance
+from hsnet_trt.runtime.bundle.manifest import EngineFile, GraphFile, Manifest, ProfileRange
 from hsnet_trt.runtime.bundle.variants import add_variants
 
 BOUND = Tolerance(0.1, 0.05, 0.01)

@@ -31,7 +31,9 @@ QUERY = scene(
 
 
 def kinds(segmenter: FewShotSegmenter) -> set[np.dtype]:
-    return {columns.values.dtype for shot in segmenter._supports for columns in shot.values()}
+    return {
+        columns.values.dtype for shot in segmenter._current.supports for columns in shot.values()
+    }
 
 
 def test_a_cpu_runs_fp16_when_it_is_asked_to(
@@ -90,7 +92,7 @@ def test_what_overflows_is_an_error_in_words(tmp_path: Path, red_shot: Shot) -> 
     path = both(tmp_path / "b")
     with FewShotSegmenter.load(path, backend="onnxruntime", precision="fp16") as segmenter:
         segmenter.set_support("red", *red_shot)
-        segmenter._supports.classes["red"][0]["s2"].values[:] = np.float16(np.inf)
+        segmenter._current.supports.classes["red"][0]["s2"].values[:] = np.float16(np.inf)
         with pytest.raises((BackendError, HSNetError), match="not finite") as caught:
             segmenter.segment(QUERY)
     assert "fp32" in str(caught.value.fix)

@@ -83,7 +83,7 @@ def test_what_it_compiled_is_kept_and_its_graphs_are_its_own(
     bundle = engine_bundle(tmp_path / "b", engines())
     for start in (1, 2):
         runner = TensorRTRunner(bundle, engines())
-        assert runner.frames is not None and runner.frames._network._replay.graphs is None
+        assert runner.frames is not None and runner.frames._steps._network._replay.graphs is None
         runner.run("features", {"image": np.zeros((1, 3, *SIZE), np.float32)})
         assert [c.cache.content.count(b"compiled") for c in configs[-3:]] == [start] * 3  # type: ignore[attr-defined]
         runner.close()

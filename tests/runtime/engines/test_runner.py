@@ -29,7 +29,7 @@ from hsnet_trt.runtime.device import memory as arena
 from hsnet_trt.runtime.engines import engine
 from hsnet_trt.runtime.engines import runner as tensorrt_runner
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
-from hsnet_trt.runtime.matching.graphs import Limits
+from hsnet_trt.runtime.matching.runner import Limits
 from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]

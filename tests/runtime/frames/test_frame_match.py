@@ -150,7 +150,7 @@ def test_features_are_those_of_the_frame_whatever_ran_since(
     segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
     with segmenter:
         segmenter.set_support("red", *red_shot)
-        supports = segmenter._snapshot("test")
+        supports = segmenter._current.snapshot("test")
         pipeline = segmenter._network.pipeline
         picture = pictures(1)[0]
         given = as_a_camera_gives_it(picture)[:, :, ::-1] if bgr else picture
@@ -190,7 +190,7 @@ def test_logits_that_are_not_finite_are_an_error_and_the_slot_comes_back(
     with segmenter:
         image, mask = red_shot
         segmenter.set_support("red", image, mask)
-        for shot in segmenter._supports.classes["red"]:
+        for shot in segmenter._current.supports.classes["red"]:
             shot["s2"].values[:] = np.nan
         stream = segmenter.stream(pictures(3), steady=True)
         found = list(stream)

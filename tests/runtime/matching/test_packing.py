@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
-from hsnet_trt.runtime.matching.graphs import match_calls
 from hsnet_trt.runtime.matching.packing import (
     compress,
     expand,
@@ -19,6 +18,7 @@ from hsnet_trt.runtime.matching.packing import (
     side_by_side,
     views,
 )
+from hsnet_trt.runtime.matching.running import match_calls
 
 LEVELS = (PackedLevel((7, 9), 5, 4), PackedLevel((4, 5), 5, 4), PackedLevel((3, 3), 3, 2))
 MASKS = [0.0, 0.1, 0.5, 1.0]  # share of the positions

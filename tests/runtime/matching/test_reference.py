@@ -13,7 +13,7 @@ from helpers.places import DATA
 
 from hsnet_trt.runtime.backends import open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.matching.graphs import run_features, run_match, run_support
+from hsnet_trt.runtime.matching.running import run_features, run_match, run_support
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import place
 

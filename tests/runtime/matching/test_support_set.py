@@ -37,7 +37,7 @@ def test_round_trip(bundle: Path, saved: Path, red_shot: Shot, green_shot: Shot)
         a, b = first.segment(QUERY), second.segment(QUERY)
         for name in ("red", "grün"):
             np.testing.assert_array_equal(a.scores[name], b.scores[name])
-            shots = (first._supports.classes[name], second._supports.classes[name])
+            shots = (first._current.supports.classes[name], second._current.supports.classes[name])
             for ours, theirs in zip(*shots, strict=True):
                 for level in ("s2", "s3", "s4"):
                     np.testing.assert_array_equal(ours[level].at, theirs[level].at)
@@ -54,7 +54,7 @@ def test_vectors_of_a_background_contrast_go_along(
         second.load_supports(tmp_path / "own.npz")
         a, b = first.segment(QUERY), second.segment(QUERY)
         np.testing.assert_array_equal(a.scores["red"], b.scores["red"])
-        kept = expand(list(second._supports))
+        kept = expand(list(second._current.supports))
         assert list(kept) == ["s2", "s3", "s4", "c3", "c4"]
         assert kept["c3"].shape == kept["c4"].shape == (2, 1, 3, 1)
         assert kept["c3"].any(axis=(1, 2, 3)).all()

@@ -18,7 +18,8 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
-from hsnet_trt.serving.app.workspace import PageLimits, Workspace, shrink
+from hsnet_trt.serving.app.pictures import shrink
+from hsnet_trt.serving.app.workspace import PageLimits, Workspace
 from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
@@ -200,8 +201,12 @@ def test_notes_and_masks_that_do_not_do(client):
 
 def test_large_photographs_are_scaled_down_with_their_masks(client):
     large = np.asarray(Image.fromarray(SUPPORT).resize((840, 630)))
-    assert shrink(large, 1024) is large and shrink(large, 512).shape == (384, 512, 3)
-    assert shrink(np.zeros((5000, 3, 3), np.uint8), 1024).shape == (1024, 1, 3)
+    assert shrink(large) is large and shrink(np.zeros((1536, 2048, 3), np.uint8)).shape == (
+        768,
+        1024,
+        3,
+    )
+    assert shrink(np.zeros((5000, 3, 3), np.uint8)).shape == (1024, 1, 3)
     wide = np.zeros((40, 2048, 3), np.uint8)
     sent = client.post("/api/pictures", content=file_of(wide)).json()
     assert (sent["width"], sent["height"]) == (1024, 20)

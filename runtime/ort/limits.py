@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hsnet_trt.runtime.bundle.manifest import GraphFile
 from hsnet_trt.runtime.device.machine import Gpu
-from hsnet_trt.runtime.matching.graphs import Limits
+from hsnet_trt.runtime.matching.runner import Limits
 
 # Estimated activations of one call. What is larger falls out of the processor's caches, and shots
 # at 400 x 400 are faster one by one; small ones at 256 x 256 are not, and share calls.

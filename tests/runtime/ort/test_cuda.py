@@ -24,12 +24,13 @@ from helpers.tiny_bundle import SIZE, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, InputError
-from hsnet_trt.runtime import backends, onnxruntime_cuda
+from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.bundle.manifest import Growth, PackedLevel
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.matching.graphs import Limits
+from hsnet_trt.runtime.matching.runner import Limits
 from hsnet_trt.runtime.network import Network
-from hsnet_trt.runtime.onnxruntime_limits import gpu_limits
+from hsnet_trt.runtime.ort import cuda as onnxruntime_cuda
+from hsnet_trt.runtime.ort.limits import gpu_limits
 
 Shot = tuple[np.ndarray, np.ndarray]
 GPU = Gpu(0, "Fake card", "9.0", 80 * 2**30, False)
@@ -172,7 +173,7 @@ def test_fp16_is_preferred_and_computed_in_fp16(
         segmenter.set_support("red", *red_shot)
         assert segmenter.segment(red_shot[0]).masks["red"].any()
         assert runtime.fed == {np.dtype(np.float16)}
-        assert {c.values.dtype for shot in segmenter._supports for c in shot.values()} == {
+        assert {c.values.dtype for shot in segmenter._current.supports for c in shot.values()} == {
             np.dtype(np.float16)
         }
     with FewShotSegmenter.load(tmp_path / "b", precision="fp32") as segmenter:
@@ -356,7 +357,7 @@ def test_no_tensor_has_more_elements_than_32_bits_count() -> None:
 
 
 SEARCH = (
-    "import sys, types; from hsnet_trt.runtime.onnxruntime_cuda import _load_libraries;"
+    "import sys, types; from hsnet_trt.runtime.ort.cuda import _load_libraries;"
     "sys.path[:] = sys.argv[1:]; print(_load_libraries(types.SimpleNamespace(), '93'))"
 )
 

@@ -31,7 +31,7 @@ from hsnet_trt.runtime.matching.graphs import (
     takes_columns,
 )
 from hsnet_trt.runtime.matching.packing import CONTRASTS
-from hsnet_trt.runtime.onnxruntime_cuda import (
+from hsnet_trt.runtime.ort.cuda import (
     INSTALL,
     OPTIONS,
     PROVIDER,
@@ -40,9 +40,9 @@ from hsnet_trt.runtime.onnxruntime_cuda import (
     remedy,
     why_on_the_cpu,
 )
-from hsnet_trt.runtime.onnxruntime_device import TYPES
-from hsnet_trt.runtime.onnxruntime_frames import FRAME_GRAPHS, FrameParts, open_parts
-from hsnet_trt.runtime.onnxruntime_limits import MEMORY_BUDGET, cpu_limits, gpu_limits
+from hsnet_trt.runtime.ort.device_session import TYPES
+from hsnet_trt.runtime.ort.frames import FRAME_GRAPHS, FrameParts, open_parts
+from hsnet_trt.runtime.ort.limits import MEMORY_BUDGET, cpu_limits, gpu_limits
 
 _log = logging.getLogger("hsnet_trt")
 

@@ -3,7 +3,7 @@
 The provider is a library of its own, in the package `onnxruntime-gpu`. Where it cannot be loaded,
 ONNX Runtime writes a line to its log and computes on the CPU; so all that it needs is looked for
 first, and what is missing is named.
-`python -m hsnet_trt.runtime.onnxruntime_cuda` prints as JSON what keeps it from working; a library
+`python -m hsnet_trt.runtime.ort.cuda` prints as JSON what keeps it from working; a library
 that is broken then ends a child process, and not its caller.
 """
 

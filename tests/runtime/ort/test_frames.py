@@ -22,11 +22,13 @@ from helpers.tiny_bundle import GREEN, RED, as_a_camera_gives_it, make_bundle
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime import backends, onnxruntime_cuda, onnxruntime_device
+from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.ort import cuda as onnxruntime_cuda
+from hsnet_trt.runtime.ort import device_session as onnxruntime_device
 
 Shot = tuple[np.ndarray, np.ndarray]
 BOTH = {"pycuda": True, "bindings": True}
@@ -278,7 +280,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def for_another_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hsnet_trt.runtime import onnxruntime_frames
+    from hsnet_trt.runtime.ort import frames as onnxruntime_frames
 
     monkeypatch.setattr(onnxruntime_frames, "find_kernels", lambda bundle, capability: b"none")
 

@@ -18,7 +18,7 @@ import numpy as np
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.cuda_graphs import CudaGraphs
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
-from hsnet_trt.runtime.onnxruntime_cuda import remedy
+from hsnet_trt.runtime.ort.cuda import remedy
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -54,7 +54,6 @@ class DeviceSession:
         session: Any,
         run_options: Any,
         most: Mapping[str, int],
-        device: int,
         lock: GpuLock,
     ) -> None:
         """Take the session's tensors down.
@@ -64,12 +63,11 @@ class DeviceSession:
             session: an `InferenceSession`, opened on the stream that `launch` is given.
             run_options: the class `onnxruntime.RunOptions`.
             most: the largest of each of the graph's named dimensions, as N, B and S.
-            device: the GPU's number.
             lock: held while work is enqueued.
         """
         self.name = name
         self._session, self._run_options = session, run_options
-        self._device, self._lock = device, lock
+        self._lock = lock
         self._inputs = {i.name: tuple(i.shape) for i in session.get_inputs()}
         self._outputs = {o.name: tuple(o.shape) for o in session.get_outputs()}
         tensors = (*session.get_inputs(), *session.get_outputs())
@@ -171,13 +169,11 @@ class DeviceSession:
     def _bind(self) -> Any:
         binding = self._session.io_binding()
         for name, shape in self._shapes.items():
-            binding.bind_input(
-                name, "cuda", self._device, self.types[name].type, shape, self._addresses[name]
-            )
+            binding.bind_input(name, "cuda", 0, self.types[name].type, shape, self._addresses[name])
         for name in self._outputs:
             shape = self.output_shape(name)
             binding.bind_output(
-                name, "cuda", self._device, self.types[name].type, shape, self._addresses[name]
+                name, "cuda", 0, self.types[name].type, shape, self._addresses[name]
             )
         return binding
 

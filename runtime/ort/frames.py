@@ -22,8 +22,8 @@ from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.frame_kernels import find_kernels
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
-from hsnet_trt.runtime.matching.graphs import Limits
-from hsnet_trt.runtime.onnxruntime_device import DeviceSession
+from hsnet_trt.runtime.matching.runner import Limits
+from hsnet_trt.runtime.ort.device_session import DeviceSession
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -78,7 +78,7 @@ class FrameParts:
         """
         most = {"N": 1, "B": 1, "S": limits.supports}
         made = {
-            name: DeviceSession(name, sessions[name], run_options, most, 0, self.lock)
+            name: DeviceSession(name, sessions[name], run_options, most, self.lock)
             for name in FRAME_GRAPHS
         }
         for name, graph in made.items():

@@ -1,0 +1,122 @@
+"""The embedded API among threads, after it is closed, and as a pickle."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.tiny_bundle import (
+    make_bundle,
+)
+from helpers.two_boxes import QUERY, Shot
+
+from hsnet_trt import FewShotSegmenter
+from hsnet_trt.errors import BackendError, BundleError, HSNetError
+
+
+def test_use_after_close_names_the_call(bundle: Path, red_shot: Shot, tmp_path: Path) -> None:
+    segmenter = FewShotSegmenter.load(bundle)
+    segmenter.set_support("red", *red_shot)
+    segmenter.close()
+    segmenter.close()
+    calls = {
+        "segment": (QUERY,),
+        "segment_batch": ([QUERY],),
+        "set_support": ("red", *red_shot),
+        "remove_support": ("red",),
+        "clear": (),
+        "save_supports": (tmp_path / "x.npz",),
+        "load_supports": (tmp_path / "x.npz",),
+    }
+    for call, arguments in calls.items():
+        with pytest.raises(BackendError, match=f"{call} was called on .* closed"):
+            getattr(segmenter, call)(*arguments)
+
+
+def test_threads_segment_while_supports_change(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
+) -> None:
+    segmenter.set_support("red", *red_shot)
+    expected = segmenter.segment(QUERY).scores["red"]
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            segmenter.set_support("green", *green_shot)
+            segmenter.remove_support("green")
+
+    with ThreadPoolExecutor(5) as pool:
+        changing = pool.submit(change)
+        results = list(pool.map(lambda _: segmenter.segment(QUERY), range(40)))
+        stop.set()
+        changing.result()
+    for result in results:
+        assert result.classes in (("red",), ("red", "green"))
+        assert tuple(result.masks) == tuple(result.scores) == result.classes
+        np.testing.assert_allclose(result.scores["red"], expected, atol=1e-6)
+
+
+def test_close_waits_for_calls_under_way(bundle: Path, red_shot: Shot) -> None:
+    segmenter = FewShotSegmenter.load(bundle)
+    segmenter.set_support("red", *red_shot)
+    inside, go = threading.Event(), threading.Event()
+    run = segmenter._network.runner.run
+
+    def slow(graph: str, inputs: dict) -> dict:
+        inside.set()
+        assert go.wait(20)
+        return run(graph, inputs)
+
+    segmenter._network.runner.run = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        result = pool.submit(segmenter.segment, QUERY)
+        assert inside.wait(20)
+        closing = pool.submit(segmenter.close)
+        with pytest.raises(HSNetError, match="closed"):
+            for _ in range(2000):
+                segmenter.clear() if segmenter._current.closed else threading.Event().wait(0.01)
+        assert not closing.done()
+        go.set()
+        assert result.result(20).masks["red"].any()
+        closing.result(20)
+
+
+def test_a_pickle_opens_the_bundle_again_with_the_supports(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot
+) -> None:
+    """In processes of their own, as joblib and Ray start them; and copies in this one."""
+    with pickle.loads(pickle.dumps(segmenter)) as empty:
+        assert empty.classes == ()
+    segmenter.set_support("red", [red_shot[0]] * 2, [red_shot[1]] * 2)
+    segmenter.set_support("green", *green_shot)
+    expected = segmenter.segment(QUERY)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        results = [pool.submit(segmenter.segment, QUERY).result(120)]
+    for twin in (copy.copy(segmenter), copy.deepcopy(segmenter)):
+        with twin:
+            assert (twin.backend, twin.size) == (segmenter.backend, segmenter.size)
+            results.append(twin.segment(QUERY))
+    for result in results:
+        assert result.classes == expected.classes
+        for name in expected.classes:
+            np.testing.assert_allclose(result.scores[name], expected.scores[name], atol=1e-6)
+    assert segmenter.segment(QUERY).masks["red"].any()  # the first one is not closed by its copies
+
+
+def test_a_pickle_of_another_bundle_or_of_a_closed_segmenter_is_refused(tmp_path: Path) -> None:
+    segmenter = FewShotSegmenter.load(make_bundle(tmp_path / "b"), "onnxruntime")
+    pickled = pickle.dumps(segmenter)
+    segmenter.close()
+    with pytest.raises(BackendError, match="closed"):
+        pickle.dumps(segmenter)
+    manifest = tmp_path / "b" / "bundle.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(BundleError, match="not the bundle that was asked for"):
+        pickle.loads(pickled)
