@@ -105,10 +105,11 @@ class CorrelationKernels:
                 f"{DOMAIN}::{OP}: no CUDA context is current on this thread",
                 fix="create one first, or call from TensorRT",
             )
+        number = _number_of(driver, context)
         with self._lock:
-            if context.value not in self._loaded:
-                self._loaded[context.value] = self._load()
-            return self._loaded[context.value]
+            if number not in self._loaded:
+                self._loaded[number] = self._load()
+            return self._loaded[number]
 
     def _load(self) -> _Loaded:
         driver = cuda_driver()
@@ -138,6 +139,16 @@ class CorrelationKernels:
             "cuDeviceGetAttribute",
         )
         return _Loaded(functions, module, count.value)
+
+
+def _number_of(driver: Any, context: ctypes.c_void_p) -> int:
+    """What tells a context from a later one at the same address, as a reset primary one may be."""
+    number = ctypes.c_uint64()
+    try:
+        check_status(driver.cuCtxGetId(context, ctypes.byref(number)), "cuCtxGetId")
+    except AttributeError:  # a driver before CUDA 12
+        return context.value or 0
+    return number.value
 
 
 @cache

@@ -7,14 +7,12 @@ with it name the same plugin as the C++ library's, so either can run them. Tenso
 
 from __future__ import annotations
 
-import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hsnet_trt.errors import BackendError, HSNetError, InputError
+from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.trt_plugins.compile_kernels import FATBIN
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import Plan
@@ -76,6 +74,12 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
 
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
 
+    def fields_of(sizes: CorrelationSizes) -> list[Any]:
+        return [
+            trt.PluginField(name, np.array([value], np.int32), trt.PluginFieldType.INT32)
+            for name, value in sizes.attributes().items()
+        ]
+
     class CorrelationPlugin(*bases):  # type: ignore[misc]
         def __init__(self, sizes: CorrelationSizes) -> None:
             for base in bases:
@@ -87,6 +91,9 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             self.sizes = sizes
             values = " ".join(str(value) for value in sizes.attributes().values())
             self.timing_cache_id = f"{OP} {VERSION} {values}"
+            self._serialized = fields_of(sizes)
+            # A collection of them holds copies of what a field points to, and keeps none alive.
+            self._collection = trt.PluginFieldCollection(self._serialized)
 
         def get_capability_interface(self, kind: Any) -> Any:
             return self
@@ -98,12 +105,7 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection(
-                [
-                    trt.PluginField(name, np.array([value], np.int32), trt.PluginFieldType.INT32)
-                    for name, value in self.sizes.attributes().items()
-                ]
-            )
+            return self._collection  # TensorRT reads it after this has returned
 
         def get_output_data_types(self, inputs: Any) -> Any:
             index = trt.DataType.INT32
@@ -161,19 +163,11 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             outputs: Any,
             workspace: int,
             stream: int,
-        ) -> int:
-            # TensorRT takes a status, and an exception from here would end the process.
-            try:
-                size = element_bytes[in_desc[0].type]
-                plan = Plan.of(self.sizes, [tuple(tensor.dims) for tensor in in_desc], size)
-                loaded().launch(plan, plan.problem([*inputs, *outputs]), stream)
-            except HSNetError as error:
-                print(error, file=sys.stderr)
-                return 1
-            except Exception:  # noqa: BLE001
-                traceback.print_exc()
-                return 1
-            return 0
+        ) -> None:
+            # Raises where it fails: TensorRT looks at no status that a Python plugin returns.
+            size = element_bytes[in_desc[0].type]
+            plan = Plan.of(self.sizes, [tuple(tensor.dims) for tensor in in_desc], size)
+            loaded().launch(plan, plan.problem([*inputs, *outputs]), stream)
 
     return CorrelationPlugin
 
@@ -185,12 +179,12 @@ def _creator_class(trt: Any, plugin: type) -> type:
             self.name = OP
             self.plugin_namespace = ""
             self.plugin_version = str(VERSION)
-            self.field_names = trt.PluginFieldCollection(
-                [
-                    trt.PluginField(name, np.array([], np.int32), trt.PluginFieldType.INT32)
-                    for name in _FIELDS
-                ]
-            )
+            self._fields = [
+                trt.PluginField(name, np.array([], np.int32), trt.PluginFieldType.INT32)
+                for name in _FIELDS
+            ]
+            self._collection = trt.PluginFieldCollection(self._fields)  # see `CorrelationPlugin`
+            self.field_names = self._collection
 
         def create_plugin(self, name: str, collection: Any, phase: Any) -> Any:
             return plugin(_read(collection))

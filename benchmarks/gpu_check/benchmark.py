@@ -258,7 +258,7 @@ def check_correlation(report: GpuReport, out: Path) -> dict[str, Any]:
     except HSNetError as error:
         return {"skipped": str(error)}
     try:
-        return plugin_timing.time_all(fatbin, lambda: report.left - 40)
+        return plugin_timing.time_all(fatbin, lambda: report.left - 40, lambda _: None)
     finally:
         fatbin.unlink(missing_ok=True)
 

@@ -6,7 +6,10 @@ run: cuBLAS' rate on a large product of the same type, and the rate of a large c
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,14 +20,13 @@ import numpy as np
 
 from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, op_inputs
 from hsnet_trt.benchmarks.limits.plugin_blocks import square_mask
-from hsnet_trt.benchmarks.limits.plugin_prediction import EARLIER
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import TILES, Launch, Plan
 from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
 
 # ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
 LEVELS = {"level 2": (4, 512, 50, 4), "level 3": (6, 1024, 25, 4), "level 4": (3, 2048, 13, 2)}
-AREAS = (None, 1.0, 0.5, 0.2, 0.05)  # None: support that was never masked
+AREAS = (None, 0.2, 1.0, 0.05, 0.5)  # by worth; None: support that was never masked
 SECONDS_OF_A_ROW = 3
 REPLAYS = 20
 ROUNDS = 7
@@ -169,6 +171,8 @@ def time_level(
             )
     # Without a mask only: none of these looks at one.
     padding = time_padding(torch, query, support, sizes) if area is None else {}
+    if padding:
+        padding["padding"] = theirs / padding["native_padded_ms"]
     return {
         "level": level,
         "area": "no mask" if area is None else f"{area:.0%}",
@@ -185,95 +189,53 @@ def time_level(
     }
 
 
-def time_all(fatbin: Path, seconds_left: Callable[[], float]) -> dict[str, Any]:
-    """Time every level, mask and type while there is time; FP16 first."""
+def time_all(
+    fatbin: Path, seconds_left: Callable[[], float], keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Time every level, mask and type while there is time; FP16 first.
+
+    Args:
+        fatbin: the compiled kernels.
+        seconds_left: of the budget.
+        keep: is given all that is known, after each row.
+    """
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.zeros(1, device="cuda")  # makes the context that the kernels are loaded into
     kernels = CorrelationKernels(fatbin)
-    rows, measured, left_out = [], {}, []
-    for dtype in ("float16", "float32"):
-        reached = rates(torch, getattr(torch, dtype))
-        measured[dtype] = {"cublas_flops": reached[0], "copy_bytes_per_s": reached[1]}
-        for level in LEVELS:
-            for area in AREAS:
-                if seconds_left() < SECONDS_OF_A_ROW:
-                    left_out.append(f"{dtype} {level} {area}")
-                    continue
-                rows.append(time_level(torch, kernels, level, area, dtype=dtype, reached=reached))
-    return {
+    found: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "rates": measured,
-        "rows": rows,
-        "left_out": left_out,
+        "rates": {},
+        "rows": [],
+        "left_out": [],
     }
+    for dtype in ("float16", "float32"):
+        reached = rates(torch, getattr(torch, dtype))
+        found["rates"][dtype] = {"cublas_flops": reached[0], "copy_bytes_per_s": reached[1]}
+        for area, level in itertools.product(AREAS, LEVELS):
+            if seconds_left() < SECONDS_OF_A_ROW:
+                found["left_out"].append(f"{dtype} {level} {area}")
+                continue
+            row = time_level(torch, kernels, level, area, dtype=dtype, reached=reached)
+            found["rows"].append(row)
+            keep(found)
+    keep(found)
+    return found
 
 
-def earlier_kernels(gpu: str) -> dict[tuple[str, str, str], float]:
-    """Milliseconds by type, level and mask of the kernels before, if they ran on such a GPU.
+def _main(fatbin: Path, kept: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
 
-    These took whole supports, and packed them in every call.
-    """
-    timing = json.loads(EARLIER.read_text(encoding="utf-8"))["timing"]
-    if timing["gpu"] != gpu:
-        return {}
-    return {(r["dtype"], r["level"], r["area"]): r["plugin_ms"] for r in timing["rows"]}
+    def keep(found: dict[str, Any]) -> None:
+        partial = kept.with_suffix(".part")
+        partial.write_text(json.dumps(found, indent=2) + "\n")
+        partial.replace(kept)
 
-
-def table(timing: dict[str, Any]) -> str:
-    """Return the rows as Markdown; a column of what was not measured for a row is empty there."""
-    lines = [
-        "| type | level | mask | plugin ms | kernels before ms | native ms | faster "
-        "| native, rows padded ms | product ms | product, rows padded ms | FLOP floor ms "
-        "| byte floor ms | of attainable | error |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    before = earlier_kernels(timing["gpu"])
-    for row in timing["rows"]:
-        known = before.get((row["dtype"], row["level"], row["area"]))
-        names = ("native_padded_ms", "product_ms", "product_padded_ms")
-        padding = " | ".join(f"{row[name]:.4f}" if name in row else "" for name in names)
-        lines.append(
-            f"| {row['dtype']} | {row['level']} | {row['area']} | {row['plugin_ms']:.4f} "
-            f"| {'' if known is None else f'{known:.4f}'} | {row['native_ms']:.4f} "
-            f"| {row['speedup']:.2f} x | {padding} "
-            f"| {row['flop_floor_ms']:.4f} "
-            f"| {row['byte_floor_ms']:.4f} | {row['share_of_attainable']:.0%} "
-            f"| {row['largest_error']:.1e} |"
-        )
-    return "\n".join(lines)
+    time_all(fatbin, lambda: end - time.monotonic(), keep)
 
 
-def targets(timing: dict[str, Any]) -> list[str]:
-    """Say of each speed that the plugin must reach whether it did, and if not, where."""
-    whole, upper, every = ("no mask", "100%"), ("level 2", "level 3"), tuple(LEVELS)
-    areas = tuple({row["area"] for row in timing["rows"]})
-    said = []
-    for label, dtype, levels, chosen, limit, key in (
-        ("FP16, full mask: 1.5 times native", "float16", every, whole, 1.5, "speedup"),
-        ("FP16, 20 %: 4 times native, levels 2 and 3", "float16", upper, ("20%",), 4.0, "speedup"),
-        ("FP16, 20 %: 2 times native, level 4", "float16", ("level 4",), ("20%",), 2.0, "speedup"),
-        (
-            "FP16, level 2: 40 % of the attainable rate",
-            "float16",
-            ("level 2",),
-            ("no mask",),
-            0.4,
-            "share_of_attainable",
-        ),
-        ("FP32: never slower than native", "float32", every, areas, 1.0, "speedup"),
-    ):
-        picked = [
-            row
-            for row in timing["rows"]
-            if row["dtype"] == dtype and row["level"] in levels and row["area"] in chosen
-        ]
-        missed = [
-            f"{row['level']} at {row['area']}: {row[key]:.2f}" for row in picked if row[key] < limit
-        ]
-        verdict = "not measured" if not picked else "reached" if not missed else "NOT reached"
-        said.append(f"{label}: {verdict}" + (f" ({'; '.join(missed)})" if missed else ""))
-    return said
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))

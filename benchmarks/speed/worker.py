@@ -103,6 +103,14 @@ class Worker:
             stamps.append(time.perf_counter())
         return {"intervals": (1000 * np.diff(stamps)).tolist(), "frames": len(stamps)}
 
+    def network(self, least: int) -> list[float]:
+        """Milliseconds of a bundle's `features` and `match` alone, in each of so many calls."""
+        assert isinstance(self._contender, BundleContender)
+        self._register()
+        return [
+            self._contender.network_ms(self._next().queries[self._turn][0]) for _ in range(least)
+        ]
+
     def answer(self) -> tuple[np.ndarray, Masks]:
         """Scores [class,H,W] and masks [class,H,W] of the first query with the first supports."""
         assert self._inputs is not None

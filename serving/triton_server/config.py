@@ -39,7 +39,7 @@ _QUEUE = {
 }
 # What the people who run the server may change; everything else follows from the network.
 TUNABLE = ("instance_group", "dynamic_batching", "model_warmup", "version_policy", "optimization")
-_TUNABLE_PARAMETERS = ("store_megabytes", "idle_seconds", "most_megapixels")
+_TUNABLE_PARAMETERS = ("store_megabytes", "device_megabytes", "idle_seconds", "most_megapixels")
 
 
 def graph_config(name: str, graph: str, served: Served) -> dict[str, Any]:
@@ -105,6 +105,7 @@ def hsnet_config(name: str, size: tuple[int, int], served: Served) -> dict[str, 
             }
         ),
         "store_megabytes": 4000,
+        "device_megabytes": 1000,
         "idle_seconds": 3600,
         "most_megapixels": 50,
     }

@@ -37,6 +37,7 @@ from hsnet_trt.runtime.pictures.preprocess import (
 )
 from hsnet_trt.serving.store.store import StoreFullError, SupportStore, UnknownSetError
 from hsnet_trt.serving.store.uploads import check_picture
+from hsnet_trt.serving.triton_server.device_copies import DeviceCopies
 from hsnet_trt.serving.triton_server.networks import Held, Networks, Shots
 from hsnet_trt.serving.triton_server.protocol import ACTIONS, LARGE, OUTPUTS, set_id
 from hsnet_trt.serving.triton_server.request import Request
@@ -82,7 +83,10 @@ class TritonPythonModel:
             PackedLevel((p["grid"][0], p["grid"][1]), p["kernel"], p["stride"])
             for p in json.loads(parameters["packing"])
         ]
-        self._networks = Networks(self._pb, args["model_name"], int(version), types, packing)
+        copies = DeviceCopies(int(float(parameters.get("device_megabytes", 0)) * 1e6))
+        self._networks = Networks(
+            self._pb, args["model_name"], int(version), types, packing, copies
+        )
         self._store: SupportStore[_Set] = SupportStore(
             int(float(parameters["store_megabytes"]) * 1e6), float(parameters["idle_seconds"])
         )
@@ -205,7 +209,7 @@ class TritonPythonModel:
         self, logits: Floats, picture: Floats, shots: Sequence[int], placement: Placement
     ) -> Any:
         if self._manifest.refine:
-            logits = refine(logits, picture, self._manifest.preprocessing.std)
+            logits = refine(logits, picture, self._manifest.preprocessing)
         return segment_logits(logits, shots, placement)
 
     async def _presence(self, features: Held, supports: _Set) -> list[float]:

@@ -23,6 +23,7 @@ from hsnet_trt.runtime.matching.packing import (
 )
 from hsnet_trt.runtime.matching.presence import Objects, objects_in
 from hsnet_trt.runtime.pictures.preprocess import Floats
+from hsnet_trt.serving.triton_server.device_copies import Copies, DeviceCopies
 
 _TYPES = {
     "float32": np.float32,
@@ -62,6 +63,7 @@ class Networks:
         version: int,
         types: dict[str, dict[str, str]],
         packing: Sequence[PackedLevel] = (),
+        copies: DeviceCopies | None = None,
     ) -> None:
         """Call nothing yet: the other models may still be loading.
 
@@ -72,12 +74,14 @@ class Networks:
             types: by graph and tensor, float32, float16, int32 or int64. Those of `support` show
                 whether there is a background contrast.
             packing: how `match` takes its supports, if packed.
+            copies: of supports that are arrays, where a GPU holds the rest; None for none.
         """
         self._pb = pb
         self._prefix = prefix
         self._version = version
         self._types = types
         self._packing = packing
+        self._copies = copies or DeviceCopies(0)
         self._columns = COLUMN_INPUTS[-1] in types["match"]
         self._supports = supports_in(types["support"])
         self.contrast = not set(CONTRASTS).isdisjoint(self._supports)
@@ -139,15 +143,41 @@ class Networks:
         Raises:
             BackendError: a model failed, or its logits are not finite.
         """
+        copies = None
+        if self._columns and not self._mixed and not features["f2"].is_cpu():
+            copies = await asyncio.to_thread(self._copy, features, supports)
         parts: list[npt.NDArray[Any]] = []
-        for piece in supports.pieces:
+        for index, piece in enumerate(supports.pieces):
             inputs = {level: features[level] for level in FEATURES}
-            out = await self._run("match", {**inputs, **piece}, on_cpu=True)
+            try:
+                given = {**inputs, **(piece if copies is None else self._tensors(copies[index]))}
+                out = await self._run("match", given, on_cpu=True)
+            except BackendError as error:
+                if copies is None:
+                    raise
+                copies = None
+                out = await self._run("match", {**inputs, **piece}, on_cpu=True)
+                self._copies.give_up(error)
             parts.append(out["logits"].as_numpy()[0])
         logits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.float32)
         if not np.isfinite(logits).all():
             raise not_finite(f"in {self._prefix}_match")
         return logits
+
+    def _copy(self, features: Held, supports: Shots) -> Copies | None:
+        """The supports, in the memory of the GPU where the features are."""
+        pieces = [
+            {name: self._typed("match", name, array) for name, array in piece.items()}
+            for piece in supports.pieces
+        ]
+        device = getattr(features["f2"], "__dlpack_device__", None)  # Triton 23 and later
+        return None if device is None else self._copies.of(supports, pieces, device()[1])
+
+    def _tensors(self, copies: dict[str, Any]) -> Held:
+        try:
+            return {name: self._pb.Tensor.from_dlpack(name, c) for name, c in copies.items()}
+        except Exception as error:  # its exceptions share no other base
+            raise BackendError("Triton cannot take a GPU's memory", found=error) from error
 
     async def _run(
         self,
@@ -183,9 +213,11 @@ class Networks:
         if self._mixed and not isinstance(value, np.ndarray):
             value = value.as_numpy()
         if isinstance(value, np.ndarray):
-            wanted = _TYPES[self._types[graph][name]]
-            return self._pb.Tensor(name, np.ascontiguousarray(value, dtype=wanted))
+            return self._pb.Tensor(name, self._typed(graph, name, value))
         return value
+
+    def _typed(self, graph: str, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.ascontiguousarray(array, dtype=_TYPES[self._types[graph][name]])
 
 
 def _is_loading(message: str) -> bool:

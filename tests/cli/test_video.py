@@ -172,8 +172,7 @@ def test_things_are_followed_written_and_drawn(folder: Path, tmp_path: Path) -> 
     assert [int(row[0]) for row in rows] == list(range(3, 11))
     assert {row[1] for row in rows} == {"1"}
     lefts = [int(row[2]) for row in rows]
-    # Windows are where things were last, so that what is fast and pale leaves a trail behind.
-    assert all(abs(left - (11 + 12 * (k + 2))) < 32 for k, left in enumerate(lefts))
+    assert all(abs(left - (11 + 12 * (k + 2))) < 16 for k, left in enumerate(lefts))
     assert lefts == sorted(lefts)
     done = hsnet(
         "video", "bundle", "--input", "in.mp4", "--no-steady",

@@ -27,8 +27,13 @@ void set_logger_finder(ILoggerFinder* finder) noexcept
 void report(std::string const& message) noexcept
 {
     std::string const text = std::string("hsnet::") + kName + ": " + message;
-    std::lock_guard<std::mutex> const lock(logger_mutex);
-    ILogger* const logger = logger_finder == nullptr ? nullptr : logger_finder->findLogger();
+    ILoggerFinder* finder = nullptr;
+    {
+        std::lock_guard<std::mutex> const lock(logger_mutex);
+        finder = logger_finder;
+    }
+    // Not under the lock: a logger in Python waits for the interpreter, whose holder may report, too.
+    ILogger* const logger = finder == nullptr ? nullptr : finder->findLogger();
     if (logger == nullptr)
     {
         std::cerr << text << std::endl;

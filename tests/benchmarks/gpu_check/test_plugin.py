@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from helpers.emulated import compile_emulated, compiler
 
-from hsnet_trt.benchmarks.gpu_check import plugin_cases, plugin_timing
+from hsnet_trt.benchmarks.gpu_check import plugin, plugin_cases, plugin_timing
 from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner
 from hsnet_trt.errors import BackendError
 from hsnet_trt.trt_plugins import driver
@@ -156,20 +159,97 @@ def row(level: str, area: str, speedup: float, share: float) -> dict[str, Any]:
 
 
 def test_missed_speeds_are_said() -> None:
-    rows = [row("level 2", "no mask", 1.6, 0.3), row("level 4", "20%", 2.1, 0.1)]
-    rows[0] |= {"native_padded_ms": 0.7, "product_ms": 0.15, "product_padded_ms": 0.05}
-    said = plugin_timing.targets({"rows": rows})
+    rows = [row("level 2", "no mask", 1.6, 0.5), row("level 4", "20%", 2.1, 0.1)]
+    rows[0] |= {"native_padded_ms": 1.5, "product_ms": 0.15, "product_padded_ms": 0.05}
+    rows[0]["padding"] = 1.6 / 1.5
+    said = plugin.targets({"rows": rows}, "8.6")
     assert said[0].endswith(": reached")
     assert said[1].endswith(": not measured")
     assert said[2].endswith(": reached")
-    assert "NOT reached" in said[3]
-    assert "level 2 at no mask: 0.30" in said[3]
+    assert "60% of the attainable rate: NOT reached (level 2 at no mask: 0.50)" in said[3]
     assert said[4].endswith(": not measured")
-    assert plugin_timing.targets({"rows": []})[0].endswith("not measured")
+    assert "native 1.3 times: NOT reached (level 2 at no mask: 1.07)" in said[5]
+    assert "40% of the attainable rate: reached" in plugin.targets({"rows": rows}, "9.0")[3]
+    assert plugin.targets({"rows": []}, "9.0")[0].endswith("not measured")
     for gpu, before in (("another", ""), ("NVIDIA H100 80GB HBM3", "0.4575")):
-        head, _, *lines = plugin_timing.table({"gpu": gpu, "rows": rows}).splitlines()
-        assert f"| 1.0000 | {before} | 1.6000 | 1.60 x | 0.7000 | 0.1500 | 0.0500 |" in lines[0]
+        head, _, *lines = plugin.table({"gpu": gpu, "rows": rows}).splitlines()
+        assert f"| 1.0000 | {before} | 1.6000 | 1.60 x | 1.5000 | 0.1500 | 0.0500 |" in lines[0]
         assert [line.count("|") for line in lines] == [head.count("|")] * 2
+
+
+@needs_compiler
+def test_every_row_is_timed_and_kept_at_once(
+    emulated: Any, fatbin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the timing does but the clock, with the emulated driver and tensors on the CPU."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch, "zeros", Mock())
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "emulated")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(plugin_timing, "rates", lambda torch, dtype: (1e9, 1e9))
+    monkeypatch.setattr(plugin_timing, "time_graph", lambda torch, work: (work(), 1e-3)[1])
+    monkeypatch.setattr(plugin_timing, "LEVELS", {"level 2": (2, 16, 7, 2)})
+    lengths: list[int] = []
+    with DeviceRunner(fatbin):
+        found = plugin_timing.time_all(
+            fatbin, lambda: 9.0, lambda known: lengths.append(len(known["rows"]))
+        )
+        late = plugin_timing.time_all(fatbin, lambda: 0.0, lambda known: None)
+    assert lengths == [*range(1, 11), 10]
+    assert max(row["largest_error"] for row in found["rows"]) < 1e-3
+    assert [row["area"] for row in found["rows"]][:2] == ["no mask", "20%"]
+    assert len(plugin.targets(found, "9.0")) == 6
+    assert plugin.table(found).count("level 2") == 10
+    assert (late["rows"], len(late["left_out"])) == ([], 10)
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with a GPU and an nvcc, as far as the check looks; where its figures go."""
+    gpu = SimpleNamespace(name="a GPU", compute_capability="9.0")
+    monkeypatch.setattr(plugin, "find_driver", lambda: SimpleNamespace(gpus=[gpu], problem=None))
+    monkeypatch.setattr(plugin.nvcc, "find_nvcc", lambda: Path("nvcc"))
+    monkeypatch.setattr(plugin, "sanitize", lambda tool, fatbin: f"said by {tool}")
+    monkeypatch.setattr(sys, "argv", ["plugin"])
+    monkeypatch.setenv("OUT", str(tmp_path))
+
+    def compiled(capability: str, folder: Path) -> Path:
+        path = folder / "correlation.fatbin"
+        path.write_bytes(b"kernels")
+        return path
+
+    monkeypatch.setattr(plugin, "compile_for", compiled)
+    return tmp_path
+
+
+@needs_compiler
+def test_a_kernel_that_ends_the_context_leaves_the_other_parts(
+    emulated: Any, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise BackendError("an illegal address")
+
+    monkeypatch.setattr(DeviceRunner, "run", fails)
+    assert plugin.main() == 1
+    found = json.loads((card / "plugin.json").read_text())
+    assert found["correctness"]["wrong"] == ["an illegal address"]
+    assert (found["memcheck"], found["racecheck"]) == ("said by memcheck", "said by racecheck")
+    assert found["timing"]["rows"] == []
+    assert found["timing"]["problem"]  # there is no GPU to time on
+
+
+def test_rows_that_were_timed_are_kept_when_time_runs_out(
+    card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(command: list[str], **options: Any) -> Any:
+        Path(command[4]).write_text(json.dumps({"rows": [row("level 2", "no mask", 2, 0.5)]}))
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(plugin.subprocess, "run", hangs)
+    found = plugin.time_apart(card / "fatbin", card, 3.0)
+    assert len(found["rows"]) == 1
+    assert found["problem"] == "not finished in 11 s"
 
 
 def test_without_a_gpu_the_check_says_so_and_is_no_failure(tmp_path: Path) -> None:
