@@ -42,20 +42,21 @@ def write_weights_file(content: dict[str, Any], path: Path) -> None:
 
     Raises:
         CheckpointError: it could not be written, as on a full disk; nothing is left of it then.
-        OSError: the folder is missing, or nobody may write there.
     """
     scratch = path.with_name(f".{path.name}.partial")
     try:
         torch.save(content, scratch)
         os.replace(scratch, path)
-    except RuntimeError as error:  # PyTorch's own writer does not say why
+    except (OSError, RuntimeError) as error:  # the second, of PyTorch's own writer, says little
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{path} could not be written whole",
-            found=str(error).partition("\n")[0][:200],
-            fix="free some space, choose a place on another disk, and see who may write there",
+            f"{path} could not be written",
+            found=reason,
+            fix="free some space, or choose another place; see who may write there",
         ) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        if scratch.exists():
+            scratch.unlink()
 
 
 def read_weights_file(path: Path) -> Any:
