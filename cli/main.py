@@ -27,6 +27,7 @@ from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
 from hsnet_trt.cli.sensitivity import sensitivity
 from hsnet_trt.cli.shared.groups import flatten
+from hsnet_trt.cli.shared.places import explain
 from hsnet_trt.cli.sweep import sweep
 from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
@@ -97,7 +98,7 @@ def main() -> None:
         typer.secho("stopped", err=True)
         sys.exit(130)
     except OSError as error:
-        _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
+        _stop(explain(error))
 
 
 # The extras that install a module. The one named as the verb is suggested, else the first.

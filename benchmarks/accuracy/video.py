@@ -19,7 +19,6 @@ from hsnet_trt.runtime.video.closer import CROP
 from hsnet_trt.runtime.video.memory import Memory
 
 
-
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What is said of a frame.

@@ -134,7 +134,12 @@ def write_video_report(
     }
     out.mkdir(parents=True, exist_ok=True)
     shown = [
-        (frame.image, answer.mask, frame.truth, f"{number}" if frame.visible else f"{number}, absent")
+        (
+            frame.image,
+            answer.mask,
+            frame.truth,
+            f"{number}" if frame.visible else f"{number}, absent",
+        )
         for number, (frame, answer) in enumerate(
             answered(ways[judgement.rows[0].name], videos[judgement.shown])
         )
