@@ -162,8 +162,8 @@ def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> It
         yield _busy(plan, form, columns, tile, row, alone=idle == 0)
     small = FORMS["small_f16"]
     for tile, row in places[len(places) - cut :]:
-        for part in range(4):
-            y, x = 2 * row + part // 2, 2 * tile + part % 2
+        for quarter in range(4):
+            y, x = 2 * row + quarter // 2, 2 * tile + quarter % 2
             if y * small.tile < nq and x * small.width < len(columns):
                 found = _busy(plan, small, columns, x, y, alone=idle == 0)
                 yield replace(found, form=small)
