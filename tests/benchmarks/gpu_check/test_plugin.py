@@ -249,6 +249,9 @@ def test_rows_that_were_timed_are_kept_when_time_runs_out(
     monkeypatch.setattr(plugin.subprocess, "run", hangs)
     found = plugin.time_apart(card / "fatbin", card, 3.0)
     assert len(found["rows"]) == 1
+    assert plugin.wrong_rows(found) == []
+    found["rows"][0]["largest_error"] = float("nan")
+    assert plugin.wrong_rows(found) == ["float16, level 2 at no mask: off by nan"]
     assert found["problem"] == "not finished in 11 s"
 
 
