@@ -40,10 +40,11 @@ def check_folder(folder: Path, option: str = "--out") -> None:
 
 def explain(error: OSError) -> str:
     """What a file's error means and how to mend it, in the form of `HSNetError`."""
-    name = os.fsdecode(error.filename) if error.filename is not None else "a file"
     fix = _FIXES.get(error.errno or 0, "check the path, and who may read and write there")
-    text = f"{name} cannot be read or written\n  found:    {error.strerror or error}\n"
-    return f"{text}  fix:      {fix}"
+    if error.filename is None:
+        return f"{error.strerror or error}\n  fix:      {fix}"
+    text = f"{os.fsdecode(error.filename)} cannot be read or written\n"
+    return f"{text}  found:    {error.strerror}\n  fix:      {fix}"
 
 
 _FIXES = {
