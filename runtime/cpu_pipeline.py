@@ -48,11 +48,11 @@ class Guide:
 
     Attributes:
         pictures: the network's inputs, float32 [N,3,H,W].
-        std: what their channels were divided by.
+        preprocessing: how they were normalised.
     """
 
     pictures: npt.NDArray[np.float32]
-    std: tuple[float, float, float]
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class CpuMatched:
         """Draw the masks of one of the images, from so many shots of each class."""
         start = time.perf_counter()
         if self.guide is not None:
-            logits = refine(logits, self.guide.pictures[index], self.guide.std)
+            logits = refine(logits, self.guide.pictures[index], self.guide.preprocessing)
         drawn = segment_logits(logits, list(classes.values()), self.drawn[index])
         masks, maps, labels = drawn
         timing = {**self.timing, "postprocess": 1000 * (time.perf_counter() - start)}
@@ -259,7 +259,7 @@ class CpuFramePipeline:
         shares.insert(0, prepared.milliseconds / count)
         timing = dict(zip(("preprocess", "features", "match"), shares, strict=True))
         found, where = score_queries(features["f4"], supports.objects), prepared.placements
-        guide = Guide(prepared.batch, self._preprocessing.std) if self.refine else None
+        guide = Guide(prepared.batch, self._preprocessing) if self.refine else None
         return CpuMatched(features, logits, found, where, where, timing, guide)
 
     def prepare(self, pixels: list[Pixels]) -> Prepared:

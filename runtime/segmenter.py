@@ -81,8 +81,9 @@ class FewShotSegmenter:
                 weights and what it computes; CUDA itself and frames under way come on top. None for
                 what the GPU has. Nothing to the other backends: an engine's memory was settled when
                 it was built.
-            refine: whether the masks' edges follow the picture's (a guided filter, which is not in
-                the paper; scores are filtered, too); None as the bundle was exported.
+            refine: whether the masks' edges follow the picture's (by its colours and a guided
+                filter, which the paper does not have; scores do, too); None as the bundle was
+                exported.
 
         Raises:
             BundleError: no bundle, a damaged or altered one, or one without that size or precision.
@@ -136,7 +137,7 @@ class FewShotSegmenter:
 
     @property
     def refine(self) -> bool:
-        """Whether the masks' edges follow the picture's, by a guided filter."""
+        """Whether the masks' edges follow the picture's, by its colours and a guided filter."""
         return self._network.refine
 
     @property

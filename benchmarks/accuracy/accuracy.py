@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork, Trivial, timed
+from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork, timed
+from hsnet_trt.benchmarks.accuracy.trivial import Trivial
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.metrics import Interval, Score, boundary, share_interval
 from hsnet_trt.errors import InputError

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PILImage
 
 from hsnet_trt.calibration.episodes import encode, logits_of, voted
 from hsnet_trt.data.episodes.episode import Episode, Mask
-from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.graphs import FEATURES, SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.packing import CONTRASTS
@@ -36,6 +32,11 @@ class JudgedNetwork(Protocol):
 
     name: str
     on: str  # what runs it, in words
+
+    @property
+    def refine(self) -> bool:
+        """Whether its masks are refined."""
+        ...
 
     def answer(self, episode: Episode) -> Mask:
         """The voted mask, bool, shaped as the episode's query_mask."""
@@ -67,14 +68,14 @@ class TorchNetwork:
 
         from hsnet_trt.model.learner import upsample
 
-        model, size = self._model, _size(episode)
+        model, size = self._model, size_of_input(episode)
         with torch.no_grad():
             query, encoded = self._encode(episode)
             logits = model.match(query, encoded, size)[0]
             if self.refine:
-                logits = torch.from_numpy(_refined(logits.cpu().numpy(), episode, Preprocessing()))
+                logits = torch.from_numpy(refined(logits.cpu().numpy(), episode, Preprocessing()))
             # Straight to the size that is judged: the authors' mode "use original image size".
-            votes = upsample(logits, _size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
+            votes = upsample(logits, size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
             answer = votes / votes.amax().clamp(min=1) >= 0.5
         self.says_present = self._score(query, encoded, episode) >= model.present_from
         return np.asarray(answer.cpu().numpy(), np.bool_)
@@ -149,6 +150,11 @@ class BundleNetwork:
         self.name = f"{network.runner.backend} {network.runner.precision}"
         self.on = network.runner.device
 
+    @property
+    def refine(self) -> bool:
+        """Whether its masks are refined."""
+        return self._network.refine
+
     def answer(self, episode: Episode) -> Mask:
         network = self._network
         encoded = encode(network.runner, episode, self.size, network.preprocessing)
@@ -156,7 +162,7 @@ class BundleNetwork:
         self.says_present = score >= network.bundle.manifest.present_from
         logits = logits_of(network.runner, encoded)
         if network.refine:
-            logits = _refined(logits, episode, network.preprocessing)
+            logits = refined(logits, episode, network.preprocessing)
         return voted(logits, episode, self.size)
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
@@ -171,10 +177,10 @@ class BundleNetwork:
         self._network.close()
 
 
-def _refined(logits: Floats, episode: Episode, preprocessing: Preprocessing) -> Floats:
+def refined(logits: Floats, episode: Episode, preprocessing: Preprocessing) -> Floats:
     """Logits [K,2,h,w] refined by the query: see `pictures.guided_filter`."""
-    batch, _ = network_input([episode.query], _size(episode), preprocessing)
-    return refine(logits, batch[0], preprocessing.std)
+    batch, _ = network_input([episode.query], size_of_input(episode), preprocessing)
+    return refine(logits, batch[0], preprocessing)
 
 
 def _presence(query: Floats, supports: Tensors, episode: Episode) -> float:
@@ -183,114 +189,20 @@ def _presence(query: Floats, supports: Tensors, episode: Episode) -> float:
     return presence(score_queries(query, objects)[0], objects.counts, [episode.shots])[0]
 
 
-def foreground_minus_background(features: Tensors, levels: Sequence[str], episode: Episode) -> Mask:
-    """Answer by two prototypes, without any learning beyond the backbone's.
-
-    The prototypes are the mean feature of the supports' objects (masked average pooling, SG-One,
-    arXiv 1810.09091, section III) and that of all the rest. A pixel is the object where its
-    feature's cosine to the first is above that to the second, in the mean over the levels.
-
-    Args:
-        features: of the query, then of the K supports, each level [1+K,L,C,h*w].
-        levels: of "f2", "f3" and "f4" (strides 8, 16, 32); the last layer of each is used.
-        episode: whose supports' masks they are.
-
-    Returns:
-        bool, shaped as the episode's query_mask.
-    """
-    contrasts = [_contrast(features[level][:, -1], episode) for level in levels]
-    return np.asarray(np.sum(contrasts, axis=0) > 0, np.bool_)
-
-
-def _contrast(last: Floats, episode: Episode) -> Floats:
-    """Cosine to the objects' mean less cosine to the rest's, float32 [H,W] of the query's mask.
-
-    `last` holds the features of the query and of the K supports, [1+K,C,h*w].
-    """
-    grid = _grid(last.shape[2], _size(episode))
-    shares = np.stack([_shrunk(mask, grid) for mask in episode.support_masks])  # [K,h*w]
-    supports = last[1:].transpose(1, 0, 2).reshape(last.shape[1], -1)  # [C,K*h*w]
-    means = [
-        supports @ (weight / max(float(weight.sum()), 1e-6))
-        for weight in (shares.ravel(), 1 - shares.ravel())
-    ]
-    cosines = [
-        mean @ last[0] / (np.linalg.norm(mean) * np.linalg.norm(last[0], axis=0) + 1e-6)
-        for mean in means
-    ]
-    difference = np.asarray(cosines[0] - cosines[1], np.float32).reshape(grid)
-    height, width = episode.query_mask.shape
-    smooth = PILImage.fromarray(difference).resize((width, height), PILImage.Resampling.BILINEAR)
-    return np.asarray(smooth, np.float32)
-
-
-@dataclass(frozen=True)
-class Trivial:
-    """An answer that needs no learned squeeze network, named."""
-
-    name: str
-    answer: Callable[[Episode], Mask]
-
-
-# One level each, and the two best ones together, which is the strongest of all.
-_PROTOTYPES = {
-    "prototypes, stride 8": ("f2",),
-    "prototypes, stride 16": ("f3",),
-    "prototypes, stride 32": ("f4",),
-    "prototypes, 16 + 32": ("f3", "f4"),
-}
-
-
-def trivial_answers(network: JudgedNetwork) -> list[Trivial]:
-    """All trivial answers; the prototypes use the backbone of `network`."""
-    kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, for all prototypes
-
-    def features_of(episode: Episode) -> Tensors:
-        if not kept or kept[0][0] is not episode:
-            images = np.concatenate([episode.query[None], episode.supports])
-            kept[:] = [(episode, network.features(images))]
-        return kept[0][1]
-
-    def by_prototypes(name: str, levels: Sequence[str]) -> Trivial:
-        return Trivial(
-            name,
-            lambda episode: foreground_minus_background(features_of(episode), levels, episode),
-        )
-
-    return [
-        Trivial("all foreground", all_foreground),
-        Trivial("colour histogram", colour_histogram),
-        *(by_prototypes(name, levels) for name, levels in _PROTOTYPES.items()),
-    ]
-
-
 def timed(answer: Callable[[Episode], Mask], episode: Episode) -> tuple[Mask, float]:
     """An answer and the seconds it took."""
     start = time.perf_counter()
     return answer(episode), time.perf_counter() - start
 
 
-def _size(episode: Episode) -> tuple[int, int]:
+def size_of_input(episode: Episode) -> tuple[int, int]:
+    """Height and width of what the network is shown."""
     return episode.query.shape[0], episode.query.shape[1]
 
 
-def _size_of(mask: Mask) -> tuple[int, int]:
+def size_of(mask: Mask) -> tuple[int, int]:
+    """Height and width of a mask."""
     return mask.shape[0], mask.shape[1]
-
-
-def _grid(positions: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of so many positions, of the images' proportions."""
-    heights = [h for h in range(1, positions + 1) if positions % h == 0]
-    wanted = math.log(size[0] / size[1])
-    height = min(heights, key=lambda h: abs(math.log(h * h / positions) - wanted))
-    return height, positions // height
-
-
-def _shrunk(mask: Mask, grid: tuple[int, int]) -> Floats:
-    """The share of each position that the mask covers, float32 [h*w]."""
-    picture = PILImage.fromarray(mask.astype(np.float32))
-    small = picture.resize((grid[1], grid[0]), PILImage.Resampling.BOX)
-    return np.asarray(small, np.float32).ravel()
 
 
 def _gpu_name() -> str:

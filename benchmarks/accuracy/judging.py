@@ -13,10 +13,10 @@ from hsnet_trt.benchmarks.accuracy.answers import (
     BundleNetwork,
     JudgedNetwork,
     TorchNetwork,
-    trivial_answers,
 )
 from hsnet_trt.benchmarks.accuracy.emulated_bundle import SUFFIX, emulated_bundle
 from hsnet_trt.benchmarks.accuracy.report import write_report
+from hsnet_trt.benchmarks.accuracy.trivial import trivial_answers
 from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.episodes.forms import in_form
 from hsnet_trt.data.sources import Source

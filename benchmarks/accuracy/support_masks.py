@@ -7,7 +7,6 @@ Every photograph of `cli/demo_photographs` shows its class in every other of tha
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,20 +99,25 @@ def measure(segmenter: FewShotSegmenter) -> dict[str, tuple[float, float, float]
         image = read_image(path)
         mask = read_mask(path.with_suffix(".png"), image.shape[:2])
         photographs.setdefault(path.parent.name, []).append((image, mask))
-    rows = {}
-    for kind, make in KINDS.items():
-        agreement, found = [], []
-        for shown in photographs.values():
-            masks = [make(image, mask) for image, mask in shown]
-            agreement += [iou(mask, pair[1]) for mask, pair in zip(masks, shown, strict=True)]
-            answers = []
-            for one, other in itertools.permutations(range(len(shown)), 2):
-                segmenter.set_support("thing", shown[one][0], masks[one])
-                answer = segmenter.segment(shown[other][0])
-                answers.append(iou(answer.masks["thing"], shown[other][1]))
-            found.append(np.mean(answers))
-        rows[kind] = float(np.mean(agreement)), float(np.median(agreement)), float(np.mean(found))
-    return rows
+    agreement: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}  # by class
+    for shown in photographs.values():
+        answers: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for one, (image, truth) in enumerate(shown):
+            for kind, make in KINDS.items():
+                mask = make(image, truth)
+                agreement[kind].append(iou(mask, truth))
+                segmenter.set_support(kind, image, mask)
+            for query, drawn in (pair for other, pair in enumerate(shown) if other != one):
+                masks = segmenter.segment(query).masks
+                for kind, ious in answers.items():
+                    ious.append(iou(masks[kind], drawn))
+        for kind, ious in answers.items():
+            found[kind].append(float(np.mean(ious)))
+    return {
+        kind: (float(np.mean(ious)), float(np.median(ious)), float(np.mean(found[kind])))
+        for kind, ious in agreement.items()
+    }
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.frame_kernels import (
+    COLOUR,
     FIT,
     GUIDE,
     LIKENESS,
@@ -19,10 +20,12 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     SETTLE,
     VOTE,
     FrameKernels,
+    histogram_bytes,
     tiled,
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.matching.presence import best_matches
+from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, FINER, SUREST, radius, refine
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, place
@@ -30,7 +33,8 @@ from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, 
 NETWORK, DECODER = (400, 400), (100, 100)
 LEVEL = 1 / 255 / 0.224  # one grey level, normalised
 FRAME = (720, 1280)
-WORST = {"scores": 1e-5, "likeness": 1e-5, "refined": 1e-3}  # `refined` in probabilities
+# `refined` in probabilities; a colour that rounding takes to the next bin moves what is around it.
+WORST = {"scores": 1e-5, "likeness": 1e-5, "refined": 5e-3}
 
 
 def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
             decoder = tuple(sides) if number else DECODER
             few = rng.normal(0, 2, (sum(shots), 2, *decoder)).astype(dtype)
             refined, invalid = _refine(cuda, kernels, stream, found.astype(dtype), few)
-            like = refine(few.astype(np.float32), found, Preprocessing().std)
+            like = refine(few.astype(np.float32), found, Preprocessing())
             # Next to 0 and 1 the logits of two probabilities that are alike lie far apart.
             error = float(np.abs(np.tanh(refined / 2) - np.tanh(like / 2)).max()) / 2
             worst["refined"] = max(worst["refined"], error)
@@ -187,6 +191,7 @@ def _refine(
     sizes = {"planes": planes.nbytes, "chunks": logits.itemsize * (-(-shots // 2) * (chunk + 5))}
     sizes |= {"fine": 12 * FINER**2 * positions, "guide": 12 * positions, "invalid": 4}
     sizes |= {"lines": 16 * shots * positions, "logits": refined.nbytes}
+    sizes |= {"counts": histogram_bytes(shots), "values": 4 * shots * positions}
     block = Block(cuda, sizes)
     planes = np.ascontiguousarray(planes)
     cuda.upload(block.at("planes"), planes, stream)
@@ -194,6 +199,7 @@ def _refine(
     for index, part in enumerate(chunks):
         cuda.upload(block.at("chunks") + index * (chunk + 5) * logits.itemsize, part, stream)
     cuda.zero(block.at("invalid"), 4, stream)
+    cuda.zero(block.at("counts"), sizes["counts"], stream)
     radii = (radius(height), radius(width))
     at = {name: block.at(name) for name in sizes}
     argument = GUIDE.pack(
@@ -206,16 +212,22 @@ def _refine(
         *Preprocessing().std,
     )
     kernels.guide(planes.dtype, FINER * width, FINER * height, argument, stream)
-    argument = FIT.pack(
-        *(at[name] for name in ("chunks", "guide", "lines", "invalid")),
+    argument = COLOUR.pack(
+        *(at[name] for name in ("chunks", "guide", "counts", "values", "invalid")),
         chunk + 5,
         2,
         height,
         width,
-        *radii,
-        EPSILON,
+        *Preprocessing().mean,
+        WEIGHT,
+        SURE,
+        RAREST,
+        MOST,
     )
-    kernels.fit(logits.dtype, positions, shots, argument, stream)
+    kernels.weigh(logits.dtype, positions, shots, argument, stream)
+    names = (at[name] for name in ("values", "guide", "lines"))
+    argument = FIT.pack(*names, height, width, *radii, EPSILON)
+    kernels.fit(positions, shots, argument, stream)
     argument = REFINE.pack(at["lines"], at["fine"], at["logits"], height, width, *radii, SUREST)
     kernels.refine(FINER**2 * positions, shots, argument, stream)
     cuda.download(refined, at["logits"], stream)

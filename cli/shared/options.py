@@ -65,8 +65,8 @@ RefineOption = Annotated[
     bool | None,
     typer.Option(
         "--refine/--no-refine",
-        help="Whether the masks' edges follow the picture's, by a guided filter, which is not in "
-        "the paper; by default as the checkpoint or the bundle says.",
+        help="Whether the masks' edges follow the picture's, by its colours and a guided filter, "
+        "which the paper does not have; by default as the checkpoint or the bundle says.",
     ),
 ]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]

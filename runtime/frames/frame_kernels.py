@@ -22,6 +22,7 @@ from hsnet_trt.errors import BuildError
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.driver import Cuda, has
 from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
+from hsnet_trt.runtime.pictures.colour_model import BINS
 from hsnet_trt.trt_plugins.nvcc import compile_fatbin, compiled, find_nvcc, is_fresh
 from hsnet_trt.trt_plugins.nvrtc import INSTALL, compile_cubin
 
@@ -36,7 +37,8 @@ VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
 LIKENESS = struct.Struct("@3P" + "3i4x")
 GUIDE = struct.Struct("@3P" + "4i" + "3f" + "0P")
-FIT = struct.Struct("@4P" + "q" + "5i" + "f")
+COLOUR = struct.Struct("@5P" + "q" + "3i" + "7f" + "0P")
+FIT = struct.Struct("@3P" + "4i" + "f" + "0P")
 REFINE = struct.Struct("@3P" + "4i" + "f" + "0P")  # "0P": as long as C makes it
 TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `frames.cu`
 _BLOCK = (32, 8)
@@ -139,8 +141,11 @@ class FrameKernels:
             "hsnet_likeness_f16": LIKENESS.size,
             "hsnet_guide_f32": GUIDE.size,
             "hsnet_guide_f16": GUIDE.size,
-            "hsnet_fit_f32": FIT.size,
-            "hsnet_fit_f16": FIT.size,
+            "hsnet_count_f32": COLOUR.size,
+            "hsnet_count_f16": COLOUR.size,
+            "hsnet_weigh_f32": COLOUR.size,
+            "hsnet_weigh_f16": COLOUR.size,
+            "hsnet_fit": FIT.size,
             "hsnet_refine": REFINE.size,
         }
         self._kernels = cuda.load_kernels(image, tuple(sizes), sizes)
@@ -208,18 +213,32 @@ class FrameKernels:
         """
         self._start("hsnet_guide" + _ending(dtype), width, height, argument, stream)
 
-    def fit(self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any) -> None:
-        """Launch `hsnet_fit`: each shot's probability as a linear function of colour, by window.
+    def weigh(self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_count` and `hsnet_weigh`: what the logits and the colours say together.
 
         Args:
             dtype: of the logits, float16 or float32.
             positions: of the logits.
             shots: how many there are.
+            argument: a packed `COLOUR`; its counts must be zero.
+            stream: where the launches are queued.
+        """
+        grid = (-(-positions // 128), shots)
+        for kernel in ("hsnet_count", "hsnet_weigh"):
+            name = kernel + _ending(dtype)
+            self._cuda.launch(self._kernels, name, grid, (128, 1), argument, stream)
+
+    def fit(self, positions: int, shots: int, argument: bytes, stream: Any) -> None:
+        """Launch `hsnet_fit`: each shot's probability as a linear function of colour, by window.
+
+        Args:
+            positions: of the logits.
+            shots: how many there are.
             argument: a packed `FIT`.
             stream: where the launch is queued.
         """
-        grid, name = (-(-positions // 128), shots), "hsnet_fit" + _ending(dtype)
-        self._cuda.launch(self._kernels, name, grid, (128, 1), argument, stream)
+        grid = (-(-positions // 128), shots)
+        self._cuda.launch(self._kernels, "hsnet_fit", grid, (128, 1), argument, stream)
 
     def refine(self, positions: int, shots: int, argument: bytes, stream: Any) -> None:
         """Launch `hsnet_refine`: from those functions to refined logits.
@@ -248,6 +267,11 @@ def tiled(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     found = np.zeros((channels, -(-count // TILE) * TILE), np.float32)
     found[:, :count] = vectors.T
     return found
+
+
+def histogram_bytes(shots: int) -> int:
+    """Bytes of the `counts` of `hsnet_count`, which must be zero before."""
+    return 4 * shots * (2 * (BINS**3 + 1) + 1)
 
 
 def _ending(dtype: Any) -> str:

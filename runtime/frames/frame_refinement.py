@@ -7,14 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.device_graph import DeviceGraph
 from hsnet_trt.runtime.frames.frame_drawing import FrameDrawing, OwnLogits
-from hsnet_trt.runtime.frames.frame_kernels import FIT, GUIDE, REFINE, FrameKernels
+from hsnet_trt.runtime.frames.frame_kernels import (
+    COLOUR,
+    FIT,
+    GUIDE,
+    REFINE,
+    FrameKernels,
+    histogram_bytes,
+)
 from hsnet_trt.runtime.frames.frame_slot import Slot
 from hsnet_trt.runtime.frames.frame_supports import GpuSupports
 from hsnet_trt.runtime.frames.frame_table_cache import TableCache
+from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, FINER, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement
 
@@ -30,7 +39,7 @@ class FrameRefinement:
         cuda: Cuda,
         engines: Mapping[str, DeviceGraph],
         image: int,
-        std: tuple[float, float, float],
+        preprocessing: Preprocessing,
         kernels: FrameKernels,
         stream: Any,
     ) -> None:
@@ -40,12 +49,12 @@ class FrameRefinement:
             cuda: the driver.
             engines: the graphs "features" and "match".
             image: the address of the network's input.
-            std: what its channels were divided by.
+            preprocessing: how it is normalised.
             kernels: the loaded kernels.
             stream: where the work is queued.
         """
         self._cuda, self._kernels, self._stream = cuda, kernels, stream
-        self._image, self._std = image, std
+        self._image, self._preprocessing = image, preprocessing
         self._image_type = engines["features"].types["image"]
         self._logits_type = engines["match"].types["logits"]
         self._network = tuple(engines["features"].most["image"][2:])
@@ -65,7 +74,7 @@ class FrameRefinement:
             sizes = {"fine": 12 * FINER**2 * positions, "guide": 12 * positions}
             slot.guide = Block(self._cuda, sizes)
         addresses = (self._image, slot.guide.at("fine"), slot.guide.at("guide"))
-        argument = GUIDE.pack(*addresses, *self._network, *self._decoder, *self._std)
+        argument = GUIDE.pack(*addresses, *self._network, *self._decoder, *self._preprocessing.std)
         height, width = self._fine
         self._kernels.guide(self._image_type, width, height, argument, self._stream)
 
@@ -81,18 +90,32 @@ class FrameRefinement:
         positions = self._decoder[0] * self._decoder[1]
         block = self._memory(shots, positions)
         assert slot.guide is not None, "the frame was not looked at"
-        argument = FIT.pack(
+        self._cuda.zero(block.at("counts"), histogram_bytes(shots), self._stream)
+        argument = COLOUR.pack(
             logits.logits,
             slot.guide.at("guide"),
-            block.at("lines"),
+            block.at("counts"),
+            block.at("values"),
             slot.counts.address + 4 * classes,
             logits.chunk_elements,
             logits.chunk,
             *self._decoder,
+            *self._preprocessing.mean,
+            WEIGHT,
+            SURE,
+            RAREST,
+            MOST,
+        )
+        self._kernels.weigh(self._logits_type, positions, shots, argument, self._stream)
+        argument = FIT.pack(
+            block.at("values"),
+            slot.guide.at("guide"),
+            block.at("lines"),
+            *self._decoder,
             *self._radii,
             EPSILON,
         )
-        self._kernels.fit(self._logits_type, positions, shots, argument, self._stream)
+        self._kernels.fit(positions, shots, argument, self._stream)
         argument = REFINE.pack(
             block.at("lines"),
             slot.guide.at("fine"),
@@ -107,6 +130,7 @@ class FrameRefinement:
 
     def _memory(self, shots: int, positions: int) -> Block:
         sizes = {"lines": 16 * shots * positions, "logits": 8 * shots * FINER**2 * positions}
+        sizes |= {"counts": histogram_bytes(shots), "values": 4 * shots * positions}
         if self._block is None or self._block.sizes["lines"] < sizes["lines"]:
             self._cuda.synchronise(self._stream)
             if self._block is not None:

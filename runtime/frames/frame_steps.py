@@ -58,7 +58,7 @@ class FrameSteps:
         )
         self._drawing = FrameDrawing(cuda, kernels, self._tables, self._decoder, self._type, stream)
         self._refinement = FrameRefinement(
-            cuda, engines, arena.at("image"), preprocessing.std, kernels, stream
+            cuda, engines, arena.at("image"), preprocessing, kernels, stream
         )
 
     def mapping_pays(self) -> bool:

@@ -4,7 +4,8 @@ K. He, J. Sun, X. Tang, Guided image filtering, ECCV 2010; K. He, J. Sun, Fast g
 1505.00996. In each window of the logits' grid the foreground's probability is fitted as a linear
 function of colour. The functions of all windows that hold a position are averaged, enlarged to
 twice the grid, and applied to the picture there: the paper's subsampling, since at the picture's
-own size the masks were no better.
+own size the masks were no better. Before that, what a position's colour says in the whole picture
+is added to its logit (`colour_model`).
 
 The constants were chosen on real photographs: see docs/accuracy.md.
 """
@@ -12,12 +13,14 @@ The constants were chosen on real photographs: see docs/accuracy.md.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.pictures.colour_model import colour_evidence
 from hsnet_trt.runtime.pictures.preprocess import Floats
 
 RADIUS = 0.06  # of a window, as a share of the grid's height and width
@@ -31,30 +34,33 @@ def radius(side: int) -> int:
     return max(1, int(RADIUS * side + 0.5))
 
 
-def refine(logits: Floats, picture: Floats, std: Sequence[float]) -> Floats:
+def refine(logits: Floats, picture: Floats, preprocessing: Preprocessing) -> Floats:
     """Filter each shot's foreground probability, guided by the picture.
 
     Args:
         logits: float32 [S,2,h,w] of one query against all shots; h and w are 2 at least.
         picture: the network's input, float32 [3,H,W], normalised.
-        std: what its channels were divided by.
+        preprocessing: how it was normalised.
 
     Returns:
         Logits of the refined probabilities, float32 [S,2,2h,2w]; those of the background are 0.
     """
     height, width = logits.shape[2:]
     fine = _sampled(_sampled(picture, FINER * height, 1), FINER * width, 2)
-    fine *= np.asarray(std, np.float32)[:, None, None]
+    fine *= np.asarray(preprocessing.std, np.float32)[:, None, None]  # less their mean
     guide = _both(_shrink(height), fine, _shrink(width))
 
     def mean(planes: Floats) -> Floats:
         return _both(_window_means(height), planes, _window_means(width))
 
+    colours = guide + np.asarray(preprocessing.mean, np.float32)[:, None, None]
+    difference = logits[:, 1] - logits[:, 0]
+    difference += colour_evidence(difference, colours)
     centre = mean(guide)
     inverse = _inverse_covariance(guide, centre, mean)
     refined = np.zeros((len(logits), 2, *fine.shape[1:]), np.float32)
-    for (background, foreground), plane in zip(logits, refined[:, 1], strict=True):
-        value = np.tanh((foreground - background) / 2)  # 2p - 1
+    for shot, plane in zip(difference, refined[:, 1], strict=True):
+        value = np.tanh(shot / 2)  # 2p - 1
         average = mean(value)
         covariance = mean(guide * value) - centre * average
         slope = (inverse * covariance).sum(1)

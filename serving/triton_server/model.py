@@ -209,7 +209,7 @@ class TritonPythonModel:
         self, logits: Floats, picture: Floats, shots: Sequence[int], placement: Placement
     ) -> Any:
         if self._manifest.refine:
-            logits = refine(logits, picture, self._manifest.preprocessing.std)
+            logits = refine(logits, picture, self._manifest.preprocessing)
         return segment_logits(logits, shots, placement)
 
     async def _presence(self, features: Held, supports: _Set) -> list[float]:

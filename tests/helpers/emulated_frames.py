@@ -17,6 +17,7 @@ import numpy as np
 from helpers.emulated import build_emulated
 
 from hsnet_trt.runtime.frames.frame_kernels import (
+    COLOUR,
     FIT,
     GUIDE,
     LIKENESS,
@@ -26,6 +27,7 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     SOURCE,
     TILE,
     VOTE,
+    histogram_bytes,
 )
 
 View = Callable[[int, Any, tuple[int, ...]], np.ndarray]
@@ -125,13 +127,19 @@ def reached(name: str, argument: bytes, view: View) -> Iterator[tuple[int, int]]
         yield planes, 3 * network_h * network_w * element
         yield fine, 4 * 3 * 4 * height * width
         yield guide, 4 * 3 * height * width
-    elif kind == "fit":  # one shot, as with likeness
-        v = FIT.unpack(argument)
-        height, width = v[6:8]
+    elif kind in ("count", "weigh"):  # one shot
+        v = COLOUR.unpack(argument)
+        height, width = v[7:9]
         yield v[0], 2 * height * width * element
         yield v[1], 4 * 3 * height * width
-        yield v[2], 4 * 4 * height * width
-        yield v[3], 4
+        yield v[2], histogram_bytes(1)
+        yield v[3], 4 * height * width
+        yield v[4], 4
+    elif kind == "fit":  # one shot
+        values, guide, lines, height, width, *_ = FIT.unpack(argument)
+        yield values, 4 * height * width
+        yield guide, 4 * 3 * height * width
+        yield lines, 4 * 4 * height * width
     elif kind == "refine":  # one shot
         lines, fine, logits, height, width, *_ = REFINE.unpack(argument)
         yield lines, 4 * 4 * height * width

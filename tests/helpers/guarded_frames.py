@@ -18,6 +18,7 @@ from helpers.emulated_frames import find_kernel, open_image
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.frames.frame_kernels import (
+    COLOUR,
     FIT,
     GUIDE,
     LIKENESS,
@@ -26,9 +27,11 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     SETTLE,
     VOTE,
     FrameKernels,
+    histogram_bytes,
     tiled,
 )
 from hsnet_trt.runtime.frames.frame_tables import make_tables
+from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
 
@@ -149,30 +152,56 @@ class GuardedFrames:
         }
         return _twice(start, {"planes": planes}, outputs)
 
-    def fit(
-        self, logits: np.ndarray, guide: np.ndarray, *, chunk: int | None = None
+    def weigh(
+        self,
+        logits: np.ndarray,
+        guide: np.ndarray,
+        mean: Sequence[float],
+        *,
+        chunk: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """The `lines` [S,4,h,w] of logits [S,2,h,w] in chunks of shots, and `invalid` [1]."""
+        """The `values` [S,h,w] of logits [S,2,h,w] in chunks of shots, and `invalid` [1]."""
         shots, _, height, width = logits.shape
         chunk = chunk or shots
         chunks, elements = _chunks(logits, chunk)
 
         def start(at: Mapping[str, int]) -> None:
-            argument = FIT.pack(
-                *(at[name] for name in ("logits", "guide", "lines", "invalid")),
+            argument = COLOUR.pack(
+                *(at[name] for name in ("logits", "guide", "counts", "values", "invalid")),
                 elements,
                 chunk,
+                height,
+                width,
+                *mean,
+                WEIGHT,
+                SURE,
+                RAREST,
+                MOST,
+            )
+            self.kernels.weigh(logits.dtype, height * width, shots, argument, None)
+
+        outputs = {"values": np.empty((shots, height, width), np.float32)}
+        counts = np.zeros(histogram_bytes(shots) // 4, np.int32)
+        zeroed = {"invalid": np.zeros(1, np.int32), "counts": counts}
+        return _twice(start, {"logits": chunks, "guide": guide}, outputs, zeroed)
+
+    def fit(self, values: np.ndarray, guide: np.ndarray) -> np.ndarray:
+        """The `lines` [S,4,h,w] of values [S,h,w]."""
+        shots, height, width = values.shape
+
+        def start(at: Mapping[str, int]) -> None:
+            argument = FIT.pack(
+                *(at[name] for name in ("values", "guide", "lines")),
                 height,
                 width,
                 radius(height),
                 radius(width),
                 EPSILON,
             )
-            self.kernels.fit(logits.dtype, height * width, shots, argument, None)
+            self.kernels.fit(height * width, shots, argument, None)
 
         outputs = {"lines": np.empty((shots, 4, height, width), np.float32)}
-        zeroed = {"invalid": np.zeros(1, np.int32)}
-        return _twice(start, {"logits": chunks, "guide": guide}, outputs, zeroed)
+        return _twice(start, {"values": values, "guide": guide}, outputs)["lines"]
 
     def refine(self, lines: np.ndarray, fine: np.ndarray) -> np.ndarray:
         """Refined logits [S,2,2h,2w] of lines [S,4,h,w]."""

@@ -1,6 +1,6 @@
 // What happens to a frame before and after the network: uint8 photograph -> normalised planes, and
 // logits -> masks, scores and labels at the photograph's own size; between the two, where masks are
-// refined, the guided filter of pictures/guided_filter.py. The arithmetic of the rest is that of the
+// refined, the colour model and the guided filter of pictures/. The arithmetic of the rest is that of the
 // CPU path step by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused
 // multiply-adds), columns before rows. Where Pillow takes rows first, as it does where that is less
 // work, a pixel may differ by one grey level.
@@ -12,6 +12,9 @@ namespace
 
 constexpr int kPrecision = 22;  // Pillow: 32 - 8 bits of a channel - 2 bits of head room
 constexpr int kTile = 8;        // vectors that a thread compares with its position at once
+constexpr int kBins = 16;       // of a channel, in the colour model's histograms
+constexpr int kColours = kBins * kBins * kBins;
+constexpr int kCounts = 2 * (kColours + 1) + 1; // of a shot
 
 __device__ float asFloat(float value) { return value; }
 __device__ float asFloat(__half value) { return __half2float(value); }
@@ -100,14 +103,29 @@ struct Guide
     float std[3]; // what the network's input was divided by
 };
 
-struct Fit
+struct Colour
 {
     void const* logits; // chunks of shots, each [chunk_shots, 2, height, width]
     float const* guide; // [3, height, width]
-    float* lines;       // [shots, 4, height, width]: three slopes and an offset
+    int32_t* counts;    // [shots, kCounts]: zeroed before; see `count`
+    float* values;      // [shots, height, width]: 2p - 1 of the foreground, colour counted in
     int32_t* invalid;   // becomes 1 if some logit is not finite
     int64_t chunk_elements;
     int32_t chunk_shots;
+    int32_t height;
+    int32_t width;
+    float mean[3]; // what was subtracted from the colours
+    float weight;
+    float sure;
+    float rarest;
+    float most;
+};
+
+struct Fit
+{
+    float const* values; // [shots, height, width]
+    float const* guide;  // [3, height, width]
+    float* lines;        // [shots, 4, height, width]: three slopes and an offset
     int32_t height;
     int32_t width;
     int32_t radius_y;
@@ -374,9 +392,80 @@ __device__ void guide(Guide const& p)
     }
 }
 
+// The bin of a position's colour.
+__device__ int binOf(Colour const& p, int at)
+{
+    int bin = 0;
+    for (int c = 0; c < 3; ++c)
+    {
+        float const value = __fadd_rn(p.guide[c * p.height * p.width + at], p.mean[c]);
+        bin = bin * kBins + min(max(static_cast<int>(value * kBins), 0), kBins - 1);
+    }
+    return bin;
+}
+
+template <typename T>
+__device__ float differenceAt(Colour const& p, int shot, int at)
+{
+    int const plane = p.height * p.width;
+    T const* const logits = static_cast<T const*>(p.logits) + (shot / p.chunk_shots) * p.chunk_elements
+        + static_cast<int64_t>(shot % p.chunk_shots) * 2 * plane;
+    return difference(logits, plane, at);
+}
+
+// Count the colours outside each shot's answer, and all of them, then the same inside it; the last
+// count is the bits of the largest logit.
+template <typename T>
+__device__ void count(Colour const& p)
+{
+    int const at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= p.height * p.width)
+    {
+        return;
+    }
+    float const value = differenceAt<T>(p, blockIdx.y, at);
+    int32_t* const counts = p.counts + static_cast<int64_t>(blockIdx.y) * kCounts;
+    int32_t* const side = counts + (value > 0.F ? kColours + 1 : 0);
+    atomicAdd(side + binOf(p, at), 1);
+    atomicAdd(side + kColours, 1);
+    if (value > 0.F) // floats above zero are in the order of their bits
+    {
+        atomicMax(counts + kCounts - 1, __float_as_int(value));
+    }
+}
+
+// What the logits and the colours say together.
+template <typename T>
+__device__ void weigh(Colour const& p)
+{
+    int const at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= p.height * p.width)
+    {
+        return;
+    }
+    float value = differenceAt<T>(p, blockIdx.y, at);
+    if (!isfinite(value))
+    {
+        *p.invalid = 1;
+    }
+    int32_t const* const outside = p.counts + static_cast<int64_t>(blockIdx.y) * kCounts;
+    int32_t const* const inside = outside + kColours + 1;
+    float const rest = static_cast<float>(outside[kColours]);
+    float const object = static_cast<float>(inside[kColours]);
+    if (rest > 0.F && object > 0.F)
+    {
+        int const bin = binOf(p, at);
+        float const within = static_cast<float>(inside[bin]) / object + p.rarest;
+        float const without = static_cast<float>(outside[bin]) / rest + p.rarest;
+        float const ratio = fminf(fmaxf(logf(within / without), -p.most), p.most);
+        float const peak = __int_as_float(inside[kColours + 1]);
+        value += p.weight * fminf(peak / p.sure, 1.F) * ratio;
+    }
+    p.values[static_cast<int64_t>(blockIdx.y) * p.height * p.width + at] = tanhf(value / 2.F);
+}
+
 // Fit 2p - 1 as a linear function of colour in the window around a position. Colours are taken
 // relative to the position's own, so that little is lost where they hardly vary.
-template <typename T>
 __device__ void fit(Fit const& p)
 {
     int const at = blockIdx.x * blockDim.x + threadIdx.x;
@@ -388,12 +477,7 @@ __device__ void fit(Fit const& p)
     int const s = blockIdx.y;
     int const x = at % p.width;
     int const y = at / p.width;
-    T const* const shot = static_cast<T const*>(p.logits) + (s / p.chunk_shots) * p.chunk_elements
-        + static_cast<int64_t>(s % p.chunk_shots) * 2 * plane;
-    if (!isfinite(asFloat(shot[plane + at]) - asFloat(shot[at])))
-    {
-        *p.invalid = 1;
-    }
+    float const* const values = p.values + static_cast<int64_t>(s) * plane;
     float const red = p.guide[at];
     float const green = p.guide[plane + at];
     float const blue = p.guide[2 * plane + at];
@@ -413,7 +497,7 @@ __device__ void fit(Fit const& p)
             float const r = p.guide[k] - red;
             float const g = p.guide[plane + k] - green;
             float const b = p.guide[2 * plane + k] - blue;
-            float const value = tanhf((asFloat(shot[plane + k]) - asFloat(shot[k])) / 2.F);
+            float const value = values[k];
             mean[0] += r;
             mean[1] += g;
             mean[2] += b;
@@ -523,8 +607,11 @@ __device__ void refine(Refine const& p)
 
 extern "C" __global__ void hsnet_guide_f32(Guide p) { guide<float>(p); }
 extern "C" __global__ void hsnet_guide_f16(Guide p) { guide<__half>(p); }
-extern "C" __global__ void hsnet_fit_f32(Fit p) { fit<float>(p); }
-extern "C" __global__ void hsnet_fit_f16(Fit p) { fit<__half>(p); }
+extern "C" __global__ void hsnet_count_f32(Colour p) { count<float>(p); }
+extern "C" __global__ void hsnet_count_f16(Colour p) { count<__half>(p); }
+extern "C" __global__ void hsnet_weigh_f32(Colour p) { weigh<float>(p); }
+extern "C" __global__ void hsnet_weigh_f16(Colour p) { weigh<__half>(p); }
+extern "C" __global__ void hsnet_fit(Fit p) { fit(p); }
 extern "C" __global__ void hsnet_refine(Refine p) { refine(p); }
 extern "C" __global__ void hsnet_likeness_f32(Likeness p) { likeness<float>(p); }
 extern "C" __global__ void hsnet_likeness_f16(Likeness p) { likeness<__half>(p); }

@@ -14,13 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
-from hsnet_trt.benchmarks.accuracy.answers import (
-    TorchNetwork,
-    Trivial,
-)
+from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork
 from hsnet_trt.benchmarks.accuracy.emulated_bundle import emulated_bundle
 from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
+from hsnet_trt.benchmarks.accuracy.trivial import Trivial
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.forms import in_form
@@ -153,14 +151,16 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
     assert abs(engine.miou.value - reference.miou.value) < 0.5
     assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
-    assert [row["name"] for row in kept["rows"]][2:] == [
-        "all foreground",
+    by_content = [
         "colour histogram",
         "prototypes, stride 8",
         "prototypes, stride 16",
         "prototypes, stride 32",
         "prototypes, 16 + 32",
     ]
+    names = ["all foreground", *by_content]
+    names += [f"{name}, refined" for name in by_content if refine]
+    assert [row["name"] for row in kept["rows"]][2:] == names
     assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
     assert set(kept["rows"][0]["per_class"]) <= {
         "aeroplane",

@@ -31,6 +31,12 @@ float __fsub_rn(float a, float b)
 {
     return rounded(rounded(a) - rounded(b));
 }
+int atomicAdd(int* at, int value)
+{
+    int const before = *at;
+    *at += value;
+    return before;
+}
 int atomicMax(int* at, int value)
 {
     int const before = *at;
@@ -42,6 +48,12 @@ int __float_as_int(float value)
     int bits;
     std::memcpy(&bits, &value, sizeof(bits));
     return bits;
+}
+float __int_as_float(int bits)
+{
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
 }
 using std::isfinite;
 
@@ -77,8 +89,9 @@ Kernel const kernels[] = {
     entry("hsnet_vote_f32", hsnet_vote_f32), entry("hsnet_vote_f16", hsnet_vote_f16),
     entry("hsnet_likeness_f32", hsnet_likeness_f32), entry("hsnet_likeness_f16", hsnet_likeness_f16),
     entry("hsnet_guide_f32", hsnet_guide_f32), entry("hsnet_guide_f16", hsnet_guide_f16),
-    entry("hsnet_fit_f32", hsnet_fit_f32), entry("hsnet_fit_f16", hsnet_fit_f16),
-    entry("hsnet_refine", hsnet_refine), entry("hsnet_settle", hsnet_settle), entry("hsnet_spin", hsnet_spin),
+    entry("hsnet_count_f32", hsnet_count_f32), entry("hsnet_count_f16", hsnet_count_f16),
+    entry("hsnet_weigh_f32", hsnet_weigh_f32), entry("hsnet_weigh_f16", hsnet_weigh_f16),
+    entry("hsnet_fit", hsnet_fit), entry("hsnet_refine", hsnet_refine), entry("hsnet_settle", hsnet_settle), entry("hsnet_spin", hsnet_spin),
 };
 
 Kernel const* find(char const* name)

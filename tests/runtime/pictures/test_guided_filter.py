@@ -1,13 +1,16 @@
-"""The guided filter, against its definition in float64, window by window."""
+"""The guided filter, against its definition in float64, window by window; colours beforehand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from hsnet_trt.runtime.bundle.manifest import Preprocessing
+from hsnet_trt.runtime.pictures.colour_model import colour_evidence
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius, refine
 
-STD = (0.229, 0.224, 0.225)
+POLICY = Preprocessing()
+STD = POLICY.std
 
 
 def enlarged(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -46,7 +49,10 @@ def by_definition(logits: np.ndarray, picture: np.ndarray) -> np.ndarray:
     finer = (2 * height, 2 * width)
     fine = [enlarged(plane * std, finer) for plane, std in zip(picture, STD, strict=True)]
     guide = np.stack([coarser(plane, shape) for plane in fine])
-    value = 2 / (1 + np.exp(logits[0] - logits[1])) - 1
+    difference = logits[1] - logits[0]
+    colours = guide + np.array(POLICY.mean)[:, None, None]
+    difference += colour_evidence(difference[None], colours)[0]
+    value = 2 / (1 + np.exp(-difference)) - 1
     lines = np.zeros((4, *shape))
     for y, x in np.ndindex(*shape):
         rows, columns = window(y, x, shape)
@@ -71,7 +77,7 @@ def test_it_is_the_guided_filter(network: tuple[int, int], grid: tuple[int, int]
     rng = np.random.default_rng(0)
     picture = rng.normal(0, 1, (3, *network)).astype(np.float32)
     logits = rng.normal(0, 2, (3, 2, *grid)).astype(np.float32)
-    refined = refine(logits, picture, STD)
+    refined = refine(logits, picture, POLICY)
     assert refined.shape == (3, 2, 2 * grid[0], 2 * grid[1]) and refined.dtype == np.float32
     assert not refined[:, 0].any()
     for shot, found in zip(logits.astype(np.float64), refined[:, 1], strict=True):
@@ -87,14 +93,14 @@ def test_an_edge_that_lies_beside_the_pictures_moves_to_it() -> None:
     picture[:, :, 100:] = 2
     logits = np.zeros((1, 2, 100, 100), np.float32)
     logits[0, 1] = np.clip((np.arange(100) - 52.5) / 2, -3, 3)
-    refined = refine(logits, picture, STD)[0, 1] > 0
+    refined = refine(logits, picture, POLICY)[0, 1] > 0
     assert ((logits[0, 1] > 0).sum(1) == 47).all()
     assert (abs(refined.sum(1) - 100) <= 1).all()  # of 200
 
 
 def test_a_picture_without_edges_only_smooths() -> None:
     logits = np.random.default_rng(0).normal(0, 1, (1, 2, 30, 30)).astype(np.float32)
-    refined = refine(logits, np.full((3, 120, 120), 0.5, np.float32), STD)
+    refined = refine(logits, np.full((3, 120, 120), 0.5, np.float32), POLICY)
     value = np.tanh((logits[0, 1] - logits[0, 0]) / 2)
     assert np.tanh(refined[0, 1] / 2).std() < 0.5 * value.std()
     np.testing.assert_allclose(np.tanh(refined[0, 1] / 2).mean(), value.mean(), atol=0.02)

@@ -158,7 +158,7 @@ def test_steadied_masks_are_refined_by_the_whole_frame(
             assert frame.result is not None
             windows += view is not None
             (picture,), (whole,) = network_input([frames[number]], SIZE, preprocessing)
-            drawn = refine(planes, picture, preprocessing.std) if refined else planes
+            drawn = refine(planes, picture, preprocessing) if refined else planes
             _, (scores,), labels = segment_logits(drawn, [1], whole)
             np.testing.assert_allclose(frame.result.scores["red"], scores, atol=1e-6)
             truth = np.zeros(labels.shape, np.bool_)
