@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hsnet_trt.cli.shared.options import WeightsOption
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def benchmark(
     )
     from hsnet_trt.cli.shared.progress import StepBar
 
+    check_folder(out)
     plan = FULL if full else BenchmarkPlan()
     plan = dataclasses.replace(
         plan,

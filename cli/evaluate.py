@@ -16,6 +16,7 @@ from hsnet_trt.cli.shared.options import (
     WeightsOption,
     size_option,
 )
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -48,19 +49,19 @@ def evaluate(
             "a CPU's own FP16 is not. Repeat to compare several."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of PyTorch: cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where PyTorch runs: cpu or cuda.")] = "cpu",
     original_size: Annotated[
         bool, typer.Option("--original-size", help="Judge at the queries' own size.")
     ] = False,
     form: Annotated[
         str,
         typer.Option(
-            help="Of folder and fss: clean; mosaic, where half of each picture shows another "
+            help="Of --data folder and fss: clean; mosaic, half of each picture shows another "
             "class; or absent, where the query does, and nothing should be found."
         ),
     ] = "clean",
     episodes: Annotated[
-        int | None, typer.Option(help="How many; by default the protocol's, else 1000.")
+        int | None, typer.Option(help="How many episodes; by default the protocol's, else 1000.")
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out broken files, count and list them.")
@@ -80,6 +81,7 @@ def evaluate(
     from hsnet_trt.benchmarks.accuracy.judging import judge
     from hsnet_trt.cli.shared.progress import StepBar
 
+    check_folder(out)
     source = dataset.source(data)
     console = Console(stderr=True)
     with StepBar(console) as bar:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions, Size, size_option
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.values import command_line
 
 
@@ -16,10 +17,10 @@ def evaluate_video(
     data: Annotated[str, typer.Option(help="procedural, or photo-cut with --root.")] = "procedural",
     root: Annotated[Path | None, typer.Option(help="Folder of cut-outs and photographs.")] = None,
     shots: Annotated[int, typer.Option(min=1, help="Supports of each video.")] = 1,
-    videos: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
-    frames: Annotated[int, typer.Option(help="Of each video, 48 or more.")] = 96,
+    videos: Annotated[int, typer.Option(min=1, help="How many videos.")] = 8,
+    frames: Annotated[int, typer.Option(help="Frames of each video, 48 or more.")] = 96,
     frame_size: Annotated[Size | None, size_option(", of the videos; by default 240x320.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed draws other videos.")] = 0,
     memory: Annotated[
         list[int] | None,
         typer.Option(
@@ -53,6 +54,7 @@ def evaluate_video(
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.data.drawn.videos import open_videos
 
+    check_folder(out)
     opened = open_videos(
         data, root, shots=shots, size=frame_size or (240, 320), frames=frames, seed=seed
     )

@@ -27,6 +27,7 @@ from hsnet_trt.cli.random_checkpoint import random_checkpoint
 from hsnet_trt.cli.segment import segment
 from hsnet_trt.cli.sensitivity import sensitivity
 from hsnet_trt.cli.shared.groups import flatten
+from hsnet_trt.cli.shared.places import explain
 from hsnet_trt.cli.sweep import sweep
 from hsnet_trt.cli.train import train
 from hsnet_trt.cli.verify import verify
@@ -86,6 +87,10 @@ def main() -> None:
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130:  # Ctrl-C, of which typer says nothing
+            typer.secho("stopped", err=True)
+        raise
     except HSNetError as error:
         _stop(str(error))
     except ModuleNotFoundError as error:
@@ -97,7 +102,7 @@ def main() -> None:
         typer.secho("stopped", err=True)
         sys.exit(130)
     except OSError as error:
-        _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
+        _stop(explain(error))
 
 
 # The extras that install a module. The one named as the verb is suggested, else the first.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.shots import SupportOptions
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def segment(
     from hsnet_trt.runtime.pictures.images import read_image
     from hsnet_trt.runtime.pictures.overlay import draw_overlay, label_picture
 
+    check_folder(out)
     shots = objects.read()
     console = Console(stderr=True)
     with run.load(bundle, console) as segmenter:

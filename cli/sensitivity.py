@@ -9,6 +9,7 @@ import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
 from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.places import check_folder
 
 
 def sensitivity(
@@ -45,6 +46,7 @@ def sensitivity(
     from hsnet_trt.calibration.workbench import EPISODES, Workbench
     from hsnet_trt.cli.shared.progress import StepBar
 
+    check_folder(out)
     console = Console(stderr=True)
     with StepBar(console) as bar:
         source = dataset.source(data)

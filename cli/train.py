@@ -9,6 +9,7 @@ import typer
 
 from hsnet_trt.cli.shared.episodes import FoldOption, RootOption, SplitsOption
 from hsnet_trt.cli.shared.options import Size, WeightsOption, size_option
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.values import command_line
 
 
@@ -45,9 +46,9 @@ def train(
         ),
     ] = None,
     size: Annotated[Size | None, size_option("; by default 400.")] = None,
-    steps: Annotated[int, typer.Option(help="How many batches.")] = 50_000,
+    steps: Annotated[int, typer.Option(help="How many batches to learn from.")] = 50_000,
     batch: Annotated[int, typer.Option(help="Episodes per batch.")] = 20,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     schedule: Annotated[
         str, typer.Option(help="constant (as in the paper) or cosine, down to zero.")
     ] = "constant",
@@ -61,7 +62,7 @@ def train(
         int,
         typer.Option(help="How many times each drawn episode is used, from a pool on the device."),
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of the first weights and of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of first weights and all that is drawn.")] = 0,
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 1000,
     validation_episodes: Annotated[int, typer.Option(help="Episodes of a validation.")] = 1000,
     skip_bad: Annotated[
@@ -93,6 +94,7 @@ def train(
     from hsnet_trt.training.loop import train as learn
     from hsnet_trt.training.settings import Settings, speed_settings
 
+    check_folder(out)
     choices: Any = {"precision": precision, "compile": compile_, "workers": workers}
     settings = Settings(
         data=tuple(data),

@@ -93,45 +93,36 @@ def build_engine(
         _choose_plugin(source, graphs, spec.plugin),
         examines=_is_here(goal, driver),
     )
-    try:
-        with write_bundle(place) as writer:
-            engines = [
-                builder.build(
-                    writer,
-                    graph,
-                    profile_of(graph, spec.queries, spec.supports),
-                    number,
-                    len(graphs),
-                )
-                for number, graph in enumerate(graphs, start=1)
-            ]
-            _check_memory(source, graphs, spec, goal, engines)
-            _check_quantised(writer, engines)
-            frames = choose_frame_kernels(source, lambda text: on_event(LogLine(text)))
-            outdated = (
-                choice_name("best", goal.name, flavour),
-                choice_name(f"lowering.{precision}", goal.name, flavour),
+    with write_bundle(place) as writer:
+        engines = [
+            builder.build(
+                writer,
+                graph,
+                profile_of(graph, spec.queries, spec.supports),
+                number,
+                len(graphs),
             )
-            kept = _copy_kept(
-                source, writer, {_key(e) for e in engines}, frames is not None, outdated
+            for number, graph in enumerate(graphs, start=1)
+        ]
+        _check_memory(source, graphs, spec, goal, engines)
+        _check_quantised(writer, engines)
+        frames = choose_frame_kernels(source, lambda text: on_event(LogLine(text)))
+        outdated = (
+            choice_name("best", goal.name, flavour),
+            choice_name(f"lowering.{precision}", goal.name, flavour),
+        )
+        kept = _copy_kept(source, writer, {_key(e) for e in engines}, frames is not None, outdated)
+        if frames is not None:
+            writer.add(bundled_name(), frames)
+        if builder.plugin is not None:
+            writer.add(*builder.plugin)
+        writer.finish(
+            dataclasses.replace(
+                source.manifest,
+                engines=(*kept, *engines),
+                commands=(*source.manifest.commands, *filter(None, [command])),
             )
-            if frames is not None:
-                writer.add(bundled_name(), frames)
-            if builder.plugin is not None:
-                writer.add(*builder.plugin)
-            writer.finish(
-                dataclasses.replace(
-                    source.manifest,
-                    engines=(*kept, *engines),
-                    commands=(*source.manifest.commands, *filter(None, [command])),
-                )
-            )
-    except OSError as error:
-        raise BuildError(
-            f"the bundle cannot be written to {place}",
-            found=error,
-            fix="choose another --out, or free space",
-        ) from error
+        )
     return Bundle.open(place)
 
 

@@ -17,7 +17,7 @@ from hsnet_trt.errors import CheckpointError, HSNetWarning
 from hsnet_trt.model.hsnet import BACKBONES, HSNet
 from hsnet_trt.model.resnet import STRUCTURE
 from hsnet_trt.model.state_dict import find_weights
-from hsnet_trt.model.weights_file import read_weights_file
+from hsnet_trt.model.weights_file import read_weights_file, write_weights_file
 
 # The model that comes with the package: EfficientNet-Lite0, learned at 256, 320 and 400; see
 # model.json beside it.
@@ -111,6 +111,9 @@ def save_checkpoint(
         facts: plain numbers, strings, lists and dicts to keep beside the weights.
 
     Whether the weights are trained (`model.trained`) is kept as well.
+
+    Raises:
+        CheckpointError: it could not be written, as on a full disk.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,12 +122,7 @@ def save_checkpoint(
         for key, value in model.state_dict().items()
     }
     kept = {"trained": model.trained, **facts}
-    scratch = target.with_name(f".{target.name}.partial")
-    try:
-        torch.save({"backbone": model.name, "state_dict": state, "facts": kept}, scratch)
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_weights_file({"backbone": model.name, "state_dict": state, "facts": kept}, target)
 
 
 def find_backbone(state: dict[str, Tensor]) -> str | None:

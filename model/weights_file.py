@@ -37,6 +37,28 @@ _DAMAGE = (
 )
 
 
+def write_weights_file(content: dict[str, Any], path: Path) -> None:
+    """Write tensors in plain containers; an older file is replaced only when all is written.
+
+    Raises:
+        CheckpointError: it could not be written, as on a full disk; nothing is left of it then.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(content, scratch)
+        os.replace(scratch, path)
+    except (OSError, RuntimeError) as error:  # the second, of PyTorch's own writer, says little
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} could not be written",
+            found=reason,
+            fix="free some space, or choose another place; see who may write there",
+        ) from error
+    finally:
+        if scratch.exists():
+            scratch.unlink()
+
+
 def read_weights_file(path: Path) -> Any:
     """The content of a checkpoint: tensors on the CPU, in plain containers.
 
@@ -48,6 +70,12 @@ def read_weights_file(path: Path) -> Any:
     """
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}", fix="check the path")
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder",
+            expected="a checkpoint: a file that torch.save wrote, or .safetensors",
+            fix="name the file in it",
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
@@ -103,10 +131,12 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
 
 def _damaged(path: Path, expected: str, error: Exception) -> CheckpointError:
     size = os.path.getsize(path) if path.is_file() else None
-    reason = str(error).partition("\n")[0][:200]
+    # What the reader of pickles raises is no more than a byte or a key.
+    words = "" if isinstance(error, (LookupError, pickle.UnpicklingError)) else str(error)
+    reason = words.partition("\n")[0][:200] or "no PyTorch checkpoint"
     return CheckpointError(
         f"{path} cannot be read",
         expected=expected,
-        found="no file" if size is None else f"{size} bytes: {reason or type(error).__name__}",
-        fix="the file is cut off or damaged: copy or download it again",
+        found="no file" if size is None else f"{size} bytes: {reason}",
+        fix="copy or download it again: it is cut off, damaged or another kind of file",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from hsnet_trt.errors import CheckpointError, InputError
 from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.model.weights_file import read_weights_file
+from hsnet_trt.model.weights_file import read_weights_file, write_weights_file
 from hsnet_trt.training.averaging import Average
 from hsnet_trt.training.settings import Settings
 
@@ -49,9 +48,7 @@ def save_run(
         "average": average.means if average else [],
         "facts": {"trained": True, "progress": vars(now), "settings": settings.facts()},
     }
-    scratch = out / f".{LAST}.partial"
-    torch.save(state, scratch)
-    os.replace(scratch, out / LAST)
+    write_weights_file(state, out / LAST)
 
 
 def load_run(

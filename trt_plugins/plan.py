@@ -14,6 +14,8 @@ from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 # The kernel's three forms: positions of a tile. Large tiles of floats have half as many columns.
 TILES = {"large": 128, "small": 64, "split": 32}
 THREADS = 128  # of a block
+_CUT = 4  # small tiles of a large one
+_RESIDENT = 2  # large blocks of halves on a multiprocessor
 KERNELS = tuple(f"correlate_{tiles}" for tiles in TILES)
 TENSORS = ("query", "columns", "positions", "counts", "full", "pruned")
 
@@ -97,18 +99,34 @@ class Plan:
             return "large"
         return "small" if self._blocks("small") >= multiprocessors else "split"
 
-    def correlate(self, tiles: str) -> Launch:
-        """Return the product's kernel in one of its forms, a key of ``TILES``."""
+    def correlate(self, tiles: str, multiprocessors: int = 0) -> Launch:
+        """Return the product's kernel in one of its forms, a key of ``TILES``.
+
+        For a GPU with so many processors the grid has room for the large tiles of halves that are
+        cut in four (``cut_tiles`` in ``plan.h``); without it none is.
+        """
         side = TILES[tiles]
         width = side // 2 if tiles == "large" and self.element_size == 4 else side
         rows = _ceil_div(self.sizes.query_positions, side)
         columns = _ceil_div(self.sizes.support_positions, width)
-        grid = (rows * columns, self.layers, self.batch * self.supports)
+        cut = 0
+        if tiles == "large" and self.element_size == 2:
+            cut = self.cut_tiles(rows * columns * self.layers, multiprocessors)
+        x = rows * columns + (_CUT - 1) * cut // self.layers
+        grid = (x, self.layers, self.batch * self.supports)
         return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, THREADS)
 
     def launch(self, multiprocessors: int) -> Launch:
         """Return the call's kernel on a GPU with so many processors."""
-        return self.correlate(self.tiles(multiprocessors))
+        return self.correlate(self.tiles(multiprocessors), multiprocessors)
+
+    def cut_tiles(self, tiles: int, multiprocessors: int) -> int:
+        """Return how many of so many large tiles of halves are cut in four, the last ones."""
+        at_once = _RESIDENT * multiprocessors
+        if at_once < 1 or self.batch * self.supports != 1:
+            return 0
+        left = _ceil_div(tiles % at_once, self.layers) * self.layers
+        return left if left < tiles and _CUT * left <= at_once else 0
 
     @property
     def _suffix(self) -> str:

@@ -18,9 +18,23 @@ from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.runtime.video.closer import CROP
 from hsnet_trt.runtime.video.memory import Memory
 
-# (a video, of which only the supports may be looked at; its pictures, uint8 [H, W, 3]) -> for each
-# picture in turn where the object is, bool [H, W].
-Follow = Callable[[Video, Iterable[Image]], Iterator[Mask]]
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said of a frame.
+
+    Attributes:
+        mask: where the object is, bool [H, W].
+        present: whether it is there at all; None if that is not said.
+    """
+
+    mask: Mask
+    present: bool | None = None
+
+
+# (a video, of which only the supports may be looked at; its pictures, uint8 [H, W, 3]) -> an answer
+# to each picture in turn.
+Follow = Callable[[Video, Iterable[Image]], Iterator[Answer]]
 
 
 @dataclass(frozen=True)
@@ -114,12 +128,12 @@ def judge_video(follow: Follow, video: Video) -> VideoScore:
     """Judge one way on one video. Frames are held only until they are answered."""
     score = VideoScore()
     for frame, answer in answered(follow, video):
-        score.add(answer, frame.truth, frame.origin)
+        score.add(answer.mask, frame.truth, frame.origin, present=answer.present)
     score.finish()
     return score
 
 
-def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Mask]]:
+def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Answer]]:
     """Each frame with its answer. Raises InputError if there are fewer answers than frames."""
     waiting: list[VideoFrame] = []  # a way may read ahead
 
@@ -168,7 +182,7 @@ class Streamed:
         """Median of what a frame took so far, without drawing and reading it."""
         return float(np.median(self._spent))
 
-    def __call__(self, video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+    def __call__(self, video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
         """See `Follow`."""
         segmenter = self._segmenter
         segmenter.clear()
@@ -182,7 +196,7 @@ class Streamed:
                     raise frame.error
                 self._spent.append(sum(frame.result.timing.values()))
                 shown = frame.result.only_present() if self._only_present else frame.result
-                yield shown.masks["object"]
+                yield Answer(shown.masks["object"], shown.present["object"])
 
 
 def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:
@@ -204,23 +218,22 @@ def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[
 def by_episode(answer: Callable[[Episode], Mask]) -> Follow:
     """Every frame as the query of an episode: how trivial answers follow."""
 
-    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
         for number, picture in enumerate(pictures):
             size = (picture.shape[0], picture.shape[1])
-            yield answer(
-                Episode(
-                    query=picture,
-                    query_mask=np.zeros(size, np.bool_),
-                    supports=video.supports,
-                    support_masks=video.support_masks,
-                    class_id=0,
-                    class_name=video.class_name,
-                    ignore=None,
-                    query_name=f"{video.name}/{number}",
-                    support_names=tuple(f"support{k}" for k in range(len(video.supports))),
-                    original_size=size,
-                )
+            episode = Episode(
+                query=picture,
+                query_mask=np.zeros(size, np.bool_),
+                supports=video.supports,
+                support_masks=video.support_masks,
+                class_id=0,
+                class_name=video.class_name,
+                ignore=None,
+                query_name=f"{video.name}/{number}",
+                support_names=tuple(f"support{k}" for k in range(len(video.supports))),
+                original_size=size,
             )
+            yield Answer(answer(episode))
 
     return follow
 

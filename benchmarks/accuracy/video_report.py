@@ -28,8 +28,9 @@ _MOVING = 320  # pixels of a picture in the animation
 _RATE = 12  # its frames a second
 Shown: TypeAlias = tuple[Image, Mask, Mask, str]  # picture, answer, truth, what is written on it
 _MEASURES = {
-    "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, % of frames",
-    "false_alarms": "false alarms, % of frames", "absence": "frames until absence is noticed",
+    "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, % of frames with it",
+    "denied": "absence declared wrongly, % of frames with it",
+    "shown_absent": "shown, % of frames without it", "absence": "frames until absence is noticed",
     "absence_soon": f"noticed within {SOON} frames, %", "again": "frames until found again",
     "again_soon": f"found within {SOON} frames, %",
 }  # fmt: skip
@@ -133,7 +134,12 @@ def write_video_report(
     }
     out.mkdir(parents=True, exist_ok=True)
     shown = [
-        (frame.image, answer, frame.truth, f"{number}" if frame.visible else f"{number}, absent")
+        (
+            frame.image,
+            answer.mask,
+            frame.truth,
+            f"{number}" if frame.visible else f"{number}, absent",
+        )
         for number, (frame, answer) in enumerate(
             answered(ways[judgement.rows[0].name], videos[judgement.shown])
         )

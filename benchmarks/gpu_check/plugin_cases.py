@@ -102,6 +102,10 @@ def adversarial_cases(dtype: str) -> Iterator[Case]:
     edge[[0, -1]] = True
     query, support = (a.astype(dtype) for a in draw(random, (1, 1, 1, 24), sizes, edge))
     yield Case("first and last position only", query, support, sizes)
+    # 276 large tiles of halves: on 132 multiprocessors the last ones are cut in four.
+    sizes = CorrelationSizes(19, 20, 21, 20, 4)
+    query, support = (a.astype(dtype) for a in draw(random, (1, 1, 23, 8), sizes, None))
+    yield Case("tiles that a last wave would have", query, support, sizes)
 
 
 def judge(case: Case, run: Run) -> tuple[float, str | None]:

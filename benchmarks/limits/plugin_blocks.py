@@ -73,12 +73,14 @@ class Parts:
 
     Args:
         sectors: of 32 bytes, that the block's stores touch.
+        form: its own, where its tile is not that of the launch.
     """
 
     steps: int
     windows: int
     instructions: float
     sectors: float
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def case(level: str, area: float | None, element_size: int, form: Form) -> Case:
         blocks = tuple(_earlier_blocks(plan, form, columns)) * plan.layers
     else:
         grid = _tiles(plan, form, sizes.support_positions) * plan.layers
+        grid += 3 * _cut(plan, form, grid)
         form = _finer(plan, form, len(columns), grid)
         blocks = tuple(_blocks(plan, form, columns, grid))
     outputs = sizes.query_positions * (sizes.support_positions + sizes.pruned_h * sizes.pruned_w)
@@ -141,15 +144,31 @@ def _finer(plan: Plan, form: Form, columns: int, grid: int) -> Form:
     return finer if form == FORMS["large_f16"] and few and fits else form
 
 
+def _cut(plan: Plan, form: Form, tiles: int) -> int:
+    """How many of so many tiles are cut in four."""
+    return plan.cut_tiles(tiles, MULTIPROCESSORS) if form == FORMS["large_f16"] else 0
+
+
 def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> Iterator[Parts]:
     """Those with columns, of all layers, and then those that share the zeros outside of them."""
     sizes, size = plan.sizes, plan.element_size
     nq, ns = sizes.query_positions, sizes.support_positions
-    idle = grid - _tiles(plan, form, len(columns)) * plan.layers
+    places = list(_places(plan, form, columns)) * plan.layers
+    cut = _cut(plan, form, len(places))
+    cut = cut if len(places) + 3 * cut <= grid else 0
+    idle = grid - len(places) - 3 * cut
     outside = ns - (int(columns[-1]) + 1 - int(columns[0]))
-    one = list(_busy_blocks(plan, form, columns, alone=idle == 0))
-    for _ in range(plan.layers):
-        yield from one
+    for tile, row in places[: len(places) - cut]:
+        yield _busy(plan, form, columns, tile, row, alone=idle == 0)
+    small = FORMS["small_f16"]
+    for tile, row in places[len(places) - cut :]:
+        for quarter in range(4):
+            y, x = 2 * row + quarter // 2, 2 * tile + quarter % 2
+            if y * small.tile < nq and x * small.width < len(columns):
+                found = _busy(plan, small, columns, x, y, alone=idle == 0)
+                yield replace(found, form=small)
+            else:
+                yield Parts(0, 0, PROLOGUE, 0)
     if idle:
         rows = nq * plan.layers / idle
         pruned = outside * sizes.pruned_h * sizes.pruned_w / ns
@@ -160,21 +179,20 @@ def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> It
             yield part
 
 
-def _busy_blocks(
-    plan: Plan, form: Form, columns: NDArray[np.int64], *, alone: bool
-) -> Iterator[Parts]:
-    """Of one layer. Where no others are there to do it, they write the zeros at the ends."""
+def _places(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """The tiles of one layer that have columns, by columns and rows, in the order of the blocks."""
     tiles = -(-len(columns) // form.width)
     rows_of = -(-plan.sizes.query_positions // form.tile)
     for group in range(0, rows_of, TOGETHER):
         height = min(TOGETHER, rows_of - group)
         for index in range(tiles * height):
-            yield _busy(plan, form, columns, index // height, group + index % height, alone=alone)
+            yield index // height, group + index % height
 
 
 def _busy(
     plan: Plan, form: Form, columns: NDArray[np.int64], tile: int, row: int, *, alone: bool
 ) -> Parts:
+    """One block. Where no others are there to do it, they write the zeros at the ends."""
     sizes, size = plan.sizes, plan.element_size
     rows = min(form.tile, sizes.query_positions - row * form.tile)
     mine = columns[tile * form.width : (tile + 1) * form.width]

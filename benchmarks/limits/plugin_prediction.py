@@ -61,7 +61,8 @@ class Constants:
 
 def _work(parts: Parts, launch: Case, c: Constants) -> tuple[float, float]:
     """Cycles of a multiprocessor that a block's instructions take, and what it moves."""
-    form, warps = launch.form, launch.form.warps / SCHEDULERS
+    form = parts.form or launch.form
+    warps = form.warps / SCHEDULERS
     # A copy of a warp is four wavefronts, and ten where its second row begins within a sector.
     moved = form.copies * (10 if launch.shifted else 4) + form.reads
     rest = parts.instructions * (c.slow if form.earlier else 1.0)

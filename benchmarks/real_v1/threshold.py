@@ -22,7 +22,7 @@ from hsnet_trt.calibration.presence import Threshold, threshold_keeping
 from hsnet_trt.data.episodes.forms import FORMS, in_form
 from hsnet_trt.data.sources import Source
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint
-from hsnet_trt.model.weights_file import read_weights_file
+from hsnet_trt.model.weights_file import read_weights_file, write_weights_file
 
 _KEPT = 0.95
 _EVERY = 20  # episodes between two lines of progress
@@ -71,11 +71,9 @@ def told(found: Threshold, scores: dict[str, list[float]]) -> str:
 
 def keep(path: Path, found: Threshold) -> None:
     """Write a threshold into a checkpoint and the card beside it; the weights stay as they are."""
-    import torch
-
     content: dict[str, Any] = read_weights_file(path)
     content["facts"]["present_from"] = round(found.value, 3)
-    torch.save(content, path)
+    write_weights_file(content, path)
     card_path = path.with_suffix(".json")
     if card_path.is_file():
         card = json.loads(card_path.read_text("utf-8"))

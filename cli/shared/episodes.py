@@ -30,7 +30,7 @@ class EpisodeOptions:
     fold: FoldOption = 0
     splits: SplitsOption = None
     shots: Annotated[int, typer.Option(help="Supports per episode.")] = 1
-    seed: Annotated[int, typer.Option(help="Of drawn episodes.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of drawn episodes.")] = 0
 
     def source(self, data: list[str]) -> Source:
         """The episodes of `--data`.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.errors import HSNetWarning, InputError
 
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
@@ -60,12 +61,14 @@ class VideoFile:
                 f"{path} is not a video file that can be written",
                 expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
             )
+        check_folder(path.absolute().parent, "--output")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._path, self._rate = path, rate
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         self._writer: Any = None
         self._size: tuple[int, int] | None = None  # width, height
         self._fitted = False
+        self._frames = 0
 
     def write(self, picture: Picture) -> bool:
         """Add a picture. One of another size than the first is fitted into that, with black bars.
@@ -101,15 +104,41 @@ class VideoFile:
                 self._fitted = True
             picture = fit(picture, self._size)
         self._writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+        self._frames += 1
         return True
 
     def close(self, *, keep: bool) -> None:
-        """Finish the file, or leave what was there before."""
+        """Finish the file, or leave what was there before.
+
+        Raises:
+            InputError: not all of it could be written, as on a full disk.
+        """
         if self._writer is not None:
             self._writer.release()
-        if keep and self._part.exists():
-            self._part.replace(self._path)
-        self._part.unlink(missing_ok=True)
+        try:
+            if keep and self._frames:
+                self._check()
+                self._part.replace(self._path)
+        finally:
+            if self._part.exists():
+                self._part.unlink()
+
+    def _check(self) -> None:
+        """OpenCV says nothing of a write that failed, so the file is looked at."""
+        import cv2
+
+        written = cv2.VideoCapture(str(self._part))
+        found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+        written.set(cv2.CAP_PROP_POS_FRAMES, max(0, found - 2))  # its length may be off by one
+        last, _ = written.read()
+        written.release()
+        if found < self._frames - 1 or not last:
+            raise InputError(
+                f"{self._path} could not be written whole",
+                expected=f"{self._frames} frames that can be read again",
+                found="a file that is cut off",
+                fix="free some space, or choose a place on another disk",
+            )
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -134,6 +163,7 @@ class Folder:
     """Writes pictures 000000.jpg, 000001.jpg, ... into a folder."""
 
     def __init__(self, path: Path) -> None:
+        check_folder(path, "--output")
         path.mkdir(parents=True, exist_ok=True)
         self._path, self._numbers = path, itertools.count()
 

@@ -143,8 +143,10 @@ class VideoScore:
         there: of these, frames with the object.
         j, f: sums of region similarity and boundary F over the frames with the object.
         missed: frames with the object whose answer is empty.
+        judged_present: frames with the object of which an answer says whether it is there.
+        denied: of these, those of which it says that it is not.
         gone: frames without the object.
-        alarms: of these, those whose answer is not empty.
+        shown: of these, those whose answer is not empty.
         changed, could_change: sums of `flicker`.
         absence: from the first frame without the object, after one with it, to an empty answer.
         again: from the first frame with the object, after one without it, to an IoU of HIT.
@@ -155,8 +157,10 @@ class VideoScore:
     j: float = 0.0
     f: float = 0.0
     missed: int = 0
+    judged_present: int = 0
+    denied: int = 0
     gone: int = 0
-    alarms: int = 0
+    shown: int = 0
     changed: int = 0
     could_change: int = 0
     absence: Wait = field(default_factory=Wait)
@@ -164,13 +168,16 @@ class VideoScore:
     _was_there: bool | None = None
     _last: tuple[Mask, Mask] | None = None  # answer, truth
 
-    def add(self, answer: Mask, truth: Mask, origin: Origin) -> None:
+    def add(
+        self, answer: Mask, truth: Mask, origin: Origin, *, present: bool | None = None
+    ) -> None:
         """Count the next frame.
 
         Args:
             answer: bool [H, W].
             truth: bool [H, W].
             origin: int16 [H, W, 2], see `flicker`; that of the first frame is not looked at.
+            present: whether the answer says that the object is there; None if it does not say.
 
         Raises:
             InputError: the shapes differ.
@@ -186,6 +193,8 @@ class VideoScore:
         if float(truth.mean()) >= LEAST:
             iou = both / either
             self._add_present(iou, boundary_f(answer, truth), empty=empty)
+            self.judged_present += present is not None
+            self.denied += present is False
         elif not truth.any():
             self._add_gone(empty=empty)
         if self._last is not None:
@@ -215,7 +224,7 @@ class VideoScore:
 
     def _add_gone(self, *, empty: bool) -> None:
         self.gone += 1
-        self.alarms += not empty
+        self.shown += not empty
         self.again.end(self.frames, shown=False)
         if self._was_there:
             self.absence.begin(self.frames)
@@ -234,8 +243,11 @@ class VideoFigures:
         j, f: region similarity and boundary F, percent: the mean over a video's frames with the
             object, then over videos.
         flicker: percent of the pixels that could flicker.
-        missed: percent of the frames with the object.
-        false_alarms: percent of the frames without the object.
+        missed: percent of the frames with the object whose answer is empty.
+        denied: percent of the frames with the object of which the answer says that it is not there:
+            the false alarms of who watches for its absence.
+        shown_absent: percent of the frames without the object whose answer is not empty, those
+            before its absence is noticed included.
         absence: frames until an absence is noticed, the mean; one that never is counts in full.
         absence_soon: percent of the absences that are noticed in less than SOON frames.
         again: frames until the object is found again, likewise.
@@ -246,7 +258,8 @@ class VideoFigures:
     f: Interval | None
     flicker: Interval | None
     missed: Interval | None
-    false_alarms: Interval | None
+    denied: Interval | None
+    shown_absent: Interval | None
     absence: Interval | None
     absence_soon: Interval | None
     again: Interval | None
@@ -269,7 +282,8 @@ def summarise(scores: Sequence[VideoScore]) -> VideoFigures:
         f=per_video("f"),
         flicker=_ratio([(s.changed, s.could_change) for s in scores], 100),
         missed=_ratio([(s.missed, s.there) for s in scores], 100),
-        false_alarms=_ratio([(s.alarms, s.gone) for s in scores], 100),
+        denied=_ratio([(s.denied, s.judged_present) for s in scores], 100),
+        shown_absent=_ratio([(s.shown, s.gone) for s in scores], 100),
         absence=waits("absence", "frames", 1),
         absence_soon=waits("absence", "soon", 100),
         again=waits("again", "frames", 1),

@@ -54,7 +54,7 @@ class Bundle:
             raise BundleError(
                 f"there is no bundle at {folder}",
                 expected=f"a folder with a {MANIFEST}",
-                found=error.strerror,
+                found=f"a folder without {MANIFEST}" if folder.is_dir() else error.strerror,
                 fix="make one with `hsnet-trt export --checkpoint MODEL.pt --out BUNDLE`",
             ) from error
         if len(text) > _MANIFEST_LIMIT:

@@ -66,16 +66,23 @@ def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
 
     Raises:
         BundleError: `path` is something other than a bundle or an empty folder, or holds files
-            that are no part of its bundle.
+            that are no part of its bundle; or it cannot be written, as on a full disk.
     """
     target = resolved(Path(path))
     _check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target) as scratch:
-        writer = BundleWriter(scratch)
-        yield writer
-        Bundle.open(scratch)
-        replace_folder(scratch, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(target) as scratch:
+            writer = BundleWriter(scratch)
+            yield writer
+            Bundle.open(scratch)
+            replace_folder(scratch, target)
+    except OSError as error:
+        raise BundleError(
+            f"the bundle cannot be written to {target}",
+            found=error.strerror or error,
+            fix="choose another --out, free space, or see who may write there",
+        ) from error
 
 
 def _check_replaceable(target: Path) -> None:

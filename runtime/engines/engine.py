@@ -82,6 +82,7 @@ class Engine:
         self._addresses: dict[str, int] = {}
         self._memory: tuple[int, int] | None = None
         self._cache_file, self._cache = cache, None
+        self._config: Any = None
         self.capturable = not hasattr(trt, "CudaGraphStrategy")
         self._execution = self._make_context()
         self.most = {n: tuple(shapes[2]) for n, shapes in profile.items()}
@@ -163,7 +164,8 @@ class Engine:
         """Save the kernel cache, if there is one, and release the context and the engine."""
         if self._cache is not None and self._cache_file is not None:
             kernel_cache.keep(self._cache, self._cache_file)
-        self._cache = self._execution = self._engine = None
+        self._execution = None
+        self._cache = self._config = self._engine = None
 
     def failure(self, what: str) -> BackendError:
         """An error that carries TensorRT's latest message."""
@@ -185,6 +187,7 @@ class Engine:
                 self._cache = kernel_cache.open_cache(config, self._cache_file)
             if self._cache is not None:
                 config.set_runtime_cache(self._cache)
+            self._config = config  # the context's bindings keep none of these alive
 
             def make() -> Any:
                 return self._engine.create_execution_context(config)

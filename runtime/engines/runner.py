@@ -122,8 +122,8 @@ class _Held:
     def load(self, bundle: Bundle, chosen: dict[str, EngineFile], trt: Any, most: Limits) -> None:
         logger = _make_logger(trt)
         self.stream = self.cuda.stream()
+        self._runtime = trt.Runtime(logger)  # first, so that it logs why a plugin is refused
         load_plugins(bundle, chosen.values(), trt)
-        self._runtime = trt.Runtime(logger)
         for name in GRAPHS:
             entry = chosen[name]
             # Version-compatible engines bring code for the CPU, no others do.

@@ -189,7 +189,7 @@ class SupportSet:
             raise InputError(
                 f"{path} is not a support set, or is damaged",
                 expected="a .npz that save_supports wrote",
-                found=error,
+                found="a file that is no .npz" if "allow_pickle" in str(error) else error,
                 fix=f"save it again, or {_AGAIN}",
             ) from error
         return cls(classes)

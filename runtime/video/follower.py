@@ -110,7 +110,9 @@ class Follower:
             self._looks.forget()
         return self._looks.choose(whole) if self.steady else None
 
-    def see(self, turn: Turn, presence: Mapping[str, float], planes: Floats) -> dict[str, float]:
+    def see(
+        self, turn: Turn, presence: Mapping[str, float], planes: Floats, *, closer: bool
+    ) -> dict[str, float]:
         """How far each class is there: the score of this frame; if steady, that of `Here`.
 
         Args:
@@ -118,6 +120,7 @@ class Follower:
             presence: scores, of the classes whose given shots were among that; only these count,
                 since the threshold was chosen for such.
             planes: what `settle` made of the frame.
+            closer: whether only a part of it was matched.
         """
         known, self._here = self._here, {}
         found = {}
@@ -125,7 +128,8 @@ class Follower:
             self._here[name] = known.get(name) or Here()
             now = presence.get(name)
             if self.steady:
-                found[name] = self._here[name].add(now, float(plane[1].max()))
+                surest = float(plane[1].max())
+                found[name] = self._here[name].add(now, surest, closer=closer)
             else:
                 found[name] = 1.0 if now is None else now
         return found

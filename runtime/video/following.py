@@ -221,17 +221,19 @@ class FollowingPipeline(Generic[A]):
             scores_now = self._presence(turn, supports, matched.shot_scores[0])
             view = None if window is None else View(window, matched.placement, whole)
             planes = self._follower.settle(turn, matched.logits[0], frame.small, encode, view)
-            seen = Seen(self._follower.see(turn, scores_now, planes), self._present_from)
+            closer = window is not None
+            found = self._follower.see(turn, scores_now, planes, closer=closer)
+            seen = Seen(found, self._present_from)
             spent = 1000 * (time.perf_counter() - begun)
         except BaseException:
             matched.abandon()
             raise
         classes = dict.fromkeys(supports.supports.classes, 1)
-        found = matched.draw(planes, classes, seen, scores=scores)
-        timing = dict(found.timing)
+        drawn = matched.draw(planes, classes, seen, scores=scores)
+        timing = dict(drawn.timing)
         timing["preprocess"] += frame.milliseconds
         timing["postprocess"] += spent
-        return dataclasses.replace(found, timing=timing)
+        return dataclasses.replace(drawn, timing=timing)
 
     def close(self) -> None:
         """Close what frames go through."""

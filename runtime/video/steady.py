@@ -7,26 +7,32 @@ import numpy as np
 from hsnet_trt.runtime.pictures.preprocess import Floats
 from hsnet_trt.runtime.video.motion import SIDE, Motion, load_opencv
 
-# Found on drawn videos of the validation classes: the J of single frames and half their flicker.
-_LATEST = 0.1  # weight of the latest frame where the motion explains the picture
+# Found on drawn videos of the validation classes: see docs/video.md.
+_FADES = 0.07  # of the weight of what is known, in a frame, where the motion explains the picture
 _TRUST = 15.0  # error in grey levels from which on nothing earlier counts
 _REACH = 6.0  # logits are cut there, so that one frame cannot outweigh many
 _NOWHERE = -99.0
-_HOLD = 0.2  # logit: what was foreground stays so down to -0.2, what was not needs 0.2
+_NONE = 1e-6  # looks: below, nothing is known
+_HOLD = 0.5  # logit: what was foreground stays so down to -0.5, what was not needs 0.5
 _PEAK = 0.7  # logit, a softmax of two thirds: a part that reaches it nowhere is not shown
 _BEHIND = 2.0  # logit: nor is one that stays so far behind the surest part of its class
 
 
 class Steady:
-    """The average of one class's planes. Nothing is kept of a frame but that."""
+    """The average of one class's planes. Nothing is kept of a frame but that.
+
+    What is older counts less, whether or not it was looked at since: where looks are rare, each of
+    them counts for more.
+    """
 
     def __init__(self) -> None:
         self._mean: Floats | None = None
+        self._weight: Floats | None = None  # of the mean, in looks
         self._shown: Floats | None = None
 
     def forget(self) -> None:
         """Begin anew."""
-        self._mean = self._shown = None
+        self._mean = self._weight = self._shown = None
 
     def add(self, plane: Floats, motion: Motion | None, counts: Floats | None = None) -> Floats:
         """Average a plane with those before.
@@ -41,9 +47,11 @@ class Steady:
             The plane to be shown, float32 [h,w], foreground where it is above 0.
         """
         latest = np.clip(plane, -_REACH, _REACH)
+        weight = np.ones_like(latest) if counts is None else counts
         cv2 = load_opencv()
-        if self._mean is None or self._shown is None or motion is None or motion.cut:
-            self._mean, self._shown = latest, _without_weak_parts(latest)
+        begun = self._mean is not None and self._weight is not None and self._shown is not None
+        if not begun or motion is None or motion.cut:
+            self._mean, self._weight, self._shown = latest, weight, _without_weak_parts(latest)
             return self._shown
         height, width = plane.shape
         # Decoder positions and pixels both span the network's input.
@@ -53,13 +61,13 @@ class Steady:
         origin = (back + np.stack([columns, rows], axis=2)).astype(np.float32)
         error = cv2.resize(motion.error, (width, height), interpolation=cv2.INTER_AREA)
         moved = _along(self._mean, origin)
-        weight = np.clip(_LATEST + error * ((1 - _LATEST) / _TRUST), _LATEST, 1)
-        outside = moved < -_REACH - 1
-        if counts is not None:
-            weight *= counts
-            outside &= counts > 0
-        weight[outside] = 1
-        self._mean = weight * latest + (1 - weight) * np.maximum(moved, -_REACH)
+        known = np.maximum(_along(self._weight, origin), 0)
+        past = np.clip(1 - error / _TRUST, 0, 1) * (1 - _FADES) * known
+        past[moved < -_REACH - 1] = 0  # it was outside
+        moved = np.maximum(moved, -_REACH)
+        self._weight = past + weight
+        share = weight / np.maximum(self._weight, _NONE)
+        self._mean = moved + share * (latest - moved)
         before = _along(self._shown, origin)
         held = self._mean + np.where(before > 0, _HOLD, -_HOLD).astype(np.float32)
         self._shown = _without_weak_parts(held)

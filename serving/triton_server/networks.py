@@ -170,7 +170,7 @@ class Networks:
             {name: self._typed("match", name, array) for name, array in piece.items()}
             for piece in supports.pieces
         ]
-        device = getattr(features["f2"], "__dlpack_device__", None)  # Triton 23 and later
+        device = getattr(features["f2"], "__dlpack_device__", None)  # where this Triton tells it
         return None if device is None else self._copies.of(supports, pieces, device()[1])
 
     def _tensors(self, copies: dict[str, Any]) -> Held:

@@ -135,6 +135,15 @@ def test_truncated_file(model, tmp_path, share):
     assert error.value.fix
 
 
+def test_a_folder_and_a_text_are_no_checkpoints(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "x.pt").write_text("hello, I am a text file\n")
+    with pytest.raises(CheckpointError, match="cannot be read") as error:
+        load_checkpoint(tmp_path / "x.pt")
+    assert error.value.found == "24 bytes: no PyTorch checkpoint"
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path
@@ -159,18 +168,26 @@ def test_missing_file(tmp_path):
         load_checkpoint(tmp_path / "nothing.pt")
 
 
-def test_a_failed_save_leaves_the_old_file(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("unexpected pos 64 vs 0\n#0 c10::Error"), "unexpected pos 64 vs 0"),
+    ],
+)
+def test_a_failed_save_leaves_the_old_file(model, tmp_path, monkeypatch, error, found):
     save_checkpoint(model, tmp_path / "x.pt")
     before = (tmp_path / "x.pt").read_bytes()
 
-    def full_disk(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+    def full_disk(content, path):
+        path.write_bytes(b"half")
+        raise error
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="could not be written") as caught:
         save_checkpoint(model, tmp_path / "x.pt")
-    assert (tmp_path / "x.pt").read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
+    assert caught.value.found == found and "space" in caught.value.fix
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
 def test_weights_hash_is_of_the_weights_not_of_the_file(model, tmp_path):

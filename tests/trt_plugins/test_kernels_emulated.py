@@ -159,6 +159,40 @@ def test_a_card_with_more_processors_changes_no_bit(dtype: str, tiles: str, fold
     check(kernels(800, folder), query, support, sizes, tiles=tiles, multiprocessors=1000)
 
 
+@pytest.mark.parametrize(
+    ("layers", "multiprocessors", "area", "grid"),
+    [(1, 7, None, 22), (2, 15, None, 38), (3, 23, None, 57), (2, 11, 0.9, 32)],
+)
+def test_tiles_that_a_last_wave_would_have_are_cut_and_no_bit_changes(
+    layers: int, multiprocessors: int, area: float | None, grid: int, folder: Any
+) -> None:
+    # Rows and columns end within a tile, so that some quarters have nothing. Without a mask no
+    # block is left for zeros; with this one two of 32 are, and 24 tiles have columns.
+    sizes = CorrelationSizes(23, 19, 21, 20, 3)
+    mask = None if area is None else blob(sizes, area)
+    plan = Plan(sizes, 1, 1, layers, 70, 2, 16, 16)
+    tiles = layers * 4 * -(-int(sizes.support_positions if mask is None else mask.sum()) // 128)
+    cut = plan.cut_tiles(tiles, multiprocessors)
+    assert 0 < tiles + 3 * cut <= grid
+    assert cut > 0
+    assert np.prod(plan.correlate("large", multiprocessors).grid) == grid
+    query, support = features(14, (1, 1, layers, 70), sizes, "float16", mask)
+    whole, quarters = (
+        kernels(800, folder).run(query, support, sizes, tiles="large", multiprocessors=count)
+        for count in (0, multiprocessors)
+    )
+    for a, b in zip(whole, quarters, strict=True):
+        np.testing.assert_array_equal(a, b)
+    check(
+        kernels(800, folder),
+        query,
+        support,
+        sizes,
+        tiles="large",
+        multiprocessors=multiprocessors,
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("scale", [1e-4, 60.0, 4e3])
 def test_small_and_large_norms(dtype: str, scale: float, folder: Any) -> None:

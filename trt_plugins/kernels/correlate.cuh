@@ -68,10 +68,34 @@ struct Form
     }
 };
 
-// The block of so many that has the tile `index` of those with columns; alone where all blocks do.
+// Which tile a block has.
+struct Place
+{
+    int layer;
+    int row0;
+    int tile; // of columns
+};
+
+// That of the block `index` of those with columns. Blocks that run together share eight rows of tiles,
+// so that both inputs stay in the L2 cache.
+template <class F>
+__device__ __forceinline__ Place place_of(Problem const& p, int count, int index)
+{
+    constexpr int kTogetherRows = 8;
+    int const row_tiles = (p.query_h * p.query_w + F::BM - 1) / F::BM;
+    int const tiles = (count + F::BN - 1) / F::BN;
+    int const layer = index / (row_tiles * tiles);
+    int const block = index - layer * (row_tiles * tiles);
+    int const first_row_tile = block / (kTogetherRows * tiles) * kTogetherRows;
+    int const height = min(row_tiles - first_row_tile, kTogetherRows);
+    int const row_tile = first_row_tile + block % (kTogetherRows * tiles) % height;
+    return {layer, row_tile * F::BM, block % (kTogetherRows * tiles) / height};
+}
+
+// A block with a tile; alone where no blocks without one are there to write the zeros at the ends.
 template <class F>
 __device__ __forceinline__ void multiply_tile(
-    Problem const& p, Packed const& packed, int pair, int index, bool alone, typename F::T* shared)
+    Problem const& p, Packed const& packed, int pair, Place const& at, bool alone, typename F::T* shared)
 {
     using T = typename F::T;
     using Write = typename F::Write;
@@ -90,16 +114,9 @@ __device__ __forceinline__ void multiply_tile(
     int const nq = p.query_h * p.query_w;
     int const count = packed.count;
 
-    // Blocks that run together share eight rows of tiles, so that both inputs stay in the L2 cache.
-    constexpr int kTogetherRows = 8;
-    int const row_tiles = (nq + BM - 1) / BM;
-    int const tiles = (count + BN - 1) / BN;
-    int const layer = index / (row_tiles * tiles);
-    int const block = index - layer * (row_tiles * tiles);
-    int const first_row_tile = block / (kTogetherRows * tiles) * kTogetherRows;
-    int const height = min(row_tiles - first_row_tile, kTogetherRows);
-    int const row0 = (first_row_tile + block % (kTogetherRows * tiles) % height) * BM;
-    int const tile = block % (kTogetherRows * tiles) / height;
+    int const layer = at.layer;
+    int const row0 = at.row0;
+    int const tile = at.tile;
     int64_t const query_image = static_cast<int64_t>(pair / p.supports) * p.layers + layer;
     int64_t const support_image = static_cast<int64_t>(pair % p.supports) * p.layers + layer;
     Share const share = share_of<BN>(tile, alone, packed);
@@ -239,33 +256,45 @@ __device__ __forceinline__ void multiply_tile(
 
 // One block of a launch. The first ones have columns, so that none of their long ways begins late;
 // the others write the zeros. Where fewer have columns than there are multiprocessors and the grid
-// has room, they have `Finer` tiles: with the same sums, for the channels are added in one order.
+// has room, they have `Finer` tiles; and so have the last of them where those would otherwise be left
+// for a wave of few blocks: with the same sums, for the channels are added in one order.
 template <class F, class Finer>
 __device__ __forceinline__ void correlate(Problem const& p)
 {
     static_assert(F::kThreads == Finer::kThreads && Finer::kShared <= F::kShared, "they share a block");
+    constexpr bool kHasFiner = F::BM != Finer::BM;
+    static_assert(!kHasFiner || (F::BM == 2 * Finer::BM && F::BN == 2 * Finer::BN), "a tile is cut in four");
     alignas(16) __shared__ typename F::T shared[F::kShared];
     int const pair = static_cast<int>(blockIdx.z);
     Packed const packed(p, pair % p.supports);
-    int const of_layer = static_cast<int>(ceil_div(p.query_h * p.query_w, F::BM) * ceil_div(packed.n, F::BN));
-    int const blocks = of_layer * p.layers;
-    int const index = static_cast<int>(blockIdx.x) + of_layer * static_cast<int>(blockIdx.y);
-    int busy = F::busy(p, packed.count);
+    int const blocks = static_cast<int>(gridDim.x) * p.layers;
+    int const index = static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x * blockIdx.y);
+    int const busy = F::busy(p, packed.count);
     int const finer = Finer::busy(p, packed.count);
-    bool const is_finer = F::BM != Finer::BM && finer < blocks
+    bool const is_finer = kHasFiner && finer < blocks
         && static_cast<int64_t>(busy) * p.batch * p.supports < p.multiprocessors;
-    busy = is_finer ? finer : busy;
-    if (index >= busy)
+    int cut = kHasFiner && !is_finer ? static_cast<int>(cut_tiles(p, busy)) : 0;
+    cut = busy + (kCut - 1) * cut <= blocks ? cut : 0;
+    int const used = is_finer ? finer : busy + (kCut - 1) * cut;
+    if (index >= used)
     {
-        write_zeros<typename F::T, F::kThreads>(p, packed, pair, index - busy, blocks - busy);
+        write_zeros<typename F::T, F::kThreads>(p, packed, pair, index - used, blocks - used);
     }
-    else if (is_finer)
+    else if (kHasFiner && (is_finer || index >= busy - cut))
     {
-        multiply_tile<Finer>(p, packed, pair, index, false, shared);
+        int const part = index - (busy - cut); // of those that are cut
+        Place place = place_of<F>(p, packed.count, busy - cut + part / kCut);
+        place.row0 += part % kCut / 2 * Finer::BM;
+        place.tile = place.tile * 2 + part % 2;
+        place = is_finer ? place_of<Finer>(p, packed.count, index) : place;
+        if (place.row0 < p.query_h * p.query_w && place.tile * Finer::BN < packed.count)
+        {
+            multiply_tile<Finer>(p, packed, pair, place, used == blocks, shared);
+        }
     }
     else
     {
-        multiply_tile<F>(p, packed, pair, index, busy == blocks, shared);
+        multiply_tile<F>(p, packed, pair, place_of<F>(p, packed.count, index), used == blocks, shared);
     }
 }
 

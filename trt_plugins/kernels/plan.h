@@ -52,6 +52,8 @@ constexpr int kRowUnit = 16;        // elements of which a row is a multiple
 constexpr int kLargeTile = 128;
 constexpr int kLargeFloatColumns = 64; // the sums of more floats would not fit into four warps
 constexpr int kSmallTile = 64;
+constexpr int kCut = 4;           // small tiles of a large one
+constexpr int kLargeResident = 2; // large blocks of halves on a multiprocessor
 constexpr int kSplitTile = 32;
 constexpr int kSplitGroups = 4; // of warps, among which the channels of a tile are split
 constexpr int kThreads = 128; // of a block
@@ -73,13 +75,30 @@ HSNET_HOST_DEVICE inline int64_t round_up(int64_t a, int64_t b)
     return ceil_div(a, b) * b;
 }
 
+// How many of so many large tiles of halves are cut in four, the last ones: those that would be left
+// for a wave of few blocks, where all that they are cut to begin at once. A multiple of the layers, so
+// that every layer's part of the grid grows by as many blocks. Of one pair alone: several have more
+// waves than the last.
+HSNET_HOST_DEVICE inline int64_t cut_tiles(Problem const& p, int64_t tiles)
+{
+    int64_t const at_once = int64_t{kLargeResident} * p.multiprocessors;
+    if (at_once < 1 || p.batch * p.supports != 1)
+    {
+        return 0;
+    }
+    int64_t const left = round_up(tiles % at_once, p.layers);
+    return left < tiles && kCut * left <= at_once ? left : 0;
+}
+
 inline Grid correlate_grid(Problem const& p, Tiles tiles, size_t element_size)
 {
     int const tile = tiles == Tiles::kLarge ? kLargeTile : tiles == Tiles::kSmall ? kSmallTile : kSplitTile;
     int64_t const rows = ceil_div(static_cast<int64_t>(p.query_h) * p.query_w, tile);
     int const width = tiles == Tiles::kLarge && element_size == 4 ? kLargeFloatColumns : tile;
     int64_t const columns = ceil_div(static_cast<int64_t>(p.support_h) * p.support_w, width);
-    return {static_cast<unsigned>(rows * columns), static_cast<unsigned>(p.layers),
+    bool const cuts = tiles == Tiles::kLarge && element_size == 2;
+    int64_t const more = cuts ? (kCut - 1) * cut_tiles(p, rows * columns * p.layers) / p.layers : 0;
+    return {static_cast<unsigned>(rows * columns + more), static_cast<unsigned>(p.layers),
         static_cast<unsigned>(p.batch * p.supports), kThreads};
 }
 

@@ -17,6 +17,7 @@ pytest.importorskip("skimage")
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.benchmarks.accuracy.video import (
+    Answer,
     Follow,
     Streamed,
     answered,
@@ -39,23 +40,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("judged") / "bundle")
 
 
-def knowing(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+def knowing(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
     for frame, _ in zip(video, pictures, strict=True):
-        yield frame.truth
+        yield Answer(frame.truth, frame.visible)
 
 
-def blind(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+def blind(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
     for picture in pictures:
-        yield np.zeros(picture.shape[:2], np.bool_)
+        yield Answer(np.zeros(picture.shape[:2], np.bool_), present=False)
 
 
 def late(by: int) -> Follow:
     """The truth, so many frames late."""
 
-    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+    def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
         truths = [frame.truth for frame in video]
         for number, _ in enumerate(pictures):
-            yield truths[max(number - by, 0)]
+            yield Answer(truths[max(number - by, 0)])
 
     return follow
 
@@ -69,22 +70,24 @@ def test_answers_that_are_known_are_judged_as_what_they_are() -> None:
     assert seen == [0, 1, 2, 3]
     assert (judgement.frames, judgement.size, judgement.shots, judgement.seed) == (48, SIZE, 1, 3)
     best, none, some, worse = (row.figures for row in judgement.rows)
-    assert best.j and best.f and best.flicker and best.false_alarms and best.absence and best.again
+    assert best.j and best.f and best.flicker and best.shown_absent and best.absence and best.again
     assert best.j.value == best.f.value == 100
-    assert best.flicker.value == best.false_alarms.value == 0
+    assert best.flicker.value == best.shown_absent.value == 0
+    assert best.denied and none.denied and some.denied is None, "one of them does not say"
+    assert (best.denied.value, none.denied.value) == (0, 100)
     assert best.absence.value == best.again.value == 0
-    assert none.j and none.flicker and none.false_alarms and none.missed and none.again_soon
-    assert none.j.value == none.flicker.value == none.false_alarms.value == 0
+    assert none.j and none.flicker and none.shown_absent and none.missed and none.again_soon
+    assert none.j.value == none.flicker.value == none.shown_absent.value == 0
     assert none.missed.value == 100 and none.again_soon.value == 0
-    assert some.j and some.absence and some.absence_soon and some.false_alarms
+    assert some.j and some.absence and some.absence_soon and some.shown_absent
     assert worse.j and worse.absence_soon and none.j.value < worse.j.value < some.j.value < 100
     assert 1 <= some.absence.value <= 3, "partly seen frames before may show it earlier"
     assert some.absence_soon.value == 100 > worse.absence_soon.value
-    assert some.false_alarms.value > 0
+    assert some.shown_absent.value > 0
 
 
 def test_a_way_may_read_ahead_and_sees_each_picture_once() -> None:
-    def ahead(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+    def ahead(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
         held = list(pictures)
         yield from knowing(video, held)
 
@@ -97,7 +100,7 @@ def test_a_way_may_read_ahead_and_sees_each_picture_once() -> None:
 
 
 def test_a_video_must_be_answered_to_its_end() -> None:
-    def short(video: Video, pictures: Iterable[Image]) -> Iterator[Mask]:
+    def short(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
         yield next(blind(video, pictures))
 
     with pytest.raises(InputError, match="not answered to its end"):
@@ -115,8 +118,10 @@ def test_a_stream_is_what_the_segmenter_answers(bundle: Path) -> None:
         assert segmenter.classes == ("object",)
         for number in (0, 20, 47):
             frame, answer = answers[number]
-            np.testing.assert_array_equal(answer, segmenter.segment(frame.image).masks["object"])
-        assert any(answer.any() for _, answer in answers)
+            result = segmenter.segment(frame.image)
+            np.testing.assert_array_equal(answer.mask, result.masks["object"])
+            assert answer.present is result.present["object"]
+        assert any(answer.mask.any() for _, answer in answers)
 
 
 def test_a_trivial_answer_gets_each_frame_as_an_episode() -> None:
@@ -128,7 +133,7 @@ def test_a_trivial_answer_gets_each_frame_as_an_episode() -> None:
     video, shown = VIDEOS[1], []
     for (frame, answer), query in zip(answered(by_episode(marked), video), shown, strict=False):
         assert query is frame.image
-        assert (answer == video.support_masks[0]).all()
+        assert (answer.mask == video.support_masks[0]).all() and answer.present is None
     assert len(shown) == len(video)
 
 
@@ -185,4 +190,4 @@ def test_the_table_has_a_row_for_each_measure_and_a_column_for_each_way() -> Non
     heads, rows = table(evaluate_videos({"knowing": knowing, "blind": blind}, VIDEOS, 2))
     assert heads == ["", "knowing", "blind"]
     assert rows[0] == ["J, %", "100.0 [100.0, 100.0]", "0.0 [0.0, 0.0]"]
-    assert rows[2][:2] == ["flicker, %", "0.00 [0.00, 0.00]"] and len(rows) == 9
+    assert rows[2][:2] == ["flicker, %", "0.00 [0.00, 0.00]"] and len(rows) == 10

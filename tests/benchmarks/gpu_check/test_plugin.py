@@ -92,6 +92,16 @@ def test_a_refused_launch_is_named(emulated: Any, fatbin: Path) -> None:
     assert "CUDA error 1" in str(caught.value)
 
 
+def test_a_case_has_tiles_that_are_cut_on_132_multiprocessors() -> None:
+    case = list(plugin_cases.adversarial_cases("float16"))[-1]
+    shapes = [array.shape for array in plugin_cases.op_inputs(case.query, case.support)]
+    plan = Plan.of(case.sizes, shapes, 2)
+    assert plan.tiles(132) == "large"
+    assert plan.cut_tiles(12 * 23, 132) > 0
+    x, y, z = plan.launch(132).grid
+    assert x * y * z == 276 + 3 * plan.cut_tiles(276, 132)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_right_result_passes_every_adversarial_case(dtype: str) -> None:
     def run(query: Any, support: Any, sizes: CorrelationSizes) -> tuple[Any, Any]:
@@ -102,7 +112,7 @@ def test_a_right_result_passes_every_adversarial_case(dtype: str) -> None:
     for case in plugin_cases.adversarial_cases(dtype):
         names.add(case.name)
         assert plugin_cases.judge(case, run)[1] is None, case.name
-    assert len(names) == 8
+    assert len(names) == 9
     assert plugin_cases.skipping_differs(dtype, run) is None
 
 
@@ -249,6 +259,9 @@ def test_rows_that_were_timed_are_kept_when_time_runs_out(
     monkeypatch.setattr(plugin.subprocess, "run", hangs)
     found = plugin.time_apart(card / "fatbin", card, 3.0)
     assert len(found["rows"]) == 1
+    assert plugin.wrong_rows(found) == []
+    found["rows"][0]["largest_error"] = float("nan")
+    assert plugin.wrong_rows(found) == ["float16, level 2 at no mask: off by nan"]
     assert found["problem"] == "not finished in 11 s"
 
 

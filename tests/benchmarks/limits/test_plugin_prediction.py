@@ -71,7 +71,7 @@ def test_forms_are_those_of_the_plan() -> None:
         plan = level_plan(2, 2 if suffix == "f16" else 4)
         assert form.tile == TILES[tiles]
         assert 32 * form.warps == plan.correlate(tiles).threads
-        grid = plan.correlate(tiles).grid
+        grid = plan.correlate(tiles, MULTIPROCESSORS).grid
         assert len(case("level 2", None, plan.element_size, form).blocks) == np.prod(grid)
         assert len(case("level 2", 0.2, plan.element_size, form).blocks) == np.prod(grid)
 

@@ -160,7 +160,7 @@ def test_the_truth_is_a_perfect_answer() -> None:
     for perfect in (figures.j, figures.f):
         assert perfect is not None and perfect.value == perfect.low == perfect.high == 100
     assert figures.flicker is not None and figures.flicker.value == 0
-    assert score.changed == score.alarms == score.missed == 0
+    assert score.changed == score.shown == score.missed == 0
     assert score.gone == 3 and score.there == 27 and score.frames == 30
     assert figures.absence is None, "it had not been there yet"
     assert score.again.events == 1 and score.again.soon == 1 and score.again.frames == 0
@@ -173,11 +173,26 @@ def test_j_is_the_mean_over_frames_with_the_object() -> None:
     assert (figures.j.low, figures.j.high) == (pytest.approx(50), pytest.approx(75))
 
 
-def test_an_answer_after_the_object_left_is_a_false_alarm_until_it_ends() -> None:
+def test_an_absence_is_declared_wrongly_only_where_the_object_is_there() -> None:
+    """Judged by what is said, not by the mask; a sliver is neither, and silence says nothing."""
+    here, sliver, score = box(4, 4), box(0, 0, 1, 1), VideoScore()
+    for truth, answer, present in [
+        (here, here, True), (here, here, False), (here, NOTHING, True), (here, NOTHING, None),
+        (sliver, NOTHING, False), (NOTHING, NOTHING, False), (here, NOTHING, False),
+    ]:  # fmt: skip
+        score.add(answer, truth, still(), present=present)
+    score.finish()
+    assert (score.there, score.judged_present, score.denied) == (5, 4, 2)
+    denied = summarise([score]).denied
+    assert denied is not None and denied.value == 50
+    assert summarise([judged([(here, here)])]).denied is None
+
+
+def test_an_answer_after_the_object_left_counts_until_it_ends() -> None:
     here, gone = (box(4, 4), box(4, 4)), (NOTHING, NOTHING)
     late = (NOTHING, box(4, 4))
     score = judged([here, late, late, late, gone, late, here, *[late] * 4])
-    assert (score.gone, score.alarms) == (9, 8)
+    assert (score.gone, score.shown) == (9, 8)
     assert score.absence.events == 2 and score.absence.soon == 1
     assert score.absence.frames == 3 + 4, "the second one is never noticed: all its frames"
     slow = judged([here, *[late] * SOON, gone])
@@ -202,14 +217,14 @@ def test_an_object_that_comes_back_is_waited_for() -> None:
 def test_a_sliver_is_neither_there_nor_gone() -> None:
     sliver = box(0, 0, 1, 1)  # 1 of 600 pixels
     score = judged([(box(4, 4), box(4, 4)), (sliver, NOTHING), (sliver, box(4, 4))])
-    assert score.there == 1 and score.gone == 0 and score.alarms == score.missed == 0
-    assert judged([(NOTHING, sliver)]).alarms == 0, "nor is it an answer"
+    assert score.there == 1 and score.gone == 0 and score.shown == score.missed == 0
+    assert judged([(NOTHING, sliver)]).shown == 0, "nor is it an answer"
 
 
 def test_nothing_to_judge_is_no_figure() -> None:
     never = summarise([judged([(NOTHING, NOTHING)] * 3)])
     assert never.j is None and never.f is None and never.absence is None and never.again is None
-    assert never.false_alarms is not None and never.false_alarms.value == 0
+    assert never.shown_absent is not None and never.shown_absent.value == 0
     kept = plain(judged([(box(4, 4), NOTHING), (NOTHING, NOTHING)]))
     assert kept["frames"] == 2 and kept["absence"] == {"events": 1, "frames": 0, "soon": 1}
     assert not [name for name in kept if name.startswith("_")]

@@ -25,6 +25,7 @@ void ignore_emulator()
 {
     counters::ignore(&threadIdx, sizeof threadIdx);
     counters::ignore(&blockIdx, sizeof blockIdx);
+    counters::ignore(&gridDim, sizeof gridDim);
     counters::ignore(&emulator::block, sizeof emulator::block);
     counters::ignore(&emulator::error, sizeof emulator::error);
 }

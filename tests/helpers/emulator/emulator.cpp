@@ -3,7 +3,7 @@
 
 #include "kernels/correlation.cu"
 
-Dim threadIdx, blockIdx;
+Dim threadIdx, blockIdx, gridDim;
 emulator::Block* emulator::block = nullptr;
 char const* emulator::error = nullptr;
 
@@ -41,6 +41,7 @@ void run(void (*kernel)(Problem), Problem const& p, hsnet::Grid grid, std::mt199
         }
 #endif
         blockIdx = {x, y, z};
+        gridDim = {grid.x, grid.y, grid.z};
         block.barrier = {};
         for (unsigned i = 0; i < grid.threads; ++i)
         {

@@ -80,7 +80,7 @@ struct Dim
 {
     unsigned x, y, z;
 };
-extern Dim threadIdx, blockIdx;
+extern Dim threadIdx, blockIdx, gridDim;
 
 namespace emulator
 {

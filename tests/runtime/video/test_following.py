@@ -217,7 +217,7 @@ def test_ten_thousand_frames_without_growth(
         if window is not None:
             view = View(window, place((window.height, window.width), (96, 128), "stretch"), whole)
         planes = follower.settle(turn, logits, small, encode, view)
-        follower.see(turn, {"red": 0.5}, planes)
+        follower.see(turn, {"red": 0.5}, planes, closer=False)
         if number in (999, 9_999):
             taken.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()

@@ -42,3 +42,12 @@ def test_what_is_shown_with_certainty_is_there() -> None:
         here.add(0.8, 6.0)
     assert all(here.add(0.1, 6.0) >= FROM for _ in range(10))
     assert here.add(0.1, 2.0) < FROM
+
+
+def test_closer_looks_are_compared_to_closer_looks() -> None:
+    here = Here()
+    for _ in range(5):
+        assert here.add(0.4, 1.0) >= FROM
+        assert all(here.add(0.9, 1.0, closer=True) >= FROM for _ in range(3))
+    gone = [here.add(0.4, 1.0, closer=True) >= FROM for _ in range(10)]
+    assert not gone[-1]

@@ -40,6 +40,19 @@ def test_a_shift_is_found() -> None:
     assert np.median(motion.error[20:-20, 20:-20]) < 5
 
 
+def test_a_small_thing_that_is_fast_is_found_once_its_motion_is_known() -> None:
+    ground, thing, finder = texture(), texture(1)[:64, :64], MotionFinder()
+    for number in range(5):
+        picture = ground[:256, :256].copy()
+        left = 20 + 16 * number
+        picture[100:164, left : left + 64] = thing
+        motion = finder.find(small(picture))
+    assert motion is not None
+    inside = motion.back[54:78, left // 2 + 4 : left // 2 + 28].reshape(-1, 2)
+    np.testing.assert_allclose(np.median(inside, 0), (-8, 0), atol=0.5)
+    assert (np.abs(inside - (-8, 0)).max(1) < 2).mean() > 0.8
+
+
 def test_a_cut_is_other_colours() -> None:
     finder = MotionFinder()
     finder.find(small(texture()))
@@ -71,13 +84,28 @@ def test_the_average_moves_with_the_picture() -> None:
     steady = Steady()
     plane = np.full((64, 64), -4, np.float32)
     plane[20:30, 20:30] = 4
-    steady.add(plane, None)
+    for _ in range(5):
+        steady.add(plane, still())
     motion = still()
     motion.back[..., 0] -= 8  # in pixels of 128: 4 positions to the right
     nothing = np.full((64, 64), -4, np.float32)
     shown = steady.add(nothing, motion) > 0
     columns = np.flatnonzero(shown.any(0))
     assert abs(columns[0] - 24) <= 1 and abs(columns[-1] - 33) <= 1
+
+
+def test_where_looks_are_rare_each_counts_for_more() -> None:
+    """What comes in is shown after as many looks as what left is gone, but not after as many frames."""
+    frames = {}
+    for every in (1, 4):
+        steady, nothing = Steady(), np.full((32, 32), -4, np.float32)
+        for number in range(200):
+            counts = np.full((32, 32), 1.0 if number % every == 0 else 0.0, np.float32)
+            shown = steady.add(nothing + (8 if number >= 100 else 0), still(), counts) > 0
+            if shown.all():
+                frames[every] = number - 100
+                break
+    assert frames[4] <= 2 * frames[1] + 4
 
 
 def test_what_the_motion_does_not_explain_is_answered_anew() -> None:
