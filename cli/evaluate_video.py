@@ -26,8 +26,8 @@ def evaluate_video(
         typer.Option(
             min=1,
             max=16,
-            help="Judge with so many frames remembered and scores averaged over time, too, instead "
-            "of trivial answers; may be repeated.",
+            help="Judge with so many frames remembered, too, and more ways besides, instead of "
+            "trivial answers; may be repeated.",
         ),
     ] = None,
     *,
@@ -36,7 +36,7 @@ def evaluate_video(
         Path, typer.Option(help="Folder for video.json, video.md, video.jpg and video.webp.")
     ] = Path("video-accuracy"),
 ) -> None:
-    """Judge BUNDLE on drawn videos whose truth is known, beside trivial answers.
+    """Judge BUNDLE on drawn videos whose truth is known, frame by frame and steady.
 
     Of classes that were never learned, an object moves, turns, is hidden, leaves and comes back.
     Region similarity J, boundary F, flicker, and how soon its absence and its return are noticed.
@@ -69,7 +69,7 @@ def evaluate_video(
         write_video_report(
             judgement, streamed, opened, out, times=times, on=on, command=command_line()
         )
-    heads, rows = table(judgement, times)
+    heads, rows = table(judgement, times, intervals=False)  # or no terminal is wide enough
     printed = Table(title=judgement.data, box=None)
     for head in heads:
         printed.add_column(head)

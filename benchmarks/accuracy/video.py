@@ -18,6 +18,8 @@ from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.runtime.video.closer import CROP
 from hsnet_trt.runtime.video.memory import Memory
 
+STEADY = "steady"  # the way that is drawn
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -74,10 +76,9 @@ class VideoJudgement:
     seed: int
     rows: tuple[FollowRow, ...]
 
-    @property
-    def shown(self) -> int:
-        """Number of the video with the median J of the first way."""
-        js = [score.j / max(score.there, 1) for score in self.rows[0].scores]
+    def median(self, way: FollowRow) -> int:
+        """Number of the video with the median J of one of the ways."""
+        js = [score.j / max(score.there, 1) for score in way.scores]
         return int(np.argsort(js, kind="stable")[len(js) // 2])
 
 
@@ -200,12 +201,14 @@ class Streamed:
 
 
 def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:
-    """Frame by frame; where there are sizes of memories, with steadiness, and with each of them."""
-    ways = {"frame by frame": Streamed(segmenter)}
+    """Frame by frame, and steady; with sizes of memories, with each of them and more ways, too."""
+    ways = {
+        "frame by frame": Streamed(segmenter),
+        STEADY: Streamed(segmenter, steady=True, crop=CROP),
+    }
     if memories:
         ways["only present"] = Streamed(segmenter, only_present=True)
         ways["cropped support"] = Streamed(segmenter, crop=CROP)
-        ways["steady"] = Streamed(segmenter, steady=True, crop=CROP)
         ways["steady, only present"] = Streamed(
             segmenter, steady=True, crop=CROP, only_present=True
         )

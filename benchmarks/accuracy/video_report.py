@@ -14,7 +14,13 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 
 from hsnet_trt import __version__
-from hsnet_trt.benchmarks.accuracy.video import Follow, VideoJudgement, answered
+from hsnet_trt.benchmarks.accuracy.video import (
+    STEADY,
+    Follow,
+    FollowRow,
+    VideoJudgement,
+    answered,
+)
 from hsnet_trt.data.drawn.videos import Video, Videos
 from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
@@ -28,26 +34,27 @@ _MOVING = 320  # pixels of a picture in the animation
 _RATE = 12  # its frames a second
 Shown: TypeAlias = tuple[Image, Mask, Mask, str]  # picture, answer, truth, what is written on it
 _MEASURES = {
-    "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, % of frames with it",
-    "denied": "absence declared wrongly, % of frames with it",
-    "shown_absent": "shown, % of frames without it", "absence": "frames until absence is noticed",
+    "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, %",
+    "denied": "absence declared wrongly, %", "shown_absent": "shown while absent, %",
+    "absence": "frames until absence is noticed",
     "absence_soon": f"noticed within {SOON} frames, %", "again": "frames until found again",
     "again_soon": f"found within {SOON} frames, %",
 }  # fmt: skip
 
 
 def table(
-    judgement: VideoJudgement, times: dict[str, float] | None = None
+    judgement: VideoJudgement, times: dict[str, float] | None = None, *, intervals: bool = True
 ) -> tuple[list[str], list[list[str]]]:
     """The heads of the columns, and a row for each measure, as text.
 
     Args:
         judgement: what was found.
         times: of several ways, what a frame takes, in milliseconds; the first one's is 1.
+        intervals: whether they stand beside the values.
     """
     heads = ["", *(row.name for row in judgement.rows)]
     rows = [
-        [text, *(_cell_text(getattr(row.figures, name), name) for row in judgement.rows)]
+        [text, *(_cell_text(getattr(r.figures, name), name, intervals) for r in judgement.rows)]
         for name, text in _MEASURES.items()
     ]
     if times and len(times) > 1:
@@ -57,10 +64,12 @@ def table(
     return heads, rows
 
 
-def _cell_text(value: Interval | None, measure: str) -> str:
+def _cell_text(value: Interval | None, measure: str, intervals: bool) -> str:
     if value is None:
         return ""
     digits = 2 if measure == "flicker" else 1
+    if not intervals:
+        return f"{value.value:.{digits}f}"
     low, high = f"{value.low:.{digits}f}", f"{value.high:.{digits}f}"
     return f"{value.value:.{digits}f} [{low}, {high}]"
 
@@ -71,6 +80,7 @@ def markdown(
     """The judgement as a page."""
     height, width = judgement.size
     heads, rows = table(judgement, times)
+    drawn = _drawn(judgement)
     lines = [
         f"# {judgement.data}, {judgement.shots}-shot", "",
         f"{len(judgement.videos)} videos of {judgement.frames} frames, {height} x {width}, seed "
@@ -78,17 +88,23 @@ def markdown(
         "", *([f"    {command}", ""] if command else []),
         f"| {' | '.join(heads)} |", "|---" * len(heads) + "|",
         *(f"| {' | '.join(row)} |" for row in rows), "",
-        "## Per video", "", "| video | object | J | F | flicker |", "|---|---|---|---|---|",
+        f"## Per video, {drawn.name}", "",
+        "| video | object | J | F | flicker |", "|---|---|---|---|---|",
     ]  # fmt: skip
-    for (name, kind), score in zip(judgement.videos, judgement.rows[0].scores, strict=True):
+    for (name, kind), score in zip(judgement.videos, drawn.scores, strict=True):
         there, could = max(score.there, 1), max(score.could_change, 1)
         figures = f"{100 * score.j / there:.1f} | {100 * score.f / there:.1f}"
         lines.append(f"| {name} | {kind} | {figures} | {100 * score.changed / could:.2f} |")
-    shown = judgement.videos[judgement.shown][0]
+    shown = judgement.videos[judgement.median(drawn)][0]
     lines += ["", "![the video of the median J](video.jpg)", "",
               f"{shown}, the video of the median J: the first support, then frames with the truth "
-              f"in green and what {judgement.rows[0].name} answers in red."]  # fmt: skip
+              f"in green and the answers in red: {drawn.name}."]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _drawn(judgement: VideoJudgement) -> FollowRow:
+    """The way whose answers are drawn: the steady one, or else the first."""
+    return next((row for row in judgement.rows if row.name == STEADY), judgement.rows[0])
 
 
 def write_video_report(
@@ -105,7 +121,8 @@ def write_video_report(
 
     Args:
         judgement: what was found.
-        ways: those that were judged; the first one's answers are on the sheet and in the animation.
+        ways: those that were judged; the answers of the steady one, or else of the first, are on
+            the sheet and in the animation.
         videos: those that were judged.
         out: the folder.
         times: what a frame takes, in milliseconds, by way; kept with the facts, since only the
@@ -133,6 +150,8 @@ def write_video_report(
         },
     }
     out.mkdir(parents=True, exist_ok=True)
+    drawn = _drawn(judgement)
+    video = videos[judgement.median(drawn)]
     shown = [
         (
             frame.image,
@@ -140,14 +159,12 @@ def write_video_report(
             frame.truth,
             f"{number}" if frame.visible else f"{number}, absent",
         )
-        for number, (frame, answer) in enumerate(
-            answered(ways[judgement.rows[0].name], videos[judgement.shown])
-        )
+        for number, (frame, answer) in enumerate(answered(ways[drawn.name], video))
     ]
     picture = out / ".video.partial.jpg"
-    sheet(videos[judgement.shown], shown).save(picture, quality=80)
+    sheet(video, shown).save(picture, quality=80)
     picture.replace(out / "video.jpg")
-    first, *others = animation(videos[judgement.shown], shown)
+    first, *others = animation(video, shown)
     picture = out / ".video.partial.webp"
     first.save(
         picture, save_all=True, append_images=others, duration=1000 // _RATE, loop=0, quality=50

@@ -49,8 +49,8 @@ class Steady:
         latest = np.clip(plane, -_REACH, _REACH)
         weight = np.ones_like(latest) if counts is None else counts
         cv2 = load_opencv()
-        begun = self._mean is not None and self._weight is not None and self._shown is not None
-        if not begun or motion is None or motion.cut:
+        mean, looks, shown = self._mean, self._weight, self._shown
+        if mean is None or looks is None or shown is None or motion is None or motion.cut:
             self._mean, self._weight, self._shown = latest, weight, _without_weak_parts(latest)
             return self._shown
         height, width = plane.shape
@@ -60,15 +60,15 @@ class Steady:
         rows, columns = np.mgrid[:height, :width]
         origin = (back + np.stack([columns, rows], axis=2)).astype(np.float32)
         error = cv2.resize(motion.error, (width, height), interpolation=cv2.INTER_AREA)
-        moved = _along(self._mean, origin)
-        known = np.maximum(_along(self._weight, origin), 0)
+        moved = _along(mean, origin)
+        known = np.maximum(_along(looks, origin), 0)
         past = np.clip(1 - error / _TRUST, 0, 1) * (1 - _FADES) * known
         past[moved < -_REACH - 1] = 0  # it was outside
         moved = np.maximum(moved, -_REACH)
         self._weight = past + weight
         share = weight / np.maximum(self._weight, _NONE)
         self._mean = moved + share * (latest - moved)
-        before = _along(self._shown, origin)
+        before = _along(shown, origin)
         held = self._mean + np.where(before > 0, _HOLD, -_HOLD).astype(np.float32)
         self._shown = _without_weak_parts(held)
         return self._shown

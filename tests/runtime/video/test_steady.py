@@ -95,7 +95,7 @@ def test_the_average_moves_with_the_picture() -> None:
 
 
 def test_where_looks_are_rare_each_counts_for_more() -> None:
-    """What comes in is shown after as many looks as what left is gone, but not after as many frames."""
+    """What comes in needs nearly as many frames to be shown, not as many looks."""
     frames = {}
     for every in (1, 4):
         steady, nothing = Steady(), np.full((32, 32), -4, np.float32)
