@@ -127,7 +127,7 @@ def plot(sensitivity: Sensitivity, path: str | os.PathLike[str]) -> None:
     """Draw a bar for each block and for the most sensitive layers: a low SQNR is a large loss."""
     from matplotlib.figure import Figure
 
-    shown = [("blocks", sensitivity.blocks), ("the dearest layers", sensitivity.layers[:30])]
+    shown = [("blocks", sensitivity.blocks), ("the most sensitive layers", sensitivity.layers[:30])]
     shown = [(title, entries) for title, entries in shown if entries]
     tall = max(len(entries) for _, entries in shown)
     figure = Figure(figsize=(5.5 * len(shown), 1.2 + 0.2 * tall), layout="constrained")

@@ -104,7 +104,9 @@ class CalibrationTable:
             return _table(data)
         except OSError as error:
             raise InputError(
-                f"the calibration file {path} cannot be read", found=error.strerror
+                f"the calibration file {path} cannot be read",
+                found=error.strerror,
+                fix="check the path, and who may read it",
             ) from error
         except (
             ValueError,

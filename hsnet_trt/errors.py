@@ -10,7 +10,7 @@ class HSNetError(Exception):
         summary: one sentence that says what happened.
         expected: what would have been right.
         found: what was there instead.
-        fix: what to do next, as an instruction.
+        fix: what to do next, as an instruction; left out where `expected` says it.
     """
 
     def __init__(

@@ -61,13 +61,17 @@ def open_runner(
     """
     if backend not in ("auto", *BACKENDS):
         raise InputError(
-            "there is no such backend", expected=f"auto, {', '.join(BACKENDS)}", found=repr(backend)
+            "there is no such backend",
+            expected=f"auto, {', '.join(BACKENDS)}",
+            found=repr(backend),
+            fix="leave it out for the best that works here",
         )
     if precision not in (None, *_PREFERENCE["cpu"]):
         raise InputError(
             "there is no such precision",
             expected=", ".join(_PREFERENCE["cpu"]),
             found=repr(precision),
+            fix="leave it out for the best that the bundle holds",
         )
     if cuda.memory is not None and cuda.memory <= 0:
         raise InputError(
@@ -169,11 +173,19 @@ def _open_engines(
         )
     driver = find_driver()
     if not driver.gpus:
-        raise BackendError(f"there is no GPU to run {flavour}", found=driver.problem)
+        raise BackendError(
+            f"there is no GPU to run {flavour}",
+            found=driver.problem,
+            fix="see `hsnet-trt doctor`, or use the backend onnxruntime, which runs on the CPU",
+        )
     try:
         version = importlib.import_module(flavour).__version__
     except (ImportError, OSError) as error:
-        raise BackendError(f"{flavour} cannot be loaded", found=error) from error
+        raise BackendError(
+            f"{flavour} cannot be loaded",
+            found=error,
+            fix="see `hsnet-trt doctor`, or use the backend onnxruntime, which runs on the CPU",
+        ) from error
     host = Host(flavour, version, driver.gpus[0].compute_capability, platform_tag())
     reasons: list[str] = []
 

@@ -207,7 +207,11 @@ def evaluate(
         numbers.append(number)
     on_episode(episodes.name, count, count)
     if not numbers:
-        raise InputError(f"No episode of {episodes.name} could be judged", expected="one at least")
+        raise InputError(
+            f"No episode of {episodes.name} could be judged",
+            expected="one at least",
+            fix="look at --data, --root and --episodes",
+        )
     shown, shown_for = _choose(counted, numbers, form)
     return Accuracy(
         data=episodes.name,

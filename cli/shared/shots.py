@@ -195,7 +195,9 @@ def read_value(path: str, value: int) -> Mask:
     mask: Mask = labels == value
     if not mask.any():
         raise InputError(
-            f"{path} has no label {value}", found=f"the labels {_some(np.unique(labels).tolist())}"
+            f"{path} has no label {value}",
+            found=f"the labels {_some(np.unique(labels).tolist())}",
+            fix="take one of these",
         )
     return mask
 

@@ -115,7 +115,7 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
 def find_photos(root: Path) -> Paths:
     """Return (photograph, mask or None) of all pictures below a folder, sorted by path."""
     if not root.is_dir():
-        raise InputError(f"There is no folder {root}")
+        raise InputError(f"There is no folder {root}", fix="check the path")
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
     others = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
     masks = {p for p in files if p.suffix.lower() == ".png" and p.with_suffix("") in others}

@@ -20,7 +20,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read", found=error.strerror) from error
+        raise InputError(
+            f"{path} cannot be read",
+            found=error.strerror,
+            fix="check the path, and who may read it",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON", found=error, fix="save it again") from error
     if not isinstance(content, dict):

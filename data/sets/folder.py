@@ -40,7 +40,7 @@ def folder(
         InputError: naming the file that is missing or broken.
     """
     if not root.is_dir():
-        raise InputError(f"There is no folder {root}")
+        raise InputError(f"There is no folder {root}", fix="check the path")
     names = sorted(path.name for path in root.iterdir() if path.is_dir())
     classes = dict(enumerate(names))
     by_class = images_by_class(root, classes, lambda path: path.suffix.lower() in IMAGES)

@@ -37,7 +37,11 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The split file {path} cannot be read", found=str(error)) from error
+        raise InputError(
+            f"The split file {path} cannot be read",
+            found=str(error),
+            fix="give the authors' data/splits with --splits",
+        ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

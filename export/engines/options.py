@@ -76,7 +76,11 @@ def check_options(precision: str, options: BuilderOptions, flavour: str, target:
     if options.level is not None and not 0 <= options.level <= 5:
         raise InputError("the builder has no such level", expected="0 to 5", found=options.level)
     if options.workspace is not None and options.workspace <= 0:
-        raise InputError("the workspace must be above zero", found=options.workspace)
+        raise InputError(
+            "the workspace must be above zero",
+            found=options.workspace,
+            fix="give it as in --workspace 2GiB, or leave it out",
+        )
     if options.hardware_compatible not in (None, *COMPATIBILITY):
         raise InputError(
             "there is no such hardware compatibility",

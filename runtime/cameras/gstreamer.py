@@ -67,7 +67,10 @@ class GStreamerCapture:
             raise
         if self._first is None:
             self.close()
-            raise InputError(f"{self._name} ends before its first frame")
+            raise InputError(
+                f"{self._name} ends before its first frame",
+                fix="try the pipeline with gst-launch-1.0",
+            )
 
     def read(self) -> Picture | None:
         """See `Capture.read`."""

@@ -68,7 +68,7 @@ def open_source(text: str, *, patience: float = 30.0) -> FrameSource:
             raise InputError(f"there are no photographs in {path}", expected=_EXPECTED)
         return FrameSource(iter(photographs), live=False, count=len(photographs), rate=None)
     if not path.is_file():
-        raise InputError(f"there is no input {text}", expected=_EXPECTED)
+        raise InputError(f"there is no input {text}", expected=_EXPECTED, fix="check the path")
     return _captured(text, lambda: OpenCVCapture(str(path), text, live=False), patience)
 
 

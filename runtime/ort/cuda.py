@@ -87,7 +87,11 @@ def check_cuda(onnxruntime: Any, driver: Driver) -> Gpu:
             newer CUDA than the driver serves, or libraries of CUDA or cuDNN that cannot be loaded.
     """
     if not driver.gpus:
-        raise BackendError("there is no GPU to run ONNX Runtime on", found=driver.problem)
+        raise BackendError(
+            "there is no GPU to run ONNX Runtime on",
+            found=driver.problem,
+            fix="see `hsnet-trt doctor`, or use the backend onnxruntime, which runs on the CPU",
+        )
     package = f"{getattr(onnxruntime, 'package_name', 'onnxruntime')} {onnxruntime.__version__}"
     providers = onnxruntime.get_available_providers()
     if PROVIDER not in providers:

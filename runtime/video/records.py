@@ -88,7 +88,11 @@ class LineFile:
             path.absolute().parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"{path} cannot be written", found=error.strerror) from error
+            raise InputError(
+                f"{path} cannot be written",
+                found=error.strerror,
+                fix="choose another path, or see who may write there",
+            ) from error
 
     def write(self, lines: Sequence[str]) -> None:
         """Add the lines of a frame."""

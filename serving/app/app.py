@@ -112,5 +112,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(
-            f"there is no support set at {os.fspath(path)}", found=error.strerror
+            f"there is no support set at {os.fspath(path)}",
+            found=error.strerror,
+            fix="check the path, and who may read it",
         ) from error

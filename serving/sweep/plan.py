@@ -90,7 +90,9 @@ def list_images(place: str) -> Any:
         else:
             listed = files.get_file_info(fs.FileSelector(path, recursive=True))
     except OSError as error:
-        raise InputError(f"{place} cannot be listed", found=error) from error
+        raise InputError(
+            f"{place} cannot be listed", found=error, fix="check the path, and who may read it"
+        ) from error
     names = sorted(i.path for i in listed if i.type == fs.FileType.File)
     tables = [name for name in names if name.lower().endswith(".parquet")]
     rows: list[tuple[str, Any, Any, Any]]
@@ -135,7 +137,11 @@ def _rows(files: Any, name: str, place: str) -> Iterator[tuple[str, Any, Any, An
                 else:
                     yield path or f"{name}#{group}.{row}", name, group, row
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name} of {place} cannot be read", found=error) from error
+        raise InputError(
+            f"{name} of {place} cannot be read",
+            found=error,
+            fix="check the path, and who may read it",
+        ) from error
 
 
 def content_column(columns: list[str]) -> str | None:
