@@ -4,7 +4,7 @@
     apt-get install tuxpaint-stamps-default gcompris-qt-data npm
     python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 150
 
-learns on a CPU (two cores: 150 minutes) or a GPU (an H100: 6 minutes). The backbone is
+learns on a CPU (two cores: 150 minutes, small pictures first) or a GPU (an H100: 6 minutes). The backbone is
 EfficientNet-Lite0 with ImageNet's weights, frozen as in the paper; the squeeze network is learned
 from scratch, or from `--start-from` a checkpoint. A second call goes on where the first one was
 stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no source.
@@ -26,25 +26,12 @@ from typing import Any
 import torch
 
 from hsnet_trt.benchmarks.recipe.sources import gather_all, sources
+from hsnet_trt.benchmarks.recipe.stages import MINUTES, SIZE, device_kind, settings_of, stages_of
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, save_checkpoint, weights_sha256
-from hsnet_trt.training.keeping import LAST
-from hsnet_trt.training.loop import Trained, train
+from hsnet_trt.model.weights_file import read_weights_file
+from hsnet_trt.training.keeping import BEST, LAST
+from hsnet_trt.training.loop import train
 from hsnet_trt.training.reporting import LOG, Lines
-from hsnet_trt.training.settings import Part, Settings, speed_settings
-
-SIZE = 400  # that episodes are drawn at, and the model is judged at
-# Sides, shares of the batches, episodes in each: what fills an H100, and what two cores bear.
-SIZES = {
-    "cuda": (Part(256, 0.45, 40), Part(320, 0.30, 24), Part(400, 0.25, 14)),
-    "cpu": (Part(256, 0.60, 4), Part(320, 0.25, 3), Part(400, 0.15, 2)),
-}
-# A pool gives `batch` episodes a step, of which one in `reuse` is fresh.
-BATCH = {"cuda": (40, 20), "cpu": (4, 4)}
-CONTRAST = 5.0  # weight of the background contrast at the start; learned with the rest
-# Small batches disturb what was learned more: a CPU goes on from a checkpoint at a lower rate.
-RATE = {"scratch": {"cuda": 1e-3, "cpu": 1e-3}, "tuned": {"cuda": 3e-4, "cpu": 1e-4}}
-_VALIDATE = {"cuda": 1000, "cpu": 500}
-_VALIDATION_EPISODES = {"cuda": 300, "cpu": 60}
 
 
 def main() -> None:
@@ -71,69 +58,54 @@ def main() -> None:
             archive.add(root, "pictures")
         print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
         return
-    settings = settings_of(root, chosen.minutes, chosen.seed, chosen.start_from)
     command = " ".join(["python -m hsnet_trt.benchmarks.recipe.demo_model", *sys.argv[1:]])
-    run = chosen.work / "run"
-    trained = train(settings, run, resume=(run / LAST).is_file(), bar=Lines(), command=command)
-    write_card(trained, settings, run, chosen.out, command)
+    start = SHIPPED if str(chosen.start_from) == "shipped" else chosen.start_from
+    minutes = chosen.minutes or MINUTES[device_kind()]
+    folders = learn(root, chosen.work / "run", minutes, chosen.seed, start, command)
+    write_card(folders, minutes, chosen.seed, chosen.out, command)
 
 
-def settings_of(
-    root: Path, minutes: float | None, seed: int, start_from: Path | None = None
-) -> Settings:
-    """The settings of a run on this machine."""
-    speed = speed_settings(None, precision=None, compile=False)
-    device = "cuda" if speed["device"].startswith("cuda") else "cpu"
-    batch, reuse = BATCH[device]
-    if start_from is not None and str(start_from) == "shipped":
-        start_from = SHIPPED
-    return Settings(
-        data=("mixture",),
-        root=root,
-        backbone="efficientnet_lite0",
-        # Its own file holds ImageNet's weights as they were published, rounded to 16 bits.
-        backbone_weights=None if start_from else SHIPPED,
-        start_from=start_from,
-        contrast=None if start_from else CONTRAST,
-        size=(SIZE, SIZE),
-        sizes=SIZES[device],
-        steps=10_000_000,
-        minutes=minutes or (6 if device == "cuda" else 150),
-        batch=batch,
-        learning_rate=RATE["tuned" if start_from else "scratch"][device],
-        clip=1.0,
-        average=0.998,
-        schedule="cosine",
-        both_ways=True,
-        augment=True,
-        reuse=reuse,
-        seed=seed,
-        validate_every=_VALIDATE[device],
-        validation_episodes=_VALIDATION_EPISODES[device],
-        **speed,
-    )
+def learn(
+    root: Path, run: Path, minutes: float, seed: int, start: Path | None, command: str
+) -> list[Path]:
+    """Learn stage after stage in folders of `run`, and return them; goes on where it was stopped.
+
+    A stage that has a later one is whole: its best network is taken as it is.
+    """
+    stages = stages_of(device_kind(), tuned=start is not None)
+    folders = [run / stage.name for stage in stages]
+    for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
+        if not any((later / LAST).is_file() for later in folders[number + 1 :]):
+            settings = settings_of(stage, root, minutes, seed, start)
+            resume = (folder / LAST).is_file()
+            train(settings, folder, resume=resume, bar=Lines(), command=command)
+        start = folder / BEST
+    return folders
 
 
-def write_card(trained: Trained, settings: Settings, run: Path, out: Path, command: str) -> None:
+def write_card(folders: list[Path], minutes: float, seed: int, out: Path, command: str) -> None:
     """OUT gets model.pt (16 bits), model.json (its card) and the log of its losses."""
     out.mkdir(parents=True, exist_ok=True)
-    model = load_checkpoint(trained.checkpoint)
-    progress = json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1])
+    model = load_checkpoint(folders[-1] / BEST)
+    stages = {folder.name: read_weights_file(folder / LAST)["facts"] for folder in folders}
+    last = stages[folders[-1].name]
+    log = [
+        json.dumps({"stage": folder.name, **json.loads(line)})
+        for folder in folders
+        for line in (folder / LOG).read_text(encoding="utf-8").splitlines()
+    ]
     card: dict[str, Any] = {
         "model": "HSNet on EfficientNet-Lite0, FP16 storage; backbone frozen",
         "command": command,
         "size": SIZE,
-        "sizes": [part.side for part in settings.sizes or ()],
+        "sizes": [side for side, _, _ in last["settings"]["sizes"]],
         "refine": True,  # masks' edges, by the runtime
-        "seed": settings.seed,
-        "steps": trained.steps,
-        "best_step": trained.step,
-        "minutes": settings.minutes,
-        "last_of_log": progress,
-        "validation_miou": trained.miou,
-        "device": _device_name(settings.device),
+        "seed": seed,
+        "minutes": minutes,
+        "validation_miou": last["progress"]["best_miou"],
+        "device": _device_name(),
         "torch": str(torch.__version__),
-        "settings": settings.facts(),
+        "stages": stages,
         "sources": sources(),
         "left_out": "all that real-v1 and the demo show, by hash and by name: "
         "benchmarks/recipe/left_out.py",
@@ -142,14 +114,14 @@ def write_card(trained: Trained, settings: Settings, run: Path, out: Path, comma
         model, out / "model.pt", half=True, size=SIZE, sizes=card["sizes"], refine=card["refine"]
     )
     card["weights_sha256"] = weights_sha256(load_checkpoint(out / "model.pt"))
-    (out / LOG).write_bytes((run / LOG).read_bytes())
+    (out / LOG).write_text("\n".join(log) + "\n", encoding="utf-8")
     (out / "model.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    print(f"{out}: validation mIoU {trained.miou:.1f}; judge it with")
+    print(f"{out}: validation mIoU {card['validation_miou']:.1f}; judge it with")
     print(f"python -m hsnet_trt.benchmarks.real_v1.judge {out / 'model.pt'} --out {out / 'judge'}")
 
 
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
+def _device_name() -> str:
+    if device_kind() == "cuda":
         return str(torch.cuda.get_device_name())
     import platform
 

@@ -1,0 +1,127 @@
+"""The stages of the recipe: what is learned on which machine, and in which order.
+
+A GPU learns all sizes at once. Two cores first learn on small pictures, where a pair costs a
+thirtieth of one at 400 x 400, and end on the sizes that the model is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hsnet_trt.model.checkpoint import SHIPPED
+from hsnet_trt.training.settings import Part, Settings, speed_settings
+
+SIZE = 400  # that the model is for, and judged at
+CONTRAST = 5.0  # weight of the background contrast at the start; learned with the rest
+MINUTES = {"cuda": 6.0, "cpu": 150.0}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the recipe, which goes on from the one before.
+
+    Attributes:
+        name: of its run's folder.
+        share: of the minutes.
+        size: side that episodes are drawn at, the largest of `parts`.
+        parts: sides, shares of the batches, episodes in each.
+        batch, reuse: a pool gives `batch` episodes a step, of which one in `reuse` is fresh.
+        rate: of learning, at its highest.
+        validate_every: steps.
+        validation_episodes: at each.
+    """
+
+    name: str
+    share: float
+    size: int
+    parts: tuple[Part, ...]
+    batch: int
+    reuse: int
+    rate: float
+    validate_every: int
+    validation_episodes: int
+
+
+_ALL = Stage(
+    "all", 1.0, SIZE, (Part(256, 0.45, 40), Part(320, 0.30, 24), Part(400, 0.25, 14)),
+    batch=40, reuse=20, rate=1e-3, validate_every=1000, validation_episodes=300,
+)  # fmt: skip
+_SMALL = Stage(
+    "small", 0.7, 256, (Part(128, 0.5, 16), Part(192, 0.5, 10)),
+    batch=16, reuse=16, rate=1e-3, validate_every=2000, validation_episodes=60,
+)  # fmt: skip
+_LARGE = Stage(
+    "large", 0.3, SIZE, (Part(256, 0.6, 6), Part(400, 0.4, 3)),
+    batch=8, reuse=8, rate=4e-4, validate_every=600, validation_episodes=60,
+)  # fmt: skip
+# On from a checkpoint. Small batches disturb what was learned more: a CPU takes a lower rate.
+_TUNED = {
+    "cuda": Stage("tuned", 1.0, SIZE, _ALL.parts, 40, 20, 3e-4, 1000, 300),
+    "cpu": Stage(
+        "tuned", 1.0, SIZE, (Part(256, 0.60, 4), Part(320, 0.25, 3), Part(400, 0.15, 2)),
+        batch=4, reuse=4, rate=1e-4, validate_every=500, validation_episodes=60,
+    ),
+}  # fmt: skip
+
+
+def stages_of(device: str, tuned: bool) -> tuple[Stage, ...]:
+    """The stages on "cuda" or "cpu", from scratch or on from a checkpoint (`tuned`)."""
+    if tuned:
+        return (_TUNED[device],)
+    return (_ALL,) if device == "cuda" else (_SMALL, _LARGE)
+
+
+def settings_of(
+    stage: Stage, root: Path, minutes: float, seed: int, start_from: Path | None = None
+) -> Settings:
+    """The settings of a stage on this machine, of `minutes` for the whole recipe.
+
+    Args:
+        stage: one of `stages_of`.
+        root: the gathered pictures.
+        minutes: for all stages together.
+        seed: of the first weights and of all that is drawn; each stage draws other episodes.
+        start_from: the checkpoint to go on from; None: a squeeze network of random weights.
+    """
+    device = device_kind()
+    return Settings(
+        data=("mixture",),
+        root=root,
+        backbone="efficientnet_lite0",
+        # Its own file holds ImageNet's weights as they were published, rounded to 16 bits.
+        backbone_weights=None if start_from else SHIPPED,
+        start_from=start_from,
+        contrast=None if start_from else CONTRAST,
+        size=(stage.size, stage.size),
+        sizes=stage.parts,
+        steps=10_000_000,
+        minutes=minutes * stage.share,
+        batch=stage.batch,
+        learning_rate=stage.rate,
+        clip=1.0,
+        average=0.998,
+        schedule="cosine",
+        both_ways=True,
+        augment=True,
+        reuse=stage.reuse,
+        seed=seed + 1 if stage is _LARGE else seed,
+        validate_every=stage.validate_every,
+        validation_episodes=stage.validation_episodes,
+        **speed_settings(None, precision=_precision(device), compile=False),
+    )
+
+
+def device_kind() -> str:
+    """ "cuda" or "cpu", whichever the recipe runs on here."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _precision(device: str) -> str | None:
+    """BF16 also on processors that compute in it: a step at 192 x 192 took 0.68 of the time."""
+    if device == "cuda":
+        return None
+    has = torch.cpu.get_capabilities()
+    return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
