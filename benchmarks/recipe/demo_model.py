@@ -7,7 +7,8 @@
 learns on a CPU (two cores: 150 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
 backbone is EfficientNet-Lite0 with ImageNet's weights, frozen as in the paper; the squeeze network
 is learned from scratch, or from `--start-from` a checkpoint. A second call goes on where the first
-one was stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no source.
+one was stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no
+source.
 
 `--gather-only` gathers the pictures and packs them into WORK/pictures.tar, for a machine without a
 network: put the file into the same WORK there, and run the same command. It needs torch, NumPy,
