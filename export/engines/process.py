@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import signal
@@ -20,6 +21,7 @@ from hsnet_trt.export.engines.worker import Job
 
 _TAIL_LINES = 12
 _TURING = "check_turing_op_compatibility"
+_FILE_FIX = "free some space, or choose a place on another disk with --out"
 
 
 def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
@@ -126,6 +128,12 @@ def _refused(job: Job, problem: str, tail: str) -> BuildError:
             f"{job.flavour} ran out of memory",
             found=tail,
             fix="build with smaller --queries / --supports or --workspace, or free memory",
+        )
+    if problem.startswith("[Errno "):
+        return BuildError(
+            f"A file could not be read or written while {job.flavour} had to {job.task} it",
+            found=problem,
+            fix=_FILE_FIX if problem.startswith(f"[Errno {errno.ENOSPC}]") else None,
         )
     return BuildError(
         f"{job.flavour} could not {job.task} it: {problem}",
