@@ -70,9 +70,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker's last message: its job failed, and why."""
+    """The worker's last message: its job failed, and why; `errno` is that of a file's error."""
 
     problem: str
+    errno: int | None = None
 
 
 Progress: TypeAlias = PhaseStarted | StepDone | PhaseEnded | LogLine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.util
 import os
 import signal
@@ -21,7 +20,6 @@ from hsnet_trt.export.engines.worker import Job
 
 _TAIL_LINES = 12
 _TURING = "check_turing_op_compatibility"
-_FILE_FIX = "free some space, or choose a place on another disk with --out"
 
 
 def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
@@ -36,6 +34,7 @@ def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
 
     Raises:
         BuildError: TensorRT refused, or the child was ended by a signal, as when memory runs out.
+        OSError: a file could not be read or written, as on a full disk.
     """
     kills = _kernel_kills()
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
@@ -54,6 +53,8 @@ def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
         tail = _tail(log_file)
     if isinstance(final, Done):
         return final.result
+    if isinstance(final, Failed) and final.errno is not None:
+        raise OSError(final.errno, os.strerror(final.errno))
     if isinstance(final, Failed):
         raise _refused(job, final.problem, tail)
     raise BuildError(
@@ -128,12 +129,6 @@ def _refused(job: Job, problem: str, tail: str) -> BuildError:
             f"{job.flavour} ran out of memory",
             found=tail,
             fix="build with smaller --queries / --supports or --workspace, or free memory",
-        )
-    if problem.startswith("[Errno "):
-        return BuildError(
-            f"A file could not be read or written while {job.flavour} had to {job.task} it",
-            found=problem,
-            fix=_FILE_FIX if problem.startswith(f"[Errno {errno.ENOSPC}]") else None,
         )
     return BuildError(
         f"{job.flavour} could not {job.task} it: {problem}",

@@ -289,7 +289,7 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:  # the caller is gone
         return 1
     except (WorkerError, OSError, MemoryError) as error:
-        emit(Failed(str(error) or type(error).__name__))
+        emit(Failed(str(error) or type(error).__name__, getattr(error, "errno", None)))
         return 1
     return 0
 

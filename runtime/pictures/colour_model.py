@@ -12,15 +12,14 @@ The constants were chosen on real photographs: see docs/accuracy.md.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from hsnet_trt.runtime.pictures.preprocess import Floats
 
 BINS = 16  # of a channel, as in `frames.cu`
 WEIGHT = 0.25  # of the log ratio, since colours of neighbours are far from independent
 RAREST = 1e-4  # added to the shares, so that a colour that was not seen is rare and not impossible
 SURE = 4.0  # the logit from which an answer is sure; below, the weight is less in proportion
 MOST = 3.0  # a log ratio counts as no more, either way
-
-Floats = npt.NDArray[np.float32]
 
 
 def colour_evidence(difference: Floats, colours: Floats) -> Floats:

@@ -121,11 +121,8 @@ class MotionFinder:
 
     def _moved(self, what: Floats, back: Floats) -> Floats:
         """What was at each place of the frame before, where its motion takes it: about."""
-        found: Floats = load_opencv().remap(
-            what,
-            self._place + back,
-            None,
-            load_opencv().INTER_LINEAR,
-            borderMode=load_opencv().BORDER_REPLICATE,
+        cv2, places = load_opencv(), self._place + back
+        found: Floats = cv2.remap(
+            what, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return found

@@ -166,12 +166,15 @@ class Networks:
 
     def _copy(self, features: Held, supports: Shots) -> Copies | None:
         """The supports, in the memory of the GPU where the features are."""
-        pieces = [
-            {name: self._typed("match", name, array) for name, array in piece.items()}
-            for piece in supports.pieces
-        ]
+
+        def read() -> list[dict[str, npt.NDArray[Any]]]:
+            return [
+                {name: self._typed("match", name, array) for name, array in piece.items()}
+                for piece in supports.pieces
+            ]
+
         device = getattr(features["f2"], "__dlpack_device__", None)  # where this Triton tells it
-        return None if device is None else self._copies.of(supports, pieces, device()[1])
+        return None if device is None else self._copies.of(supports, read, device()[1])
 
     def _tensors(self, copies: dict[str, Any]) -> Held:
         try:

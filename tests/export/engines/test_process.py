@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from hsnet_trt.errors import BuildError
 from hsnet_trt.export.engines.process import run_job
 from hsnet_trt.export.engines.worker import Job
 
@@ -26,18 +24,16 @@ def graph(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("output", "number", "fix"),
-    [("/dev/full", errno.ENOSPC, "free some space"), ("missing/out", errno.ENOENT, None)],
+    ("output", "number"), [("/dev/full", errno.ENOSPC), ("missing/out", errno.ENOENT)]
 )
 def test_an_engine_that_cannot_be_written_is_no_fault_of_a_layer(
-    output: str, number: int, fix: str | None, graph: Path, tmp_path: Path
+    output: str, number: int, graph: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this platform")
     if output.startswith("/dev") and not Path(output).exists():
         pytest.skip("this system has no /dev/full")
     shapes = {"x": [[1, 3, 8, 8]] * 3}
     job = Job("build", "tensorrt_rtx", str(graph), str(tmp_path / output), shapes, ["SM89"])
-    with pytest.raises(BuildError, match="file could not be read or written") as caught:
+    with pytest.raises(OSError) as caught:
         run_job(job)
-    assert os.strerror(number) in str(caught.value.found)
-    assert (caught.value.fix or "").startswith(fix or "") and bool(caught.value.fix) == bool(fix)
+    assert caught.value.errno == number

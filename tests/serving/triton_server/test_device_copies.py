@@ -192,3 +192,20 @@ def test_where_it_cannot_be_supports_go_with_the_request(
     gc.collect()
     assert driver.blocks == {}
     assert driver.uploads == (18 if broken in ("tensor", "model") else 0)
+
+
+def test_a_set_is_read_only_where_it_is_to_be_copied() -> None:
+    """Not in each request: its arrays may have to be turned into another type."""
+
+    class Set: ...
+
+    copies, owner, reads = DeviceCopies(64, Driver), Set(), []
+
+    def read() -> list[dict[str, np.ndarray]]:
+        reads.append(1)
+        return [{"s2": np.zeros(8, np.float32)}]
+
+    assert copies.of(owner, read, 1) is None and reads == []  # another GPU
+    first = copies.of(owner, read, 0)
+    assert first is not None and copies.of(owner, read, 0) is first and len(reads) == 1
+    assert DeviceCopies(0, Driver).of(owner, read, 0) is None and len(reads) == 1
