@@ -11,7 +11,10 @@ import typer
 def random_checkpoint(
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     backbone: Annotated[
-        str, typer.Option(help="vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0.")
+        str,
+        typer.Option(
+            help="vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2."
+        ),
     ] = "resnet50",
 ) -> None:
     """Write a checkpoint of random weights, the same on every machine. Its masks mean nothing."""

@@ -26,7 +26,10 @@ def train(
     fold: FoldOption = 0,
     splits: SplitsOption = None,
     backbone: Annotated[
-        str, typer.Option(help="vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0.")
+        str,
+        typer.Option(
+            help="vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2."
+        ),
     ] = "resnet50",
     backbone_weights: Annotated[
         Path | None, typer.Option(help="Published weights of that backbone.")

@@ -131,6 +131,8 @@ def find_backbone(state: dict[str, Tensor]) -> str | None:
         return "vgg16"
     if "backbone._conv_stem.weight" in state:
         return "efficientnet_lite0"
+    if "backbone.features.0.0.weight" in state:
+        return "mobilenet_v2"
     blocks = {m.groups() for key in state if (m := re.match(r"backbone\.layer(\d)\.(\d+)\.", key))}
     depths = tuple(sum(level == str(i) for level, _ in blocks) for i in (1, 2, 3, 4))
     bottleneck = "backbone.layer1.0.conv3.weight" in state

@@ -12,10 +12,11 @@ from hsnet_trt.model.contrast import BackgroundContrast
 from hsnet_trt.model.correlation import correlate, mask_features, normalize
 from hsnet_trt.model.efficientnet import EfficientNetLite0
 from hsnet_trt.model.learner import HPNLearner, upsample
+from hsnet_trt.model.mobilenet import MobileNetV2
 from hsnet_trt.model.resnet import STRUCTURE, ResNet
 from hsnet_trt.model.vgg import VGG16
 
-BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0")
+BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0", "mobilenet_v2")
 SMALLEST = 64  # pixels; below it level 4 has less than 2 positions a side
 
 Levels = tuple[Tensor, Tensor, Tensor]  # of levels 2, 3, 4, each [N,L,C,h*w]
@@ -176,9 +177,11 @@ class HSNet(nn.Module):
         return (votes / most[:, None, None] >= 0.5).float()
 
 
-def _backbone(name: str) -> VGG16 | ResNet | EfficientNetLite0:
+def _backbone(name: str) -> VGG16 | ResNet | EfficientNetLite0 | MobileNetV2:
     if name == "vgg16":
         return VGG16()
+    if name == "mobilenet_v2":
+        return MobileNetV2()
     return EfficientNetLite0() if name == "efficientnet_lite0" else ResNet(name)
 
 

@@ -17,17 +17,18 @@ from typing import Any
 from torch import Tensor
 
 from hsnet_trt.errors import CheckpointError, HSNetWarning
+from hsnet_trt.model.mobilenet import torchvision_names
 
 # DataParallel and DeepSpeed, torch.compile, FSDP, activation checkpointing: anywhere in a key.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# A key that each kind of backbone has. The first ones of VGG-16 and EfficientNet are unique enough.
+# A key that each kind of backbone has. The first ones of all but ResNets are unique enough.
 _BACKBONE = re.compile(
     r"(?P<before>.*?\.)??(backbone\.)?"
-    r"(layer1\.0\.conv1\.weight|features\.0\.weight|_conv_stem\.weight)$"
+    r"(layer1\.0\.conv1\.weight|features\.0\.weight|features\.0\.0\.weight|_conv_stem\.weight)$"
 )
 _LEARNER = re.compile(r"(?P<before>.*?\.)??hpn_learner\.")
 # Parts of published backbones that HSNet does not use.
-_UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|_conv_head|_bn1|_fc)\.")
+_UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|features\.18|_conv_head|_bn1|_fc)\.")
 # What `save_checkpoint` and `hsnet-trt train` keep beside the weights.
 _OURS = ("backbone", "facts", "optimizer")
 _DEPTH = 6  # of dicts in dicts; a pickled dict may hold itself
@@ -93,7 +94,8 @@ def find_weights(content: Any, path: object, choice: str | None = None) -> dict[
         )
     taken = _choose(places, path, choice)
     _note_ignored(content, values, places, taken, path)
-    return {key: value for key, value in taken.state.items() if not _UNUSED.match(key)}
+    used = {key: value for key, value in taken.state.items() if not _UNUSED.match(key)}
+    return torchvision_names(used)
 
 
 def _flat(content: Mapping[Any, Any], before: str = "", depth: int = _DEPTH) -> dict[str, Any]:

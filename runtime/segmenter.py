@@ -102,7 +102,9 @@ class FewShotSegmenter:
 
     @property
     def backbone(self) -> str:
-        """The network's backbone: vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0."""
+        """The network's backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or
+        mobilenet_v2.
+        """
         return self._network.bundle.manifest.model.backbone
 
     @property

@@ -32,7 +32,7 @@ class Settings:
     Attributes:
         data: where episodes come from (data.sources.SOURCES); of several, each in turn.
         root, fold, splits: see data.sources.Source.
-        backbone: vgg16, resnet18, resnet50, resnet101 or efficientnet_lite0.
+        backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2.
         backbone_weights: a torchvision state_dict or any checkpoint of that backbone.
         start_from: an HSNet checkpoint whose weights are the start.
         weights: which of a checkpoint that holds several: see `load_checkpoint`.

@@ -134,6 +134,7 @@ def test_keys_are_the_authors(backbone):
     first = {
         "vgg16": "backbone.features.0.weight",
         "efficientnet_lite0": "backbone._conv_stem.weight",
+        "mobilenet_v2": "backbone.features.0.0.weight",
     }.get(backbone, "backbone.conv1.weight")
     assert {
         first,
