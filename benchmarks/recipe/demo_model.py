@@ -5,7 +5,7 @@
     python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 150
 
 learns on a CPU (two cores: 150 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
-backbone is EfficientNet-Lite0 with ImageNet's weights, frozen as in the paper; the squeeze network
+backbone is MobileNetV2 with ImageNet's weights, frozen as in the paper; the squeeze network
 is learned from scratch, or from `--start-from` a checkpoint. A second call goes on where the first
 one was stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no
 source.
@@ -96,7 +96,7 @@ def write_card(folders: list[Path], minutes: float, seed: int, out: Path, comman
         for line in (folder / LOG).read_text(encoding="utf-8").splitlines()
     ]
     card: dict[str, Any] = {
-        "model": "HSNet on EfficientNet-Lite0, FP16 storage; backbone frozen",
+        "model": "HSNet on MobileNetV2, FP16 storage; backbone frozen",
         "command": command,
         "size": SIZE,
         "sizes": [side for side, _, _ in last["settings"]["sizes"]],

@@ -50,11 +50,11 @@ _ALL = Stage(
     batch=40, reuse=20, rate=1e-3, validate_every=1000, validation_episodes=300,
 )  # fmt: skip
 _SMALL = Stage(
-    "small", 0.7, 256, (Part(128, 0.5, 16), Part(192, 0.5, 10)),
+    "small", 2 / 3, 256, (Part(128, 0.5, 16), Part(192, 0.5, 10)),
     batch=16, reuse=16, rate=1e-3, validate_every=2000, validation_episodes=60,
 )  # fmt: skip
 _LARGE = Stage(
-    "large", 0.3, SIZE, (Part(256, 0.6, 6), Part(400, 0.4, 3)),
+    "large", 1 / 3, SIZE, (Part(256, 0.6, 6), Part(400, 0.4, 3)),
     batch=8, reuse=8, rate=4e-4, validate_every=600, validation_episodes=60,
 )  # fmt: skip
 # On from a checkpoint. Small batches disturb what was learned more: a CPU takes a lower rate.
@@ -90,7 +90,7 @@ def settings_of(
     return Settings(
         data=("mixture",),
         root=root,
-        backbone="efficientnet_lite0",
+        backbone="mobilenet_v2",
         # Its own file holds ImageNet's weights as they were published, rounded to 16 bits.
         backbone_weights=None if start_from else SHIPPED,
         start_from=start_from,
