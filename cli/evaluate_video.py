@@ -14,8 +14,10 @@ from hsnet_trt.cli.shared.values import command_line
 
 def evaluate_video(
     bundle: BundleArgument,
-    data: Annotated[str, typer.Option(help="procedural, or photo-cut with --root.")] = "procedural",
-    root: Annotated[Path | None, typer.Option(help="Folder of cut-outs and photographs.")] = None,
+    data: Annotated[
+        str, typer.Option(help="procedural; photo-cut or mixture with --root.")
+    ] = "procedural",
+    root: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
     shots: Annotated[int, typer.Option(min=1, help="Supports of each video.")] = 1,
     videos: Annotated[int, typer.Option(min=1, help="How many videos.")] = 8,
     frames: Annotated[int, typer.Option(help="Frames of each video, 48 or more.")] = 96,

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
+from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
 from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
 from hsnet_trt.data.drawn.procedural import procedural
-from hsnet_trt.data.drawn.render import Floats, paste
+from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import load_ground, load_photo
 from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
@@ -33,6 +35,7 @@ _PROCEDURAL_IDS = 1_000_000  # above the ids of all others
 _DISTRACTORS = 3  # other things in a picture, at most; in half of the pictures none
 _VISIBLE = 0.6  # of the object that others must leave visible
 _GROUNDS = 3  # photographs at least, so that there is a background that shows neither class
+_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
 Random = np.random.Generator
 
@@ -69,6 +72,28 @@ def mixture(
     Raises:
         InputError: a part of the folder is empty; while drawing: a picture is broken.
     """
+    draw = _open(root, split, shots, size, seed)
+    names = {number: f"{kind.group}/{kind.name}" for number, kind in enumerate(draw.kinds)}
+    names |= {_PROCEDURAL_IDS + number: name for number, name in draw.drawn.classes.items()}
+    return Episodes(f"mixture {root.name} {split}", names, draw, None)
+
+
+def mixture_casts(
+    root: Path,
+    *,
+    split: Split = "test",
+    shots: int = 1,
+    size: tuple[int, int] = (240, 320),
+    seed: int = 0,
+) -> Callable[[int], Cast]:
+    """Open the parts of drawn videos by number: of photographed things, cut out.
+
+    Arguments and errors are those of `mixture`.
+    """
+    return _open(root, split, shots, size, seed).cast
+
+
+def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
     if shots < 1:
         raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
     photos: Paths = ()
@@ -103,10 +128,7 @@ def mixture(
             )
         photos += found
     drawn = procedural(split=split, shots=shots, size=size, seed=seed)
-    names = {number: f"{kind.group}/{kind.name}" for number, kind in enumerate(kinds)}
-    names |= {_PROCEDURAL_IDS + number: name for number, name in drawn.classes.items()}
-    draw = _Draw(photos, grounds, tuple(kinds), drawn, shots, size, seed)
-    return Episodes(f"mixture {root.name} {split}", names, draw, None)
+    return _Draw(photos, grounds, tuple(kinds), drawn, shots, size, seed)
 
 
 def _part(named: dict[str, tuple[int, ...]], split: Split) -> list[tuple[str, tuple[int, ...]]]:
@@ -147,6 +169,35 @@ class _Draw:
             support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
             original_size=self.size,
         )
+
+    def cast(self, index: int) -> Cast:
+        """Draw the parts of video `index`; each round has every class once, in another order."""
+        kinds = [self.kinds[number] for number in self._groups[list(SHARES).index(CUTOUTS)]]
+        rounds, place = divmod(index, len(kinds))
+        order = np.random.default_rng([self.seed, rounds, 73]).permutation(len(kinds))
+        kind = kinds[int(order[place])]
+        rng = np.random.default_rng([self.seed, index, 79])
+        views = [self._view(rng, kind, kind) for _ in range(self.shots)]
+        target = self._cut(rng, kind)
+        among = [other for other in kinds if other.name != kind.name]
+        others = [
+            self._cut(rng, among[int(rng.integers(len(among)))]) for _ in range(_OTHERS) if among
+        ]
+        # Colours alone must not tell the object from all the others.
+        alike = [in_colours_of(other, target) for other in others[:_ALIKE]]
+        return Cast(
+            class_name=f"{kind.group}/{kind.name}",
+            supports=np.stack([image for image, _ in views]),
+            support_masks=np.stack([mask for _, mask in views]),
+            target=target,
+            others=(*alike, *others[_ALIKE:]),
+            ground=crop(rng, self._ground(rng, kind, kind), ground_size(self.size)),
+            screen=crop(rng, self._ground(rng, kind, kind), self.size),
+        )
+
+    def _cut(self, rng: Random, kind: Kind) -> Cutout:
+        photo = load_photo(*self.photos[kind.places[int(rng.integers(len(kind.places)))]])
+        return cut_out(rng, photo.image, photo.pieces[0], LENGTH * min(self.size))
 
     def _procedural(self, index: int) -> Episode:
         episode = self.drawn[index]
@@ -192,10 +243,7 @@ class _Draw:
 
     def _pasted(self, rng: Random, kind: Kind, target: Kind, place: int) -> tuple[Floats, Mask]:
         """A thing cut out, in a photograph that shows neither class."""
-        ground = int(rng.integers(self.grounds))
-        while self.photos[ground][0].stem in {kind.name, target.name}:
-            ground = int(rng.integers(self.grounds))
-        canvas = crop(rng, load_ground(self.photos[ground][0]), self.size)
+        canvas = crop(rng, self._ground(rng, kind, target), self.size)
         photo = load_photo(*self.photos[place])
         cutout = cut_out(rng, photo.image, photo.pieces[0], rng.uniform(0.3, 0.9) * min(self.size))
         row, column = rng.uniform(0.2, 0.8, 2) * self.size
@@ -204,6 +252,13 @@ class _Draw:
         if covered is not None:
             mask[covered[0], covered[1]][covered[2]] = True
         return canvas, mask
+
+    def _ground(self, rng: Random, kind: Kind, target: Kind) -> Image:
+        """A photograph that shows neither class."""
+        ground = int(rng.integers(self.grounds))
+        while self.photos[ground][0].stem in {kind.name, target.name}:
+            ground = int(rng.integers(self.grounds))
+        return load_ground(self.photos[ground][0])
 
     def _distract(
         self, rng: Random, canvas: Floats, mask: Mask, kind: Kind, target: Kind, place: int

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hsnet_trt.data.drawn.cast import Cast
+from hsnet_trt.data.drawn.mixture import mixture_casts
 from hsnet_trt.data.drawn.photo_cut import photo_cut_casts
 from hsnet_trt.data.drawn.procedural import procedural_casts
 from hsnet_trt.data.drawn.scene import Scene, VideoFrame
@@ -22,7 +23,7 @@ from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
-SOURCES = ("photo-cut", "procedural")
+SOURCES = ("mixture", "photo-cut", "procedural")
 FEWEST = 48  # frames: in less time, nothing could leave and come back smoothly
 
 
@@ -95,8 +96,8 @@ def open_videos(
     """Open drawn videos.
 
     Args:
-        source: "procedural", or "photo-cut" for a folder of cut-outs and photographs.
-        root: that folder, see `photo_cut`.
+        source: "procedural", or "photo-cut" or "mixture" for a folder of pictures.
+        root: that folder, see `photo_cut` and `mixture`.
         split: "train", "val" or "test": disjoint classes.
         shots: supports of each video.
         size: (height, width) of the frames and the supports.
@@ -110,10 +111,11 @@ def open_videos(
         raise InputError("The videos are too short", expected=f"{FEWEST} frames", found=frames)
     if source == "procedural":
         cast = procedural_casts(split=split, shots=shots, size=size, seed=seed)
-    elif source != "photo-cut":
+    elif source not in SOURCES:
         raise InputError(f"There are no videos of {source!r}", expected=" or ".join(SOURCES))
     elif root is None:
-        raise InputError("photo-cut needs a folder to read from", fix="give it with --root")
+        raise InputError(f"{source} needs a folder to read from", fix="give it with --root")
     else:
-        cast = photo_cut_casts(root, split=split, shots=shots, size=size, seed=seed)
+        open_casts = photo_cut_casts if source == "photo-cut" else mixture_casts
+        cast = open_casts(root, split=split, shots=shots, size=size, seed=seed)
     return Videos(f"{source} videos {split}", frames, size, seed, cast)

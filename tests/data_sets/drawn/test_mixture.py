@@ -12,7 +12,8 @@ from PIL import Image
 pytest.importorskip("cv2")
 pytest.importorskip("skimage")
 
-from hsnet_trt.data.drawn.mixture import ABSENT, PROCEDURAL, SHARES, mixture
+from hsnet_trt.data.drawn.mixture import ABSENT, PROCEDURAL, SHARES, mixture, mixture_casts
+from hsnet_trt.data.drawn.videos import FEWEST, open_videos
 from hsnet_trt.data.episodes.episode import Episode
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
@@ -128,3 +129,18 @@ def test_an_empty_part_is_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing to learn from in .*photographs"):
         mixture(tmp_path)
     assert Source(("mixture",), root=root, size=SIZE).open("val")[0].query.shape == (*SIZE, 3)
+
+
+def test_videos_are_of_held_out_things_and_the_same_by_number(root: Path) -> None:
+    names = set(mixture(root, split="test").classes.values())
+    held_out = {name for name in names if name.startswith("cutouts/")}
+    videos, again = (
+        open_videos("mixture", root, size=SIZE, frames=FEWEST, seed=6, shots=2) for _ in range(2)
+    )
+    assert {videos[i].class_name for i in range(len(held_out))} == held_out, "each once a round"
+    video = videos[0]
+    assert video.supports.shape == (2, *SIZE, 3) and video.support_masks.any(axis=(1, 2)).all()
+    assert np.array_equal(next(iter(video)).image, next(iter(again[0])).image)
+    assert len(mixture_casts(root, size=SIZE)(0).others) == 4
+    with pytest.raises(InputError, match="needs a folder"):
+        open_videos("mixture")
