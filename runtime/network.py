@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +97,19 @@ class Network:
         network.lowering, network.asked_lowering = lowering, asked
         network.gpu_memory = gpu_memory
         return network
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Arguments of `load` that open the same bundle again, on the same kind of backend."""
+        return {
+            "backend": self.runner.backend,
+            "size": self.size,
+            "sha256": self.bundle.sha256,
+            "precision": self.runner.precision,
+            "lowering": self.asked_lowering,
+            "gpu_memory": self.gpu_memory,
+            "refine": self.refine,
+        }
 
     @property
     def shot_bytes(self) -> int:

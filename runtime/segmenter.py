@@ -369,18 +369,8 @@ class FewShotSegmenter:
                 stream = io.BytesIO()
                 held.write(stream, self._network.origin)
                 supports = stream.getvalue()
-        bundle = self._network.bundle
-        network = self._network
-        choices = (
-            self.backend,
-            self.size,
-            bundle.sha256,
-            self.precision,
-            network.asked_lowering,
-            network.gpu_memory,
-            network.refine,
-        )
-        return _reopen, (str(bundle.path.absolute()), *choices, supports)
+        path = str(self._network.bundle.path.absolute())
+        return _reopen, (path, self._network.choices, supports)
 
     def __enter__(self) -> FewShotSegmenter:
         return self
@@ -407,21 +397,9 @@ class FewShotSegmenter:
             return self._network.pipeline.segment_all(images, self._current.snapshot(call), color)
 
 
-def _reopen(
-    path: str,
-    backend: str,
-    size: tuple[int, int],
-    sha256: str,
-    precision: str,
-    lowering: str | None,
-    gpu_memory: int | None,
-    refine: bool,
-    supports: bytes | None,
-) -> FewShotSegmenter:
+def _reopen(path: str, choices: dict[str, Any], supports: bytes | None) -> FewShotSegmenter:
     """The segmenter of a pickle."""
-    segmenter = FewShotSegmenter.load(
-        path, backend, size, sha256, precision, lowering, gpu_memory, refine
-    )
+    segmenter = FewShotSegmenter.load(path, **choices)
     if supports is not None:
         segmenter.load_supports(io.BytesIO(supports))
     return segmenter

@@ -14,7 +14,7 @@ from hsnet_trt.runtime.frames import frame_kernels
 
 @pytest.fixture(scope="session")
 def frames_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """`frames.cu` for the emulator, in place of a fatbin's content."""
+    """The frame kernels for the emulator, in place of a fatbin's content."""
     if compiler() is None:
         pytest.skip("no C++ compiler to emulate the kernels with")
     import fcntl  # which Windows lacks

@@ -146,7 +146,9 @@ def test_wheel(tmp_path):
             assert (name, *path.relative_to(folder).parts) in listed
     site = tmp_path / "site" / "hsnet_trt"
     assert (site / "serving" / "app" / "page" / "main.js").is_file()
-    assert (site / "runtime" / "frames" / "kernels" / "frames.cu").is_file()
+    for name, folder in STAGES.items():
+        for path in folder.rglob("kernels/*.[ch]*"):
+            assert (site / name / path.relative_to(folder)).is_file(), path
     code = (
         "import hsnet_trt, hsnet_trt.model as m, hsnet_trt.cli.demo as d, pathlib;"
         "from hsnet_trt import FewShotSegmenter;"

@@ -118,9 +118,14 @@ def compiled(source: Path, kept: Path) -> bytes | None:
         return compile_fatbin(source, Path(folder, kept.name)).read_bytes()
 
 
+def sources(source: Path) -> list[Path]:
+    """The source of kernels and the headers beside it, in the order of their names."""
+    return sorted(p for p in source.parent.iterdir() if p.suffix in (".cu", ".cuh", ".h"))
+
+
 def is_fresh(source: Path, kept: Path) -> bool:
-    """Whether compiled kernels are there, and no older than the files beside their source."""
-    newest = max(path.stat().st_mtime for path in source.parent.glob("*.[ch]*"))
+    """Whether compiled kernels are there, and no older than their source and its headers."""
+    newest = max(path.stat().st_mtime for path in sources(source))
     return kept.is_file() and kept.stat().st_mtime >= newest
 
 

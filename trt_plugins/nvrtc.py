@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import BuildError
+from hsnet_trt.trt_plugins.nvcc import sources
 
 INSTALL = "python -m pip install cuda-bindings nvidia-cuda-nvrtc nvidia-cuda-runtime"
 _HEADER = "cuda_fp16.h"  # CUDA's, that kernels include
@@ -30,7 +31,8 @@ def compile_cubin(source: Path, architecture: int) -> bytes:
     """Compile kernels for one GPU; takes about a second.
 
     Args:
-        source: the ``.cu``; it may include ``cstdint`` and what CUDA's own headers hold.
+        source: the ``.cu``; it may include the headers beside it, ``cstdint`` and what CUDA's own
+            headers hold.
         architecture: compute capability, 87 for 8.7.
 
     Returns:
@@ -48,10 +50,18 @@ def compile_cubin(source: Path, architecture: int) -> bytes:
             fix=INSTALL,
         )
     options = [f"--gpu-architecture=sm_{architecture}".encode(), b"--std=c++17", *includes]
-    name = source.name.encode()
+    headers = {path.name: path.read_bytes() for path in sources(source) if path.suffix != ".cu"}
+    headers["cstdint"] = _CSTDINT
     try:
-        program = _call(nvrtc, "nvrtcCreateProgram", source.read_bytes(), name, 1, [_CSTDINT],
-                        [b"cstdint"])  # fmt: skip
+        program = _call(
+            nvrtc,
+            "nvrtcCreateProgram",
+            source.read_bytes(),
+            source.name.encode(),
+            len(headers),
+            list(headers.values()),
+            [name.encode() for name in headers],
+        )
         try:
             (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
             if int(status):

@@ -7,11 +7,11 @@ autocast) and torch.compile in FP16; FP32 against FP16 on up to 300 drawn episod
 provider. What there is no time for is left out, and the file names it.
 
 Runs from the source tree with the libraries on PYTHONPATH; nothing is installed. The backend is the
-best that works here; where that is the CPU although there is a card, the reasons are an error. The
-figures go into ``$OUT/network.json`` (``build/gpu_check`` without ``OUT``), rewritten after each
-part. Ends with 1 if something is wrong; a target that was missed is printed, and is no error.
-``ARGS=--full`` takes up to 5 minutes. Without a GPU it prints that, and ends with 0;
-``ARGS=--rehearse`` goes through it on the CPU, with few frames, to see that it runs.
+best that works here; where that is the CPU although there is a card, the reasons are an error, and
+PyTorch is measured alone. The figures go into ``$OUT/network.json`` (``build/gpu_check`` without
+``OUT``), rewritten after each part. Ends with 1 if something is wrong; a target that was missed is
+printed, and is no error. ``ARGS=--full`` takes up to 5 minutes. Without a GPU it prints that, and
+ends with 0; ``ARGS=--rehearse`` goes through it on the CPU, with few frames, to see that it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from typing import Any
 from hsnet_trt.benchmarks.gpu_check import network_checks as checks
 from hsnet_trt.benchmarks.gpu_check.benchmark import table
 from hsnet_trt.benchmarks.gpu_check.network_contest import (
+    OURS,
     Contest,
     Pace,
     contenders,
@@ -37,6 +38,7 @@ from hsnet_trt.benchmarks.gpu_check.network_contest import (
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
 from hsnet_trt.benchmarks.limits.case import Case, Inputs
 from hsnet_trt.benchmarks.limits.machine_facts import machine_facts
+from hsnet_trt.benchmarks.speed.contenders import Spec
 from hsnet_trt.data.episodes.episode import Episodes
 from hsnet_trt.errors import HSNetError
 from hsnet_trt.runtime.backends import open_runner
@@ -72,6 +74,8 @@ class Scale:
 CARD = Scale(85.0, "cuda", Pace(1.0, 10), 300, 12.0, 40.0, 2000)
 FULL = Scale(300.0, "cuda", Pace(1.5, 20), 300, 25.0, 150.0, 2000)
 REHEARSAL = Scale(500.0, "cpu", Pace(0.2, 2), 6, 20.0, 30.0, 20)
+# What is checked of the bundle, beside its rows.
+BUNDLE_PARTS = ("golden outputs", "FP16 against FP32", "long run", "options of ONNX Runtime")
 
 
 class Parts:
@@ -113,18 +117,36 @@ class Parts:
         return found | {"wrong": [f"the CPU runs it: {reason}"] if fallen else []}
 
     def all(self) -> None:
-        """Everything, in the order of worth."""
-        report, scale = self.report, self._scale
+        """Everything, in the order of worth; of a bundle that cannot run here, PyTorch's rows."""
+        report = self.report
         report.run("backend", self.backend)
         if report.failed:
-            return
+            self._pytorch_alone(report.content["backend"]["wrong"][0])
+        else:
+            self._with_bundle()
+        if self._scale.device == "cuda":
+            report.content["targets"] = verdicts(self.rows)
+            report.write()
+
+    def _pytorch_alone(self, reason: str) -> None:
+        """The race without the bundle; what is left out for that reason says so."""
+        for part in BUNDLE_PARTS:
+            self.report.content[part] = {"skipped": reason}
+        ours, pytorch = self._contenders()
+        missing = [
+            {"contender": spec.name, "precision": spec.precision, "skipped": reason}
+            for spec in ours
+        ]
+        with Contest(pytorch, Case(self._backbone, self._size), self._inputs(1)) as contest:
+            self._race(contest, missing)
+
+    def _with_bundle(self) -> None:
+        report, scale = self.report, self._scale
         report.run("episodes drawn", self._draw)
         one = self._inputs(1)
-        specs = contenders(
-            self._bundle, self._backbone, self._backend, scale.device, self._precisions
-        )
+        ours, pytorch = self._contenders()
         # While processes load and compile, what is no matter of time is done here.
-        with Contest(specs, Case(self._backbone, self._size), one) as contest:
+        with Contest([*ours, *pytorch], Case(self._backbone, self._size), one) as contest:
             report.run(
                 "golden outputs",
                 lambda: checks.golden(self._bundle, self._backend, self._precisions),
@@ -135,11 +157,7 @@ class Parts:
                     self._bundle, self._backend, self._episodes, scale.episodes_s
                 ),
             )
-            left = partial(self._left_after, scale.compile_s)
-            report.run("1-shot", lambda: contest.measure(scale.pace, left))
-            self.rows = report.content["1-shot"].get("rows", [])
-            contest.again(self._inputs(5), 5, scale.pace, lambda: report.left)
-            report.run("5-shot", lambda: contest.measure(scale.pace, lambda: report.left))
+            self._race(contest)
         report.run("long run", partial(self._long_run, one))
         if self._backend == "onnxruntime_cuda":
             pace = Pace(scale.pace.seconds / 2, scale.pace.least)
@@ -149,8 +167,25 @@ class Parts:
                     self._bundle, self._precisions[0], one, pace, lambda: report.left
                 ),
             )
-        if scale.device == "cuda":
-            report.content["targets"] = verdicts(self.rows)
+
+    def _contenders(self) -> tuple[list[Spec], list[Spec]]:
+        """The bundle in each precision, and PyTorch in each way."""
+        bundle, device, precisions = self._bundle, self._scale.device, self._precisions
+        specs = contenders(bundle, self._backbone, self._backend, device, precisions)
+        return [s for s in specs if s.name == OURS], [s for s in specs if s.name != OURS]
+
+    def _race(self, contest: Contest, missing: Sequence[dict[str, Any]] = ()) -> None:
+        """One shot, then five; `missing` are the rows of those that cannot run."""
+        report, pace = self.report, self._scale.pace
+
+        def measure(left: Callable[[], float]) -> dict[str, Any]:
+            found = contest.measure(pace, left)
+            return found | {"rows": [*missing, *found["rows"]]}
+
+        report.run("1-shot", lambda: measure(partial(self._left_after, self._scale.compile_s)))
+        self.rows = report.content["1-shot"].get("rows", [])
+        contest.again(self._inputs(5), 5, pace, lambda: report.left)
+        report.run("5-shot", lambda: measure(lambda: report.left))
 
     def _draw(self) -> dict[str, Any]:
         self._episodes = checks.draw_episodes(self._size, self._scale.episodes)

@@ -44,7 +44,7 @@ class CudaGraphs:
         try:
             work()
         except BaseException:
-            cuda.cuStreamEndCapture(raw)  # its status is that of the failure under way
+            self.abandon(stream.handle)
             raise
         graph = call_driver(cuda, "cuStreamEndCapture", raw)
         try:
@@ -61,7 +61,7 @@ class CudaGraphs:
         call_driver(self._cuda, "cuGraphExecDestroy", graph)
 
     def abandon(self, stream: int) -> None:
-        """End a capture that another library began and did not end; no-op if there is none.
+        """End a capture that failed, whoever began it; no-op if there is none.
 
         Args:
             stream: handle of the stream.

@@ -54,7 +54,7 @@ class Engine:
             file: the engine's file name in the bundle, for messages.
             engine: the deserialised engine.
             trt: the module that deserialised it, `tensorrt` or `tensorrt_rtx`.
-            logger: TensorRT's logger; its `errors` hold the latest messages.
+            logger: the process's `shared_logger`.
             cache: file in which TensorRT for RTX keeps compiled kernels; None for no cache.
             contrast: whether the network has a background contrast.
 
@@ -147,7 +147,8 @@ class Engine:
             return
         if capturing:
             raise self.failure("the launch failed")
-        _log.warning("%s failed (%s); its context is made anew", self.name, self._said())
+        reason = self._logger.take_error()
+        _log.warning("%s failed (%s); its context is made anew", self.name, reason)
         addresses, shapes = self._addresses, self._shapes
         self._addresses, self._shapes = {}, {}
         self._execution = None
@@ -170,11 +171,10 @@ class Engine:
     def failure(self, what: str) -> BackendError:
         """An error that carries TensorRT's latest message."""
         return BackendError(
-            f"TensorRT failed in {self.name}: {what}", found=self._said(), fix=REBUILD
+            f"TensorRT failed in {self.name}: {what}",
+            found=self._logger.take_error(),
+            fix=REBUILD,
         )
-
-    def _said(self) -> str | None:
-        return self._logger.errors[-1] if self._logger.errors else None
 
     def _make_context(self) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED

@@ -24,6 +24,7 @@ from hsnet_trt.runtime.device.machine import platform_tag
 from hsnet_trt.runtime.device.memory import Block, reserve
 from hsnet_trt.runtime.engines.compatibility import Host, misfit, remedy
 from hsnet_trt.runtime.engines.engine import Engine
+from hsnet_trt.runtime.engines.logger import shared_logger
 from hsnet_trt.runtime.engines.plugins import load_plugins
 from hsnet_trt.runtime.frames.frame_kernels import find_kernels
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
@@ -120,7 +121,7 @@ class _Held:
         self._runtime: Any = None
 
     def load(self, bundle: Bundle, chosen: dict[str, EngineFile], trt: Any, most: Limits) -> None:
-        logger = _make_logger(trt)
+        logger = shared_logger(trt)
         self.stream = self.cuda.stream()
         self._runtime = trt.Runtime(logger)  # first, so that it logs why a plugin is refused
         load_plugins(bundle, chosen.values(), trt)
@@ -132,7 +133,7 @@ class _Held:
             if engine is None:
                 raise BackendError(
                     f"{entry.flavour} refuses the engine {entry.file}",
-                    found=logger.errors[-1] if logger.errors else "no reason given",
+                    found=logger.take_error() or "no reason given",
                     fix=remedy(entry.flavour, self.cuda.facts.compute_capability),
                 )
             sha256 = bundle.manifest.files[entry.file].sha256
@@ -238,26 +239,6 @@ def _load(flavour: str) -> Any:
             found=error,
             fix=f"install it: python -m pip install {package}",
         ) from error
-
-
-def _make_logger(trt: Any) -> Any:
-    """TensorRT's messages go to Python's logging; the last errors are kept for our own messages."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors = [*self.errors[-9:], message]
-                _log.error(message)
-            elif severity == trt.ILogger.Severity.WARNING:
-                _log.warning(message)
-            else:
-                _log.debug(message)
-
-    return Logger()
 
 
 def _padded(array: npt.NDArray[Any], least: int) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Find, load and launch the frame kernels: the CUDA code of `kernels/frames.cu`.
+"""Find, load and launch the frame kernels: the CUDA code in `kernels/`.
 
 They resize and normalise a frame before the network, and turn logits into masks after it. Where
 `build-engine` finds nvcc it puts them, compiled, into the bundle; `python -m
@@ -23,7 +23,7 @@ from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.driver import Cuda, has
 from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
 from hsnet_trt.runtime.pictures.colour_model import BINS
-from hsnet_trt.trt_plugins.nvcc import compile_fatbin, compiled, find_nvcc, is_fresh
+from hsnet_trt.trt_plugins.nvcc import compile_fatbin, compiled, find_nvcc, is_fresh, sources
 from hsnet_trt.trt_plugins.nvrtc import INSTALL, compile_cubin
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
@@ -31,7 +31,7 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 SOURCE = Path(__file__).resolve().parent / "kernels" / "frames.cu"
 FATBIN = SOURCE.with_suffix(".fatbin")
 
-# The structs of the kernels' arguments, field by field as in `frames.cu`, in C's own layout.
+# The structs of the kernels' arguments, field by field as in `kernels/`, in C's own layout.
 PREPARE = struct.Struct("@6P" + "10i" + "6f")
 VOTE = struct.Struct("@9P" + "q" + "6i")
 SETTLE = struct.Struct("@5P" + "2i")
@@ -40,7 +40,7 @@ GUIDE = struct.Struct("@3P" + "4i" + "3f" + "0P")
 COLOUR = struct.Struct("@5P" + "q" + "3i" + "7f" + "0P")
 FIT = struct.Struct("@3P" + "4i" + "f" + "0P")
 REFINE = struct.Struct("@3P" + "4i" + "f" + "0P")  # "0P": as long as C makes it
-TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `frames.cu`
+TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `likeness.cuh`
 _BLOCK = (32, 8)
 
 
@@ -114,8 +114,11 @@ def _compiled_here(architecture: str, *, by_nvcc: bool) -> bytes:
 
 
 def _source_hash() -> str:
-    text = SOURCE.read_bytes().replace(b"\r\n", b"\n")  # as git may write it on Windows
-    return hashlib.sha256(text).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for path in sources(SOURCE):
+        text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may write it on Windows
+        digest.update(b"%s %d\n%s" % (path.name.encode(), len(text), text))
+    return digest.hexdigest()[:16]
 
 
 class FrameKernels:

@@ -32,45 +32,56 @@ class GraphReplay:
         self._cuda, self._stream = cuda, stream
         self.graphs: CudaGraphs | None = open_graphs() if wanted else None
         self._captured: dict[str, tuple[object, Any]] = {}
+        self._refused: set[str] = set()  # by key: could not be captured or replayed
 
     def run(
         self, key: str, version: object, work: Callable[[Callable[[DeviceGraph], None]], None]
     ) -> None:
         """Run networks, as a graph where that was captured.
 
-        TensorRT needs one usual launch after a change of shapes before a capture.
+        TensorRT needs one usual launch after a change of shapes before a capture. Networks whose
+        graph fails are launched as usual from then on; other graphs are not affected.
 
         Args:
             key: which graph, "features" or "match".
             version: changes whenever the graph must be captured anew.
             work: launches the networks with the function that it is given.
         """
-        handle = self._stream.handle
-        known, graph = self._captured.get(key, (None, None))
-        if self.graphs is not None and known == version:
-            try:
-                if graph is None:
-                    graph = self.graphs.capture(
-                        lambda: work(lambda engine: engine.launch(handle, capturing=True)),
-                        self._stream,
-                    )
-                    self._captured[key] = (version, graph)
-                self.graphs.replay(graph, self._stream)
-            except BackendError as error:
-                _log.warning("CUDA graphs are not used: %s", error)
-                self.graphs = None
-            else:
-                return
-        elif self.graphs is not None:
-            if graph is not None:
-                self._cuda.synchronise(self._stream)
-                self.graphs.destroy(graph)
-            self._captured[key] = (version, None)
-        work(lambda engine: engine.launch(handle))
+        if not self._replay(key, version, work):
+            work(lambda engine: engine.launch(self._stream.handle))
 
     def close(self) -> None:
-        """Destroy the graphs; none may still run."""
-        for _, graph in self._captured.values():
+        """Destroy the graphs, also those that are no longer used; none may still run."""
+        while self._captured:
+            _, (_, graph) = self._captured.popitem()
             if graph is not None and self.graphs is not None:
                 self.graphs.destroy(graph)
-        self._captured.clear()
+
+    def _replay(
+        self, key: str, version: object, work: Callable[[Callable[[DeviceGraph], None]], None]
+    ) -> bool:
+        """Replay a graph, captured first where it is not; false if nothing was launched."""
+        if self.graphs is None or key in self._refused:
+            return False
+        known, graph = self._captured.get(key, (None, None))
+        if known != version:
+            if graph is not None:
+                self._cuda.synchronise(self._stream)
+                del self._captured[key]
+                self.graphs.destroy(graph)
+            self._captured[key] = (version, None)
+            return False
+        try:
+            if graph is None:
+                handle = self._stream.handle
+                graph = self.graphs.capture(
+                    lambda: work(lambda engine: engine.launch(handle, capturing=True)),
+                    self._stream,
+                )
+                self._captured[key] = (version, graph)
+            self.graphs.replay(graph, self._stream)
+        except BackendError as error:
+            _log.warning("%s goes without a CUDA graph: %s", key, error)
+            self._refused.add(key)
+            return False
+        return True

@@ -15,7 +15,7 @@ import numpy as np
 
 from hsnet_trt.runtime.pictures.preprocess import Floats
 
-BINS = 16  # of a channel, as in `frames.cu`
+BINS = 16  # of a channel, as in `colour.cuh`
 WEIGHT = 0.25  # of the log ratio, since colours of neighbours are far from independent
 RAREST = 1e-4  # added to the shares, so that a colour that was not seen is rare and not impossible
 SURE = 4.0  # the logit from which an answer is sure; below, the weight is less in proportion

@@ -52,13 +52,12 @@ class DeviceCopies:
         self._taken = 0
         self._lock = threading.RLock()  # a set may end while another one is uploaded
 
-    def of(self, owner: object, read: Callable[[], Sequence[Arrays]], device: int) -> Copies | None:
+    def of(self, owner: object, pieces: Sequence[Arrays], device: int) -> Copies | None:
         """A set's pieces in the GPU's memory; None where they cannot be there.
 
         Args:
             owner: the set, by identity; it never changes.
-            read: gives its arrays, in the types in which they are passed; called where they are
-                not copied yet.
+            pieces: its arrays, in the types in which they are passed.
             device: the GPU's number.
         """
         with self._lock:
@@ -68,7 +67,6 @@ class DeviceCopies:
                 return known.copies
             if not self._most or device != 0:
                 return None
-            pieces = read()
             size = sum(array.nbytes for piece in pieces for array in piece.values())
             if size > self._most:
                 return None

@@ -128,14 +128,21 @@ class Networks:
         return last
 
     def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
-        """Encoded supports, as `match` takes them in calls of `most` at most."""
-        if not self._packing and not self._columns:
-            return Shots(tuple(encoded))
-        shots = [shot for held in encoded for shot in compress(held)]
-        parts = [shots[first : first + most] for first in range(0, len(shots), most)]
-        if self._columns:
-            return Shots(tuple(side_by_side(part) for part in parts))
-        return Shots(tuple(pack(part, self._packing) for part in parts))
+        """Encoded supports, as `match` takes them in calls of `most` at most, and in its types."""
+        pieces = encoded
+        if self._packing or self._columns:
+            shots = [shot for held in encoded for shot in compress(held)]
+            parts = [shots[first : first + most] for first in range(0, len(shots), most)]
+            pieces = [
+                side_by_side(part) if self._columns else pack(part, self._packing) for part in parts
+            ]
+        return Shots(tuple(self._in_types_of_match(piece) for piece in pieces))
+
+    def _in_types_of_match(self, piece: Held) -> Held:
+        return {
+            name: self._typed("match", name, value) if isinstance(value, np.ndarray) else value
+            for name, value in piece.items()
+        }
 
     async def match(self, features: Held, supports: Shots) -> Floats:
         """One query's features against all shots -> logits float32 [S,2,h,w].
@@ -166,15 +173,8 @@ class Networks:
 
     def _copy(self, features: Held, supports: Shots) -> Copies | None:
         """The supports, in the memory of the GPU where the features are."""
-
-        def read() -> list[dict[str, npt.NDArray[Any]]]:
-            return [
-                {name: self._typed("match", name, array) for name, array in piece.items()}
-                for piece in supports.pieces
-            ]
-
         device = getattr(features["f2"], "__dlpack_device__", None)  # where this Triton tells it
-        return None if device is None else self._copies.of(supports, read, device()[1])
+        return None if device is None else self._copies.of(supports, supports.pieces, device()[1])
 
     def _tensors(self, copies: dict[str, Any]) -> Held:
         try:

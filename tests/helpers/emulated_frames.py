@@ -29,24 +29,28 @@ from hsnet_trt.runtime.frames.frame_kernels import (
     VOTE,
     histogram_bytes,
 )
+from hsnet_trt.trt_plugins.nvcc import sources
 
 View = Callable[[int, Any, tuple[int, ...]], np.ndarray]
 
 
 def compile_frames(folder: Path, source: Path = SOURCE) -> bytes:
-    """The image of `frames.cu`, or of an altered copy; the library is left in that folder."""
+    """The image of the frame kernels, or of an altered copy; the library is left in `folder`."""
     # Products and sums may be fused, as nvcc fuses them, where this CPU can.
     flags = ("-O2", "-march=native", "-ffp-contract=fast", f'-DFRAMES="{source}"')
     return build_emulated("frames.cpp", 800, folder, *flags).read_bytes()
 
 
 def compile_altered(folder: Path, old: str, new: str) -> bytes:
-    """The image of a `frames.cu` with a fault: one place of its text is another."""
-    text = SOURCE.read_text()
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in the source"
-    source = folder / "altered.cu"
-    source.write_text(text.replace(old, new))
-    return compile_frames(folder, source)
+    """The image of frame kernels with a fault: one place of their text is another."""
+    texts = {path.name: path.read_text() for path in sources(SOURCE)}
+    count = sum(text.count(old) for text in texts.values())
+    assert count == 1, f"{old!r} stands {count} times in the source"
+    altered = folder / "altered"
+    altered.mkdir()
+    for name, text in texts.items():
+        (altered / name).write_text(text.replace(old, new))
+    return compile_frames(folder, altered / SOURCE.name)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,6 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
         CU_DEVICE_ATTRIBUTE_INTEGRATED="integrated",
         CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY="map",
     )
-    module.graphs = {}
     module.replays = 0
 
     def stream(raw: CUstream) -> Stream:
@@ -67,6 +66,8 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
 
     def launch_graph(graph: Any, raw: CUstream) -> None:
         core.need_context()
+        if id(graph) not in core.graphs:
+            raise CudaRefused("INVALID_VALUE")
         module.replays += 1
         for work in graph:
             stream(raw).add(work)
@@ -117,9 +118,9 @@ def fake_bindings(core: FakeCuda) -> types.ModuleType:
         "cuLaunchKernel": launch,
         "cuStreamBeginCapture": lambda raw, mode: core.begin_capture(stream(raw)),
         "cuStreamEndCapture": end_capture,
-        "cuGraphInstantiate": lambda graph, flag: graph,
-        "cuGraphDestroy": lambda graph: None,
-        "cuGraphExecDestroy": lambda graph: None,
+        "cuGraphInstantiate": lambda graph, flag: core.make_graph(graph),
+        "cuGraphDestroy": core.destroy_graph,
+        "cuGraphExecDestroy": core.destroy_graph,
         "cuGraphLaunch": launch_graph,
     }
 

@@ -79,6 +79,7 @@ class FakeCuda:
         self.launches: list[tuple[str, bytes]] = []  # name and argument
         self.overrun = False  # whether something was written outside an allocation
         self.copy_ms = 1.0
+        self.graphs: dict[int, Any] = {}  # captured or instantiated, by identity
         # The thread of a library that captures in the driver's global mode.
         self.capturing_globally: int | None = None
 
@@ -238,9 +239,21 @@ class FakeCuda:
         work, stream.capturing = stream.capturing, None
         if work is None:
             raise CudaRefused("INVALID_VALUE")
-        return work
+        return self.make_graph(work)
+
+    def make_graph(self, work: list[Callable[[], None]]) -> list[Callable[[], None]]:
+        self.need_context()
+        graph = list(work)
+        self.graphs[id(graph)] = graph
+        return graph
+
+    def destroy_graph(self, graph: list[Callable[[], None]]) -> None:
+        self.need_context()
+        if self.graphs.pop(id(graph), None) is None:
+            raise CudaRefused("INVALID_VALUE")
 
     def settled(self) -> bool:
-        """Nothing is left: no memory, no context on a thread, no hold on the GPU; none was hurt."""
-        left = self.device or self.host or any(self.depth.values()) or self.retained
+        """Nothing is left: no memory, no graph, no context on a thread, no hold on the GPU; none of
+        the memory was hurt."""
+        left = self.device or self.host or any(self.depth.values()) or self.retained or self.graphs
         return not (left or self.overrun)

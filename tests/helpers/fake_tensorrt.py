@@ -7,6 +7,7 @@ shapes, bytes, order and clean-up are real; what TensorRT itself does is not.
 from __future__ import annotations
 
 import types
+import weakref
 from typing import Any
 
 import numpy as np
@@ -112,15 +113,22 @@ def fake_tensorrt(
     module.nptype = lambda kind: NUMPY[kind]
     module.ExecutionContextAllocationStrategy = types.SimpleNamespace(USER_MANAGED="user managed")
     module.engines = []
+    module.runtimes = weakref.WeakSet()
 
     class ILogger:
         class Severity:
             INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
     class Runtime:
+        """The first one's logger is that of all others, too, as long as one of them lives."""
+
         def __init__(self, logger: Any) -> None:
             driver.need_context()
-            self.logger = logger
+            registered = next((r.logger for r in module.runtimes), logger)
+            if logger is not registered:
+                registered.log(ILogger.Severity.WARNING, "The logger differs; it is ignored")
+            self.logger = registered
+            module.runtimes.add(self)
 
         def deserialize_cuda_engine(self, content: bytes) -> FakeEngine | None:
             if content.startswith(b"bad"):

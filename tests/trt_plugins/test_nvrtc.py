@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import sys
 import types
 from pathlib import Path
@@ -22,9 +23,18 @@ class Status(enum.IntEnum):
 
 
 def fake(log: bytes = b"", *, fails: bool = False) -> Any:
-    """A `cuda.bindings.nvrtc` that notes its options."""
+    """A `cuda.bindings.nvrtc` that notes its options; it reads no files but CUDA's headers."""
     module: Any = types.ModuleType("cuda.bindings.nvrtc")
     module.options, module.destroyed = [], 0
+
+    def create_program(
+        text: bytes, name: bytes, count: int, headers: list[bytes], names: list[bytes]
+    ) -> tuple[Status, str]:
+        assert len(headers) == len(names) == count
+        for content in (text, *headers):
+            wanted = set(re.findall(rb'#include ["<](\S+)[">]', content))
+            assert wanted <= {*names, b"cuda_fp16.h"}, wanted
+        return Status.NVRTC_SUCCESS, "program"
 
     def compile_program(program: str, count: int, options: list[bytes]) -> tuple[Status]:
         assert len(options) == count
@@ -42,7 +52,7 @@ def fake(log: bytes = b"", *, fails: bool = False) -> Any:
         module.destroyed += 1
         return (Status.NVRTC_SUCCESS,)
 
-    module.nvrtcCreateProgram = lambda *_: (Status.NVRTC_SUCCESS, "program")
+    module.nvrtcCreateProgram = create_program
     module.nvrtcCompileProgram = compile_program
     module.nvrtcGetProgramLogSize = lambda _: (Status.NVRTC_SUCCESS, len(log))
     module.nvrtcGetProgramLog = fill(log)

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from helpers.fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
 from helpers.half_bundle import both
-from helpers.tiny_bundle import RED, SIZE, in_two_forms, make_bundle, scene
+from helpers.tiny_bundle import RED, SIZE, in_two_forms, scene
 
 from hsnet_trt.benchmarks.gpu_check import network as check
 from hsnet_trt.benchmarks.gpu_check import network_checks as checks
 from hsnet_trt.benchmarks.gpu_check import network_contest as contest
+from hsnet_trt.benchmarks.gpu_check.benchmark import table
 from hsnet_trt.benchmarks.gpu_check.network_contest import Contest, Pace
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
 from hsnet_trt.benchmarks.limits.case import Case, Inputs, SupportPictures
@@ -205,12 +206,29 @@ def test_the_whole_is_written_part_by_part(
     assert hurried.content["long run"] == {"skipped": "no time was left"}
 
 
-def test_a_card_that_the_cpu_stands_in_for_is_an_error(tmp_path: Path) -> None:
-    path = str(make_bundle(tmp_path / "b"))
+def test_where_no_backend_can_use_the_card_pytorch_is_measured_alone(
+    tmp_path: Path, halves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error all the same; what is not measured names the reason."""
+    monkeypatch.setattr(contest, "RemoteWorker", Worker)
+    monkeypatch.setattr(check, "_grids", lambda backbone, size: ((12, 16), (6, 8), (3, 4)))
     report = GpuReport(tmp_path / "network.json", 100.0, 5.0)
-    check.Parts(report, path, check.CARD).all()
-    assert report.failed and list(report.content) == ["backend", "seconds"]
-    assert "the CPU runs it: the best that works here; not tensorrt" in str(report.content)
+    parts = check.Parts(report, halves, check.CARD)
+    parts.all()
+    kept = json.loads((tmp_path / "network.json").read_text())
+    (wrong,) = kept["backend"]["wrong"]
+    assert report.failed and "the CPU runs it: the best that works here; not tensorrt" in wrong
+    for part in ("golden outputs", "FP16 against FP32", "long run", "options of ONNX Runtime"):
+        assert kept[part] == {"skipped": wrong}
+    one, five = kept["1-shot"]["rows"], kept["5-shot"]["rows"]
+    named = [(row["contender"], row["precision"]) for row in one]
+    pytorch = [(BASELINE, "fp32"), ("PyTorch autocast", "fp16"), (contest.COMPILED, "fp16")]
+    assert named == [(contest.OURS, "fp16"), (contest.OURS, "fp32"), *pytorch]
+    assert [row.get("skipped") for row in one] == [wrong, wrong, None, None, None]
+    assert [row["ms"]["median"] for row in one[2:]] == [5.0, 5.0, 5.0] and parts.rows == one
+    assert [row["contender"] for row in five[2:]] == [BASELINE, "PyTorch autocast"]
+    assert "not measured" in kept["targets"][0]
+    assert table(parts.rows, "contender", "precision", "device")
 
 
 @pytest.mark.parametrize("given", [[], ["--rehearse"]])

@@ -1,4 +1,4 @@
-// The frame kernels (runtime/frames/kernels/frames.cu, or the copy of it that FRAMES names) as a
+// The frame kernels (FRAMES names runtime/frames/kernels/frames.cu, or an altered copy) as a
 // shared library with one entry: launch a kernel by its name, as the driver does. They share no
 // memory and meet at no barrier, so their threads run to the end one after another, in any order.
 #include "emulator.h"

@@ -26,7 +26,7 @@ from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import Growth
 from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.device import memory as arena
-from hsnet_trt.runtime.engines import engine
+from hsnet_trt.runtime.engines import engine, logger
 from hsnet_trt.runtime.engines import runner as tensorrt_runner
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.matching.runner import Limits
@@ -280,6 +280,7 @@ def test_what_is_missing_is_named(
 # What expressions of each file are, so that their attributes can be looked up; "" is the module.
 KINDS = {
     tensorrt_runner: {"trt": "", "self._runtime": "Runtime"},
+    logger: {"trt": ""},
     engine: {
         "trt": "",
         "self._trt": "",
@@ -342,14 +343,7 @@ def test_every_name_it_uses_exists_in_tensorrt() -> None:
     } <= used
 
 
-def test_the_logger_is_one_that_tensorrt_takes(caplog: pytest.LogCaptureFixture) -> None:
+def test_tensorrts_types_are_numpys() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    logger = tensorrt_runner._make_logger(trt)
-    assert isinstance(logger, trt.ILogger)
-    logger.log(trt.ILogger.Severity.ERROR, "100 % wrong")
-    logger.log(trt.ILogger.Severity.WARNING, "odd")
-    logger.log(trt.ILogger.Severity.INFO, "all well")
-    assert logger.errors == ["100 % wrong"]
-    assert [r.levelname for r in caplog.records] == ["ERROR", "WARNING"]
     assert trt.nptype(trt.float32) is np.float32
     assert trt.nptype(trt.float16) is np.float16

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,15 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return asked
 
 
+def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The kernels' source and headers, in a place where they may be changed."""
+    files = [p for p in frame_kernels.SOURCE.parent.iterdir() if p.suffix in (".cu", ".cuh")]
+    assert len(files) > 1
+    (folder / "kernels").mkdir()
+    monkeypatch.setattr(frame_kernels, "SOURCE", folder / "kernels" / frame_kernels.SOURCE.name)
+    return [Path(shutil.copy(path, folder / "kernels")) for path in files]
+
+
 def with_kernels(path: Path, name: str | None = None) -> Bundle:
     return Bundle.open(make_bundle(path, extra={name or bundled_name(): OURS}))
 
@@ -83,14 +94,28 @@ def test_those_of_another_source_are_left_alone(
 ) -> None:
     """Their arguments may be laid out otherwise; the name tells, and no line's end does."""
     name = bundled_name()
-    source = tmp_path / "frames.cu"
-    text = frame_kernels.SOURCE.read_bytes()
-    monkeypatch.setattr(frame_kernels, "SOURCE", source)
-    source.write_bytes(text.replace(b"\n", b"\r\n"))
-    assert bundled_name() == name
-    source.write_bytes(text + b"// another version\n")
-    assert bundled_name() != name
+    for path in copied(tmp_path, monkeypatch):
+        text = path.read_bytes()
+        path.write_bytes(text.replace(b"\n", b"\r\n"))
+        assert bundled_name() == name
+        path.write_bytes(text + b"// another version\n")
+        assert bundled_name() != name, path
+        path.write_bytes(text)
+    path.write_bytes(text + b"// another version\n")
     assert find_kernels(with_kernels(tmp_path / "b", name), "8.7") == PACKAGES
+
+
+def test_the_packages_are_taken_unless_a_file_of_the_source_is_newer(
+    fatbin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: list[list[int]]
+) -> None:
+    bundle, files = Bundle.open(make_bundle(tmp_path / "b")), copied(tmp_path, monkeypatch)
+    for path in (*files, fatbin):
+        os.utime(path, (1000, 1000))
+    assert find_kernels(bundle, "8.7") == PACKAGES and not compiler
+    for path in files:
+        os.utime(path, (2000, 2000))
+        assert find_kernels(bundle, "8.7") != PACKAGES, path
+        os.utime(path, (1000, 1000))
 
 
 def test_bundles_without_them_are_still_read(fatbin: Path, tmp_path: Path) -> None:

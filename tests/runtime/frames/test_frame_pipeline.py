@@ -291,32 +291,6 @@ def test_logits_that_are_not_finite_are_an_error_of_that_frame(
 
 
 @pytest.mark.usefixtures("packaged_kernels")
-def test_a_graph_that_cannot_be_captured_is_done_without(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    red_shot: Shot,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    segmenter, driver, bindings = load(tmp_path / "b", monkeypatch, bindings=True)
-    bindings.cuStreamEndCapture = _refusing(driver, bindings)
-    with segmenter:
-        segmenter.set_support("red", *red_shot)
-        results = [segmenter.segment(pictures(1)[0]) for _ in range(4)]
-        assert "CUDA graphs are not used" in caplog.text and not bindings.replays
-        for result in results[1:]:
-            np.testing.assert_array_equal(result.labels, results[0].labels)
-    assert driver.settled()
-
-
-def _refusing(driver: FakeDriver, bindings: Any) -> Any:
-    def end(raw: Any) -> tuple[Any, None]:
-        driver.end_capture(driver.find_stream(int(raw)))
-        return bindings.CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, None
-
-    return end
-
-
-@pytest.mark.usefixtures("packaged_kernels")
 def test_closing_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
 ) -> None:

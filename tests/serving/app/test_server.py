@@ -1,21 +1,18 @@
-"""What the page asks the server, and what it refuses; on a bundle that segments by colour."""
+"""What the page asks the server, on a bundle that segments by colour."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+from helpers.page import LEFT, QUERY, RIGHT, SUPPORT, compose, file_of, mask_of, refusal, shot
+from helpers.tiny_bundle import SIZE
 from PIL import Image
 
-from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.serving.app.pictures import shrink
@@ -25,74 +22,15 @@ from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
 from starlette.testclient import TestClient
 
-from hsnet_trt.serving.app import bodies
 from hsnet_trt.serving.app.messages import segmented
 from hsnet_trt.serving.app.server import PAGE, make_application
-from hsnet_trt.serving.app.supports import encode_shot, read_supports
-
-LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
-SUPPORT, QUERY = (
-    scene(SIZE, [(RED, LEFT), (GREEN, RIGHT)]),
-    scene(SIZE, [(GREEN, LEFT), (RED, RIGHT)]),
-)
-
-
-def file_of(array: np.ndarray, kind: str = "PNG") -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, kind)
-    return stream.getvalue()
-
-
-def mask_of(place: tuple[slice, slice]) -> np.ndarray:
-    mask = np.zeros(SIZE, bool)
-    mask[place] = True
-    return mask
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("page") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def network(bundle):
-    network = Network.load(bundle, "onnxruntime")
-    yield network
-    network.close()
-
-
-@pytest.fixture
-def workspace(network):
-    return Workspace(network, PageLimits(upload_bytes=200_000, pixels=500_000, shots=3))
-
-
-@pytest.fixture
-def client(workspace):
-    return TestClient(make_application(workspace))
-
-
-def shot(client: TestClient, place: tuple[slice, slice]) -> str:
-    picture = client.post("/api/pictures", content=file_of(SUPPORT)).json()["picture"]
-    return client.post(f"/api/pictures/{picture}/shots", content=file_of(mask_of(place))).json()[
-        "shot"
-    ]
-
-
-def compose(client: TestClient, **classes: list[str]) -> str:
-    sent = {"classes": [{"name": name, "shots": keys} for name, keys in classes.items()]}
-    answer = client.post("/api/sets", json=sent)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["set"]
+from hsnet_trt.serving.app.supports import encode_shot
 
 
 def labels(answer: dict) -> np.ndarray:
     image = Image.open(io.BytesIO(base64.b64decode(answer["labels"])))
     assert image.mode == "P"
     return np.asarray(image)
-
-
-def refusal(answer) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["summary"]
 
 
 def test_a_set_segments_as_the_library_does(client, bundle):
@@ -262,125 +200,12 @@ def test_cutting_out(client):
     )
 
 
-@pytest.mark.parametrize(
-    "path", ["pictures/x/shots", "pictures/x/mask", "pictures/x/cut", "sets/x/segment"]
-)
-def test_ids_that_were_never_given(client, path):
-    answer = client.post(f"/api/{path}", content=file_of(mask_of(LEFT)))
-    assert refusal(answer)[0] == 404
-
-
-def test_sets_that_do_not_do(client):
-    key = shot(client, LEFT)
-    quoted = f'"{key}"'.encode()
-    for body, status in (
-        (b"", 400),
-        (b"{", 400),
-        (b"[]", 400),
-        (b"[" * 100_000, 400),
-        (b'{"classes": 3}', 400),
-        (b'{"classes": []}', 400),
-        (b'{"classes": [{"name": "a", "shots": []}]}', 400),
-        (b'{"classes": [{"name": " ", "shots": [%s]}]}' % quoted, 400),
-        (b'{"classes": [{"name": 7, "shots": [%s]}]}' % quoted, 400),
-        (b'{"classes": [{"name": "a", "shots": [7]}]}', 400),
-        (b'{"classes": [{"name": "a", "shots": ["never"]}]}', 404),
-        (b'{"classes": [{"name": "a", "shots": [%s]}]}' % b",".join([quoted] * 4), 400),
-    ):
-        assert client.post("/api/sets", content=body).status_code == status, body[:60]
-    twice = {"classes": [{"name": "a", "shots": [key]}] * 2}
-    assert refusal(client.post("/api/sets", json=twice)) == (400, "these are no classes")
-
-
-def test_uploads_are_bounded(client):
-    status, _ = refusal(client.post("/api/pictures", content=bytes(200_001)))
-    assert status == 413
-
-    def chunks():  # no Content-Length tells
-        yield from (bytes(50_000) for _ in range(5))
-
-    assert refusal(client.post("/api/pictures", content=chunks()))[0] == 413
-    many = file_of(np.zeros((800, 700, 3), np.uint8))  # small as a file, large as a picture
-    assert len(many) < 200_000
-    assert refusal(client.post("/api/pictures", content=many)) == (
-        400,
-        "the photograph is too large",
-    )
-
-
-@pytest.mark.parametrize("kind", ["GIF", "EPS", "PDF"])
-def test_formats_that_are_not_decoded(client, kind):
-    assert refusal(client.post("/api/pictures", content=file_of(SUPPORT, kind)))[0] == 400
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_formats_that_are(client, kind):
     answer = client.post("/api/preview", content=file_of(SUPPORT, kind))
     shown = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     assert answer.headers["content-type"] == "image/jpeg"
     assert np.abs(shown - SUPPORT).mean() < 6
-
-
-def test_files_that_are_no_support_sets(client, network, bundle, tmp_path):
-    bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("header.npy", bytes(50_000_000))
-    pickled = io.BytesIO()
-    np.savez(pickled, header=np.array({"a": 1}, dtype=object))
-    with FewShotSegmenter.load(make_bundle(tmp_path / "other", weights="cd" * 32)) as other:
-        other.set_support("red", SUPPORT, mask_of(LEFT))
-        other.save_supports(tmp_path / "other.npz")
-    foreign = (tmp_path / "other.npz").read_bytes()
-    assert len(bomb.getvalue()) < 200_000
-    for content in (
-        b"",
-        b"PK\3\4 and so on",
-        bomb.getvalue(),
-        pickled.getvalue(),
-        foreign,
-        foreign[:-99],
-    ):
-        assert client.post("/api/supports", content=content).status_code == 400
-    with pytest.raises(InputError, match="encoded by another model"):
-        read_supports(network, foreign)
-    with pytest.raises(InputError, match="bytes that unpack to 50000000"):
-        read_supports(network, bomb.getvalue())
-
-
-def test_the_server_goes_on_when_it_fails(client, workspace, monkeypatch):
-    def broken(content: bytes) -> None:
-        raise RuntimeError("of /a/secret/path")
-
-    monkeypatch.setattr(workspace, "add_picture", broken)
-    answer = client.post("/api/pictures", content=b"x")
-    assert refusal(answer) == (500, "the server failed") and "secret" not in answer.text
-
-
-def test_a_body_that_does_not_arrive(workspace, monkeypatch):
-    monkeypatch.setattr(bodies, "_SECONDS", 0.05)
-    sent = []
-
-    async def receive():
-        await asyncio.sleep(60)
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/pictures",
-        "headers": [],
-        "query_string": b"",
-    }
-    asyncio.run(make_application(workspace)(scope, receive, send))
-    assert sent[0]["status"] == 400 and b"did not arrive" in sent[1]["body"]
-
-
-def test_too_much_at_once_is_refused(client, monkeypatch):
-    monkeypatch.setattr(bodies, "_UNDER_WAY", 0)
-    assert refusal(client.post("/api/pictures", content=b"x")) == (503, "the server is busy")
-    assert client.get("/api/about").status_code == 200
 
 
 def test_the_colours_of_all_classes_differ(client):

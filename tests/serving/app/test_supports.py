@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from helpers.fake_engines import VERSION, engine_bundle, engines
 from helpers.fake_gpu import install
 from helpers.fake_pycuda import FakeDriver
 from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+from helpers.page import LEFT, RIGHT, SUPPORT, mask_of
+from helpers.tiny_bundle import SIZE, make_bundle
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.serving.app.supports import arrange, encode_shot, most_bytes, shot_bytes
-
-LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))
-PICTURE = scene(SIZE, [(RED, LEFT), (GREEN, RIGHT)])
-
-
-def mask_of(place: tuple[slice, slice]) -> np.ndarray:
-    mask = np.zeros(SIZE, bool)
-    mask[place] = True
-    return mask
 
 
 @pytest.mark.usefixtures("packaged_kernels")
@@ -32,11 +23,11 @@ def test_on_a_gpu(tmp_path, monkeypatch):
     bundle = engine_bundle(tmp_path / "gpu", engines(4))
     network = Network(bundle, TensorRTRunner(bundle, engines(4)), SIZE, "")
     assert network.runner.frames is not None
-    shots = [encode_shot(network, PICTURE, mask_of(place))[0] for place in (LEFT, RIGHT)]
+    shots = [encode_shot(network, SUPPORT, mask_of(place))[0] for place in (LEFT, RIGHT)]
     sets = [arrange(network, {"one": [shot], "other": [shot]}) for shot in shots]
     sets.append(arrange(network, {"red": [shots[0]] * 3, "green": [shots[1]]}))
     assert all(ready.nbytes <= most_bytes(network, ready.supports.classes) for ready in sets)
-    turns = [network.pipeline.segment_all([PICTURE], ready)[0] for ready in (*sets, *sets)]
+    turns = [network.pipeline.segment_all([SUPPORT], ready)[0] for ready in (*sets, *sets)]
     found = [result.labels for result in turns]
     with FewShotSegmenter.load(make_bundle(tmp_path / "cpu"), "onnxruntime") as segmenter:
         for index, classes in enumerate(
@@ -49,8 +40,8 @@ def test_on_a_gpu(tmp_path, monkeypatch):
             segmenter.clear()
             for name, places in classes.items():
                 masks = [mask_of(place) for place in places]
-                segmenter.set_support(name, [PICTURE] * len(masks), masks)
-            expected = segmenter.segment(PICTURE).labels
+                segmenter.set_support(name, [SUPPORT] * len(masks), masks)
+            expected = segmenter.segment(SUPPORT).labels
             assert expected.any()
             for labels in (found[index], found[index + 3]):
                 assert (labels != expected).mean() < 0.01
@@ -60,7 +51,7 @@ def test_on_a_gpu(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shots", [1, 5])
 def test_what_a_set_takes_on_a_cpu(tmp_path, shots):
     network = Network.load(make_bundle(tmp_path / "bundle"), "onnxruntime")
-    shot, notes = encode_shot(network, PICTURE, mask_of(LEFT))
+    shot, notes = encode_shot(network, SUPPORT, mask_of(LEFT))
     assert not notes and shot_bytes(shot) <= network.shot_bytes * 2  # indices beside the values
     classes = {"red": [shot] * shots}
     ready = arrange(network, classes)

@@ -194,18 +194,23 @@ def test_where_it_cannot_be_supports_go_with_the_request(
     assert driver.uploads == (18 if broken in ("tensor", "model") else 0)
 
 
-def test_a_set_is_read_only_where_it_is_to_be_copied() -> None:
-    """Not in each request: its arrays may have to be turned into another type."""
+def test_a_set_that_is_too_large_goes_with_the_request_as_it_is() -> None:
+    driver, server = Driver(), GpuServer(TYPES, on_gpu=True)
+    networks = Networks(server, "hsnet", 7, TYPES, copies=DeviceCopies(8, lambda: driver))
+    supports = registered(networks)
+    for _ in range(2):
+        matched(networks, supports)
+    last = server.calls[-1][2]
+    assert driver.uploads == 0
+    assert all(last[name].array is array for name, array in supports.pieces[-1].items())
 
+
+def test_nothing_is_copied_for_another_gpu_or_without_room() -> None:
     class Set: ...
 
-    copies, owner, reads = DeviceCopies(64, Driver), Set(), []
-
-    def read() -> list[dict[str, np.ndarray]]:
-        reads.append(1)
-        return [{"s2": np.zeros(8, np.float32)}]
-
-    assert copies.of(owner, read, 1) is None and reads == []  # another GPU
-    first = copies.of(owner, read, 0)
-    assert first is not None and copies.of(owner, read, 0) is first and len(reads) == 1
-    assert DeviceCopies(0, Driver).of(owner, read, 0) is None and len(reads) == 1
+    owner, pieces = Set(), [{"s2": np.zeros(8, np.float32)}]
+    copies = DeviceCopies(64, Driver)
+    assert copies.of(owner, pieces, 1) is None
+    first = copies.of(owner, pieces, 0)
+    assert first is not None and copies.of(owner, pieces, 0) is first
+    assert DeviceCopies(0, Driver).of(owner, pieces, 0) is None

@@ -57,6 +57,27 @@ def test_the_plugins_supports_are_arranged_once_on_the_cpu():
         assert set(given["n2"].array) == {3}
 
 
+@pytest.mark.parametrize("columns", [False, True])
+def test_supports_are_kept_in_the_types_that_match_takes(columns):
+    """No request converts them, or copies them."""
+    types = {**FLOATS, "match": {**HALVES["match"], **(INDICES if columns else {})}}
+    server = Server(types, on_gpu=False)
+    networks = Networks(server, "hsnet", 7, types)
+
+    async def answer() -> Shots:
+        images, masks = np.zeros((3, 3, 8, 8), np.float32), np.ones((3, 8, 8), np.float32)
+        supports = networks.arrange([(await networks.encode(images, masks))[0]], most=3)
+        await networks.match(await networks.features(images[:1]), supports)
+        return supports
+
+    (piece,) = asyncio.run(answer()).pieces
+    assert {name: array.dtype for name, array in piece.items()} == {
+        name: types["match"][name] for name in piece
+    }
+    given = server.calls[-1][2]
+    assert all(given[name].array is array for name, array in piece.items())
+
+
 @pytest.mark.parametrize("types", [FLOATS, HALVES, HALF_FEATURES])
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_what_presence_needs_comes_to_the_cpu(types, on_gpu):

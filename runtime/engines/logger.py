@@ -1,0 +1,50 @@
+"""TensorRT's messages, as Python's logging and as the reason in our own errors.
+
+TensorRT registers the first logger that a process makes a runtime with, and warns of every other
+one or ignores it, so all runners share one, which is never freed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+_log = logging.getLogger("hsnet_trt.tensorrt")
+_made: dict[Any, Any] = {}  # by a library's class of loggers
+_lock = threading.Lock()
+
+
+def shared_logger(trt: Any) -> Any:
+    """The process's logger for `tensorrt` or `tensorrt_rtx`; several threads may use it.
+
+    Its `take_error()` returns the latest error of a call that this thread made, once; None if
+    there is none. Where an application made a runtime with its own logger before, TensorRT may
+    leave this one out: then there is none either.
+    """
+    with _lock:
+        if trt.ILogger not in _made:
+            _made[trt.ILogger] = _make_logger(trt)
+        return _made[trt.ILogger]
+
+
+def _make_logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self._latest = threading.local()  # TensorRT logs in the thread of the call
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self._latest.error = message
+                _log.error(message)
+            elif severity == trt.ILogger.Severity.WARNING:
+                _log.warning(message)
+            else:
+                _log.debug(message)
+
+        def take_error(self) -> str | None:
+            found: str | None = self._latest.__dict__.pop("error", None)
+            return found
+
+    return Logger()
