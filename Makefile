@@ -29,7 +29,7 @@ judge: $(READY)
 	$(BIN)/python -m hsnet_trt.benchmarks.real_v1.judge $(CHECKPOINT) --out $(or $(OUT),runs/judge) $(ARGS)
 
 # The model that comes along, learned anew: gathers its pictures, then learns for MINUTES on a GPU (6) or
-# on two cores (150). On a card without a network: docs/recipe.md.
+# on two cores (90). On a card without a network: docs/recipe.md.
 recipe: $(READY)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[recipe]'
 	$(BIN)/python -m hsnet_trt.benchmarks.recipe.demo_model $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)

@@ -2,9 +2,9 @@
 
     pip install -e '.[recipe]'
     apt-get install tuxpaint-stamps-default gcompris-qt-data npm
-    python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 150
+    python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 90
 
-learns on a CPU (two cores: 150 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
+learns on a CPU (two cores: 90 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
 backbone is MobileNetV2 with ImageNet's weights, frozen as in the paper; the squeeze network
 is learned from scratch, or from `--start-from` a checkpoint. A second call goes on where the first
 one was stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/recipe/learned"))
     parser.add_argument("--work", type=Path, default=Path("runs/recipe"), help="for all the rest")
     parser.add_argument(
-        "--minutes", type=float, help="of learning; by default 6 on a GPU, 150 else"
+        "--minutes", type=float, help="of learning; by default 6 on a GPU, 90 else"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -6,7 +6,7 @@ is added to the logit: less of it where the answer is nowhere sure, so that litt
 is found where nothing is. Colours are counted in histograms, by hard decisions, so that the counts
 are whole numbers and the same on every machine.
 
-The constants were chosen on real photographs: see docs/accuracy.md.
+The constants were chosen on real photographs: see docs/beyond-the-paper.md.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ twice the grid, and applied to the picture there: the paper's subsampling, since
 own size the masks were no better. Before that, what a position's colour says in the whole picture
 is added to its logit (`colour_model`).
 
-The constants were chosen on real photographs: see docs/accuracy.md.
+The constants were chosen on real photographs: see docs/beyond-the-paper.md.
 """
 
 from __future__ import annotations
