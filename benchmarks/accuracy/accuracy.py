@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,16 +19,6 @@ SOMETHING = 0.005  # of the picture: an answer of less counts as nothing found
 _SHOWN = 6  # episodes on the sheet
 
 OnEpisode = Callable[[str, int, int], None]  # what is being done, episodes done, episodes in all
-
-
-@dataclass(frozen=True)
-class Group:
-    """What the answers to some of the classes came to: episodes, and figures as in `Row`."""
-
-    episodes: int
-    miou: Interval
-    boundary: Interval
-    found: Interval
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,6 @@ class Row:
         boundary: boundary IoU, its classes averaged as those of mIoU are, with a 95 % bootstrap
             interval.
         per_class: class name -> IoU.
-        groups: name of a group of classes -> what the answers to those alone came to.
         difference: of mIoU to the first network's; None for itself and for trivial answers.
         changed: share of the judged pixels that are answered otherwise than by the first network.
         seconds: per episode, supports and query, in the mean.
@@ -64,7 +53,6 @@ class Row:
     area: float
     boundary: Interval
     per_class: dict[str, float]
-    groups: dict[str, Group]
     difference: float | None
     changed: float | None
     seconds: float
@@ -113,7 +101,6 @@ class _Counts:
     answer: Callable[[Episode], Mask]
     score: Score
     borders: Score  # of the masks' borders
-    class_names: list[str] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     network: JudgedNetwork | None = None
@@ -129,21 +116,15 @@ class _Counts:
         self.ious.append(self.score.add(episode, answer))
         border = dataclasses.replace(episode, query_mask=boundary(episode.query_mask))
         self.borders.add(border, boundary(answer))
-        self.class_names.append(episode.class_name)
         self.areas.append(float(answer.mean()))
         if reference is not None:
             judged = np.ones_like(answer) if episode.ignore is None else ~episode.ignore
             self.changed.append((int(((answer != reference) & judged).sum()), int(judged.sum())))
         return answer
 
-    def found(self, names: Collection[str] | None = None) -> Interval:
-        """How often something was found, of all episodes or of those of some classes."""
-        areas = [
-            area
-            for area, name in zip(self.areas, self.class_names, strict=True)
-            if names is None or name in names
-        ]
-        return share_interval(sum(area >= SOMETHING for area in areas), len(areas))
+    def found(self) -> Interval:
+        """How often something was found."""
+        return share_interval(sum(area >= SOMETHING for area in self.areas), len(self.areas))
 
     def shares(self) -> list[float]:
         """By episode, the share of the pixels that changed."""
@@ -159,7 +140,6 @@ def evaluate(
     skip_bad: Skipped | None = None,
     original_size: bool = False,
     form: str = "clean",
-    groups: Mapping[str, frozenset[str]] | None = None,
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
     """Judge networks and trivial answers on the same episodes.
@@ -172,7 +152,6 @@ def evaluate(
         skip_bad: where broken episodes are noted; None raises at the first.
         original_size: only to be written down; `episodes` has been opened so.
         form: what `episodes` has been brought into.
-        groups: name of a group -> names of its classes, to be told apart in the rows.
         on_episode: called before each episode.
 
     Raises:
@@ -220,14 +199,14 @@ def evaluate(
         size=size,
         original_size=original_size,
         form=form,
-        rows=tuple(_row(t, counted[0], groups or {}) for t in counted),
+        rows=tuple(_row(t, counted[0]) for t in counted),
         left_out=tuple(skip_bad.files) if skip_bad else (),
         shown=shown,
         shown_for=shown_for,
     )
 
 
-def _row(counts: _Counts, first: _Counts, groups: Mapping[str, frozenset[str]]) -> Row:
+def _row(counts: _Counts, first: _Counts) -> Row:
     compared = bool(counts.changed)
     found = [area >= SOMETHING for area in counts.areas]
     shown = [a and b for a, b in zip(found, counts.present, strict=False)]
@@ -243,16 +222,6 @@ def _row(counts: _Counts, first: _Counts, groups: Mapping[str, frozenset[str]]) 
         area=100 * float(np.mean(counts.areas)),
         boundary=counts.borders.miou_interval(),
         per_class=counts.score.per_class(),
-        groups={
-            name: Group(
-                episodes=len(counts.score.of(classes)),
-                miou=counts.score.of(classes).miou_interval(),
-                boundary=counts.borders.of(classes).miou_interval(),
-                found=counts.found(classes),
-            )
-            for name, classes in groups.items()
-            if not classes.isdisjoint(counts.class_names)
-        },
         difference=counts.score.miou() - first.score.miou() if compared else None,
         changed=100 * float(changed) / float(judged) if compared else None,
         seconds=counts.seconds / len(counts.score),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hsnet_trt import __version__
@@ -44,7 +44,6 @@ def judge(
     form: str = "clean",
     count: int | None = None,
     skip_bad: bool = False,
-    groups: Mapping[str, frozenset[str]] | None = None,
     command: str = "",
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
@@ -69,7 +68,6 @@ def judge(
         form: of the episodes: see `data.episodes.forms`.
         count: how many episodes; by default the protocol's, else 1000.
         skip_bad: leave out broken files, and list them.
-        groups: groups of classes to tell apart: see `evaluate`.
         command: what was typed, to be kept beside the figures.
         on_episode: called before each episode.
 
@@ -138,7 +136,6 @@ def judge(
             skip_bad=skipped,
             original_size=original_size,
             form=form,
-            groups=groups,
             on_episode=on_episode,
         )
         facts = {

@@ -14,27 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.benchmarks.accuracy.judging import judge
-from hsnet_trt.benchmarks.real_v1.photographs import gather, photographs
+from hsnet_trt.benchmarks.real_v1.photographs import gather
 from hsnet_trt.data.episodes.forms import FORMS
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, weights_sha256
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
 
-# Classes of which no source of the first shipped model (2026-11-27) showed a photograph, a cut-out
-# or a drawing; of all others it may have seen these photographs or others.
-NEW_TO_FIRST = frozenset(
-    {
-        "christ-the-redeemer",
-        "eiffel-tower",
-        "multimeter",
-        "pyramid",
-        "scissors",
-        "statue-of-liberty",
-        "taj-mahal",
-        "windmill",
-    }
-)
 _EVERY = 20  # episodes between two lines of progress
 
 
@@ -105,19 +91,9 @@ def judge_form(form: str, root: Path, chosen: argparse.Namespace) -> None:
         refine=chosen.refine,
         device=chosen.device,
         form=form,
-        groups=groups(),
         command=_command(form, root, chosen),
         on_episode=say,
     )
-
-
-def groups() -> dict[str, frozenset[str]]:
-    """The classes that are told apart."""
-    known = {photograph.kind for photograph in photographs()}
-    return {
-        "classes new to the first shipped model": NEW_TO_FIRST,
-        "the others": frozenset(known - NEW_TO_FIRST),
-    }
 
 
 def table(out: Path) -> str:
@@ -139,7 +115,7 @@ def table(out: Path) -> str:
     ]
     for form in ("clean", "mosaic"):
         if form in judged:
-            lines += [_line(form, judged[form], name) for name in (None, *groups())]
+            lines.append(_line(form, judged[form]))
     found = {form: judged[form]["rows"][0] for form in ("absent", "clean") if form in judged}
     if found:
         lines += ["", "| something is found | of all queries |", "|---|---|"]
@@ -150,14 +126,14 @@ def table(out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(form: str, judged: dict[str, Any], group: str | None) -> str:
-    rows = [{**row, **row["groups"][group]} if group else row for row in judged["rows"]]
-    network = rows[0]
-    best = max((row for row in rows if row["trivial"]), key=lambda row: row["miou"]["value"])
+def _line(form: str, judged: dict[str, Any]) -> str:
+    network = judged["rows"][0]
+    trivial = [row for row in judged["rows"] if row["trivial"]]
+    best = max(trivial, key=lambda row: row["miou"]["value"])
     ahead = network["miou"]["value"] - best["miou"]["value"]
     return (
-        f"| {form}{f', {group}' if group else ''} | {network.get('episodes', judged['episodes'])} "
-        f"| {_interval(network['miou'])} | {best['miou']['value']:.1f}, {best['name']} "
+        f"| {form} | {judged['episodes']} | {_interval(network['miou'])} "
+        f"| {best['miou']['value']:.1f}, {best['name']} "
         f"| {ahead:+.1f} | {_interval(network['boundary'])} |"
     )
 

@@ -40,9 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/recipe/learned"))
     parser.add_argument("--work", type=Path, default=Path("runs/recipe"), help="for all the rest")
-    parser.add_argument(
-        "--minutes", type=float, help="of learning; by default 6 on a GPU, 90 else"
-    )
+    parser.add_argument("--minutes", type=float, help="of learning; by default 6 on a GPU, 90 else")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--start-from", type=Path, help="a checkpoint; 'shipped' is the shipped one"

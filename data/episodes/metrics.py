@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -127,18 +127,6 @@ class Score:
         self._intersections.append(intersection)
         self._unions.append(union)
         return 100 * float(intersection[1]) / max(int(union[1]), 1)
-
-    def of(self, names: Collection[str]) -> Score:
-        """What was counted of the classes of these names alone."""
-        part = Score({number: name for number, name in self.classes.items() if name in names})
-        for class_id, intersection, union in zip(
-            self._class_ids, self._intersections, self._unions, strict=True
-        ):
-            if class_id in part.classes:
-                part._class_ids.append(class_id)
-                part._intersections.append(intersection)
-                part._unions.append(union)
-        return part
 
     def __len__(self) -> int:
         return len(self._class_ids)

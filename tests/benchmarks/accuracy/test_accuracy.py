@@ -314,17 +314,3 @@ def test_the_command_writes_the_table(checkpoint: Path, blobs: Path, tmp_path: P
     assert "PyTorch fp32" in result.output and "colour histogram" in result.output
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
     assert kept["episodes"] == 8 and kept["size"] == [64, 64]
-
-
-def test_groups_of_classes_are_told_apart() -> None:
-    episodes = drawn(9, ignored=False)
-    by_number = Episodes("x", {0: "c0", 1: "c1", 2: "c2"}, lambda i: episodes[i], 9)
-    network = Fake("a", 1, episodes)
-    groups = {"two": frozenset({"c0", "c2"}), "none of these": frozenset({"d"})}
-    row = evaluate([network], [], by_number, groups=groups).rows[0]
-    kept = [e for e in episodes if e.class_name != "c1"]
-    alone = Episodes("x", {0: "c0", 2: "c2"}, lambda i: kept[i], 6)
-    other = evaluate([network], [], alone).rows[0]
-    assert list(row.groups) == ["two"] and row.groups["two"].episodes == 6
-    assert row.groups["two"].miou == other.miou and row.groups["two"].boundary == other.boundary
-    assert row.groups["two"].found == other.found

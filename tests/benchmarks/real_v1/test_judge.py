@@ -23,9 +23,6 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_checkpoint(HSNet("resnet18"), tmp_path / "model.pt")
     root = write_folder(tmp_path / "set")
     monkeypatch.setattr(judging, "gather", lambda folder: root)
-    monkeypatch.setattr(
-        judging, "groups", lambda: {"new": frozenset({"class0"}), "old": frozenset({"class1"})}
-    )
     return tmp_path / "model.pt"
 
 
@@ -46,12 +43,11 @@ def test_three_figures_in_one_table_in_parts(
     lines = (out / "table.md").read_text().splitlines()
     first = [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("|")]
     assert first == [
-        "form", "---|---|---|---|---|---", "clean", "clean, new", "clean, old", "mosaic",
-        "mosaic, new", "mosaic, old", "something is found", "---|---",
+        "form", "---|---|---|---|---|---", "clean", "mosaic", "something is found", "---|---",
         "where the class is absent", "where it is present (clean)",
     ]  # fmt: skip
     queries = [int(line.split(" | ")[1]) for line in lines if line.startswith(("| clean", "| mos"))]
-    assert queries == [8, 4, 4] * 2
+    assert queries == [8, 8]
 
 
 def test_other_weights_are_judged_anew(

@@ -175,17 +175,3 @@ def test_a_boundary_tells_what_an_iou_does_not() -> None:
     border.add(episode(boundary(truth), 0), boundary(rough))
     assert whole.miou() > 88 and border.miou() < 40
     assert border.add(episode(boundary(truth), 0), boundary(truth)) == 100
-
-
-def test_some_classes_of_a_score_are_those_alone() -> None:
-    rng = np.random.default_rng(9)
-    score, alone = Score({4: "a", 7: "b", 9: "c"}), Score({4: "a", 9: "c"})
-    for k in range(12):
-        truth, answer = rng.random((2, 8, 8)) < 0.5
-        class_id = (4, 7, 9)[k % 3]
-        score.add(episode(truth, class_id), answer)
-        if class_id != 7:
-            alone.add(episode(truth, class_id), answer)
-    part = score.of({"a", "c"})
-    assert len(part) == 8 and part.per_class() == alone.per_class()
-    assert part.miou_interval() == alone.miou_interval()
