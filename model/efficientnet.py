@@ -8,8 +8,9 @@ left out: HSNet does not use it.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hsnet_trt.model.pyramid import grid_rounded_up, levels_of_one_width
 
 # Of each stage: how many blocks, kernel, stride of the first, expansion, channels.
 _STAGES = (
@@ -60,6 +61,7 @@ class EfficientNetLite0(nn.Module):
     a cosine does not see.
     """
 
+    grid = staticmethod(grid_rounded_up)
     layers = (2, 6, 5)
     channels = (40, 112, 320)
     scale: Tensor
@@ -92,12 +94,4 @@ class EfficientNetLite0(nn.Module):
         for block in self._blocks:
             x = block(x)
             outputs.append(x)
-        return [
-            [F.pad(outputs[i], (0, 0, 0, 0, 0, width - outputs[i].shape[1])) for i in taps]
-            for taps, width in zip(_TAPS, self.channels, strict=True)
-        ]
-
-    @staticmethod
-    def grid(size: int) -> tuple[int, int, int]:
-        """The extent of levels 2, 3, 4 for an input of `size` pixels: halved, rounded up."""
-        return -(-size // 8), -(-size // 16), -(-size // 32)
+        return levels_of_one_width(outputs, _TAPS, self.channels)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hsnet_trt.model.pyramid import grid_rounded_up, levels_of_one_width
 
 # Of each stage (table 2 of the paper): how many blocks, stride of the first, expansion, channels.
 _STAGES = (
@@ -56,6 +57,7 @@ class MobileNetV2(nn.Module):
     a cosine does not see.
     """
 
+    grid = staticmethod(grid_rounded_up)
     layers = (3, 7, 4)
     channels = (32, 96, 320)
 
@@ -78,16 +80,7 @@ class MobileNetV2(nn.Module):
         for part in self.features:
             x = part(x)
             outputs.append(x)
-        blocks = outputs[1:]
-        return [
-            [F.pad(blocks[i], (0, 0, 0, 0, 0, width - blocks[i].shape[1])) for i in taps]
-            for taps, width in zip(_TAPS, self.channels, strict=True)
-        ]
-
-    @staticmethod
-    def grid(size: int) -> tuple[int, int, int]:
-        """The extent of levels 2, 3, 4 for an input of `size` pixels: halved, rounded up."""
-        return -(-size // 8), -(-size // 16), -(-size // 32)
+        return levels_of_one_width(outputs[1:], _TAPS, self.channels)
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

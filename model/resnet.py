@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from hsnet_trt.model.pyramid import grid_rounded_up
+
 STRUCTURE: dict[str, tuple[int, int, int, int]] = {
     "resnet18": (2, 2, 2, 2),
     "resnet50": (3, 4, 6, 3),
@@ -62,6 +64,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """The features of every block of layers 2, 3 and 4 (strides 8, 16, 32), before its ReLU."""
 
+    grid = staticmethod(grid_rounded_up)
+
     def __init__(self, name: str) -> None:
         super().__init__()
         depths = STRUCTURE[name]
@@ -97,14 +101,6 @@ class ResNet(nn.Module):
                 x = self.relu(feature)
             pyramid.append(features)
         return pyramid[1:]
-
-    @staticmethod
-    def grid(size: int) -> tuple[int, int, int]:
-        """The extent of levels 2, 3, 4 for an input of `size` pixels: halved, rounded up."""
-        halved = [size]
-        for _ in range(5):
-            halved.append((halved[-1] + 1) // 2)
-        return halved[3], halved[4], halved[5]
 
 
 def _shortcut(inplanes: int, planes: int, stride: int) -> nn.Sequential | None:
