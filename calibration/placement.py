@@ -7,9 +7,9 @@ Found by structure, not by name, so that it holds for every backbone and lowerin
 - the skip input of a residual Add, so that TensorRT fuses convolution, Add and ReLU ("Working with
   Quantized Types" of NVIDIA's TensorRT documentation, "Q/DQ placement recommendations").
 
-Nothing else is quantised: not the norms, not the resizing of masks, not the background contrast,
-which is added to the logits, not the sums of the two halves of a center-pivot convolution, which a
-group norm follows.
+Nothing else is quantised: not the norms, not the resizing of masks, not the background contrast and
+self-support, which are added to the logits, not the sums of the two halves of a center-pivot
+convolution, which a group norm follows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ MOVING = {
     "Transpose",
     "Unsqueeze",
 }
-_LAST = MOVING | {"Add", "Cast"}  # a background contrast is added to the logits
 _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 
@@ -229,16 +228,18 @@ class _Finder:
         return resizes or any(self._way(tensor)[-1] in CONTRASTS for tensor in node.input)
 
     def _is_last(self, node: onnx.NodeProto) -> bool:
-        """Are there only operations that move values between the node and the logits?"""
-        if self.name != "match":
-            return False
-        tensor = node.output[0]
-        while tensor not in self.outputs:
-            readers = self.readers.get(tensor, [])
-            if len(readers) != 1 or readers[0].op_type not in _LAST:
-                return False
-            tensor = readers[0].output[0]
-        return True
+        """Does no other convolution follow, so that the result is the logits?"""
+        return self.name == "match" and not self._leads_to_a_convolution(node)
+
+    def _leads_to_a_convolution(self, node: onnx.NodeProto) -> bool:
+        waiting, seen = list(node.output), set(node.output)
+        while waiting:
+            for reader in self.readers.get(waiting.pop(), []):
+                if reader.op_type == "Conv":
+                    return True
+                waiting += [name for name in reader.output if name not in seen]
+                seen.update(reader.output)
+        return False
 
     def _level(self, node: onnx.NodeProto) -> str:
         """The pyramid level of a correlation, by the support input that it reads."""

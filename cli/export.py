@@ -10,6 +10,7 @@ import typer
 from hsnet_trt.cli.shared.options import (
     ContrastOption,
     RefineOption,
+    SelfSupportOption,
     Size,
     WeightsOption,
     size_option,
@@ -65,6 +66,7 @@ def export(
     ] = "stretch",
     weights: WeightsOption = None,
     contrast: ContrastOption = None,
+    self_support: SelfSupportOption = None,
     *,
     refine: RefineOption = None,
 ) -> None:
@@ -78,7 +80,9 @@ def export(
     console = Console(stderr=True)
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
-        model = load_checkpoint(checkpoint, weights=weights, contrast=contrast)
+        model = load_checkpoint(
+            checkpoint, weights=weights, contrast=contrast, self_support=self_support
+        )
         model.refine = model.refine if refine is None else refine
         manifest = export_bundle(
             model,

@@ -48,6 +48,13 @@ def train(
             "with the rest. 0 for none. By default that of --start-from, else none."
         ),
     ] = None,
+    self_support: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of self-support at the start (not in the paper), learned with the rest. 0 "
+            "for none. By default that of --start-from, else none."
+        ),
+    ] = None,
     size: Annotated[Size | None, size_option("; by default 400.")] = None,
     steps: Annotated[int, typer.Option(help="How many batches to learn from.")] = 50_000,
     batch: Annotated[int, typer.Option(help="Episodes per batch.")] = 20,
@@ -110,6 +117,7 @@ def train(
         weights=weights,
         train_backbone=train_backbone,
         contrast=contrast,
+        self_support=self_support,
         size=size or (400, 400),
         steps=steps,
         batch=batch,

@@ -25,7 +25,9 @@ from hsnet_trt.export.graphs.lowering_packed import packing_of, taking_packed
 from hsnet_trt.export.graphs.lowering_plugin import taking_columns
 from hsnet_trt.export.graphs.parity import TOLERANCE, Reference, check_parity
 from hsnet_trt.model.checkpoint import weights_sha256
+from hsnet_trt.model.contrast import BackgroundContrast
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
+from hsnet_trt.model.self_support import SelfSupport
 from hsnet_trt.runtime.bundle import write_bundle
 from hsnet_trt.runtime.bundle.figures import GoldenFile, ParityFigure
 from hsnet_trt.runtime.bundle.manifest import GraphFile, Manifest, Model, Preprocessing
@@ -101,7 +103,8 @@ def export_bundle(
         trained=model.trained,
         layers=_three(model.backbone.layers),
         channels=_three(model.backbone.channels),
-        contrast=0.0 if model.contrast is None else float(model.contrast.weight.detach()),
+        contrast=_weight(model.contrast),
+        self_support=_weight(model.self_support),
     )
     judged = sum(1 if lowering == "packed" else len({"fp32", *precisions}) for lowering, _ in forms)
     total = len(sizes) * (3 + len(forms) + judged) + ("plugin" in correlations) + 1
@@ -203,6 +206,10 @@ def _check_arguments(
             found=f"--lowering {' --lowering '.join(lowerings)}",
             fix="add --lowering conv2d, or leave out --correlation plugin",
         )
+
+
+def _weight(part: BackgroundContrast | SelfSupport | None) -> float:
+    return 0.0 if part is None else float(part.weight.detach())
 
 
 def _three(values: Sequence[int]) -> tuple[int, int, int]:

@@ -22,7 +22,8 @@ from hsnet_trt.model.weights_file import read_weights_file, write_weights_file
 # The model that comes with the package: MobileNetV2, learned at 128, 192, 256 and 400; see
 # model.json beside it.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
-CONTRAST = "contrast.weight"  # absent or 0 where the network has no background contrast
+# Absent or 0 where the network has none.
+CONTRAST, SELF_SUPPORT = "contrast.weight", "self_support.weight"
 # Counters that files written by early PyTorch lack; inference does not use them.
 _OPTIONAL = re.compile(r".*\.num_batches_tracked$")
 
@@ -33,6 +34,7 @@ def load_checkpoint(
     *,
     weights: str | None = None,
     contrast: float | None = None,
+    self_support: float | None = None,
 ) -> HSNet:
     """Read an HSNet from a file; which backbone it has is found from the keys.
 
@@ -49,6 +51,7 @@ def load_checkpoint(
             their keys, as "ema". By default the first that are not an average ("ema").
         contrast: weight of the background contrast, in place of the file's own; 0 for none, as in
             files that say nothing of it.
+        self_support: likewise, of `SelfSupport`.
 
     Returns:
         the network in float32 on the CPU, in eval mode.
@@ -72,11 +75,13 @@ def load_checkpoint(
             found=found or "a backbone of other blocks, or none",
             fix="pass an HSNet checkpoint, or a torchvision state_dict of one of these backbones",
         )
-    if contrast is not None:
-        state[CONTRAST] = torch.tensor(float(contrast))
-    if CONTRAST in state and _is_plain(state[CONTRAST]) and not state[CONTRAST].any():
-        del state[CONTRAST]
-    model = HSNet(found, contrast=float(CONTRAST in state))  # the weight itself is loaded below
+    for key, weight in ((CONTRAST, contrast), (SELF_SUPPORT, self_support)):
+        if weight is not None:
+            state[key] = torch.tensor(float(weight))
+        if key in state and _is_plain(state[key]) and not state[key].any():
+            del state[key]
+    # The weights themselves are loaded below.
+    model = HSNet(found, float(CONTRAST in state), float(SELF_SUPPORT in state))
     wanted = model.state_dict()
     model.trained = bool(facts.get("trained", True))
     size = facts.get("size")

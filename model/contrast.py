@@ -48,9 +48,7 @@ class BackgroundContrast(nn.Module):
                 margins of a letterbox).
             grids: (h, w) of levels 2, 3, 4.
         """
-        level3, level4 = (
-            self._direction(features[level][:, -1], mask, grids[level]) for level in LEVELS
-        )
+        level3, level4 = (direction(features[level][:, -1], mask, grids[level]) for level in LEVELS)
         return level3, level4
 
     def forward(
@@ -64,19 +62,43 @@ class BackgroundContrast(nn.Module):
             grids: (h, w) of levels 2, 3, 4.
             size: the decoder's (h, w).
         """
-        maps = []
-        for level, vector in zip(LEVELS, vectors, strict=True):
-            contrast = (normalize(query[level][:, -1]) * vector.flatten(1, 2)).sum(dim=1)
-            maps.append(upsample(contrast.unflatten(1, grids[level]).unsqueeze(1), size)[:, 0])
-        return self.weight * (maps[0] + maps[1]) / 2
+        level3, level4 = (
+            contrast_of(query[level][:, -1], vector, grids[level], size)
+            for level, vector in zip(LEVELS, vectors, strict=True)
+        )
+        return self.weight * (level3 + level4) / 2
 
-    @staticmethod
-    def _direction(last: Tensor, mask: Tensor, grid: Grid) -> Tensor:
-        """Unit vector of the object less that of the background, [S,1,C,1], of [S,C,h*w]."""
-        vectors, shares = [], []
-        for side in (mask.clamp(min=0), 1 - mask.abs()):
-            small = F.interpolate(side.unsqueeze(1), grid, mode="bilinear", align_corners=True)
-            weight = small.flatten(2)  # [S,1,h*w]
-            vectors.append(normalize((last * weight).sum(dim=-1, keepdim=True)))
-            shares.append(weight.sum(dim=-1, keepdim=True).clamp(max=1))
-        return ((vectors[0] - vectors[1]) * shares[0] * shares[1]).unsqueeze(1)
+
+def direction(last: Tensor, mask: Tensor, grid: Grid) -> Tensor:
+    """Unit vector of the object less that of the background, [S,1,C,1].
+
+    Args:
+        last: features of the last layer of a level, [S,C,h*w].
+        mask: see `BackgroundContrast.support`; it may also be a probability.
+        grid: (h, w).
+    """
+    vectors, shares = [], []
+    for side in (mask.clamp(min=0), 1 - mask.abs()):
+        small = F.interpolate(side.unsqueeze(1), grid, mode="bilinear", align_corners=True)
+        weight = small.flatten(2)  # [S,1,h*w]
+        vectors.append(normalize((last * weight).sum(dim=-1, keepdim=True)))
+        shares.append(weight.sum(dim=-1, keepdim=True).clamp(max=1))
+    return ((vectors[0] - vectors[1]) * shares[0] * shares[1]).unsqueeze(1)
+
+
+def contrast_of(last: Tensor, vector: Tensor, grid: Grid, size: Grid) -> Tensor:
+    """How much nearer to the object than to the background positions are, in [-2,2], [P,*size].
+
+    Args:
+        last: features of the last layer of a level, [P,C,h*w].
+        vector: what `direction` gave, [P,1,C,1].
+        grid: (h, w).
+        size: of the result.
+    """
+    small = (normalize(last) * vector.flatten(1, 2)).sum(dim=1)
+    return upsample(small.unflatten(1, grid).unsqueeze(1), size)[:, 0]
+
+
+def raised(logits: Tensor, contrast: Tensor) -> Tensor:
+    """Logits [P,2,h,w] whose foreground is raised by [P,h,w]."""
+    return torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.model.contrast import BackgroundContrast
+from hsnet_trt.model.contrast import BackgroundContrast, raised
 from hsnet_trt.model.correlation import correlate, mask_features, normalize
 from hsnet_trt.model.efficientnet import EfficientNetLite0
 from hsnet_trt.model.learner import HPNLearner, upsample
 from hsnet_trt.model.mobilenet import MobileNetV2
 from hsnet_trt.model.resnet import STRUCTURE, ResNet
+from hsnet_trt.model.self_support import LEVEL, SelfSupport
 from hsnet_trt.model.vgg import VGG16
 
 BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0", "mobilenet_v2")
@@ -33,12 +34,13 @@ class HSNet(nn.Module):
     calls.
     """
 
-    def __init__(self, backbone: str, contrast: float = 0.0) -> None:
+    def __init__(self, backbone: str, contrast: float = 0.0, self_support: float = 0.0) -> None:
         """The weights are random.
 
         Args:
             backbone: one of `BACKBONES`.
             contrast: weight of the background contrast, which is not in the paper; 0 for none.
+            self_support: likewise, of `SelfSupport`.
 
         Raises:
             InputError: no such backbone.
@@ -58,6 +60,7 @@ class HSNet(nn.Module):
         self.backbone = _backbone(backbone)
         self.hpn_learner = HPNLearner(self.backbone.layers)
         self.contrast = BackgroundContrast(contrast) if contrast else None
+        self.self_support = SelfSupport(self_support) if self_support else None
 
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(h, w) of the features of levels 2, 3, 4 for images of `size` = (H, W)."""
@@ -121,11 +124,12 @@ class HSNet(nn.Module):
             for q, s, grid in zip(query, support[:3], grids, strict=True)
         )
         logits: Tensor = self.hpn_learner(*correlations)
-        if self.contrast is None:
-            return logits
-        plane = (logits.shape[2], logits.shape[3])
-        contrast = self.contrast(query, support[3:], grids, plane)
-        return torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)
+        if self.contrast is not None:
+            plane = (logits.shape[2], logits.shape[3])
+            logits = raised(logits, self.contrast(query, support[3:], grids, plane))
+        if self.self_support is not None:
+            logits = raised(logits, self.self_support(logits, query[LEVEL], grids[LEVEL]))
+        return logits
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
         """One support for each query.

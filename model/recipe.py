@@ -13,16 +13,17 @@ import torch
 from hsnet_trt.model.hsnet import HSNet
 
 
-def recipe_model(backbone: str, contrast: float = 0.0) -> HSNet:
+def recipe_model(backbone: str, contrast: float = 0.0, self_support: float = 0.0) -> HSNet:
     """An HSNet whose weights are drawn key by key, seeded by the key's name (tests/data/README.md).
 
-    Activations keep a sensible scale through the whole network. `contrast`: see `HSNet`.
+    Activations keep a sensible scale through the whole network. The other
+    arguments: see `HSNet`.
     """
-    model = HSNet(backbone, contrast)
+    model = HSNet(backbone, contrast, self_support)
     state = {
         key: torch.from_numpy(_draw(key, tuple(value.shape)))
         for key, value in model.state_dict().items()
-        if not key.startswith("contrast.")
+        if not key.startswith(("contrast.", "self_support."))
     }
     model.load_state_dict(state, strict=False)
     return model.eval()

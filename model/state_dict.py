@@ -1,8 +1,8 @@
 """Finds the weights of an HSNet in what people save: nested dicts, prefixes, averaged copies.
 
-HSNet's keys are found by their endings (`hpn_learner.*`, `backbone.*`; `contrast.weight` beside
-them). What all of them share in
-front, names of dicts and prefixes of keys alike, is taken off.
+HSNet's keys are found by their endings (`hpn_learner.*`, `backbone.*`; beside them those of what is
+not in the paper). What all of them share in front, names of dicts and prefixes of keys alike, is
+taken off.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _BACKBONE = re.compile(
 _LEARNER = re.compile(r"(?P<before>.*?\.)??hpn_learner\.")
 # Parts of published backbones that HSNet does not use.
 _UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|features\.18|_conv_head|_bn1|_fc)\.")
+_BEYOND = ("contrast.weight", "self_support.weight")  # what is not in the paper
 # What `save_checkpoint` and `hsnet-trt train` keep beside the weights.
 _OURS = ("backbone", "facts", "optimizer")
 _DEPTH = 6  # of dicts in dicts; a pickled dict may hold itself
@@ -132,7 +133,7 @@ def _below(prefix: str, tensors: Mapping[str, Tensor], *, alone: bool) -> dict[s
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
     }
     parts = ("backbone.", "hpn_learner.")
-    ours = {k: v for k, v in state.items() if k.startswith(parts) or k == "contrast.weight"}
+    ours = {k: v for k, v in state.items() if k.startswith(parts) or k in _BEYOND}
     if not alone:
         return ours
     if ours:

@@ -129,10 +129,11 @@ def first_model(settings: Settings) -> HSNet:
             settings.backbone,
             weights=settings.weights,
             contrast=settings.contrast,
+            self_support=settings.self_support,
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = HSNet(settings.backbone, settings.contrast or 0.0)
+        model = HSNet(settings.backbone, settings.contrast or 0.0, settings.self_support or 0.0)
     if settings.backbone_weights is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HSNetWarning)  # that there is a backbone only

@@ -39,6 +39,7 @@ class Settings:
         train_backbone: learn the backbone too; otherwise it is frozen, in eval mode.
         contrast: weight of the background contrast at the start, learned with the rest; 0 for a
             network without it, None for that of `start_from`, else without.
+        self_support: likewise, of self-support.
         size: (height, width) of the images.
         sizes: batches of several sizes in one run, drawn at `size` and shrunk; needs `reuse`.
             None: all are of `size`.
@@ -75,6 +76,7 @@ class Settings:
     weights: str | None = None
     train_backbone: bool = False
     contrast: float | None = None
+    self_support: float | None = None
     size: tuple[int, int] = (400, 400)
     sizes: tuple[Part, ...] | None = None
     steps: int = 50_000

@@ -35,6 +35,7 @@ def judge(
     checkpoint: Path | None = None,
     weights: str | None = None,
     contrast: float | None = None,
+    self_support: float | None = None,
     refine: bool | None = None,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
@@ -55,7 +56,7 @@ def judge(
         out: the folder for accuracy.json, accuracy.md and accuracy.png.
         checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
         weights: which of a checkpoint that holds several: see `load_checkpoint`.
-        contrast: of the checkpoint: see `load_checkpoint`.
+        contrast, self_support: of the checkpoint: see `load_checkpoint`.
         refine: whether masks are refined: see `pictures.guided_filter`; None as the checkpoint or
             the bundle says.
         size: network input; by default the bundle's first, else what the checkpoint was learned
@@ -109,7 +110,12 @@ def judge(
                 networks.append(network)
                 size = network.size
         if compared is not None:
-            torch_network, own = _torch(compared, weights, contrast, device)
+            from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
+
+            found = load_checkpoint(
+                compared, weights=weights, contrast=contrast, self_support=self_support
+            )
+            torch_network, own = TorchNetwork(found, device), weights_sha256(found)
             if refine is not None:
                 torch_network.refine = refine
             elif not model.is_file():
@@ -155,12 +161,3 @@ def _shipped(path: Path) -> Path:
     from hsnet_trt.model.checkpoint import SHIPPED
 
     return SHIPPED
-
-
-def _torch(
-    path: Path, weights: str | None, contrast: float | None, device: str
-) -> tuple[TorchNetwork, str]:
-    from hsnet_trt.model.checkpoint import load_checkpoint, weights_sha256
-
-    model = load_checkpoint(path, weights=weights, contrast=contrast)
-    return TorchNetwork(model, device), weights_sha256(model)

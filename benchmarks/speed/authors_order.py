@@ -4,7 +4,7 @@ The weights are those of `HSNet`, and so are the results; but the pyramid's laye
 normalised and multiplied one by one, every tensor is permuted and copied before and after each of
 the two convolutions of a center-pivot convolution, and query and support are both encoded again
 for every shot. `match` alone, on supports that were encoded before, shows what caching them gains.
-A background contrast, which the authors do not have, is added as `HSNet` adds it.
+A background contrast and self-support, which the authors do not have, are added as `HSNet` does.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsnet_trt.model.center_pivot import CenterPivotConv4d
+from hsnet_trt.model.contrast import raised
 from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.learner import upsample
 from hsnet_trt.model.resnet import BasicBlock, Bottleneck, ResNet
+from hsnet_trt.model.self_support import LEVEL
 
 Layers = list[Tensor]  # every layer of levels 2, 3, 4 in the backbone's order, each [N,C,h,w]
 
@@ -34,6 +36,7 @@ class AuthorsOrder(nn.Module):
         self.backbone = copy.deepcopy(model.backbone)
         self.learner = copy.deepcopy(model.hpn_learner)
         self.contrast = copy.deepcopy(model.contrast)
+        self.self_support = copy.deepcopy(model.self_support)
         self.counts = model.backbone.layers  # layers of levels 2, 3, 4
         if isinstance(self.backbone, ResNet):  # as torchvision's; costs a twentieth otherwise
             for module in self.backbone.modules():
@@ -73,11 +76,12 @@ class AuthorsOrder(nn.Module):
             pyramid.append(level.transpose(0, 1).contiguous())
             first += count
         logits = self._squeeze_and_decode(*pyramid)
+        last, grids = self._last(query)
         if self.contrast is not None:
-            last, grids = self._last(query)
             plane = (logits.shape[2], logits.shape[3])
-            contrast = self.contrast(last, vectors, grids, plane)
-            logits = torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)
+            logits = raised(logits, self.contrast(last, vectors, grids, plane))
+        if self.self_support is not None:
+            logits = raised(logits, self.self_support(logits, last[LEVEL], grids[LEVEL]))
         return upsample(logits, (size[0], size[1]))
 
     def _last(self, layers: Layers) -> tuple[list[Tensor], list[tuple[int, int]]]:

@@ -61,6 +61,13 @@ ContrastOption = Annotated[
         "the checkpoint's own."
     ),
 ]
+SelfSupportOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Weight of self-support, a second look at the query by its own first answer, which is "
+        "not in the paper: 0 for none, by default the checkpoint's own."
+    ),
+]
 RefineOption = Annotated[
     bool | None,
     typer.Option(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsnet_trt.errors import ExportError
-from hsnet_trt.export.graphs.contrast import add_contrast
+from hsnet_trt.export.graphs.beyond_the_paper import add_contrast, add_self_support
 from hsnet_trt.export.graphs.lowering import PYRAMID, Grid, interpolation, normalized, padded
 from hsnet_trt.export.graphs.lowering_conv2d import MatchConv2d
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
@@ -131,14 +131,17 @@ def export_match(
     lowering `packed` takes other supports: see `lowering_packed`. With a background contrast, any
     of them takes `c3` and `c4` [S,1,C,1], too.
     """
-    graph = _without_contrast(model, size, lowering, facts, correlation)
+    graph = _as_in_the_paper(model, size, lowering, facts, correlation)
     if model.contrast is not None:
         add_contrast(graph, float(model.contrast.weight.detach()), model.grids(size))
+    if model.self_support is not None:
+        add_self_support(graph, float(model.self_support.weight.detach()), model.grids(size))
+    if model.contrast is not None or model.self_support is not None:
         _check(graph, {entry.domain: entry.version for entry in graph.opset_import})
     return graph
 
 
-def _without_contrast(
+def _as_in_the_paper(
     model: HSNet, size: Grid, lowering: str, facts: dict[str, str], correlation: str
 ) -> onnx.ModelProto:
     if lowering == CPU_LOWERING:

@@ -175,8 +175,9 @@ class Model:
     trained: bool  # False: random weights, the masks show the pipeline and not the model
     layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
     channels: tuple[Extent, Extent, Extent]
-    # Weight of the background contrast, which is not in the paper; with 0, no graph knows of it.
-    contrast: Finite = 0.0
+    # Weights of what is not in the paper; with 0, no graph knows of it.
+    contrast: Finite = 0.0  # with the support's background
+    self_support: Finite = 0.0  # of the query
 
 
 @dataclass(frozen=True)

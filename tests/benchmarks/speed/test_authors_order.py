@@ -29,11 +29,11 @@ def test_it_is_the_authors_network(name):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "contrast"),
-    [*((name, 0) for name in sorted({*BACKBONES} - {"resnet101"})), ("resnet18", 5)],
+    ("backbone", "beyond"),
+    [*((name, (0, 0)) for name in sorted({*BACKBONES} - {"resnet101"})), ("resnet18", (5, 4))],
 )  # resnet101 is as resnet50
-def test_every_backbone_gives_what_the_model_gives(backbone, contrast):
-    model = recipe_model(backbone, contrast)
+def test_every_backbone_gives_what_the_model_gives(backbone, beyond):
+    model = recipe_model(backbone, *beyond)
     net = AuthorsOrder(model).eval()
     generator = torch.Generator().manual_seed(0)
     query, support = (torch.randn(1, 3, 64, 96, generator=generator) for _ in range(2))

@@ -1,7 +1,8 @@
-"""The background contrast in the exported graphs, in every lowering and in FP16."""
+"""The background contrast and self-support in exported graphs: every lowering, FP16 and INT8."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -24,8 +25,10 @@ from hsnet_trt.model.recipe import recipe_model
 from hsnet_trt.trt_plugins.onnx_op import drop_function, inline_function
 
 SIZE = (64, 96)
-WEIGHT = 6.0
+WEIGHT, OWN = 6.0, 4.0  # of the background contrast, of self-support
 FORMS = [("conv2d", "native"), ("conv3d", "native"), ("packed", "native"), ("conv2d", "plugin")]
+ADDED = ("node_contrast_", "node_self_support_")
+BARE = re.compile("logits_without_(contrast|self_support)")
 NAMES = ("f2", "f3", "f4", "s2", "s3", "s4", "c3", "c4")
 
 Arrays = dict[str, np.ndarray]
@@ -33,7 +36,7 @@ Arrays = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def model() -> HSNet:
-    return recipe_model("resnet18", WEIGHT)
+    return recipe_model("resnet18", WEIGHT, OWN)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def logits(model: HSNet, inputs: Arrays) -> np.ndarray:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_match_adds_it(form, match, model, inputs, logits) -> None:
+def test_every_form_of_match_adds_them(form, match, model, inputs, logits) -> None:
     graph = match(*form)
     run = session((inline_function(graph) if form[1] == "plugin" else graph).SerializeToString())
     if form[1] == "plugin":
@@ -86,10 +89,10 @@ def test_every_form_of_match_adds_it(form, match, model, inputs, logits) -> None
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_it_comes_behind_a_graph_that_does_not_know_of_it(form, match) -> None:
+def test_they_come_behind_a_graph_that_does_not_know_of_them(form, match) -> None:
     """Take what was added away, and the authors' graph is left, node for node."""
     plain, full = export_match(recipe_model("resnet18"), SIZE, form[0], {}, form[1]), match(*form)
-    added = [node for node in full.graph.node if node.name.startswith("node_contrast_")]
+    added = [node for node in full.graph.node if node.name.startswith(ADDED)]
     assert len(added) == len(full.graph.node) - len(plain.graph.node)
     assert {v.name for v in full.graph.input} - {v.name for v in plain.graph.input} == {"c3", "c4"}
     rest = onnx.ModelProto()
@@ -97,11 +100,31 @@ def test_it_comes_behind_a_graph_that_does_not_know_of_it(form, match) -> None:
     for node in added:
         rest.graph.node.remove(node)
     for kept in (rest.graph.initializer, rest.graph.input):
-        for value in [v for v in kept if v.name.startswith(("contrast_", "c3", "c4"))]:
+        for value in [
+            v for v in kept if v.name.startswith(("contrast_", "self_support_", "c3", "c4"))
+        ]:
             kept.remove(value)
     for node in rest.graph.node:
-        node.output[:] = [n.replace("logits_without_contrast", "logits") for n in node.output]
+        node.output[:] = [BARE.sub("logits", name) for name in node.output]
     assert rest.SerializeToString() == plain.SerializeToString()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_self_support_alone(form, model, inputs) -> None:
+    """Without a background contrast `match` takes no vectors; nothing else is left out."""
+    alone = recipe_model("resnet18", 0.0, OWN)
+    run = session(export_match(alone, SIZE, *form[:1], {}, form[1]).SerializeToString())
+    found = run({name: inputs[name] for name in NAMES[:6]})["logits"]
+    levels = [
+        torch.from_numpy(inputs[name])[..., : h * w]
+        for name, (h, w) in zip(NAMES[:6], model.grids(SIZE) * 2, strict=True)
+    ]
+    query, support = (levels[0], levels[1], levels[2]), tuple(levels[3:])
+    expected = alone.match(query, support, SIZE).numpy()
+    bare = recipe_model("resnet18").match(query, support, SIZE).numpy()
+    assert float(np.abs(found - expected).max()) < 1e-4 * float(expected.std())
+    assert float(np.abs(expected - bare).max()) > 0.1
 
 
 def test_support_gives_the_vectors(model, inputs) -> None:
@@ -135,18 +158,18 @@ def test_large_features_do_not_overflow_in_fp16(model, inputs, match) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS[:3])
-def test_int8_leaves_it_float(form, match) -> None:
+def test_int8_leaves_them_float(form, match) -> None:
     graph = match(*form)
     placement = place("match", graph, results=form[0] == "packed")
     quantised = {node for layer in placement.layers for node in layer.nodes}
-    assert not any(name.startswith("node_contrast_") for name in quantised)
+    assert not any(name.startswith(ADDED) for name in quantised)
     plain = export_match(recipe_model("resnet18"), SIZE, form[0], {})
     without = place("match", plain, results=form[0] == "packed")
     assert [layer.name for layer in placement.layers] == [layer.name for layer in without.layers]
     assert set(without.left) < set(placement.left)
 
 
-def test_the_plugin_needs_no_function_for_it(match) -> None:
+def test_the_plugin_needs_no_function_for_them(match) -> None:
     bare = drop_function(match("conv2d", "plugin"))
     assert {"c3", "c4"} < {value.name for value in bare.graph.input}
     assert partial(onnx.checker.check_model, full_check=False)(bare) is None
