@@ -27,7 +27,14 @@ from typing import Any
 import torch
 
 from hsnet_trt.benchmarks.recipe.sources import gather_all, sources
-from hsnet_trt.benchmarks.recipe.stages import MINUTES, SIZE, device_kind, settings_of, stages_of
+from hsnet_trt.benchmarks.recipe.stages import (
+    MINUTES,
+    SELF_SUPPORT,
+    SIZE,
+    device_kind,
+    settings_of,
+    stages_of,
+)
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, save_checkpoint, weights_sha256
 from hsnet_trt.model.weights_file import read_weights_file
 from hsnet_trt.training.keeping import BEST, LAST
@@ -85,7 +92,7 @@ def learn(
 def write_card(folders: list[Path], minutes: float, seed: int, out: Path, command: str) -> None:
     """OUT gets model.pt (16 bits), model.json (its card) and the log of its losses."""
     out.mkdir(parents=True, exist_ok=True)
-    model = load_checkpoint(folders[-1] / BEST)
+    model = load_checkpoint(folders[-1] / BEST, self_support=SELF_SUPPORT)
     stages = {folder.name: read_weights_file(folder / LAST)["facts"] for folder in folders}
     last = stages[folders[-1].name]
     log = [
@@ -98,6 +105,7 @@ def write_card(folders: list[Path], minutes: float, seed: int, out: Path, comman
         "command": command,
         "size": SIZE,
         "sizes": [side for side, _, _ in last["settings"]["sizes"]],
+        "self_support": SELF_SUPPORT,  # not learned
         "refine": True,  # masks' edges, by the runtime
         "seed": seed,
         "minutes": minutes,

@@ -16,6 +16,7 @@ from hsnet_trt.training.settings import Part, Settings, speed_settings
 
 SIZE = 400  # that the model is for, and judged at
 CONTRAST = 5.0  # weight of the background contrast at the start; learned with the rest
+SELF_SUPPORT = 6.0  # its weight: not learned, but chosen on validation, and added at the end
 MINUTES = {"cuda": 6.0, "cpu": 90.0}
 
 
@@ -57,12 +58,13 @@ _LARGE = Stage(
     "large", 1 / 3, SIZE, (Part(256, 0.6, 6), Part(400, 0.4, 3)),
     batch=8, reuse=8, rate=4e-4, validate_every=600, validation_episodes=60,
 )  # fmt: skip
-# On from a checkpoint. Small batches disturb what was learned more: a CPU takes a lower rate.
+# On from a checkpoint.
 _TUNED = {
     "cuda": Stage("tuned", 1.0, SIZE, _ALL.parts, 40, 20, 3e-4, 1000, 300),
     "cpu": Stage(
-        "tuned", 1.0, SIZE, (Part(256, 0.60, 4), Part(320, 0.25, 3), Part(400, 0.15, 2)),
-        batch=4, reuse=4, rate=1e-4, validate_every=500, validation_episodes=60,
+        "tuned", 1.0, SIZE,
+        (Part(192, 0.35, 10), Part(256, 0.25, 6), Part(320, 0.20, 4), Part(400, 0.20, 3)),
+        batch=10, reuse=10, rate=6e-4, validate_every=1000, validation_episodes=60,
     ),
 }  # fmt: skip
 
@@ -95,6 +97,7 @@ def settings_of(
         backbone_weights=None if start_from else SHIPPED,
         start_from=start_from,
         contrast=None if start_from else CONTRAST,
+        self_support=0.0,
         size=(stage.size, stage.size),
         sizes=stage.parts,
         steps=10_000_000,

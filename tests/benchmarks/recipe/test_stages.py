@@ -99,3 +99,5 @@ def test_a_recipe_that_was_stopped_between_stages_goes_on(
             made.state_dict()[f"hpn_learner.{name}"], value, rtol=1e-3, atol=1e-6
         )
     assert made.refine and made.contrast is not None
+    assert made.self_support is not None and large.self_support is None
+    assert float(made.self_support.weight.detach()) == card["self_support"] == stages.SELF_SUPPORT
