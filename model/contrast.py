@@ -36,47 +36,63 @@ class BackgroundContrast(nn.Module):
     def support(
         self, features: Sequence[Tensor], mask: Tensor, grids: Sequence[Grid]
     ) -> tuple[Tensor, Tensor]:
-        """The vectors of S supports, [S,1,C,1] of levels 3 and 4.
-
-        Means are weighted by the mask, resized bilinearly (align_corners). Where all that the
-        object, or the background, has at a level is less than one position, the vector is
-        multiplied by that rest: a mask that covers everything or nothing there has no contrast.
-
-        Args:
-            features: raw features of levels 2, 3, 4, [S,L,C,h*w] each.
-            mask: [S,H,W], 1 the object, 0 the background, -1 outside of the photograph (the
-                margins of a letterbox).
-            grids: (h, w) of levels 2, 3, 4.
-        """
-        level3, level4 = (direction(features[level][:, -1], mask, grids[level]) for level in LEVELS)
-        return level3, level4
+        """The vectors of S supports: see `directions`."""
+        return directions(features, mask, grids)
 
     def forward(
         self, query: Sequence[Tensor], vectors: Sequence[Tensor], grids: Sequence[Grid], size: Grid
     ) -> Tensor:
         """The weighted contrast of P pairs at the decoder's resolution, [P,*size].
 
-        Args:
-            query: raw features of levels 2, 3, 4, [P,L,C,h*w] each.
-            vectors: what `support` gave, [P,1,C,1] each.
-            grids: (h, w) of levels 2, 3, 4.
-            size: the decoder's (h, w).
+        Arguments are those of `mean_contrast`.
         """
-        level3, level4 = (
-            contrast_of(query[level][:, -1], vector, grids[level], size)
-            for level, vector in zip(LEVELS, vectors, strict=True)
-        )
-        return self.weight * (level3 + level4) / 2
+        return self.weight * mean_contrast(query, vectors, grids, size)
 
 
-def direction(last: Tensor, mask: Tensor, grid: Grid) -> Tensor:
-    """Unit vector of the object less that of the background, [S,1,C,1].
+def directions(
+    features: Sequence[Tensor], mask: Tensor, grids: Sequence[Grid]
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors of objects less those of their backgrounds, [S,1,C,1] of levels 3 and 4.
+
+    Means are weighted by the mask, resized bilinearly (align_corners). Where all that the object,
+    or the background, has at a level is less than one position, the vector is multiplied by that
+    rest: a mask that covers everything or nothing there has no contrast.
 
     Args:
-        last: features of the last layer of a level, [S,C,h*w].
-        mask: see `BackgroundContrast.support`; it may also be a probability.
-        grid: (h, w).
+        features: raw features of levels 2, 3, 4, [S,L,C,h*w] each.
+        mask: [S,H,W], 1 the object, 0 the background, or how probable the object is; -1 outside of
+            the photograph (the margins of a letterbox).
+        grids: (h, w) of levels 2, 3, 4.
     """
+    level3, level4 = (_direction(features[level][:, -1], mask, grids[level]) for level in LEVELS)
+    return level3, level4
+
+
+def mean_contrast(
+    query: Sequence[Tensor], vectors: Sequence[Tensor], grids: Sequence[Grid], size: Grid
+) -> Tensor:
+    """How much nearer to object than to background each position is, in [-2,2], [P,*size].
+
+    Args:
+        query: raw features of levels 2, 3, 4, [P,L,C,h*w] each.
+        vectors: what `directions` gave, [P,1,C,1] each.
+        grids: (h, w) of levels 2, 3, 4.
+        size: of the result.
+    """
+    maps = []
+    for level, vector in zip(LEVELS, vectors, strict=True):
+        contrast = (normalize(query[level][:, -1]) * vector.flatten(1, 2)).sum(dim=1)
+        maps.append(upsample(contrast.unflatten(1, grids[level]).unsqueeze(1), size)[:, 0])
+    return (maps[0] + maps[1]) / 2
+
+
+def raised(logits: Tensor, contrast: Tensor) -> Tensor:
+    """Logits [P,2,h,w] whose foreground is raised by [P,h,w]."""
+    return torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)
+
+
+def _direction(last: Tensor, mask: Tensor, grid: Grid) -> Tensor:
+    """Of one level, [S,1,C,1], of [S,C,h*w]."""
     vectors, shares = [], []
     for side in (mask.clamp(min=0), 1 - mask.abs()):
         small = F.interpolate(side.unsqueeze(1), grid, mode="bilinear", align_corners=True)
@@ -84,21 +100,3 @@ def direction(last: Tensor, mask: Tensor, grid: Grid) -> Tensor:
         vectors.append(normalize((last * weight).sum(dim=-1, keepdim=True)))
         shares.append(weight.sum(dim=-1, keepdim=True).clamp(max=1))
     return ((vectors[0] - vectors[1]) * shares[0] * shares[1]).unsqueeze(1)
-
-
-def contrast_of(last: Tensor, vector: Tensor, grid: Grid, size: Grid) -> Tensor:
-    """How much nearer to the object than to the background positions are, in [-2,2], [P,*size].
-
-    Args:
-        last: features of the last layer of a level, [P,C,h*w].
-        vector: what `direction` gave, [P,1,C,1].
-        grid: (h, w).
-        size: of the result.
-    """
-    small = (normalize(last) * vector.flatten(1, 2)).sum(dim=1)
-    return upsample(small.unflatten(1, grid).unsqueeze(1), size)[:, 0]
-
-
-def raised(logits: Tensor, contrast: Tensor) -> Tensor:
-    """Logits [P,2,h,w] whose foreground is raised by [P,h,w]."""
-    return torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)

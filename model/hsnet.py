@@ -14,7 +14,7 @@ from hsnet_trt.model.efficientnet import EfficientNetLite0
 from hsnet_trt.model.learner import HPNLearner, upsample
 from hsnet_trt.model.mobilenet import MobileNetV2
 from hsnet_trt.model.resnet import STRUCTURE, ResNet
-from hsnet_trt.model.self_support import LEVEL, SelfSupport
+from hsnet_trt.model.self_support import SelfSupport
 from hsnet_trt.model.vgg import VGG16
 
 BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0", "mobilenet_v2")
@@ -128,7 +128,7 @@ class HSNet(nn.Module):
             plane = (logits.shape[2], logits.shape[3])
             logits = raised(logits, self.contrast(query, support[3:], grids, plane))
         if self.self_support is not None:
-            logits = raised(logits, self.self_support(logits, query[LEVEL], grids[LEVEL]))
+            logits = raised(logits, self.self_support(logits, query, grids))
         return logits
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:

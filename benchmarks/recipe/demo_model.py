@@ -5,8 +5,10 @@
     python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 90
 
 learns on a CPU (two cores: 90 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
-backbone is MobileNetV2 with ImageNet's weights, frozen as in the paper; the squeeze network
-is learned from scratch, or from `--start-from` a checkpoint. A second call goes on where the first
+backbone is MobileNetV2 with ImageNet's weights, frozen as in the paper; the squeeze network is
+learned from scratch, or from `--start-from` a checkpoint, of which half is kept: at the end the
+weights are the mean of both (M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR
+2022), which forgets less of what the episodes do not show. A second call goes on where the first
 one was stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no
 source.
 
@@ -36,6 +38,7 @@ from hsnet_trt.benchmarks.recipe.stages import (
     stages_of,
 )
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, save_checkpoint, weights_sha256
+from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.weights_file import read_weights_file
 from hsnet_trt.training.keeping import BEST, LAST
 from hsnet_trt.training.loop import train
@@ -68,7 +71,7 @@ def main() -> None:
     start = SHIPPED if str(chosen.start_from) == "shipped" else chosen.start_from
     minutes = chosen.minutes or MINUTES[device_kind()]
     folders = learn(root, chosen.work / "run", minutes, chosen.seed, start, command)
-    write_card(folders, minutes, chosen.seed, chosen.out, command)
+    write_card(folders, minutes, chosen.seed, chosen.out, command, start)
 
 
 def learn(
@@ -89,10 +92,22 @@ def learn(
     return folders
 
 
-def write_card(folders: list[Path], minutes: float, seed: int, out: Path, command: str) -> None:
-    """OUT gets model.pt (16 bits), model.json (its card) and the log of its losses."""
+def write_card(
+    folders: list[Path],
+    minutes: float,
+    seed: int,
+    out: Path,
+    command: str,
+    start: Path | None = None,
+) -> None:
+    """OUT gets model.pt (16 bits), model.json (its card) and the log of its losses.
+
+    With `start`, the checkpoint that was gone on from, the weights are the mean of both.
+    """
     out.mkdir(parents=True, exist_ok=True)
     model = load_checkpoint(folders[-1] / BEST, self_support=SELF_SUPPORT)
+    if start is not None:
+        _average(model, load_checkpoint(start, self_support=SELF_SUPPORT))
     stages = {folder.name: read_weights_file(folder / LAST)["facts"] for folder in folders}
     last = stages[folders[-1].name]
     log = [
@@ -109,7 +124,8 @@ def write_card(folders: list[Path], minutes: float, seed: int, out: Path, comman
         "refine": True,  # masks' edges, by the runtime
         "seed": seed,
         "minutes": minutes,
-        "validation_miou": last["progress"]["best_miou"],
+        "validation_miou": last["progress"]["best_miou"],  # of the last stage alone
+        "averaged_with_its_start": start is not None,
         "device": _device_name(),
         "torch": str(torch.__version__),
         "stages": stages,
@@ -125,6 +141,12 @@ def write_card(folders: list[Path], minutes: float, seed: int, out: Path, comman
     (out / "model.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     print(f"{out}: validation mIoU {card['validation_miou']:.1f}; judge it with")
     print(f"python -m hsnet_trt.benchmarks.real_v1.judge {out / 'model.pt'} --out {out / 'judge'}")
+
+
+def _average(model: HSNet, other: HSNet) -> None:
+    with torch.no_grad():
+        for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+            mine.lerp_(its, 0.5)
 
 
 def _device_name() -> str:

@@ -16,7 +16,7 @@ from hsnet_trt.training.settings import Part, Settings, speed_settings
 
 SIZE = 400  # that the model is for, and judged at
 CONTRAST = 5.0  # weight of the background contrast at the start; learned with the rest
-SELF_SUPPORT = 6.0  # its weight: not learned, but chosen on validation, and added at the end
+SELF_SUPPORT = 3.0  # its weight: not learned, but chosen on validation, and added at the end
 MINUTES = {"cuda": 6.0, "cpu": 90.0}
 
 

@@ -23,7 +23,6 @@ from hsnet_trt.model.correlation import EPSILON
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.learner import upsample
 from hsnet_trt.model.resnet import BasicBlock, Bottleneck, ResNet
-from hsnet_trt.model.self_support import LEVEL
 
 Layers = list[Tensor]  # every layer of levels 2, 3, 4 in the backbone's order, each [N,C,h,w]
 
@@ -81,7 +80,7 @@ class AuthorsOrder(nn.Module):
             plane = (logits.shape[2], logits.shape[3])
             logits = raised(logits, self.contrast(last, vectors, grids, plane))
         if self.self_support is not None:
-            logits = raised(logits, self.self_support(logits, last[LEVEL], grids[LEVEL]))
+            logits = raised(logits, self.self_support(logits, last, grids))
         return upsample(logits, (size[0], size[1]))
 
     def _last(self, layers: Layers) -> tuple[list[Tensor], list[tuple[int, int]]]:

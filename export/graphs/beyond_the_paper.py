@@ -15,6 +15,7 @@ from onnx import helper
 from hsnet_trt.export.graphs.lowering import Grid, interpolation
 from hsnet_trt.export.graphs.onnx_writer import GraphWriter
 from hsnet_trt.model.correlation import EPSILON
+from hsnet_trt.runtime.matching.graphs import FEATURES
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 
 
@@ -56,34 +57,44 @@ def add_self_support(match: onnx.ModelProto, weight: float, grids: Sequence[Grid
 
     Args:
         match: as `add_contrast` takes and leaves it.
-        weight: of the contrast.
+        weight: of the mean of the two levels.
         grids: (h, w) of levels 2, 3, 4.
     """
-    grid, plane = grids[1], _plane(grids)
+    plane = _plane(grids)
     write = GraphWriter("self_support_")
     before = "logits_without_self_support"
-    ground, object_ = (
+    ground, thing = (
         write.op("Gather", before, write.constant(np.int64(side)), axis=2) for side in (0, 1)
     )
-    found = write.op("Sigmoid", write.op("Sub", object_, ground))  # [B,S,*plane]
-    small = write.op(
-        "Reshape", _resized(write, found, plane, grid), write.constant([0, 0, 1, grid[0] * grid[1]])
-    )
-    ends = (write.constant([n]) for n in (0, grid[0] * grid[1], 2))
-    last = write.op("Slice", _last_layer(write, "f3"), *ends)  # [B,C,h*w]
-    shown = write.op("Unsqueeze", last, write.constant([1]))  # [B,1,C,h*w]
+    found = write.op("Sigmoid", write.op("Sub", thing, ground))  # [B,S,*plane]
+    maps = [
+        _own_contrast(write, found, features, grid, plane)
+        for features, grid in zip(FEATURES[1:], grids[1:], strict=True)
+    ]
+    mean = write.op("Add", *maps)  # halved with the weight
+    _raise(match.graph, write, mean, weight / 2, before)
+
+
+def _own_contrast(write: GraphWriter, found: str, features: str, grid: Grid, plane: Grid) -> str:
+    """The contrast of one level to what was found [B,S,*plane] and to the rest, [B,S,*plane]."""
+    count = grid[0] * grid[1]
+    small = _resized(write, found, plane, grid)
+    small = write.op("Reshape", small, write.constant([0, 0, 1, count]))
+    ends = (write.constant([n]) for n in (0, count, 2))
+    last = write.op("Slice", _last_layer(write, features), *ends)  # [B,C,h*w]
+    shown = write.op("Unsqueeze", last, write.constant([1]))
     one = write.constant(np.float32(1))
     vectors, shares = [], []
     for side in (small, write.op("Sub", one, small)):  # [B,S,1,h*w]
-        total = write.op("ReduceSum", write.op("Mul", shown, side), write.constant([3]), keepdims=1)
+        total = write.op("Mul", shown, side)
+        total = write.op("ReduceSum", total, write.constant([3]), keepdims=1)
         vectors.append(_unit(write, total, axis=2))  # [B,S,C,1]
         share = write.op("ReduceSum", side, write.constant([3]), keepdims=1)
         shares.append(write.op("Min", share, one))
     apart = write.op("Mul", write.op("Sub", *vectors), write.op("Mul", *shares))
     unit = write.op("Unsqueeze", _unit(write, last, axis=1), write.constant([1]))
     contrast = write.op("ReduceSum", write.op("Mul", unit, apart), write.constant([2]), keepdims=0)
-    enlarged = _resized(write, _on_grid(write, contrast, grid), grid, plane)
-    _raise(match.graph, write, enlarged, weight, before)
+    return _resized(write, _on_grid(write, contrast, grid), grid, plane)
 
 
 def _plane(grids: Sequence[Grid]) -> Grid:

@@ -13,7 +13,7 @@ from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
 from hsnet_trt.model.self_support import SelfSupport
 
-GRID, PLANE = (4, 6), (16, 24)
+GRIDS, PLANE = [(8, 12), (4, 6), (2, 3)], (16, 24)
 
 
 def resizing(now: int, wanted: int) -> np.ndarray:
@@ -30,9 +30,9 @@ def resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return rows @ plane @ columns.T
 
 
-def expected(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Of one pair: logits [2,h,w] and features [C,h3*w3], position by position."""
-    found = resized(1 / (1 + np.exp(logits[0] - logits[1])), GRID).ravel()
+def expected(logits: np.ndarray, features: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Of one pair and level: logits [2,h,w], features [C,h*w]; position by position."""
+    found = resized(1 / (1 + np.exp(logits[0] - logits[1])), grid).ravel()
     means = [
         sum(weight * column for weight, column in zip(weights, features.T, strict=True))
         for weights in (found, 1 - found)
@@ -42,7 +42,7 @@ def expected(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
         for column in features.T
     ]
     share = min(1, found.sum()) * min(1, (1 - found).sum())
-    small = np.array([one - other for one, other in cosines]).reshape(GRID)
+    small = np.array([one - other for one, other in cosines]).reshape(grid)
     return share * resized(small, PLANE)
 
 
@@ -53,37 +53,41 @@ def test_it_is_the_contrast_to_what_was_found(shift: float) -> None:
     rng = np.random.default_rng(5)
     logits = 2 * rng.standard_normal((3, 2, *PLANE))
     logits[:, 1] += shift
-    features = rng.standard_normal((3, 2, 7, GRID[0] * GRID[1])) + 0.3
+    features = [rng.standard_normal((3, 2, 7, h * w)) + 0.3 for h, w in GRIDS]
     part = SelfSupport(4.0).double()
-    found = part(torch.from_numpy(logits), torch.from_numpy(features), GRID)
+    found = part(torch.from_numpy(logits), [torch.from_numpy(level) for level in features], GRIDS)
     for pair in range(3):
-        wanted = 4 * expected(logits[pair], features[pair, -1])
+        wanted = 2 * sum(
+            expected(logits[pair], level[pair, -1], grid)
+            for level, grid in zip(features[1:], GRIDS[1:], strict=True)
+        )
         np.testing.assert_allclose(found[pair].numpy(), wanted, atol=1e-4)
     assert float(found.std()) > 0.01
 
 
 def test_what_looks_like_the_found_part_is_found_too() -> None:
     """Two halves of one thing, of which the first answer holds one."""
-    features = torch.zeros(1, 1, 2, 24)
-    features[..., 0, :12], features[..., 1, 12:] = 1.0, 1.0  # a thing above, the rest below
+    features = [torch.zeros(1, 1, 2, h * w) for h, w in GRIDS]
+    for level, (h, w) in zip(features, GRIDS, strict=True):  # a thing above, the rest below
+        level[..., 0, : h * w // 2], level[..., 1, h * w // 2 :] = 1.0, 1.0
     logits = torch.full((1, 2, *PLANE), 0.0)
     logits[:, 1] = -3.0
     logits[:, 1, :6, :12] = 3.0
-    added = SelfSupport(6.0)(logits, features, GRID)[0].detach()
+    added = SelfSupport(6.0)(logits, features, GRIDS)[0].detach()
     assert float(added[:4, 16:].min()) > 1.0
     assert float(added[-4:].max()) < -1.0
 
 
 @pytest.mark.parametrize("fill", [-30.0, 30.0])
 def test_where_nothing_or_everything_was_found_nothing_is_added(fill: float) -> None:
-    features = torch.randn(1, 2, 8, 24, requires_grad=True)
+    features = [torch.randn(1, 2, 8, h * w, requires_grad=True) for h, w in GRIDS]
     logits = torch.zeros(1, 2, *PLANE)
     logits[:, 1] = fill
     logits.requires_grad_()
-    found = SelfSupport(3.0)(logits, features, GRID)
+    found = SelfSupport(3.0)(logits, features, GRIDS)
     assert float(found.detach().abs().max()) < 1e-4
     found.sum().backward()
-    for tensor in (features, logits):
+    for tensor in (*features[1:], logits):
         assert tensor.grad is not None and torch.isfinite(tensor.grad).all()
 
 
@@ -102,7 +106,8 @@ def test_it_is_added_to_the_foreground_of_every_pair_after_the_contrast() -> Non
     assert model.self_support is not None
     for b in range(2):
         for s in range(3):
-            added = model.self_support(before[b, s][None], query[1][b : b + 1], GRID)[0]
+            one = [level[b : b + 1] for level in query]
+            added = model.self_support(before[b, s][None], one, model.grids(size))[0]
             torch.testing.assert_close(found[b, s, 1], before[b, s, 1] + added)
 
 

@@ -101,3 +101,11 @@ def test_a_recipe_that_was_stopped_between_stages_goes_on(
     assert made.refine and made.contrast is not None
     assert made.self_support is not None and large.self_support is None
     assert float(made.self_support.weight.detach()) == card["self_support"] == stages.SELF_SUPPORT
+
+    demo_model.write_card(folders, 30.0, 0, tmp_path / "mean", "command", small)
+    mean, first = load_checkpoint(tmp_path / "mean/model.pt"), load_checkpoint(small)
+    for name, value in large.hpn_learner.state_dict().items():
+        wanted = (value + first.state_dict()[f"hpn_learner.{name}"]) / 2
+        torch.testing.assert_close(
+            mean.state_dict()[f"hpn_learner.{name}"], wanted, rtol=1e-3, atol=1e-6
+        )
