@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 # Found on drawn videos of the validation classes: see docs/video.md.
-FROM = 0.6  # of the most presence so far: the score from which a class counts as present
+FROM = 0.65  # of the most presence so far: the score from which a class counts as present
 _HOLD = 0.025  # what is there stays down to so much less, what is not needs so much more
-_SURE = 4.5  # logit: what reaches it is there, whatever its presence
+_SURE = 3.5  # logit: what reaches it is there, whatever its presence
 _LATEST = 0.5  # weight of the latest score in its average
 _FADES = 0.998  # what is left of the most presence after each frame in which it is there
 _BELOW = float(np.nextafter(np.float32(FROM), np.float32(0)))

@@ -244,7 +244,7 @@ def test_the_command_takes_the_weights_that_are_named(tmp_path, monkeypatch):
 
     asked = []
 
-    def load_checkpoint(path, backbone=None, *, weights=None, contrast=None):
+    def load_checkpoint(path, backbone=None, *, weights=None, contrast=None, self_support=None):
         asked.append(weights)
         raise CheckpointError("far enough")
 

@@ -19,12 +19,12 @@ def test_what_left_is_noticed_whatever_presence_it_had(most: float) -> None:
 
 def test_between_the_two_thresholds_it_stays_what_it_was() -> None:
     here = Here()
-    for presence in (0.8, 0.8, 0.7 * 0.8, *[0.58 * 0.8] * 8):
+    for presence in (0.8, 0.8, 0.7 * 0.8, *[0.63 * 0.8] * 8):
         assert here.add(presence, 1.0) >= FROM
     for _ in range(100):
         here.add(0.3 * 0.8, 1.0)
     for _ in range(10):
-        assert here.add(0.61 * 0.8, 1.0) < FROM
+        assert here.add(0.66 * 0.8, 1.0) < FROM
 
 
 def test_frames_that_say_nothing_change_nothing() -> None:
