@@ -34,6 +34,7 @@ MOVING = {
     "Transpose",
     "Unsqueeze",
 }
+_LAST = MOVING | {"Add", "Cast"}  # a background contrast and self-support are added to the logits
 _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 
@@ -228,17 +229,18 @@ class _Finder:
         return resizes or any(self._way(tensor)[-1] in CONTRASTS for tensor in node.input)
 
     def _is_last(self, node: onnx.NodeProto) -> bool:
-        """Does no other convolution follow, so that the result is the logits?"""
-        return self.name == "match" and not self._leads_to_a_convolution(node)
-
-    def _leads_to_a_convolution(self, node: onnx.NodeProto) -> bool:
+        """Is there a way from the node to the logits that only moves values and adds to them?"""
+        if self.name != "match":
+            return False
         waiting, seen = list(node.output), set(node.output)
         while waiting:
-            for reader in self.readers.get(waiting.pop(), []):
-                if reader.op_type == "Conv":
-                    return True
-                waiting += [name for name in reader.output if name not in seen]
-                seen.update(reader.output)
+            tensor = waiting.pop()
+            if tensor in self.outputs:
+                return True
+            for reader in self.readers.get(tensor, []):
+                if reader.op_type in _LAST:
+                    waiting += [name for name in reader.output if name not in seen]
+                    seen.update(reader.output)
         return False
 
     def _level(self, node: onnx.NodeProto) -> str:

@@ -218,7 +218,7 @@ def make_graph(graph: str, size: tuple[int, int], contrast: float = 0.0) -> tupl
         ir_version=9,
     )
     if contrast and graph == "match":
-        from hsnet_trt.export.graphs.contrast import add_contrast
+        from hsnet_trt.export.graphs.beyond_the_paper import add_contrast
 
         grids = [(size[0] // stride, size[1] // stride) for stride in (16, 16, 32)]
         add_contrast(model, contrast, grids)
