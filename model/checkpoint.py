@@ -19,8 +19,8 @@ from hsnet_trt.model.resnet import STRUCTURE
 from hsnet_trt.model.state_dict import find_weights
 from hsnet_trt.model.weights_file import read_weights_file, write_weights_file
 
-# The model that comes with the package: MobileNetV2, learned at 128, 192, 256 and 400; see
-# model.json beside it.
+# The model that comes with the package: MobileNetV2, learned at 128 to 400; see model.json beside
+# it.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
 # Absent or 0 where the network has none.
 CONTRAST, SELF_SUPPORT = "contrast.weight", "self_support.weight"
