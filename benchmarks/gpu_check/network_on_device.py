@@ -1,7 +1,7 @@
-"""HSNet in PyTorch on a card, in every form that might win: whole, and block by block.
+"""HSNet in PyTorch on a card, in every form that might be fastest: whole, and block by block.
 
-Everything is judged by the model in FP32 on the same card, TF32 off, before it is timed. The device
-and the clock are given, so that the same code runs where no GPU is.
+Before it is timed, every form is compared with the model in FP32 on the same card, with TF32 off.
+Device and clock are parameters, so that the code also runs without a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OURS = (
     "ours, conv3d",
     "ours, conv2d",
 )
-# By worth: time may run out after any of them.
+# The most important first: time may run out after any of them.
 FIRST_ROWS: tuple[Trial, ...] = (
     (EAGER, "fp32"),
     (EAGER, "fp16"),
@@ -48,8 +48,8 @@ COMPILED_ROWS: tuple[Trial, ...] = ((COMPILED, "fp16"), (COMPILED, "fp32"))
 FULL_ROWS: tuple[Trial, ...] = tuple(
     (form, precision) for precision in ("tf32", "bf16") for form in (EAGER, *OURS, COMPILED)
 )
-ROW_S, COMPILED_ROW_S = 8.0, 40.0  # left of the budget, or a row is not begun
-# max|difference| of logits over their standard deviation; FP32 here has TF32 switched off.
+ROW_S, COMPILED_ROW_S = 8.0, 40.0  # seconds that must be left to begin a row
+# Largest difference of logits over their standard deviation; FP32 is without TF32.
 TOLERANCE = {"fp32": 1e-3, "tf32": 0.05, "fp16": 0.1, "bf16": 0.5}
 _TYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -59,9 +59,9 @@ class Device:
 
     Args:
         model: in FP32; it is copied.
-        case: backbone, size, shots and mask area; one class, one query.
+        case: backbone, size, shots and mask area, with one class and one query.
         device: as PyTorch names it.
-        clocks: by name, ways to time a call: as it is, or as a CUDA graph.
+        clocks: name -> way to time a call, as it is or as a CUDA graph.
     """
 
     def __init__(self, model: HSNet, case: Case, device: str, clocks: dict[str, Clock]) -> None:
@@ -69,7 +69,7 @@ class Device:
 
         self.torch, self.case, self.device, self.clocks = torch, case, device, clocks
         self.model = copy.deepcopy(model).eval().to(device)
-        self.compute_in("fp32")  # the reference; cuDNN rounds to TF32 unless it is switched off
+        self.compute_in("fp32")  # for the reference; cuDNN uses TF32 by default
         inputs = draw_inputs(case, model.grids(case.size))
         self.query = normalise(np.stack(inputs.queries[0])).to(device)
         self.supports = normalise(np.stack(inputs.supports[0].images[0])).to(device)
@@ -80,24 +80,24 @@ class Device:
             self.logits = self.model.match(self.features, self.encoded, case.size)
 
     def compute_in(self, precision: str) -> Any:
-        """Switch TF32 on or off for all that follows; gives PyTorch's type of that precision."""
+        """Switch TF32 on or off from now on; returns PyTorch's dtype for that precision."""
         torch = self.torch
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
         return getattr(torch, _TYPES[precision])
 
     def timed(self, call: Callable[[], Any]) -> dict[str, Any]:
-        """Milliseconds by clock; an error where that clock could not."""
+        """Milliseconds by clock; an error message for a clock that failed."""
         found: dict[str, Any] = {}
         for name, clock in self.clocks.items():
             try:
                 found[name] = round(clock(call), 4)
-            except RuntimeError as error:  # a graph cannot hold every operation
+            except RuntimeError as error:  # some operations cannot be captured in a graph
                 found[name] = f"not: {str(error).splitlines()[0][:120]}"
         return found
 
     def judged(self, name: str, precision: str, logits: Any) -> dict[str, Any]:
-        """The error of logits, and whether it is too large."""
+        """The relative error of logits, and whether it is too large."""
         expected = self.logits.flatten(0, 1).float()
         off = (logits.float().reshape(expected.shape) - expected).abs().max() / expected.std()
         error = float(off)
@@ -108,16 +108,16 @@ class Device:
 def whole_network(
     device: Device, rows: Sequence[Trial], left: Callable[[], float] = lambda: math.inf
 ) -> dict[str, Any]:
-    """One query with its supports registered before, and with everything anew (as the authors).
+    """Time one query: "ours" with supports registered before, the authors' order with none.
 
     Args:
         device: the network and its inputs.
-        rows: form and precision of each, the most worthwhile first.
-        left: seconds that are left for all of them.
+        rows: (form, precision), the most important first.
+        left: seconds left for all rows.
 
     Returns:
-        `rows`: form, precision, error, milliseconds by clock, or why not; `wrong`: what is not the
-        model.
+        `rows`: form, precision, error and milliseconds by clock, or why there are none; `wrong`:
+        forms whose error is too large.
     """
     found: list[dict[str, Any]] = []
     wrong: list[str] = []
@@ -140,7 +140,7 @@ def whole_network(
 
 
 def _form(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
-    """What a row times: a call that gives logits, one tensor or one for each shot."""
+    """The call that a row times; it returns logits, as one tensor or one per shot."""
     torch = device.torch
     kind, *details = form.split(", ")
     layout = torch.channels_last if "channels-last" in details else torch.contiguous_format
@@ -150,12 +150,12 @@ def _form(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
 
 
 def _authors(device: Device, layout: Any, dtype: Any, *, compiled: bool) -> Callable[[], list[Any]]:
-    """Query and support encoded anew for every shot; FP16 and BF16 by autocast."""
+    """Query and support are encoded again for every shot; FP16 and BF16 by autocast."""
     torch, case = device.torch, device.case
     net = AuthorsOrder(device.model).eval()
     half_size = (2 * device.model.grids(case.size)[0][0], 2 * device.model.grids(case.size)[0][1])
 
-    # Logits at the decoder's size, to be compared with the model's; upsampling is left out for all.
+    # Logits at the decoder's size, to compare with the model's; no form upsamples.
     def forward(query: Any, image: Any, mask: Any) -> Any:
         return net.match(net.encode(query), net.encode_support(image, mask), half_size)
 
@@ -191,11 +191,11 @@ def blocks(
     precisions: Sequence[str] = ("fp16", "fp32"),
     left: Callable[[], float] = lambda: math.inf,
 ) -> dict[str, Any]:
-    """Every block of every lowering, on the inputs that it gets in a real call.
+    """Time every block of every lowering, on the inputs that it gets in a real call.
 
     Returns:
         `rows`: lowering, block, precision, layout of the weights, milliseconds by clock; `skipped`
-        if time ran out before the last.
+        if time ran out before the last one.
     """
     torch = device.torch
     rows: list[dict[str, Any]] = []
@@ -231,14 +231,14 @@ def blocks(
 
 
 def _channels_last(torch: Any, module: Any) -> None:
-    """The weights of every 2D convolution in it."""
+    """Make the weights of every 2D convolution in a module channels-last."""
     for child in module.modules():
         if isinstance(child, torch.nn.Conv2d):
             child.to(memory_format=torch.channels_last)
 
 
 def inputs_of_children(module: Any, inputs: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
-    """What each child of a module is called with, when the module is."""
+    """The inputs of each child of a module, when the module runs on `inputs`."""
     found: dict[str, tuple[Any, ...]] = {}
     hooks = [
         child.register_forward_pre_hook(lambda _, given, name=name: found.update({name: given}))
