@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import KERNELS, ORIN
+from helpers.bundles.real_contract import KERNELS, ORIN
 
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.hsnet import HSNet

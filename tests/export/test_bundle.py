@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers.rows import in_rows
+from helpers.graphs.rows import in_rows
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.export import bundle as export_module

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.bundles.tiny_graphs import SIZE
 from helpers.command import hsnet
-from helpers.results import result
-from helpers.tiny_bundle import GREEN, RED, SIZE, scene
+from helpers.pictures.results import result
+from helpers.pictures.scenes import GREEN, RED, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import GREEN, RED, scene
+from helpers.pictures.scenes import GREEN, RED, scene
 from PIL import Image
 
 from hsnet_trt import FewShotSegmenter

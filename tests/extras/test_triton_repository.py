@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.half_bundle import both
-from helpers.tiny_bundle import SIZE, make_bundle
+from helpers.bundles.half import both
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.runtime.bundle import Bundle

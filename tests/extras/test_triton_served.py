@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from extras.triton_server import VENV, TritonServer
-from helpers.tiny_bundle import GREEN, RED, make_bundle, scene
+from helpers.bundles.tiny import make_bundle
+from helpers.pictures.scenes import GREEN, RED, scene
 from PIL import Image
 
 from hsnet_trt import FewShotSegmenter

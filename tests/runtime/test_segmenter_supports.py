@@ -6,12 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import (
-    GREEN,
-    RED,
-    scene,
-)
-from helpers.two_boxes import PLACE, QUERY, Shot
+from helpers.pictures.scenes import GREEN, RED, scene
+from helpers.pictures.two_boxes import PLACE, QUERY, Shot
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import HSNetWarning, InputError

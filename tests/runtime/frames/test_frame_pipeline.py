@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.columns_bundle import columns_match
-from helpers.fake_cuda import FakeCuda
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.frame_answers import assert_alike, pictures
-from helpers.tiny_bundle import SIZE, as_a_camera_gives_it
+from helpers.bundles.columns import columns_match
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.cuda import FakeCuda
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.pictures.frame_answers import assert_alike, pictures
+from helpers.pictures.scenes import as_a_camera_gives_it
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from helpers.fake_onnxruntime import CPU, FakeOnnxRuntime, install_onnxruntime
-from helpers.half_bundle import both
+from helpers.bundles.half import both
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE, make_graph
+from helpers.fakes.onnxruntime import CPU, FakeOnnxRuntime, install_onnxruntime
 from helpers.places import ROOT
-from helpers.tiny_bundle import SIZE, make_bundle, make_graph
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, InputError

@@ -1,4 +1,4 @@
-"""pycuda's driver module for a GPU that is not there: a face of `fake_cuda.FakeCuda`."""
+"""pycuda's driver module for a GPU that is not there: a face of `cuda.FakeCuda`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 import numpy as np
-from helpers.fake_cuda import CudaRefused, Event, FakeCuda
+from helpers.fakes.cuda import CudaRefused, Event, FakeCuda
 
 
 class FakeDriver(FakeCuda):

@@ -1,6 +1,6 @@
 """ONNX Runtime with a CUDA provider for a GPU that is not there, around the real package.
 
-Sessions compute on the CPU, on arrays or, given a `fake_cuda.FakeCuda`, on what lies at the bound
+Sessions compute on the CPU, on arrays or, given a `cuda.FakeCuda`, on what lies at the bound
 addresses, when the stream's turn comes. How the provider fails was seen with onnxruntime-gpu
 1.31.1, on a machine without a GPU and with stand-ins for the driver: a library that cannot be
 loaded leaves a session on the CPU without an error; an error of CUDA is printed and the CPU taken,
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from helpers.fake_cuda import FakeCuda
+from helpers.fakes.cuda import FakeCuda
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"

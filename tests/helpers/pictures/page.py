@@ -6,7 +6,8 @@ import io
 from typing import Any
 
 import numpy as np
-from helpers.tiny_bundle import GREEN, RED, SIZE, scene
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.pictures.scenes import GREEN, RED, scene
 from PIL import Image
 
 LEFT, RIGHT = (slice(20, 70), slice(10, 50)), (slice(20, 70), slice(70, 110))

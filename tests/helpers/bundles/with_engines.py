@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from helpers.tiny_bundle import FORMS, SIZE, make_bundle, make_graph
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import FORMS, SIZE, make_graph
 
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile, ProfileRange

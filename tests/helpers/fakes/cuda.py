@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from helpers.emulated_frames import Kernel, find_kernel, open_image, reached
+from helpers.kernels.emulated_frames import Kernel, find_kernel, open_image, reached
 
 _device = threading.RLock()  # one device, whoever waits for it
 _GUARD = b"\xab" * 512  # before and behind each allocation

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from helpers.fake_cuda import FakeCuda
+from helpers.fakes.cuda import FakeCuda
 
 NUMPY: dict[str, Any] = {"float": np.float32, "half": np.float16, "int": np.int32}
 TYPES = {"tensor(float16)": "half", "tensor(int32)": "int"}

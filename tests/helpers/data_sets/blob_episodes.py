@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from helpers.tiny_sets import blob
+from helpers.data_sets.tiny_sets import blob
 
 from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.data.episodes.episode import Episode, Episodes

@@ -1,6 +1,6 @@
 """Puts pycuda, cuda-bindings and TensorRT for a GPU that is not there in the places of the real.
 
-Both CUDA libraries are faces of one `fake_cuda.FakeCuda`: shapes, bytes, copies, order and clean-up
+Both CUDA libraries are faces of one `cuda.FakeCuda`: shapes, bytes, copies, order and clean-up
 are real; what TensorRT and CUDA themselves do is not.
 """
 
@@ -11,8 +11,8 @@ import sys
 import types
 
 import pytest
-from helpers.fake_bindings import fake_bindings
-from helpers.fake_pycuda import FakeDriver
+from helpers.fakes.cuda_bindings import fake_bindings
+from helpers.fakes.pycuda import FakeDriver
 
 
 def install(

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import onnx
-from helpers.tiny_bundle import FORMS, SIZE, make_bundle, make_graph
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import FORMS, SIZE, make_graph
 
 from hsnet_trt.export.precision.fp16 import to_fp16
 from hsnet_trt.runtime.bundle import Bundle

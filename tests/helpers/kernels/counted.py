@@ -1,6 +1,6 @@
 """The kernels with their memory accesses counted, on the CPU: the ruler for machines without a GPU.
 
-``tests/helpers/emulator/counters.h`` says what is counted and how.
+``tests/helpers/kernels/emulator/counters.h`` says what is counted and how.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.emulated import KERNELS, SOURCE, addresses, aligned, ints
+from helpers.kernels.emulated import KERNELS, SOURCE, addresses, aligned, ints
 from numpy.typing import NDArray
 
 from hsnet_trt.trt_plugins.plan import TILES

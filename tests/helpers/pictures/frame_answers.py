@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import GREEN, RED, scene
+from helpers.pictures.scenes import GREEN, RED, scene
 
 LEVEL = 1 / 255 / 0.224  # what one grey level is once normalised
 

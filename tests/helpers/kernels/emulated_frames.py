@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.emulated import build_emulated
+from helpers.kernels.emulated import build_emulated
 
 from hsnet_trt.runtime.frames.frame_kernels import (
     COLOUR,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from helpers.tiny_bundle import SIZE, STRIDES, make_graph
+from helpers.bundles.tiny_graphs import SIZE, STRIDES, make_graph
 from onnx import TensorProto, helper
 
 

@@ -1,4 +1,4 @@
-"""cuda-bindings' driver module for a GPU that is not there: a face of `fake_cuda.FakeCuda`."""
+"""cuda-bindings' driver module for a GPU that is not there: a face of `cuda.FakeCuda`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import enum
 import types
 from typing import Any
 
-from helpers.emulated_frames import Kernel
-from helpers.fake_cuda import CudaRefused, Event, FakeCuda, Stream
+from helpers.fakes.cuda import CudaRefused, Event, FakeCuda, Stream
+from helpers.kernels.emulated_frames import Kernel
 
 
 class CUresult(enum.IntEnum):

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers.tiny_bundle import (
-    GREEN,
-    RED,
-    scene,
-)
+from helpers.pictures.scenes import GREEN, RED, scene
 
 Shot = tuple[np.ndarray, np.ndarray]
 PLACE = (slice(100, 200), slice(50, 150))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.correlation_cases import in_columns, in_rows
+from helpers.kernels.correlation_cases import in_columns, in_rows
 from helpers.places import ROOT
 from numpy.typing import NDArray
 
