@@ -24,7 +24,12 @@ import pytest
 from helpers.fakes.cuda import FakeCuda
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
+from hsnet_trt.runtime.device.machine import Driver, Gpu
+
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+GPU = Gpu(0, "Fake card", "9.0", 80 * 2**30, False)
+LIBRARIES = ("libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudart.so.13")
+CUDNN = "libcudnn.so.9"
 # Those the provider's library of 1.31.1 takes; any other is an error.
 OPTIONS = {
     "arena_extend_strategy", "cudnn_conv_algo_search", "cudnn_conv_use_max_workspace", "device_id",
@@ -258,3 +263,14 @@ def entry(run_options: Any, name: str) -> str | None:
 def install_onnxruntime(monkeypatch: pytest.MonkeyPatch, fake: FakeOnnxRuntime) -> None:
     """Put it in the place of the real package."""
     monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+
+
+class Machine:
+    """A machine with a GPU: its driver and the libraries that its loader finds."""
+
+    def __init__(self) -> None:
+        self.driver = Driver("13.0", (GPU,))
+        self.libraries = {*LIBRARIES, CUDNN}
+
+    def load(self, library: str) -> str | None:
+        return None if library in self.libraries else f"{library}: not found"
