@@ -7,10 +7,20 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from helpers.places import ROOT
 
 VENV = ROOT / ".venv-triton"  # `make test-extras` makes it
+
+
+def triton_or_skip() -> Any:
+    """The client's module; a file that asks is skipped where it or the server is not installed."""
+    grpc = pytest.importorskip("tritonclient.grpc", reason="the extra `triton` is not installed")
+    if not list(VENV.glob("lib/python3.*/site-packages/pytriton/tritonserver/bin/tritonserver")):
+        pytest.skip("nvidia-pytriton is not installed", allow_module_level=True)
+    return grpc
 
 
 class TritonServer:
