@@ -16,10 +16,7 @@ from helpers.places import ROOT
 from hsnet_trt.export.doctor.extras import EXTRAS
 
 STUB = Path(__file__).with_name("libcuda_stub.c")
-
-
 VERB = "from hsnet_trt.cli.doctor import doctor; doctor(json_output={})"
-
 
 # Libraries that would take seconds to import, as one-line modules.
 QUICK = {
@@ -31,11 +28,7 @@ QUICK = {
     "def get_available_providers(): return ['CPUExecutionProvider']\n",
     "tensorrt_rtx": "__version__ = '1.7.1'\n",
 }
-
-
 ABSENT = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')\n"
-
-
 EXTRA_ROOTS = {name.split(".")[0] for extra in EXTRAS for name in extra.packages}
 
 
