@@ -53,7 +53,7 @@ class End:
     fused: bool
 
     def seconds(self, work: Work, precision: str, rate: float, bandwidth: float) -> Parts:
-        """The seconds of a call, apart by what they go into.
+        """The seconds of a call, by what they are spent on.
 
         Args:
             work: in that precision.
@@ -164,7 +164,7 @@ def estimate(work: Work, target: Target, precision: str) -> Estimate:
 
 
 def _reached(step: Step, precision: str) -> float:
-    """What a product reaches of what wide and aligned ones do."""
+    """The share of wide and aligned products' rate that this one reaches."""
     if precision not in _TENSOR_CORES:
         return 1.0
     share = min(1.0, step.width / _FULL_WIDTH) if step.width else 1.0

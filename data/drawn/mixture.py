@@ -28,14 +28,14 @@ from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 MASKED, CUTOUTS, DRAWINGS = "photographs", "cutouts", "drawings"  # folders of the root
-# Of the episodes; a tenth more shows the class in no query, and a tenth is drawn procedurally.
+# Shares of the episodes. Of the rest, half do not show the class in the query, half are procedural.
 SHARES = {MASKED: 0.30, CUTOUTS: 0.25, DRAWINGS: 0.25}
 ABSENT, PROCEDURAL = 0.10, 0.10
 _PARTS: dict[int, Split] = {3: "test", 7: "val"}  # of ten classes in order of their names
 _PROCEDURAL_IDS = 1_000_000  # above the ids of all others
-_DISTRACTORS = 3  # other things in a picture, at most; in half of the pictures none
-_VISIBLE = 0.6  # of the object that others must leave visible
-_GROUNDS = 3  # photographs at least, so that there is a background that shows neither class
+_DISTRACTORS = 3  # at most so many other things in a picture; none in half of the pictures
+_VISIBLE = 0.6  # share of the object that others must leave visible
+_GROUNDS = 3  # photographs needed, so that some background shows neither class
 _OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
 Random = np.random.Generator
@@ -140,7 +140,7 @@ def _part(named: dict[str, tuple[int, ...]], split: Split) -> list[tuple[str, tu
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    grounds: int  # so many of the photographs, the first ones, are backgrounds
+    grounds: int  # how many of the photographs, the first ones, are backgrounds
     kinds: tuple[Kind, ...]
     drawn: Episodes
     shots: int

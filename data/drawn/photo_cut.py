@@ -27,7 +27,7 @@ from hsnet_trt.errors import InputError
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
-_CUTOUTS = 0.8  # of the episodes, where there are any
+_CUTOUTS = 0.8  # share of the episodes that show cut-outs, where there are any
 _AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
 _OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
@@ -151,7 +151,7 @@ class _Class:
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    backgrounds: int  # so many of the photographs, the first ones, are no cut-outs
+    backgrounds: int  # how many of the photographs, the first ones, are not cut-outs
     classes: tuple[_Class, ...]
     shots: int
     size: tuple[int, int]

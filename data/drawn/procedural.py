@@ -42,8 +42,8 @@ VARIANTS = {"train": 24, "val": 1, "test": 1}
 _PATTERNS, _PALETTES = 40, 1000
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _ROTA: tuple[Split, ...] = ("test", "val", "train", "train", "train")
-_LEAST = 0.015  # of the picture that the object must cover
-_VISIBLE = 0.55  # of the object that others must leave visible
+_LEAST = 0.015  # share of the picture that the object must cover
+_VISIBLE = 0.55  # share of the object that others must leave visible
 
 Random = np.random.Generator
 

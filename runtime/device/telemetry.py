@@ -76,7 +76,7 @@ class Telemetry:
         while True:
             sample = {}
             for name, ask in asks.items():
-                with contextlib.suppress(nvml.NVMLError):  # not every card tells everything
+                with contextlib.suppress(nvml.NVMLError):  # not every card reports everything
                     sample[name] = float(ask())
             self._samples.append(sample)
             if self._stop.wait(_INTERVAL_S):
