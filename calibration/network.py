@@ -14,8 +14,7 @@ from hsnet_trt.runtime.bundle.manifest import PackedLevel
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.runner import Limits
 
-Grid = tuple[int, int]
-Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, its value
+Seen = Callable[[str, str, npt.NDArray[Any]], None]  # (graph, tensor, its value)
 
 
 class MemoryRunner:

@@ -251,7 +251,7 @@ def _copy_kept(
     """Copy all files but those of replaced engines, each checked; returns the engines kept.
 
     With `frames`, frame kernels of any version are not copied: new ones replace them. `outdated`
-    are files that tell of a choice among engines which these may have replaced.
+    are records of a choice among engines that these may have replaced.
     """
     gone = set(outdated)
     kept = []

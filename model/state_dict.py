@@ -114,7 +114,7 @@ def _flat(content: Mapping[Any, Any], before: str = "", depth: int = _DEPTH) -> 
 
 
 def _places(tensors: Mapping[str, Tensor]) -> list[_Found]:
-    """Where an HSNet lies; only if there is none, where a backbone lies. In the file's order."""
+    """Where an HSNet is; only if there is none, where a backbone is. In the file's order."""
     for kind in (_LEARNER, _BACKBONE):
         prefixes = dict.fromkeys(m["before"] or "" for key in tensors if (m := kind.match(key)))
         if prefixes:
@@ -126,7 +126,7 @@ def _places(tensors: Mapping[str, Tensor]) -> list[_Found]:
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor], *, alone: bool) -> dict[str, Tensor]:
-    """What lies behind a prefix. Beside a backbone that is `alone`, everything: it is of another
+    """What is below a prefix. Beside a backbone that is `alone`, everything: it is of another
     network if it has more than a backbone's keys, and must not pass for its backbone.
     """
     state = {

@@ -8,26 +8,23 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.current_supports import CurrentSupports
 from hsnet_trt.runtime.matching.encode import as_list
-from hsnet_trt.runtime.matching.support_set import SupportSet, check_name
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import check_color
-from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.stream import FrameStream
+from hsnet_trt.runtime.supported_network import SupportedNetwork
 from hsnet_trt.runtime.video.follower import Follower
 from hsnet_trt.runtime.video.memory import Memory
 
 _log = logging.getLogger("hsnet_trt")
 
 
-class FewShotSegmenter:
+class FewShotSegmenter(SupportedNetwork):
     """Segments objects of classes it was never trained on, shown by one or a few support images.
 
     Set the supports once, then segment as many queries as you like. It may be used from several
@@ -42,8 +39,7 @@ class FewShotSegmenter:
 
     def __init__(self, network: Network) -> None:
         """Use `FewShotSegmenter.load`."""
-        self._network = network
-        self._current = CurrentSupports(network.pipeline.arrange)
+        super().__init__(network)
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
         self._streams_lock = threading.Lock()
 
@@ -94,121 +90,6 @@ class FewShotSegmenter:
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
         return cls(network)
-
-    @property
-    def backend(self) -> str:
-        """What runs the network: tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime."""
-        return self._network.runner.backend
-
-    @property
-    def backbone(self) -> str:
-        """The network's backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or
-        mobilenet_v2.
-        """
-        return self._network.bundle.manifest.model.backbone
-
-    @property
-    def trained(self) -> bool:
-        """False where the weights are random, so that the masks mean nothing."""
-        return self._network.bundle.manifest.model.trained
-
-    @property
-    def backend_reason(self) -> str:
-        """In words, why it is that backend."""
-        return self._network.reason
-
-    @property
-    def device(self) -> str:
-        """What the backend runs on, in words."""
-        return self._network.runner.device
-
-    @property
-    def precision(self) -> str:
-        """The network's precision: fp32, fp16 or int8."""
-        return self._network.runner.precision
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the network's input, in pixels."""
-        return self._network.size
-
-    @property
-    def resize(self) -> str:
-        """How photographs are brought to that size: "stretch" or "letterbox"."""
-        return self._network.preprocessing.resize
-
-    @property
-    def refine(self) -> bool:
-        """Whether the masks' edges follow the picture's, by its colours and a guided filter."""
-        return self._network.refine
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that have supports, in the order they were first set."""
-        return tuple(self._current.supports.classes)
-
-    def set_support(
-        self,
-        name: str,
-        images: ImageSource | Iterable[ImageSource],
-        masks: MaskSource | Iterable[MaskSource],
-        *,
-        color: str = "rgb",
-        crop: float | None = None,
-    ) -> None:
-        """Show what a class looks like. The shots are encoded once; other classes stay.
-
-        A class of that name is replaced. More shots than the engine's profile are matched in
-        chunks.
-
-        Args:
-            name: the class.
-            images: K images: paths, file objects, PIL images, or arrays uint8 [H,W,3]; one image
-                may stand alone. Each may have its own size.
-            masks: K masks of the object, each of the size of its image (after EXIF rotation):
-                paths, file objects, PIL images, or arrays (of any library, or nested lists) [H,W]
-                of bool, 0/1, 0/255, or floats in [0,1]; one mask may stand alone.
-            color: as for `segment`.
-            crop: crop each image about its object, to so many times the sides of the object's box
-                (1 or more), never beyond the image. Best for steady streams, which look closely at
-                what they follow, with 1.5; None for the whole image.
-
-        Raises:
-            InputError: an unreadable image or mask, a mask that is empty or not of its image's
-                size, another number of masks than of images, none at all, more than 255 classes,
-                another `color`, or a `crop` below 1.
-            BackendError: the backend failed.
-
-        Warns:
-            HSNetWarning: a mask covers its whole image, or is so small that it vanishes at a
-                feature resolution.
-        """
-        with self._current.use("set_support"):
-            name = check_name(name)
-            encoded = self._network.encode(name, images, masks, color, crop)
-            self._current.change(lambda supports: supports.with_class(name, encoded))
-
-    def remove_support(self, name: str) -> None:
-        """Forget a class.
-
-        Raises:
-            InputError: there is no class of that name.
-        """
-
-        def without(supports: SupportSet) -> SupportSet:
-            if name not in supports.classes:
-                raise InputError(
-                    f"there is no class {name!r}", expected=f"one of {list(supports.classes)}"
-                )
-            return supports.without(name)
-
-        with self._current.use("remove_support"):
-            self._current.change(without)
-
-    def clear(self) -> None:
-        """Forget all classes."""
-        with self._current.use("clear"):
-            self._current.change(lambda _: SupportSet())
 
     def segment(self, image: ImageSource, *, color: str = "rgb") -> Segmentation:
         """Segment one query against all classes.
@@ -315,35 +196,6 @@ class FewShotSegmenter:
                 self._streams.add(stream)
             return stream
 
-    def save_supports(self, path: str | os.PathLike[str]) -> None:
-        """Write all classes to a `.npz` for `load_supports`, here or on another machine.
-
-        The file belongs to these weights, this size and this resize policy; precision and backend
-        may differ.
-
-        Raises:
-            InputError: no support was set, or the file cannot be written.
-        """
-        with self._current.use("save_supports"):
-            supports = self._current.snapshot("save_supports").supports
-            supports.save(path, self._network.origin)
-
-    def load_supports(self, path: str | os.PathLike[str] | IO[bytes]) -> None:
-        """Add the classes of a file that `save_supports` wrote, replacing those of the same name.
-
-        Args:
-            path: the file, or a binary stream of it.
-
-        Raises:
-            InputError: not such a file, damaged, or made by another model, at another size or with
-                another preprocessing; then nothing changes.
-        """
-        with self._current.use("load_supports"):
-            loaded = SupportSet.load(path, self._network.origin)
-            self._current.change(
-                lambda supports: SupportSet({**supports.classes, **loaded.classes})
-            )
-
     def close(self) -> None:
         """Wait for calls that are under way, then free the network; harmless when repeated."""
         self._current.refuse_calls()
@@ -375,12 +227,7 @@ class FewShotSegmenter:
     def __enter__(self) -> FewShotSegmenter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
 from hsnet_trt.data.drawn.procedural import procedural
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
@@ -27,14 +28,14 @@ from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 MASKED, CUTOUTS, DRAWINGS = "photographs", "cutouts", "drawings"  # folders of the root
-# Of the episodes; a tenth more shows the class in no query, and a tenth is drawn procedurally.
+# Shares of the episodes. Of the rest, half do not show the class in the query, half are procedural.
 SHARES = {MASKED: 0.30, CUTOUTS: 0.25, DRAWINGS: 0.25}
 ABSENT, PROCEDURAL = 0.10, 0.10
 _PARTS: dict[int, Split] = {3: "test", 7: "val"}  # of ten classes in order of their names
 _PROCEDURAL_IDS = 1_000_000  # above the ids of all others
-_DISTRACTORS = 3  # other things in a picture, at most; in half of the pictures none
-_VISIBLE = 0.6  # of the object that others must leave visible
-_GROUNDS = 3  # photographs at least, so that there is a background that shows neither class
+_DISTRACTORS = 3  # at most so many other things in a picture; none in half of the pictures
+_VISIBLE = 0.6  # share of the object that others must leave visible
+_GROUNDS = 3  # photographs needed, so that some background shows neither class
 _OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
 Random = np.random.Generator
@@ -139,7 +140,7 @@ def _part(named: dict[str, tuple[int, ...]], split: Split) -> list[tuple[str, tu
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    grounds: int  # so many of the photographs, the first ones, are backgrounds
+    grounds: int  # how many of the photographs, the first ones, are backgrounds
     kinds: tuple[Kind, ...]
     drawn: Episodes
     shots: int
@@ -156,19 +157,11 @@ class _Draw:
         kind = self.kinds[number]
         query, query_mask = self._view(rng, self._another(rng, kind) if absent else kind, kind)
         views = [self._view(rng, kind, kind) for _ in range(self.shots)]
-        name = f"{kind.group}/{kind.name} {self.seed}/{index}"
-        return Episode(
-            query=query,
-            query_mask=np.zeros_like(query_mask) if absent else query_mask,
-            supports=np.stack([image for image, _ in views]),
-            support_masks=np.stack([mask for _, mask in views]),
-            class_id=number,
-            class_name=f"{kind.group}/{kind.name}",
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        if absent:
+            query_mask = np.zeros_like(query_mask)
+        class_name = f"{kind.group}/{kind.name}"
+        name = f"{class_name} {self.seed}/{index}"
+        return drawn_episode((query, query_mask), views, number, class_name, name)
 
     def cast(self, index: int) -> Cast:
         """Draw the parts of video `index`; each round has every class once, in another order."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
 from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
@@ -26,7 +27,7 @@ from hsnet_trt.errors import InputError
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
-_CUTOUTS = 0.8  # of the episodes, where there are any
+_CUTOUTS = 0.8  # share of the episodes that show cut-outs, where there are any
 _AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
 _OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
 
@@ -150,7 +151,7 @@ class _Class:
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    backgrounds: int  # so many of the photographs, the first ones, are no cut-outs
+    backgrounds: int  # how many of the photographs, the first ones, are not cut-outs
     classes: tuple[_Class, ...]
     shots: int
     size: tuple[int, int]
@@ -166,18 +167,7 @@ class _Draw:
             for _ in range(self.shots + 1)
         ]
         name = f"{kind.name} {self.seed}/{index}"
-        return Episode(
-            query=views[0][0],
-            query_mask=views[0][1],
-            supports=np.stack([image for image, _ in views[1:]]),
-            support_masks=np.stack([mask for _, mask in views[1:]]),
-            class_id=class_id,
-            class_name=kind.name,
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        return drawn_episode(views[0], views[1:], class_id, kind.name, name)
 
     def cast(self, index: int) -> Cast:
         """Draw the parts of video `index`; each round has every class once, in another order."""

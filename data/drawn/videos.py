@@ -101,7 +101,7 @@ def open_videos(
         split: "train", "val" or "test": disjoint classes.
         shots: supports of each video.
         size: (height, width) of the frames and the supports.
-        frames: of each video; more frames are slower, since all of them tell the whole story.
+        frames: of each video; each shows the whole story, so more frames are slower motion.
         seed: another one is other videos.
 
     Raises:

@@ -94,7 +94,13 @@ class SupportSet:
         return SupportSet({**self.classes, name: shots})
 
     def without(self, name: str) -> SupportSet:
-        """The set with that class removed."""
+        """The set with that class removed.
+
+        Raises:
+            InputError: there is no class of that name.
+        """
+        if name not in self.classes:
+            raise InputError(f"there is no class {name!r}", expected=f"one of {list(self.classes)}")
         return SupportSet({n: shots for n, shots in self.classes.items() if n != name})
 
     @property

@@ -7,15 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import (
-    RED,
-    SIZE,
-    as_a_camera_gives_it,
-    make_bundle,
-    reference,
-    scene,
-)
-from helpers.two_boxes import PLACE, QUERY, Shot, overlap
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE, reference
+from helpers.pictures.scenes import RED, as_a_camera_gives_it, scene
+from helpers.pictures.two_boxes import PLACE, QUERY, Shot, overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import as_a_camera_gives_it
+from helpers.pictures.scenes import as_a_camera_gives_it
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
