@@ -42,6 +42,12 @@ class FewShotSegmenter:
 
     def __init__(self, network: Network) -> None:
         """Use `FewShotSegmenter.load`."""
+        if not isinstance(network, Network):
+            raise InputError(
+                "a segmenter is opened by its method load",
+                expected='FewShotSegmenter.load("bundle/")',
+                found=f"FewShotSegmenter({network!r})",
+            )
         self._network = network
         self._current = CurrentSupports(network.pipeline.arrange)
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
