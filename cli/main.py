@@ -37,6 +37,8 @@ from hsnet_trt.errors import HSNetError, HSNetWarning
 app = typer.Typer(
     name="hsnet-trt",
     help="HSNet few-shot segmentation, from a PyTorch checkpoint to TensorRT engines and masks.",
+    epilog="To begin: hsnet-trt export --checkpoint shipped --out bundle, then hsnet-trt segment "
+    "bundle photograph.jpg --support mug=mug.jpg,mug_mask.png",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

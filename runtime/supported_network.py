@@ -39,17 +39,17 @@ class SupportedNetwork:
 
     @property
     def trained(self) -> bool:
-        """False where the weights are random, so that the masks mean nothing."""
+        """False if the weights are random: the masks then mean nothing."""
         return self._network.bundle.manifest.model.trained
 
     @property
     def backend_reason(self) -> str:
-        """In words, why it is that backend."""
+        """Why it is that backend, and why the better ones do not work here, as a sentence."""
         return self._network.reason
 
     @property
     def device(self) -> str:
-        """What the backend runs on, in words."""
+        """The hardware that the backend runs on, for people to read."""
         return self._network.runner.device
 
     @property
@@ -64,12 +64,12 @@ class SupportedNetwork:
 
     @property
     def resize(self) -> str:
-        """How photographs are brought to that size: "stretch" or "letterbox"."""
+        """How photographs are brought to `size`: "stretch" or "letterbox"."""
         return self._network.preprocessing.resize
 
     @property
     def refine(self) -> bool:
-        """Whether the masks' edges follow the picture's, by its colours and a guided filter."""
+        """Whether masks and scores are refined, so that their edges follow the picture's."""
         return self._network.refine
 
     @property
@@ -86,32 +86,33 @@ class SupportedNetwork:
         color: str = "rgb",
         crop: float | None = None,
     ) -> None:
-        """Show what a class looks like. The shots are encoded once; other classes stay.
+        """Show what a class looks like. The shots are encoded here, once.
 
-        A class of that name is replaced. More shots than the engine's profile are matched in
-        chunks.
+        Replaces the class of that name, if there is one; other classes stay. More shots than the
+        engine's profile allows are matched in chunks.
 
         Args:
             name: the class.
-            images: K images: paths, file objects, PIL images, or arrays uint8 [H,W,3]; one image
-                may stand alone. Each may have its own size.
-            masks: K masks of the object, each of the size of its image (after EXIF rotation):
-                paths, file objects, PIL images, or arrays (of any library, or nested lists) [H,W]
-                of bool, 0/1, 0/255, or floats in [0,1]; one mask may stand alone.
+            images: K images, each a path, a file object, a PIL image, or an array uint8 [H,W,3];
+                or one image. They may differ in size.
+            masks: K masks, or one, in the order of the images. Each is True on the object and as
+                large as its image (after EXIF rotation): a path, a file object, a PIL image, or an
+                array (of any library, or a nested list) [H,W] of bool, 0/1, 0/255, or floats in
+                [0,1].
             color: as for `segment`.
-            crop: crop each image about its object, to so many times the sides of the object's box
-                (1 or more), never beyond the image. Best for steady streams, which look closely at
-                what they follow, with 1.5; None for the whole image.
+            crop: crop each image around its object, to this many times the sides of the object's
+                box (1 or more) and never beyond the image. 1.5 is best for steady streams, which
+                look closely at what they follow; None for the whole image.
 
         Raises:
             InputError: an unreadable image or mask, a mask that is empty or not of its image's
-                size, another number of masks than of images, none at all, more than 255 classes,
-                another `color`, or a `crop` below 1.
+                size, more or fewer masks than images, no image, more than 255 classes, an unknown
+                `color`, or a `crop` below 1.
             BackendError: the backend failed.
 
         Warns:
-            HSNetWarning: a mask covers its whole image, or is so small that it vanishes at a
-                feature resolution.
+            HSNetWarning: a mask covers its whole image, looks like a photograph, or is so small
+                that it vanishes at a feature resolution.
         """
         with self._current.use("set_support"):
             name = check_name(name)
@@ -133,10 +134,10 @@ class SupportedNetwork:
             self._current.change(lambda _: SupportSet())
 
     def save_supports(self, path: str | os.PathLike[str]) -> None:
-        """Write all classes to a `.npz` for `load_supports`, here or on another machine.
+        """Write all classes to a `.npz` file for `load_supports`, here or on another machine.
 
-        The file belongs to these weights, this size and this resize policy; precision and backend
-        may differ.
+        It can be loaded with the same weights, size and resize policy; precision and backend may
+        differ.
 
         Raises:
             InputError: no support was set, or the file cannot be written.
@@ -152,8 +153,8 @@ class SupportedNetwork:
             path: the file, or a binary stream of it.
 
         Raises:
-            InputError: not such a file, damaged, or made by another model, at another size or with
-                another preprocessing; then nothing changes.
+            InputError: not such a file, a damaged one, or one of another model, size or
+                preprocessing. Nothing changes then.
         """
         with self._current.use("load_supports"):
             loaded = SupportSet.load(path, self._network.origin)

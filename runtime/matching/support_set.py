@@ -177,7 +177,11 @@ class SupportSet:
                     for index, entry in enumerate(header["classes"])
                 }
         except FileNotFoundError as error:
-            raise InputError(f"there is no support set at {path}", fix="save one first") from error
+            raise InputError(
+                f"there is no support set at {path}",
+                expected="a .npz that segment --save-supports or save_supports wrote",
+                fix="check the path",
+            ) from error
         except (
             OSError,
             EOFError,

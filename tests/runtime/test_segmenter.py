@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,19 @@ def test_sizes(tmp_path: Path, red_shot: Shot) -> None:
     with pytest.raises(BundleError, match="size") as caught:
         FewShotSegmenter.load(path, size=400)
     assert "96x128 or 64x64" in str(caught.value.expected)
+
+
+@pytest.mark.parametrize("size", ["400", (96,), 96.0, (96, 128, 3)], ids=repr)
+def test_a_size_that_is_none(tmp_path: Path, size: Any) -> None:
+    path = make_bundle(tmp_path / "b")
+    with pytest.raises(InputError, match="size") as caught:
+        FewShotSegmenter.load(path, size=size)
+    assert caught.value.found == repr(size)
+
+
+def test_a_path_in_place_of_a_network_names_load() -> None:
+    with pytest.raises(InputError, match="load"):
+        FewShotSegmenter("bundle/")  # type: ignore[arg-type]
 
 
 def test_segmenting_before_a_support_was_set(segmenter: FewShotSegmenter, tmp_path: Path) -> None:

@@ -234,11 +234,11 @@ def test_damaged_png_never_leaks_another_error(damage: bytes, at: int) -> None:
     [
         (np.zeros((4, 5, 3), np.float32), "uint8"),
         (np.zeros((3, 40, 50), np.uint8), "transpose"),
-        (np.zeros((2, 4, 5, 3), np.uint8), "one image"),
+        (np.zeros((2, 4, 5, 3), np.uint8), "segment_batch"),
         (np.zeros((0, 5, 3), np.uint8), "1 x 1"),
         (np.full((4, 5), -3, np.int16), "65535"),
         (np.zeros((4, 5), bool), "uint8"),
-        (None, "uint8"),
+        (None, "imread returns None"),
         ([[1, 2], [3]], "uint8"),
         (np.array(["a"]), "uint8"),
     ],
