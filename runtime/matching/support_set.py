@@ -100,7 +100,12 @@ class SupportSet:
             InputError: there is no class of that name.
         """
         if name not in self.classes:
-            raise InputError(f"there is no class {name!r}", expected=f"one of {list(self.classes)}")
+            known = list(self.classes)
+            raise InputError(
+                f"there is no class {name!r}",
+                expected=f"one of {known}" if known else None,
+                found=None if known else "no classes at all",
+            )
         return SupportSet({n: shots for n, shots in self.classes.items() if n != name})
 
     @property

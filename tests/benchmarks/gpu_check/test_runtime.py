@@ -64,6 +64,9 @@ def test_every_check_passes_on_a_gpu_without_faults(
     assert parts["refine_ms"] == 0
     line = gpu_check_runtime.table({"loop": loop})
     assert "launching and waiting" in line and "refining, where it is on, 0.000" in line
+    for beyond, word in ((0.39, "(reached: 0.4 ms;"), (0.41, "(not reached: 0.4 ms;")):
+        loop["slots_1"]["beyond_ms"] = beyond
+        assert f"{beyond:.3f} ms {word}" in gpu_check_runtime.table({"loop": loop})
 
 
 @pytest.mark.usefixtures("frames_image")
