@@ -26,8 +26,8 @@ def contour_tolerance(size: tuple[int, int]) -> int:
 def boundary_f(answer: Mask, truth: Mask) -> float:
     """Contour accuracy F, 0..1: the harmonic mean of the contours' precision and recall.
 
-    A pixel of one contour is matched if the other one passes within 0.008 of the diagonal. A
-    contour without pixels (nothing marked, or everything) has precision 1; of two such, F is 1.
+    A contour pixel is matched if the other contour passes within 0.008 of the diagonal. If neither
+    mask has a contour (nothing marked, or everything), F is 1; if only one has none, F is 0.
 
     Args:
         answer: bool [H, W].
