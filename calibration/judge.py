@@ -90,7 +90,7 @@ class Judge:
     def __len__(self) -> int:
         return len(self._episodes)
 
-    def cost(self, layers: Sequence[Layer], step: Step = lambda number: None) -> Cost:
+    def cost(self, layers: Sequence[Layer]) -> Cost:
         """The cost if `layers` are INT8 and all others FP32."""
         graphs = {
             name: quantize(
@@ -101,7 +101,7 @@ class Judge:
             )
             for name in {layer.graph for layer in layers}
         }
-        return self.measure(graphs, step)
+        return self.measure(graphs)
 
     def measure(
         self, graphs: Mapping[str, onnx.ModelProto], step: Step = lambda number: None

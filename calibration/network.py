@@ -14,7 +14,6 @@ from hsnet_trt.runtime.bundle.manifest import PackedLevel
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.runner import Limits
 
-Grid = tuple[int, int]
 Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, value
 
 

@@ -70,7 +70,11 @@ def read_weights_file(path: Path) -> Any:
         CheckpointError: the file is missing, damaged, or not readable without running code.
     """
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint at {path}", fix="check the path")
+        raise CheckpointError(
+            f"there is no checkpoint at {path}",
+            expected="a file that torch.save wrote, .safetensors, or 'shipped'",
+            fix="check the path, or take 'shipped', the model that comes with the package",
+        )
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder",

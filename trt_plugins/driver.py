@@ -142,7 +142,7 @@ class CorrelationKernels:
 
 
 def _number_of(driver: Any, context: ctypes.c_void_p) -> int:
-    """What tells a context from a later one at the same address, as a reset primary one may be."""
+    """A context's id; a later context may have the same address, as after a reset."""
     number = ctypes.c_uint64()
     try:
         check_status(driver.cuCtxGetId(context, ctypes.byref(number)), "cuCtxGetId")

@@ -164,7 +164,7 @@ def estimate(work: Work, target: Target, precision: str) -> Estimate:
 
 
 def _reached(step: Step, precision: str) -> float:
-    """The share of the peak that a product reaches, relative to wide and aligned ones."""
+    """The share of wide and aligned products' rate that this one reaches."""
     if precision not in _TENSOR_CORES:
         return 1.0
     share = min(1.0, step.width / _FULL_WIDTH) if step.width else 1.0
@@ -196,14 +196,14 @@ def best_precision(target: Target) -> str:
     return next((p for p in ("fp16", "tf32", "fp32") if getattr(target, p)), "fp16")
 
 
-def checks(folder: Path = RESULTS) -> list[Check]:
+def checks() -> list[Check]:
     """Compare the band with measured times of whole networks with CUDA graphs.
 
-    `folder` holds `h100-network.json` (the times) and `h100-network-work.json`: the work of each
-    lowering of that network (ResNet-50 at 400 x 400, one shot), from `work.count`.
+    `benchmarks/results` holds `h100-network.json` (the times) and `h100-network-work.json`: the
+    work of each lowering of that network (ResNet-50 at 400 x 400, one shot), from `work.count`.
     """
-    measured = json.loads((folder / "h100-network.json").read_text(encoding="utf-8"))
-    counted = json.loads((folder / "h100-network-work.json").read_text(encoding="utf-8"))
+    measured = json.loads((RESULTS / "h100-network.json").read_text(encoding="utf-8"))
+    counted = json.loads((RESULTS / "h100-network-work.json").read_text(encoding="utf-8"))
     found = []
     for row in measured["rows"]:
         kind, *details = row["form"].split(", ")

@@ -17,6 +17,7 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
 from hsnet_trt.data.drawn.procedural import procedural
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
@@ -156,19 +157,11 @@ class _Draw:
         kind = self.kinds[number]
         query, query_mask = self._view(rng, self._another(rng, kind) if absent else kind, kind)
         views = [self._view(rng, kind, kind) for _ in range(self.shots)]
-        name = f"{kind.group}/{kind.name} {self.seed}/{index}"
-        return Episode(
-            query=query,
-            query_mask=np.zeros_like(query_mask) if absent else query_mask,
-            supports=np.stack([image for image, _ in views]),
-            support_masks=np.stack([mask for _, mask in views]),
-            class_id=number,
-            class_name=f"{kind.group}/{kind.name}",
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        if absent:
+            query_mask = np.zeros_like(query_mask)
+        class_name = f"{kind.group}/{kind.name}"
+        name = f"{class_name} {self.seed}/{index}"
+        return drawn_episode((query, query_mask), views, number, class_name, name)
 
     def cast(self, index: int) -> Cast:
         """Draw the parts of video `index`; each round uses every class once, in another order."""

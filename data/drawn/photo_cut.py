@@ -16,6 +16,7 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
 from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
@@ -170,18 +171,7 @@ class _Draw:
             for _ in range(self.shots + 1)
         ]
         name = f"{kind.name} {self.seed}/{index}"
-        return Episode(
-            query=views[0][0],
-            query_mask=views[0][1],
-            supports=np.stack([image for image, _ in views[1:]]),
-            support_masks=np.stack([mask for _, mask in views[1:]]),
-            class_id=class_id,
-            class_name=kind.name,
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        return drawn_episode(views[0], views[1:], class_id, kind.name, name)
 
     def cast(self, index: int) -> Cast:
         """Draw the parts of video `index`; each round uses every class once, in another order."""

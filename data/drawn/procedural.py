@@ -19,6 +19,7 @@ import numpy as np
 from hsnet_trt.data.drawn import textures
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.render import (
     Cutout,
     Material,
@@ -143,18 +144,8 @@ class _Draw:
         rng = np.random.default_rng([self.seed, index, start, 43])
         views = [self._view(rng, class_id) for _ in range(self.shots + 1)]
         name = f"procedural/{self.split}/{self.seed}/{index}"
-        return Episode(
-            query=views[0][0],
-            query_mask=views[0][1],
-            supports=np.stack([image for image, _ in views[1:]]),
-            support_masks=np.stack([mask for _, mask in views[1:]]),
-            class_id=class_id,
-            class_name=split_classes(self.split)[class_id],
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        class_name = split_classes(self.split)[class_id]
+        return drawn_episode(views[0], views[1:], class_id, class_name, name)
 
     def cast(self, index: int) -> Cast:
         """Draw the parts of video `index`."""

@@ -47,6 +47,7 @@ def mask_from_box(image: Image, box: Box) -> Mask:
             "the box is not inside the picture",
             expected="x,y,width,height in pixels, from the picture's top left corner",
             found=found,
+            fix="the last two numbers are width and height, not the lower right corner",
         )
     if (w, h) == (width, height):
         raise InputError(

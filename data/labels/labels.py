@@ -47,7 +47,9 @@ def read_labels(
     for name in classes or ():
         if name not in found:
             raise InputError(
-                f"no label is called {name}", expected=f"one of {', '.join(found) or 'none'}"
+                f"no label is called {name}",
+                expected=f"one of {', '.join(found) or 'none'}",
+                fix="check --class, or leave it out for all labels",
             )
     wanted = [name for name in found if classes is None or name in classes]
     supports: dict[str, list[tuple[Path, Mask]]] = {}

@@ -141,7 +141,9 @@ def find_target(name: str, driver: Driver | None = None) -> Target:
     raise InputError(
         f"there is no target called {name!r}",
         expected=f"{', '.join(names)}, or an architecture as in sm86",
-        fix=f"did you mean {near[0]}?" if near else "name the card's architecture, as in sm89",
+        fix=f"did you mean {near[0]}?"
+        if near
+        else "name the GPU's architecture, as in sm89; on the machine itself, `this`",
     )
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 
+from hsnet_trt.calibration.placement import MOVING
 from hsnet_trt.errors import ExportError
 from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_nodes
 from hsnet_trt.trt_plugins.sizes import DOMAIN
@@ -31,25 +32,7 @@ from hsnet_trt.trt_plugins.sizes import DOMAIN
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-MOVES = frozenset(
-    {
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+MOVES = frozenset({*MOVING, "Concat", "DepthToSpace", "SpaceToDepth", "Split", "Tile"})
 ELEMENTWISE = frozenset(
     {
         "Abs",

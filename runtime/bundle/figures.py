@@ -9,7 +9,7 @@ from hsnet_trt.runtime.bundle.fields import Extent, FileName
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far logits may lie from PyTorch's float32. A figure that is NaN is out of tolerance."""
+    """How far logits may differ from PyTorch's float32; NaN is out of tolerance."""
 
     max_difference: float  # |difference| over the standard deviation of PyTorch's, the largest
     p999_difference: float  # the same, its 99.9th percentile
@@ -27,7 +27,7 @@ class GoldenFile:
 
 @dataclass(frozen=True)
 class ParityFigure:
-    """How far an exported form's logits lay from PyTorch's when it was exported.
+    """How far an exported form's logits differed from PyTorch's when it was exported.
 
     Of a run with so many queries and supports; in float64 only its first pair is compared.
     """

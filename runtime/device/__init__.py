@@ -1,5 +1,5 @@
 """The machine below the runtime: CUDA through pycuda or cuda-bindings, memory, facts, power.
 
-In: what the system tells. Out: `Cuda` (`driver`), device memory, what GPU and CPU are here.
+In: what the system reports. Out: `Cuda` (`driver`), device memory, what GPU and CPU are here.
 May import: `bundle`.
 """

@@ -129,7 +129,7 @@ def platform_tag() -> str:
 
 
 def find_cpu() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, as the system gives it."""
     for line in _lines(Path("/proc/cpuinfo")):
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model") and value.strip():
@@ -140,8 +140,8 @@ def find_cpu() -> str:
 def multiplies_int8_exactly() -> bool:
     """Whether the processor can add up products of UINT8 and INT8 without saturating.
 
-    x86 does with VNNI instructions only; the older ones stop at 16 bits. Where the system does not
-    tell, no is assumed.
+    x86 does with VNNI instructions only; the older ones stop at 16 bits. Where the system does
+    not say, it is assumed not to.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
@@ -157,7 +157,7 @@ def usable_cores() -> int:
 
 
 def host_memory() -> int | None:
-    """The machine's memory in bytes; None where the system does not tell."""
+    """The machine's memory in bytes; None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

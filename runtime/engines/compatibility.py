@@ -99,6 +99,6 @@ def _runs_with(engine: EngineFile, version: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Major, minor, patch: packages of one release differ in whether they tell the build number."""
+    """Major, minor, patch: packages of one release differ in whether they give the build number."""
     digits = (re.match(r"\d+", part) for part in version.split("+", maxsplit=1)[0].split(".")[:3])
     return tuple(int(found[0]) if found else -1 for found in digits)

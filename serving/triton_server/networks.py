@@ -173,7 +173,7 @@ class Networks:
 
     def _copy(self, features: Held, supports: Shots) -> Copies | None:
         """The supports, in the memory of the GPU where the features are."""
-        device = getattr(features["f2"], "__dlpack_device__", None)  # where this Triton tells it
+        device = getattr(features["f2"], "__dlpack_device__", None)  # where this Triton has it
         return None if device is None else self._copies.of(supports, supports.pieces, device()[1])
 
     def _tensors(self, copies: dict[str, Any]) -> Held:
