@@ -88,7 +88,7 @@ def presence_of(network: Network, episode: Episode) -> float:
 def choose_threshold(there: Sequence[float], absent: Sequence[float]) -> Threshold:
     """The threshold with the highest kept + silent: 0, or midway between two scores.
 
-    The lowest of equally good ones, because a missed object is worse than a false one.
+    The lowest of equally good ones, so that what is there is shown.
     """
     best = max(_candidates(there, absent), key=lambda t: (t.kept + t.silent, -t.value))
     return best

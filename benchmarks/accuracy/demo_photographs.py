@@ -94,7 +94,7 @@ def held_out(name: str) -> bool:
 
 
 def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
-    """Copy the pictures into a folder that `mixture` reads; a complete folder is kept.
+    """Copy the pictures into a folder for `photo_cut` or `mixture`; a complete folder is kept.
 
     Args:
         folder: the folder.

@@ -26,7 +26,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def box_of(mask: Mask, wider: float = 0.0) -> Box:
-    """The box of a mask, each side moved out by `wider` (a share of the longer side)."""
+    """The box of a mask, widened on each side by `wider` times its longer side.
+
+    A widened box stays at least a pixel inside the image, so that some background is outside it.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     if wider:

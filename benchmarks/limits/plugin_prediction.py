@@ -71,7 +71,7 @@ def _work(parts: Parts, launch: Case, c: Constants) -> tuple[float, float]:
 
 
 def _alone(parts: Parts, launch: Case, c: Constants) -> tuple[float, float]:
-    """Cycles of a block that has a multiprocessor to itself, and the share of them that is work."""
+    """Cycles of a block that has a multiprocessor to itself, and how many of them are work."""
     work = sum(_work(parts, launch, c))
     waits = parts.steps * c.step + parts.windows * c.window
     return work + waits + (c.block if parts.steps else c.block / 4), work

@@ -96,7 +96,7 @@ class Worker:
         stamps: list[float] = []
 
         def frames() -> Iterator[Pixels]:
-            # One frame more than intervals are counted, because the first result has none.
+            # One frame more than `least`, because the first result gives no interval.
             while len(stamps) <= least or time.perf_counter() - begin < seconds:
                 yield from self._next().queries[self._turn]
 
