@@ -88,8 +88,10 @@ def best_ms(row: dict[str, Any]) -> float | None:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """Which targets are reached, from the rows of the whole network with one shot; and which
-    changes to a lowering are worth exporting."""
+    """Which targets are reached, and which changes to a lowering are worth exporting, as text.
+
+    `rows`: those of the whole network with one shot.
+    """
     from hsnet_trt.benchmarks.forms.changes import WORTH
     from hsnet_trt.benchmarks.forms.whole import CHANGED, OURS, OURS_COMPILED
 

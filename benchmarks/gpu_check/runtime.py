@@ -36,7 +36,7 @@ from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.trt_plugins import nvcc
 
 BUDGET_S = 420.0
-ALONE_MS = 0.4  # aimed at: what one frame at a time may take beyond the engines
+ALONE_MS = 0.4  # target: time of a single frame beyond the engines
 LIBRARIES = {
     "pycuda": ("pycuda", "driver_pycuda", "PycudaDriver"),
     "cuda-bindings": ("cuda.bindings", "driver_bindings", "BindingsDriver"),
