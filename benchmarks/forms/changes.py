@@ -19,7 +19,6 @@ from hsnet_trt.model.learner import GROUPS
 UNIT = 8  # channels, of which tensor cores take whole multiples
 WORTH = 1.1  # times faster
 LEVELS = ("squeeze2", "squeeze3", "squeeze4")
-Inputs = dict[str, tuple[Tensor, ...]]
 
 
 def widen(match: nn.Module) -> None:
