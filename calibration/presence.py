@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hsnet_trt.calibration.collect import some_object
+from hsnet_trt.calibration.collect import Progress, some_object
 from hsnet_trt.calibration.episodes import encode
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.data.episodes.forms import in_form
@@ -16,8 +16,6 @@ from hsnet_trt.runtime.matching.presence import objects_in, presence, score_quer
 from hsnet_trt.runtime.network import Network
 
 LEAST = 8  # episodes of each kind
-
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in total
 
 
 @dataclass(frozen=True)

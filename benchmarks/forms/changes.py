@@ -7,6 +7,7 @@ a change that is `WORTH` times faster on a card is worth a lowering, or a pass o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,6 @@ from hsnet_trt.model.learner import GROUPS
 UNIT = 8  # tensor cores take multiples of this many channels
 WORTH = 1.1  # times faster
 LEVELS = ("squeeze2", "squeeze3", "squeeze4")
-Inputs = dict[str, tuple[Tensor, ...]]
 
 
 def widen(match: nn.Module) -> None:
@@ -106,7 +106,7 @@ def equal_layers(match: MatchConv3d) -> list[list[str]]:
     for index in (1, 2):
         alike: dict[object, list[str]] = {}
         for level in LEVELS:
-            layer = match.get_submodule(f"{level}.convs.{index}")
+            layer: Any = match.get_submodule(f"{level}.convs.{index}")  # a center-pivot layer
             form = (layer.over_support.weight.shape, layer.stride, layer.support)
             alike.setdefault(form, []).append(f"{level}.convs.{index}")
         found += [names for names in alike.values() if len(names) > 1]
@@ -133,7 +133,7 @@ class Together(nn.Module):
 
     def __init__(self, match: MatchConv3d, names: Sequence[str]) -> None:
         super().__init__()
-        layers = [match.get_submodule(name) for name in names]
+        layers: list[Any] = [match.get_submodule(name) for name in names]
         self.grids: list[Grid] = [layer.query for layer in layers]
         self.whole = (max(h for h, _ in self.grids), max(w for _, w in self.grids))
         self.support, self.stride = layers[0].support, layers[0].stride

@@ -8,11 +8,13 @@ import numpy as np
 
 from hsnet_trt.data.episodes.episode import Episode, Image, Mask
 
-View = tuple[Image, Mask]
-
 
 def drawn_episode(
-    query: View, supports: Sequence[View], class_id: int, class_name: str, name: str
+    query: tuple[Image, Mask],
+    supports: Sequence[tuple[Image, Mask]],
+    class_id: int,
+    class_name: str,
+    name: str,
 ) -> Episode:
     """Make an episode of views.
 
