@@ -92,7 +92,8 @@ class OnnxRuntimeRunner:
             bundle: where the graphs are.
             graphs: for each of features, support and match, the form that is to run.
             gpu: the GPU that is to run them, from `check_cuda`; None for the CPU.
-            provider: options of the CUDA provider.
+            provider: options of the CUDA provider. CUDA graphs are used where they can be, unless
+                `enable_cuda_graph` is "0" here.
 
         Raises:
             BundleError: a file was altered.
@@ -140,9 +141,9 @@ class OnnxRuntimeRunner:
             session = None
             if parts is not None and provider is not None and parts.graphs and name in FRAME_GRAPHS:
                 try:
-                    more = {**provider, "enable_cuda_graph": "1"}
+                    more = {"enable_cuda_graph": "1", **provider}
                     session = _open_session(onnxruntime, content, file, self._options, more)
-                    capturing[name] = True
+                    capturing[name] = more["enable_cuda_graph"] == "1"
                 except BackendError as error:
                     _log.info("%s goes without CUDA graphs: %s", name, error.found)
             if session is None:
