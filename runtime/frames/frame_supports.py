@@ -29,7 +29,7 @@ class GpuSupports:
     padding are ignored.
 
     Attributes:
-        version: another number for each set that was uploaded, also by others of its kind.
+        version: unique for each uploaded set, across all instances.
         chunk: shots per call of the engine.
         chunk_elements: elements from the logits of one chunk to those of the next.
         vectors: how many the objects have together.
@@ -168,7 +168,7 @@ class SupportSets:
     """The support sets that were matched last. Not thread-safe: the owner's lock guards it.
 
     Attributes:
-        most: how many are kept; where another one is needed, it takes the memory of the oldest.
+        most: how many are kept; another one replaces the least recently used.
     """
 
     def __init__(self, make: Callable[[], GpuSupports]) -> None:
