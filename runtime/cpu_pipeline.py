@@ -109,7 +109,7 @@ class CpuPending:
         return frame.pipeline.infer(prepared, self.supports, scores=self.scores)[0]
 
     def abandon(self) -> None:
-        """Nothing is under way."""
+        """No-op: nothing is running."""
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,11 @@ class CpuMatched:
         )
 
     def abandon(self) -> None:
-        """Nothing is under way."""
+        """No-op: nothing is running."""
 
 
 class CpuFramePipeline:
-    """See `pipeline.FramePipeline`. Threads take turns at the runner.
+    """A `pipeline.FramePipeline` on the CPU; safe to use from several threads, as the runner is.
 
     Attributes:
         refine: whether masks are refined: see `pictures.guided_filter`.

@@ -126,7 +126,7 @@ def _segmentation(answer: FrameAnswer, names: tuple[str, ...], seen: Seen) -> Se
 
 
 class GpuFramePipeline:
-    """See `pipeline.FramePipeline`."""
+    """A `pipeline.FramePipeline` on the GPU."""
 
     def __init__(
         self,

@@ -187,7 +187,7 @@ class Lane:
     def match(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], window: Window | None = None
     ) -> SlotMatch:
-        """Send a frame, or a part of it, as far as its logits, and wait for them.
+        """Compute the logits of a frame, or of a window of it, and wait for them.
 
         Arguments and errors are those of `submit`; also BackendError: the logits are not finite.
         """

@@ -47,7 +47,7 @@ class GpuSupports:
         self.vectors = 0
 
     def hold(self, supports: Tensors, shots: Sequence[int], stream: Any) -> None:
-        """Upload a support set, unless it is the one that is there already.
+        """Upload a support set, unless it is already uploaded.
 
         Args:
             supports: what the engine takes of S shots, as `running.arranged` gives it; and their
@@ -98,7 +98,7 @@ class GpuSupports:
         self.version = next(_versions)
 
     def holds(self, supports: Tensors, shots: Sequence[int]) -> bool:
-        """Whether it is the set that is there."""
+        """Whether that set is the uploaded one."""
         return (
             self._held is not None and self._held[0] is supports and self._held[1] == tuple(shots)
         )

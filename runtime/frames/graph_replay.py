@@ -60,7 +60,7 @@ class GraphReplay:
     def _replay(
         self, key: str, version: object, work: Callable[[Callable[[DeviceGraph], None]], None]
     ) -> bool:
-        """Replay a graph, captured first where it is not; false if nothing was launched."""
+        """Replay a graph, after capturing it if needed; False if nothing was launched."""
         if self.graphs is None or key in self._refused:
             return False
         known, graph = self._captured.get(key, (None, None))

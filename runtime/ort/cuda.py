@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA provider: whether it can work here, its options, and what its errors mean.
+"""ONNX Runtime's CUDA provider: checks of its requirements, its options, and fixes for its errors.
 
 The provider is a separate library, in the package `onnxruntime-gpu`. If it cannot be loaded, ONNX
 Runtime only logs that and computes on the CPU. So its requirements are checked first, and errors

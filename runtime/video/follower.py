@@ -1,4 +1,4 @@
-"""One video's state: which shots the next frame is matched with, and what its logits mean."""
+"""One video's state: chooses the shots of the next frame, and averages logits over frames."""
 
 from __future__ import annotations
 
