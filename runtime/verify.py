@@ -193,7 +193,7 @@ def golden_figures(
 
 
 def read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:
-    """The arrays of golden inputs and outputs: see `export.golden`.
+    """The arrays of golden inputs and outputs: see `export.graphs.golden`.
 
     Raises:
         BundleError: the file was altered, or lacks one of the arrays.
