@@ -37,7 +37,8 @@ def read_mask(
 
     Args:
         source: a path, the content of an image file, a file object, a PIL image, or an array (or
-            nested list) [H,W], [H,W,1] or [1,H,W] of bool, integers, or floats in [0,1].
+            nested list) [H,W], [H,W,1], [1,H,W] or grey [H,W,3] of bool, integers from 0 up, floats
+            in [0,1], or floats that are whole numbers.
         shape: height and width of the image that the mask belongs to.
         what: names the mask in errors.
         image: the image, from which an error about the size tells whether EXIF rotates it.
