@@ -270,7 +270,9 @@ def choose_graphs(
                     }
                 )
             ),
-            fix="export what is missing, or leave it to the bundle",
+            fix="add INT8 graphs: hsnet-trt calibrate BUNDLE"
+            if precision == "int8"
+            else "leave precision and lowering out, or export again with those that are missing",
         )
     return chosen
 

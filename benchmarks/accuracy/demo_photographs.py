@@ -98,7 +98,7 @@ def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
 
     Args:
         folder: the folder.
-        left_out: tells by the name of a file, without its ending, whether to leave it out.
+        left_out: whether to leave out the file of that name (without its ending).
 
     Raises:
         InputError: a package is not installed, with the command that installs it.

@@ -23,11 +23,11 @@ STEADY = "steady"  # the way that is drawn
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is said of a frame.
+    """The answer to one frame.
 
     Attributes:
         mask: where the object is, bool [H, W].
-        present: whether it is there at all; None if that is not said.
+        present: whether it is there at all; None if the way does not decide it.
     """
 
     mask: Mask

@@ -22,10 +22,11 @@ from hsnet_trt.benchmarks.accuracy.video import (
     answered,
 )
 from hsnet_trt.data.drawn.videos import Video, Videos
+from hsnet_trt.data.episodes.contours import contour
 from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.data.episodes.metrics import Interval
-from hsnet_trt.data.episodes.video_metrics import SOON, contour, plain
+from hsnet_trt.data.episodes.video_metrics import SOON, plain
 from hsnet_trt.data.sheet import ANSWER, TRUTH
 
 _CELLS, _ACROSS = 24, 6  # pictures on the sheet, in a row of it

@@ -2,6 +2,6 @@
 `benchmark` or `network`.
 
 In: the card, and a bundle if there is one. Out: JSON, rewritten after each part; an exit status.
-Runs from the source tree, with nothing installed. May import: `benchmarks.speed`, `.limits`,
-`.accuracy`.
+Runs from the source tree, with nothing installed. May import: `benchmarks.forms`, `.speed`,
+`.limits`, `.accuracy`.
 """

@@ -2,10 +2,11 @@
 
 Runs from the source tree with the PyTorch that is there; nothing is installed. Measured are what
 the card can do at best, the whole network in the authors' order of operations and in this
-repository's lowerings, each block of each lowering, and, with ``BUNDLE=folder`` of a bundle with
-engines for this card, TensorRT or TensorRT for RTX. What is worth most comes first: what there is
-no time for is left out, and the file names it. ``ARGS=--full`` takes up to 8 minutes and adds TF32,
-BF16 and the correlation's kernels against native operations (with nvcc).
+repository's lowerings, each block of each lowering, changes to the lowerings that may be faster,
+and, with ``BUNDLE=folder`` of a bundle with engines for this card, TensorRT or TensorRT for RTX.
+What is worth most comes first: what there is no time for is left out, and the file names it.
+``ARGS=--full`` takes up to 8 minutes and adds TF32, BF16 and the correlation's kernels against
+native operations (with nvcc).
 
 The figures go into ``$OUT/benchmark.json`` (``build/gpu_check`` without ``OUT``), rewritten after
 each part. Ends with 1 if something is wrong; a target that was missed is printed, and is no error.
@@ -88,12 +89,13 @@ def best_ms(row: dict[str, Any]) -> float | None:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """Which targets are reached, from the rows of the whole network with one shot."""
-    ours = [
-        (ms, row)
-        for row in rows
-        if row["form"].startswith("ours") and row["precision"] == "fp16" and (ms := best_ms(row))
-    ]
+    """Which targets are reached, from the rows of the whole network with one shot; and which
+    changes to a lowering are worth exporting."""
+    from hsnet_trt.benchmarks.forms.changes import WORTH
+    from hsnet_trt.benchmarks.forms.whole import CHANGED, OURS, OURS_COMPILED
+
+    timed = [(ms, r) for r in rows if r["precision"] == "fp16" and (ms := best_ms(r))]
+    ours = [(ms, row) for ms, row in timed if row["form"] in OURS]
     lines = []
     for form, precision, wanted in TARGETS:
         against = next((r for r in rows if (r["form"], r["precision"]) == (form, precision)), {})
@@ -108,6 +110,11 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
             f"{label}: {'reached' if found >= wanted else 'NOT reached'}, {found:.1f} "
             f"({base:.3f} ms against {ms:.3f} of {row['form']})"
         )
+    for ms, row in timed:
+        if ours and row["form"] in (*CHANGED, OURS_COMPILED):
+            least, best = min(ours, key=lambda pair: pair[0])
+            word = "worth exporting" if least / ms >= WORTH else "not worth it"
+            lines.append(f"{row['form']}: {word}, {least / ms:.2f} times {best['form']}")
     return lines
 
 
@@ -152,48 +159,60 @@ class NetworkParts:
         case: Case | None = None,
         compiled: bool = True,
     ) -> None:
-        from hsnet_trt.benchmarks.gpu_check import network_on_device as network
+        from hsnet_trt.benchmarks.forms.device import Device
         from hsnet_trt.model.recipe import recipe_model
 
         self._report, self._name, self._clocks = report, device, clocks
-        self._full, self._compiled, self._network = full, compiled, network
+        self._full, self._compiled = full, compiled
         self._case = case or Case("resnet50", (400, 400))
         self._model = recipe_model(self._case.backbone)
-        self._device = network.Device(self._model, self._case, device, clocks)
+        self._device = Device(self._model, self._case, device, clocks)
         self.rows: list[dict[str, Any]] = []  # of the whole network with one shot
 
     def first(self) -> None:
         """What the card can do, and the rows that are worth most."""
+        from hsnet_trt.benchmarks.forms import whole
         from hsnet_trt.benchmarks.limits import rates
 
-        self._whole("whole network, 1-shot", self._network.FIRST_ROWS)
+        self._whole("whole network, 1-shot", whole.FIRST_ROWS)
         self._report.run("rates", lambda: rates.best(self._name.partition(":")[0]))
 
     def rest(self) -> None:
-        """Blocks, then other forms, five shots, and last what takes longest: torch.compile."""
-        network, report = self._network, self._report
+        """Blocks, changes, other forms, five shots, and last what takes longest: torch.compile."""
+        from hsnet_trt.benchmarks.forms import parts, whole
+
+        report = self._report
         precisions = ("fp16", "fp32", "tf32", "bf16") if self._full else ("fp16", "fp32")
         report.run(
-            "blocks, 1-shot", lambda: network.blocks(self._device, precisions, lambda: report.left)
+            "blocks, 1-shot", lambda: parts.blocks(self._device, precisions, lambda: report.left)
         )
-        self._whole("other forms, 1-shot", network.OTHER_ROWS)
+        self._whole("changes, 1-shot", whole.CHANGED_ROWS)
+        report.run(
+            "equal layers, 1-shot",
+            lambda: parts.equal_layers(self._device, precisions[:2], lambda: report.left),
+        )
+        self._whole("other forms, 1-shot", whole.OTHER_ROWS)
         report.run("whole network, 5-shot", self._five_shots)
         if self._compiled:
-            self._whole("torch.compile, 1-shot", network.COMPILED_ROWS)
+            self._whole("torch.compile, 1-shot", whole.COMPILED_ROWS)
         if self._full:
-            rows = [r for r in network.FULL_ROWS if self._compiled or r[0] != network.COMPILED]
+            rows = [r for r in whole.FULL_ROWS if self._compiled or r[0] != whole.COMPILED]
             self._whole("TF32 and BF16, 1-shot", rows)
 
     def _whole(self, part: str, rows: Sequence[tuple[str, str]]) -> None:
-        report, network = self._report, self._network
-        report.run(part, lambda: network.whole_network(self._device, rows, lambda: report.left))
+        from hsnet_trt.benchmarks.forms.whole import whole_network
+
+        report = self._report
+        report.run(part, lambda: whole_network(self._device, rows, lambda: report.left))
         self.rows += report.content[part].get("rows", [])
 
     def _five_shots(self) -> dict[str, Any]:
-        network, report = self._network, self._report
+        from hsnet_trt.benchmarks.forms.device import Device
+        from hsnet_trt.benchmarks.forms.whole import FIRST_ROWS, whole_network
+
         five = dataclasses.replace(self._case, shots=5)
-        device = network.Device(self._model, five, self._name, self._clocks)
-        return network.whole_network(device, network.FIRST_ROWS, lambda: report.left)
+        device = Device(self._model, five, self._name, self._clocks)
+        return whole_network(device, FIRST_ROWS, lambda: self._report.left)
 
 
 def main() -> int:
@@ -241,7 +260,11 @@ def main() -> int:
     print(table(parts.rows, "form", "precision", "error"))
     blocks = report.content["blocks, 1-shot"].get("rows", [])
     print(table(blocks, "lowering", "block", "precision", "layout"))
-    report.run("targets", lambda: {"verdicts": verdicts(parts.rows)})
+    layers = report.content["equal layers, 1-shot"].get("rows", [])
+    print(table(layers, "layers", "form", "precision", "error"))
+    report.content["targets"] = verdicts(parts.rows)
+    print("\n".join(report.content["targets"]))
+    report.write()
     return 1 if report.failed else 0
 
 

@@ -71,7 +71,9 @@ class Contest:
         """Start the processes."""
         self._inputs, self._size = inputs, case.size
         self._workers = {self._name(spec): RemoteWorker(spec, case.size) for spec in specs}
+        self._specs = {self._name(spec): spec for spec in specs}
         self._call_s: dict[str, float] = {}  # seconds of a call, of those that were measured
+        self._ended: dict[str, str] = {}  # why, of those that take no part any more
         self._pool = ThreadPoolExecutor(len(specs))
         self._ready: dict[str, Future[Any]] = {
             name: self._pool.submit(worker.call, "prepare", inputs)
@@ -100,33 +102,31 @@ class Contest:
             `features` and `match` take of a call), or why not; `wrong`: what failed that the bundle
             should have done.
         """
-        late = [name for name in self._workers if not self._warm(name, left)]
-        for name in late:
-            self._workers[name].close(wait_s=0)
+        for name in [name for name in self._workers if not self._warm(name, left)]:
+            self._end(name, "no time was left: it still warmed up", wait_s=0)
         rows: list[dict[str, Any]] = []
         wrong: list[str] = []
-        for name, worker in self._workers.items():
-            row: dict[str, Any] = {"contender": worker.spec.name, "precision": name.split()[-1]}
+        for name, spec in self._specs.items():
+            row: dict[str, Any] = {"contender": spec.name, "precision": spec.precision}
             rows.append(row)
-            if name in late:
-                row["skipped"] = "no time was left: it still warmed up"
+            if name in self._ended:
+                row["skipped"] = self._ended[name]
                 continue
+            worker = self._workers[name]
             try:
                 self._ready[name].result()
                 row |= worker.call("facts")
                 row["ms"] = _spread(worker.call("latency", "stream", pace.seconds, pace.least))
                 found = worker.call("throughput", pace.seconds, pace.least)
                 row["ms"]["streamed"] = round(statistics.mean(found["intervals"]), 3)
-                if worker.spec.name == OURS:
+                if spec.name == OURS:
                     alone = worker.call("network", 2 * pace.least)
                     row["ms"]["network"] = round(statistics.median(alone), 3)
                 self._call_s[name] = row["ms"]["median"] / 1000
             except Exception as error:  # noqa: BLE001  (torch.compile may fail in any way)
                 row["failed"] = str(error)[:300]
-                if worker.spec.name == OURS:
+                if spec.name == OURS:
                     wrong.append(f"{name}: {row['failed']}")
-        for name in late:
-            del self._workers[name]
         return {"rows": rows, "wrong": wrong}
 
     def _warm(self, name: str, left: Callable[[], float]) -> bool:
@@ -140,7 +140,8 @@ class Contest:
     def again(self, inputs: Inputs, shots: int, pace: Pace, left: Callable[[], float]) -> None:
         """Let contenders warm up on the inputs of another case.
 
-        Those that failed, are compiled, or would take a third of the time that is left, are ended.
+        Those that failed, or would take a third of the time that is left, are ended. (Compiled ones
+        are not compiled anew: they take one shot at a time.)
 
         Args:
             inputs: of that case.
@@ -150,11 +151,16 @@ class Contest:
         """
         calls = 2 * pace.least + 4  # one at a time, streamed, and to warm up
         for name, worker in list(self._workers.items()):
-            needed = self._call_s.get(name, float("inf")) * shots * calls
-            if worker.spec.compiled or needed > left() / 3:
-                self._workers.pop(name).close()
+            if name not in self._call_s:
+                self._end(name, "it failed before")
+            elif self._call_s[name] * shots * calls > left() / 3:
+                self._end(name, "it would take more than a third of the time that is left")
             else:
                 self._ready[name] = self._pool.submit(worker.call, "prepare", inputs)
+
+    def _end(self, name: str, why: str, wait_s: float = 10) -> None:
+        self._workers.pop(name).close(wait_s)
+        self._ended[name] = why
 
     @staticmethod
     def _name(spec: Spec) -> str:

@@ -36,6 +36,7 @@ from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.trt_plugins import nvcc
 
 BUDGET_S = 420.0
+ALONE_MS = 0.4  # aimed at: what one frame at a time may take beyond the engines
 LIBRARIES = {
     "pycuda": ("pycuda", "driver_pycuda", "PycudaDriver"),
     "cuda-bindings": ("cuda.bindings", "driver_bindings", "BindingsDriver"),
@@ -93,15 +94,21 @@ def table(content: dict[str, Any]) -> str:
         result = found.get("skipped") or "; ".join(found.get("wrong", ())) or "as it should be"
         if "slots_2" in found:
             one, two = found["slots_1"], found["slots_2"]
-            reached = two["beyond_ms"] <= max(0.3, 0.05 * two["engine_ms"])
+            within = max(0.3, 0.05 * two["engine_ms"])
             result = (
                 f"{two['beyond_ms']:.3f} ms a frame beyond the engines' {two['engine_ms']:.2f} "
-                f"({'reached' if reached else 'not reached'}: 0.3 ms or 5 %), "
+                f"({_reached(two['beyond_ms'] <= within)}: 0.3 ms or 5 %), "
                 f"{100 * two['share_of_engine_throughput']:.1f} % of their throughput; "
-                f"one at a time {one['beyond_ms']:.3f} ms ({in_words(found['one_frame'])})"
+                f"one at a time {one['beyond_ms']:.3f} ms "
+                f"({_reached(one['beyond_ms'] <= ALONE_MS)}: {ALONE_MS} ms; "
+                f"{in_words(found['one_frame'])})"
             )
         lines.append(f"| {name} | {result} |")
     return "\n".join(lines)
+
+
+def _reached(yes: bool) -> str:
+    return "reached" if yes else "not reached"
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import TracebackType
 
 from hsnet_trt.runtime.device.telemetry import Telemetry
 
@@ -31,15 +30,10 @@ class EnergyMeter:
         self._start = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         seconds = time.monotonic() - self._start
         after = self._counters()
-        self._telemetry.__exit__(kind, error, trace)
+        self._telemetry.__exit__(*exception)
         watts = self._telemetry.summary.get("watts")
         if watts is not None:
             self.source, self.joules = self._telemetry.source, watts * seconds

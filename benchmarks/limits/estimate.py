@@ -53,7 +53,7 @@ class End:
     fused: bool
 
     def seconds(self, work: Work, precision: str, rate: float, bandwidth: float) -> Parts:
-        """The seconds of a call, apart by what they go into.
+        """The seconds of a call, by what they are spent on.
 
         Args:
             work: in that precision.
@@ -164,7 +164,7 @@ def estimate(work: Work, target: Target, precision: str) -> Estimate:
 
 
 def _reached(step: Step, precision: str) -> float:
-    """What a product reaches of what wide and aligned ones do."""
+    """The share of wide and aligned products' rate that this one reaches."""
     if precision not in _TENSOR_CORES:
         return 1.0
     share = min(1.0, step.width / _FULL_WIDTH) if step.width else 1.0
@@ -196,14 +196,14 @@ def best_precision(target: Target) -> str:
     return next((p for p in ("fp16", "tf32", "fp32") if getattr(target, p)), "fp16")
 
 
-def checks(folder: Path = RESULTS) -> list[Check]:
+def checks() -> list[Check]:
     """The band against the whole networks that a card has run with CUDA graphs.
 
-    `folder` holds `h100-network.json`, and `h100-network-work.json`: what each lowering of that
-    network (ResNet-50 at 400 x 400, one shot) has to do, as `work.count` counts it.
+    `benchmarks/results` holds `h100-network.json`, and `h100-network-work.json`: what each lowering
+    of that network (ResNet-50 at 400 x 400, one shot) has to do, as `work.count` counts it.
     """
-    measured = json.loads((folder / "h100-network.json").read_text(encoding="utf-8"))
-    counted = json.loads((folder / "h100-network-work.json").read_text(encoding="utf-8"))
+    measured = json.loads((RESULTS / "h100-network.json").read_text(encoding="utf-8"))
+    counted = json.loads((RESULTS / "h100-network-work.json").read_text(encoding="utf-8"))
     found = []
     for row in measured["rows"]:
         kind, *details = row["form"].split(", ")

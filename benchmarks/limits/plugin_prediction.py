@@ -146,12 +146,12 @@ def fit(rows: Sequence[tuple[Case, float, float, bool]]) -> tuple[Constants, NDA
     wanted = np.log([row[1] for row in rows])
     steps = 0.05 * np.eye(len(names))  # wide, for the prediction has steps of its own
 
-    def said(at: NDArray[np.float64], index: int) -> float:
+    def predict_row(at: NDArray[np.float64], index: int) -> float:
         launch, _, rate, _ = rows[index]
         return float(np.log(predict(launch, Constants(*np.exp(at).tolist()), rate)))
 
-    def all_said(at: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([said(at, index) for index in range(len(rows))])
+    def predict_all(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([predict_row(at, index) for index in range(len(rows))])
 
     def step(slope: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
         held = slope.T @ slope + 1e-2 * np.eye(len(names))
@@ -159,8 +159,8 @@ def fit(rows: Sequence[tuple[Case, float, float, bool]]) -> tuple[Constants, NDA
 
     best = (np.inf, logs, wanted, steps)
     for _ in range(8):
-        now = all_said(logs)
-        slope = np.stack([(all_said(logs + by) - now) / 0.05 for by in steps], axis=1)
+        now = predict_all(logs)
+        slope = np.stack([(predict_all(logs + by) - now) / 0.05 for by in steps], axis=1)
         best = min(best, (float(np.sum((wanted - now) ** 2)), logs, now, slope), key=lambda b: b[0])
         logs = logs + step(slope, wanted - now)
     _, logs, now, slope = best
@@ -168,7 +168,7 @@ def fit(rows: Sequence[tuple[Case, float, float, bool]]) -> tuple[Constants, NDA
     for index in range(len(rows)):
         others = np.arange(len(rows)) != index
         without = logs + step(slope[others], (wanted - now)[others])
-        left_out.append(said(without, index) - wanted[index])
+        left_out.append(predict_row(without, index) - wanted[index])
     return Constants(*np.exp(logs).tolist()), np.array(left_out)
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     source = Source(("folder",), root=gather(chosen.photographs), shots=chosen.shots, size=size)
     scores = {form: scores_of(network, source, form) for form in FORMS}
     found = threshold_keeping((*scores["clean"], *scores["mosaic"]), scores["absent"], _KEPT)
-    print(told(found, scores))
+    print(in_words(found, scores))
     if chosen.keep:
         keep(path, found)
 
@@ -61,7 +61,7 @@ def scores_of(network: TorchNetwork, source: Source, form: str) -> list[float]:
     return scores
 
 
-def told(found: Threshold, scores: dict[str, list[float]]) -> str:
+def in_words(found: Threshold, scores: dict[str, list[float]]) -> str:
     """The threshold, and how often a class counts as present from it, in words."""
     shares = (
         f"{form} {100 * np.mean(np.array(s) >= found.value):.1f}" for form, s in scores.items()

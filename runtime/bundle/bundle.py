@@ -11,7 +11,7 @@ import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
-from hsnet_trt.errors import BundleError
+from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import FileRecord, GraphFile, Manifest
 
 MANIFEST = "bundle.json"
@@ -57,7 +57,8 @@ class Bundle:
                 f"there is no bundle at {folder}",
                 expected=f"a folder with a {MANIFEST}",
                 found=f"a folder without {MANIFEST}" if folder.is_dir() else error.strerror,
-                fix="make one with `hsnet-trt export --checkpoint MODEL.pt --out BUNDLE`",
+                fix="make one: hsnet-trt export --checkpoint MODEL.pt --out BUNDLE "
+                "(--checkpoint shipped takes the model that comes with the package)",
             ) from error
         if len(text) > _MANIFEST_LIMIT:
             raise BundleError(
@@ -139,19 +140,28 @@ class Bundle:
 
         Raises:
             BundleError: the bundle was not exported at that size.
+            InputError: not a number or a pair of numbers.
         """
         sizes = self.manifest.sizes
         if not sizes:
             raise BundleError("the bundle holds no network", fix="export it again")
         if wanted is None:
             return sizes[0]
-        size = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+        size = (wanted, wanted) if isinstance(wanted, int) else wanted
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise InputError(
+                "the size is not valid",
+                expected="one number, as 400, or a pair (height, width), as (480, 640)",
+                found=repr(wanted),
+            )
+        size = (size[0], size[1])
         if size not in sizes:
             raise BundleError(
                 "the bundle was not exported at that size",
                 expected=" or ".join(f"{h}x{w}" for h, w in sizes) + " (height x width)",
                 found="x".join(str(n) for n in size),
-                fix="export it at that size too: hsnet-trt export --size",
+                fix="leave the size out, or export at that size too: hsnet-trt export --size "
+                + (str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"),
             )
         return size[0], size[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ class FrameSource:
     ended: Event = field(default_factory=Event)
 
 
-def open_source(text: str, *, patience: float = 30.0) -> FrameSource:
+def open_source(text: str | os.PathLike[str], *, patience: float = 30.0) -> FrameSource:
     """Open a camera, a stream, a video or a folder; `FewShotSegmenter.stream` takes its frames.
 
     Args:
@@ -51,6 +52,14 @@ def open_source(text: str, *, patience: float = 30.0) -> FrameSource:
     Raises:
         InputError: there is no such source, or it cannot be opened.
     """
+    if not isinstance(text, (str, os.PathLike)):
+        raise InputError(
+            "the source has no name",
+            expected=_EXPECTED,
+            found=repr(text),
+            fix=f'give a camera as "camera:{text if isinstance(text, int) else 0}"',
+        )
+    text = os.fspath(text)
     kind, _, rest = text.partition(":")
     if kind == "gst":
         return _captured(text, lambda: _pipeline(rest, text), patience)
@@ -65,7 +74,11 @@ def open_source(text: str, *, patience: float = 30.0) -> FrameSource:
     if path.is_dir():
         photographs = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGES)
         if not photographs:
-            raise InputError(f"there are no photographs in {path}", expected=_EXPECTED)
+            raise InputError(
+                f"there are no photographs in {path}",
+                expected="files that end in " + ", ".join(sorted(_IMAGES)),
+                fix="check the folder; those below it are not searched",
+            )
         return FrameSource(iter(photographs), live=False, count=len(photographs), rate=None)
     if not path.is_file():
         raise InputError(f"there is no input {text}", expected=_EXPECTED, fix="check the path")

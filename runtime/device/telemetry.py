@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 _INTERVAL_S = 0.5
@@ -44,12 +43,7 @@ class Telemetry:
                 self._start(self._read_tegrastats)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         if self._process is not None:
             self._process.terminate()

@@ -95,7 +95,18 @@ class SupportSet:
         return SupportSet({**self.classes, name: shots})
 
     def without(self, name: str) -> SupportSet:
-        """The set with that class removed."""
+        """The set with that class removed.
+
+        Raises:
+            InputError: there is no class of that name.
+        """
+        if name not in self.classes:
+            known = list(self.classes)
+            raise InputError(
+                f"there is no class {name!r}",
+                expected=f"one of {known}" if known else None,
+                found=None if known else "no classes at all",
+            )
         return SupportSet({n: shots for n, shots in self.classes.items() if n != name})
 
     @property
@@ -169,7 +180,11 @@ class SupportSet:
                     for index, entry in enumerate(header["classes"])
                 }
         except FileNotFoundError as error:
-            raise InputError(f"there is no support set at {path}", fix="save one first") from error
+            raise InputError(
+                f"there is no support set at {path}",
+                expected="a .npz that segment --save-supports or save_supports wrote",
+                fix="check the path",
+            ) from error
         except (
             OSError,
             EOFError,

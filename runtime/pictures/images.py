@@ -178,6 +178,12 @@ def _to_rgb(image: Image.Image, what: str) -> Pixels:
 
 
 def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
+    if source is None:
+        raise InputError(
+            f"{what} is None",
+            expected=_EXPECTED,
+            fix="check the path: OpenCV's imread returns None for a file that it cannot read",
+        )
     array = as_array(source, what, _EXPECTED)
     shape, channels = array.shape, (array.shape[2] if array.ndim == 3 else 1)
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
@@ -188,7 +194,7 @@ def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
             found=f"{array.dtype} {list(shape)}",
             fix="move the channels last: image.transpose(1, 2, 0)"
             if turned
-            else "give one image at a time",
+            else "give one image at a time; segment_batch takes several",
         )
     check_area((shape[1], shape[0]), what)
     if array.dtype.kind in "ui" and array.dtype.itemsize in (2, 4):

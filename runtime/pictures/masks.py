@@ -18,6 +18,7 @@ MaskSource: TypeAlias = ImageSource
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 _EXPECTED = "one plane [H,W] of bool, 0/1, 0/255, or floats in [0,1]"
+_MOST_GREY = 0.1  # of a mask's pixels
 _SPLIT = "choose one: masks=[label_map == label]"
 
 
@@ -51,7 +52,7 @@ def read_mask(
         InputError: not such a mask, not of its image's size, empty, or of several labels.
 
     Warns:
-        HSNetWarning: the mask covers the whole image.
+        HSNetWarning: the mask covers the whole image, or more than a tenth of it is grey.
     """
     if is_encoded(source):
         with open_image(source, what) as opened:
@@ -99,7 +100,9 @@ def _levels(image: Image.Image, what: str) -> npt.NDArray[Any]:
     lossy = image.format in ("JPEG", "MPO")  # lossy values cannot be labels
     image = upright(image)
     if lossy:
-        return np.asarray(image.convert("L")) >= 128
+        grey = np.asarray(image.convert("L"))
+        _warn_of_photograph(grey, what)
+        return grey >= 128
     if image.mode in ("P", "PA"):
         palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         indexes = np.asarray(image if image.mode == "P" else image.getchannel("P"))
@@ -158,7 +161,20 @@ def _binary(levels: npt.NDArray[Any], what: str) -> Mask:
             found="the values " + ", ".join(f"{v:g}" for v in values[:8]),
             fix=_SPLIT,
         )
+    _warn_of_photograph(levels, what)
     return np.asarray(levels >= 128)
+
+
+def _warn_of_photograph(levels: npt.NDArray[Any], what: str) -> None:
+    """Masks are black and white but for their edges; a photograph in one's place is not."""
+    share = float(((levels >= 64) & (levels < 192)).mean())
+    if share > _MOST_GREY:
+        warnings.warn(
+            f"{what} looks like a photograph: {100 * share:.0f} % of its pixels are neither black "
+            "nor white; is it the image, in place of the mask?",
+            HSNetWarning,
+            stacklevel=5,
+        )
 
 
 def _is_grey(colours: npt.NDArray[Any]) -> bool:

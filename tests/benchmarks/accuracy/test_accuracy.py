@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_sets import write_folder, write_voc
+from helpers.data_sets.tiny_sets import write_folder, write_voc
 from PIL import Image
 from typer.testing import CliRunner
 

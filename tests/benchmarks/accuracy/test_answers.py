@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork
 from hsnet_trt.data.sources import Source

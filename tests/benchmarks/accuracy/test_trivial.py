@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import make_bundle
-from helpers.tiny_sets import write_folder
+from helpers.bundles.tiny import make_bundle
+from helpers.data_sets.tiny_sets import write_folder
 from PIL import Image
 
 from hsnet_trt.benchmarks.accuracy.answers import BundleNetwork, TorchNetwork

@@ -6,18 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
+from hsnet_trt.benchmarks.forms import parts, whole
 from hsnet_trt.benchmarks.gpu_check import benchmark as check
-from hsnet_trt.benchmarks.gpu_check import network_on_device as network
 from hsnet_trt.benchmarks.gpu_check.report import GpuReport
 from hsnet_trt.benchmarks.limits import rates
 from hsnet_trt.benchmarks.limits.case import Case
-from hsnet_trt.model.recipe import recipe_model
 from hsnet_trt.trt_plugins import nvcc
 
 CASE = Case("resnet18", (64, 64))
@@ -29,130 +26,16 @@ def once(call: Any) -> float:
     return 1.5
 
 
-def refuses(call: Any) -> float:
-    raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-
-@pytest.fixture(scope="module")
-def device() -> network.Device:
-    return network.Device(recipe_model("resnet18"), CASE, "cpu", {"plain": once, "graph": refuses})
-
-
-# FP16 takes ten times as long on a CPU.
-ROWS = [
-    (form, precision)
-    for precision in ("fp32", "bf16")
-    for form in (network.EAGER, "authors' order, channels-last", *network.OURS)
-]
-
-
-def test_every_form_computes_the_model_and_is_timed(device):
-    found = network.whole_network(device, ROWS)
-    assert found["wrong"] == []
-    assert [(row["form"], row["precision"]) for row in found["rows"]] == ROWS
-    for row in found["rows"]:
-        assert "failed" not in row, row
-        assert row["ms"] == {
-            "plain": 1.5,
-            "graph": "not: operation not permitted when stream is capturing",
-        }
-        assert row["precision"] != "fp32" or row["error"] < 1e-3
-    assert json.loads(json.dumps(found)) == found
-
-
-def test_a_form_that_is_wrong_is_found(device, monkeypatch):
-    class Off(network.MatchConv2d):
-        def forward(self, *levels: torch.Tensor) -> torch.Tensor:
-            return super().forward(*levels) * 1.01
-
-    monkeypatch.setitem(network.LOWERINGS, "conv2d", Off)
-    wrong = network.whole_network(device, ROWS[:6])["wrong"]
-    assert wrong and all(text.startswith("ours, conv2d") and "fp32" in text for text in wrong)
-
-
-def test_a_form_that_fails_leaves_the_others(device, monkeypatch):
-    def fails(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("no kernel")
-
-    monkeypatch.setattr(network.AuthorsOrder, "match", fails)
-    rows = network.whole_network(device, ROWS[:6])["rows"]
-    failed = [row for row in rows if "failed" in row]
-    assert failed and all(row["form"].startswith("authors") for row in failed)
-    assert len(failed) < len(rows)
-
-
-def test_blocks_are_timed_on_their_own_inputs(device):
-    rows = network.blocks(device, ("bf16", "fp32"))["rows"]
-    conv2d = {row["block"] for row in rows if row["lowering"] == "conv2d"}
-    assert {"squeeze2", "squeeze3", "squeeze4", "mix3", "mix2", "decoder"} <= conv2d
-    assert {row["precision"] for row in rows} == {"fp32", "bf16"}
-    assert {row["layout"] for row in rows if row["lowering"] == "conv3d"} == {"contiguous"}
-    assert all(row["ms"]["plain"] == 1.5 for row in rows)
-
-
-def test_children_get_what_they_get_in_a_call():
-    pair = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
-    x = torch.ones(1, 2)
-    given = network.inputs_of_children(pair, (x,))
-    assert torch.equal(given["0"][0], x) and torch.equal(given["1"][0], pair[0](x))
-    assert not pair[0]._forward_pre_hooks
-
-
-@pytest.fixture
-def tf32() -> Iterator[None]:
-    """On, as a user may have it, and as it was when the test is over."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def test_the_reference_is_computed_without_tf32(monkeypatch, tf32):
-    """By default cuDNN rounds FP32 convolutions to TF32, and then every FP32 form seems wrong."""
-    flags = []
-    for name in ("features", "support", "match"):
-        true = getattr(network.HSNet, name)
-
-        def seen(*given: Any, true: Any = true) -> Any:
-            flags.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
-            return true(*given)
-
-        monkeypatch.setattr(network.HSNet, name, seen)
-    network.Device(recipe_model("resnet18"), CASE, "cpu", {})
-    assert len(flags) == 4 and set(flags) == {(False, False)}
-
-
-def test_tf32_is_on_for_its_rows_alone(device, monkeypatch, tf32):
-    flags = {}
-    monkeypatch.setattr(
-        network,
-        "_form",
-        lambda d, form, dtype: lambda: flags.update({form: torch.backends.cudnn.allow_tf32}) or [],
-    )
-    network.whole_network(device, [("a", "tf32"), ("b", "fp32"), ("c", "fp16"), ("d", "bf16")])
-    assert flags == {"a": True, "b": False, "c": False, "d": False}
-
-
-def test_what_is_worth_most_comes_first_and_the_rest_is_left_out_in_time(device, monkeypatch):
-    assert network.FIRST_ROWS[:2] == ((network.EAGER, "fp32"), (network.EAGER, "fp16"))
-    assert set(network.FIRST_ROWS[2:]) == {(form, "fp16") for form in network.OURS}
-    left = iter([network.ROW_S + 1, network.ROW_S - 1, network.ROW_S + 1])
-    rows = network.whole_network(
-        device, [ROWS[0], ROWS[1], (network.COMPILED, "fp16")], lambda: next(left)
-    )["rows"]
-    assert "ms" in rows[0]
-    assert [row.get("skipped") for row in rows] == [None, *["no time was left"] * 2]
-    assert "no time was left" in check.table(rows, "form")
-    assert network.blocks(device, ("fp32",), lambda: 0)["skipped"]
-
-
-def parts(monkeypatch, tmp_path, budget: float, **more: Any) -> tuple[dict[str, Any], list[str]]:
+def run_whole(
+    monkeypatch, tmp_path, budget: float, **more: Any
+) -> tuple[dict[str, Any], list[str]]:
     """What a whole run writes down, and its parts in the order they ran."""
     monkeypatch.setattr(rates, "best", lambda device: {"fp16": 1e14, "copy": 1e12})
-    for name in ("FIRST_ROWS", "OTHER_ROWS", "FULL_ROWS"):
-        monkeypatch.setattr(network, name, (("ours, conv2d", "fp32"),))
-    real = network.blocks
-    monkeypatch.setattr(network, "blocks", lambda d, _, left: real(d, ("fp32",), left))
+    for name in ("FIRST_ROWS", "CHANGED_ROWS", "OTHER_ROWS", "FULL_ROWS"):
+        monkeypatch.setattr(whole, name, (("ours, conv2d", "fp32"),))
+    for name in ("blocks", "equal_layers"):
+        real = getattr(parts, name)
+        monkeypatch.setattr(parts, name, lambda d, _, left, real=real: real(d, ("fp32",), left))
     report = GpuReport(tmp_path / "benchmark.json", budget, check.RESERVE_S, gpu="none")
     ran = check.NetworkParts(report, "cpu", {"plain": once}, case=CASE, compiled=False, **more)
     ran.first()
@@ -163,11 +46,13 @@ def parts(monkeypatch, tmp_path, budget: float, **more: Any) -> tuple[dict[str, 
 
 
 def test_all_parts_are_written_down(tmp_path, monkeypatch):
-    kept, order = parts(monkeypatch, tmp_path, 430, full=True)
+    kept, order = run_whole(monkeypatch, tmp_path, 430, full=True)
     assert order == [
         "whole network, 1-shot",
         "rates",
         "blocks, 1-shot",
+        "changes, 1-shot",
+        "equal layers, 1-shot",
         "other forms, 1-shot",
         "whole network, 5-shot",
         "TF32 and BF16, 1-shot",
@@ -178,8 +63,8 @@ def test_all_parts_are_written_down(tmp_path, monkeypatch):
 
 def test_without_time_every_part_says_so(tmp_path, monkeypatch):
     """And TF32 and BF16 are for a full run alone."""
-    kept, order = parts(monkeypatch, tmp_path, check.RESERVE_S - 1)
-    assert len(order) == 5
+    kept, order = run_whole(monkeypatch, tmp_path, check.RESERVE_S - 1)
+    assert len(order) == 7
     assert all(kept[name] == {"skipped": "no time was left"} for name in order)
 
 
@@ -203,11 +88,25 @@ def test_targets_are_judged_by_the_fastest_of_ours():
     said = check.verdicts(rows)
     assert ": reached, 12.0" in said[0] and "NOT reached, 2.4" in said[1]
     assert "of ours, conv2d" in said[0]
-    assert all("not measured" in line for line in check.verdicts(rows[:2]))
+    assert len(said) == 2 and all("not measured" in line for line in check.verdicts(rows[:2]))
     assert all(
         "not measured" in line
         for line in check.verdicts([{"form": "x", "precision": "fp16", "failed": "y"}])
     )
+
+
+def test_a_change_that_is_a_tenth_faster_than_the_best_lowering_is_worth_exporting():
+    def row(form: str, ms: float) -> dict[str, Any]:
+        return {"form": form, "precision": "fp16", "ms": {"graph": ms}}
+
+    slow, fast = whole.CHANGED[:2]
+    rows = [row("ours, conv3d", 2.5), row("ours, conv2d", 2.2), row(slow, 2.1), row(fast, 1.9)]
+    said = check.verdicts([*rows, {"form": whole.CHANGED[2], "precision": "fp16", "skipped": "x"}])
+    assert said[2:] == [
+        f"{slow}: not worth it, 1.05 times ours, conv2d",
+        f"{fast}: worth exporting, 1.16 times ours, conv2d",
+    ]
+    assert len(check.verdicts(rows[2:])) == 2
 
 
 def test_time_is_the_median_and_waits_for_the_device():

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.emulated_frames import compile_altered
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.kernels.emulated_frames import compile_altered
 
 from hsnet_trt.benchmarks.gpu_check import runtime as gpu_check_runtime
 from hsnet_trt.benchmarks.gpu_check import runtime_kernels, runtime_loop
@@ -64,6 +64,9 @@ def test_every_check_passes_on_a_gpu_without_faults(
     assert parts["refine_ms"] == 0
     line = gpu_check_runtime.table({"loop": loop})
     assert "launching and waiting" in line and "refining, where it is on, 0.000" in line
+    for beyond, word in ((0.39, "(reached: 0.4 ms;"), (0.41, "(not reached: 0.4 ms;")):
+        loop["slots_1"]["beyond_ms"] = beyond
+        assert f"{beyond:.3f} ms {word}" in gpu_check_runtime.table({"loop": loop})
 
 
 @pytest.mark.usefixtures("frames_image")

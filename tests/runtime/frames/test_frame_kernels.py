@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.guarded_frames import Direct, GuardedFrames
+from helpers.kernels.guarded_frames import Direct, GuardedFrames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
