@@ -107,7 +107,7 @@ def verify_bundle(
     Raises:
         BundleError: no bundle, an altered file, or no golden outputs for that size and precision.
         BackendError: the backend cannot run here.
-        InputError: no such backend or precision.
+        InputError: no such backend or precision, or a size that is not a number or a pair.
     """
     bundle = Bundle.open(path, sha256=sha256)
     bundle.check()

@@ -166,7 +166,7 @@ def _binary(levels: npt.NDArray[Any], what: str) -> Mask:
 
 
 def _warn_of_photograph(levels: npt.NDArray[Any], what: str) -> None:
-    """Masks are black and white but for their edges; a photograph in one's place is not."""
+    """Warn if more than a tenth of the pixels is grey: a mask is grey only at its edges."""
     share = float(((levels >= 64) & (levels < 192)).mean())
     if share > _MOST_GREY:
         warnings.warn(
