@@ -7,6 +7,7 @@ product: one that wins by `WORTH` on a card is worth a lowering, or a pass over 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,6 @@ from hsnet_trt.model.learner import GROUPS
 UNIT = 8  # channels, of which tensor cores take whole multiples
 WORTH = 1.1  # times faster
 LEVELS = ("squeeze2", "squeeze3", "squeeze4")
-Inputs = dict[str, tuple[Tensor, ...]]
 
 
 def widen(match: nn.Module) -> None:
@@ -106,7 +106,7 @@ def equal_layers(match: MatchConv3d) -> list[list[str]]:
     for index in (1, 2):
         alike: dict[object, list[str]] = {}
         for level in LEVELS:
-            layer = match.get_submodule(f"{level}.convs.{index}")
+            layer: Any = match.get_submodule(f"{level}.convs.{index}")
             form = (layer.over_support.weight.shape, layer.stride, layer.support)
             alike.setdefault(form, []).append(f"{level}.convs.{index}")
         found += [names for names in alike.values() if len(names) > 1]
@@ -133,10 +133,11 @@ class Together(nn.Module):
 
     def __init__(self, match: MatchConv3d, names: Sequence[str]) -> None:
         super().__init__()
-        layers = [match.get_submodule(name) for name in names]
+        layers: list[Any] = [match.get_submodule(name) for name in names]
         self.grids: list[Grid] = [layer.query for layer in layers]
         self.whole = (max(h for h, _ in self.grids), max(w for _, w in self.grids))
-        self.support, self.stride = layers[0].support, layers[0].stride
+        self.support: Grid = layers[0].support
+        self.stride: int = layers[0].stride
         self.over_query = _grouped([layer.over_query for layer in layers])
         self.over_support = _grouped([layer.over_support for layer in layers])
 
