@@ -1,1 +1,1 @@
-"""INT8: activation ranges from episodes, where Q/DQ pairs go, and what each layer's costs."""
+"""INT8: activation ranges from episodes, placement of Q/DQ pairs, and each layer's sensitivity."""

@@ -1,4 +1,4 @@
-"""INT8 inside an accuracy budget: the most sensitive layers stay float until the loss fits."""
+"""INT8 within an accuracy budget: the most sensitive layers stay float until the loss fits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.calibration.sensitivity import all_layers
 from hsnet_trt.errors import InputError
 
-_MOST_FLOAT = 0.5  # of the layers; with more of them float, FP16 is the better engine
+_MOST_FLOAT = 0.5  # share of the layers; with more layers float, FP16 is the better engine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Chosen:
     """The result of the search.
 
     Attributes:
-        layers: those that are INT8.
-        kept: names of those that are not, the most sensitive first.
-        cost: of that choice; None if nothing was judged.
+        layers: the INT8 layers.
+        kept: names of the layers that stay float, the most sensitive first.
+        cost: of this choice; None if nothing was judged.
         path: every evaluation, in order.
     """
 
@@ -46,17 +46,17 @@ def fit_budget(
 ) -> Chosen:
     """Find how few of the most sensitive layers must stay float.
 
-    Doubles the number until the budget holds, then halves the gap: about 2 log2(n) evaluations.
+    The number is doubled until the budget holds, then bisected: about 2 log2(n) evaluations.
 
     Args:
-        judge: the episodes that decide.
-        budget: points of mIoU that may be lost; None takes everything as INT8, whatever it costs.
-        ranking: gives names of layers, the most sensitive first; called only if needed.
-        on_attempt: called with each evaluation.
+        judge: measures the cost on its episodes.
+        budget: points of mIoU that may be lost; None makes every layer INT8, whatever it costs.
+        ranking: returns names of layers, the most sensitive first; called only if needed.
+        on_attempt: called after each evaluation.
 
     Raises:
-        InputError: with half of the layers float the budget still does not hold; the best that was
-            reached is named.
+        InputError: the budget does not hold even with half of the layers float; the message names
+            the best result.
     """
     layers = all_layers(judge)
     path: list[Attempt] = []

@@ -1,4 +1,4 @@
-"""Run episodes through the graphs and collect the ranges of the tensors that need one."""
+"""Run episodes through the graphs and collect the ranges of the tensors to be quantised."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from hsnet_trt.calibration.table import CalibrationTable, TensorRange
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
 
-LEAST = 8  # episodes; with fewer, a range depends on the pictures more than on the network
+LEAST = 8  # episodes; with fewer, the ranges depend more on the pictures than on the network
 
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in total
 
 
 def some_object(
     episodes: Episodes, count: int, *, progress: Progress = lambda *_: None
 ) -> Iterator[Episode]:
-    """Yield the first `count` episodes, leaving out those with an empty support mask.
+    """Yield the first `count` episodes that have no empty support mask.
 
     Raises:
-        InputError: there are too few; none at all where every mask is empty.
+        InputError: there are too few such episodes.
     """
     yielded = empty = index = 0
     while yielded < count and (episodes.count is None or index < episodes.count):
@@ -67,21 +67,21 @@ def collect(
     made_by: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> CalibrationTable:
-    """Run episodes through `features`, `support` and `match`, and note the range of each tensor.
+    """Run episodes through `features`, `support` and `match` and record each tensor's range.
 
-    Memory does not grow with `count`: only a histogram of each tensor is kept.
+    Memory does not grow with `count`: only a histogram per tensor is kept.
 
     Args:
         subject: the graphs.
         episodes: of the subject's size.
-        count: how many, at least `LEAST`.
-        method: the one that the table is to be used with; it holds the thresholds of all methods.
-        made_by: the command, kept in the table.
+        count: number of episodes, at least `LEAST`.
+        method: the method that the table selects; it holds the thresholds of all methods.
+        made_by: the command, stored in the table.
         progress: called before each episode.
 
     Raises:
-        InputError: too few episodes, masks that are all empty, a tensor that is not finite in some
-            episode or the same in all.
+        InputError: too few episodes, only empty masks, or a tensor that is not finite in some
+            episode or has the same value everywhere.
         BackendError: ONNX Runtime failed.
     """
     if count < LEAST:

@@ -1,4 +1,4 @@
-"""An episode through any runner: encoded, matched, and voted on, at the episode's own size."""
+"""Run one episode on any runner: encode, match and vote, at the episode's own size."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `match` takes of an episode."""
+    """The inputs of `match` for one episode."""
 
     query: Tensors
     supports: Tensors
 
 
 def encode(runner: Runner, episode: Episode, size: Grid, policy: Preprocessing) -> Encoded:
-    """Features of an episode's query, and its supports encoded.
+    """The features of an episode's query, and its encoded supports.
 
     Raises:
-        InputError: a support's mask is empty.
+        InputError: the mask of a support is empty.
     """
     shots = list(zip(episode.supports, episode.support_masks, strict=True))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HSNetWarning)  # small objects are part of a protocol
+        warnings.simplefilter("ignore", HSNetWarning)  # protocols contain small objects
         supports = encode_shots(runner, episode.class_name, shots, size, policy)
     batch, _ = network_input([episode.query], size, policy)
     return Encoded(run_features(runner, batch), supports)
@@ -50,8 +50,8 @@ def logits_of(runner: Runner, encoded: Encoded) -> npt.NDArray[np.float32]:
 
 
 def voted(logits: npt.NDArray[np.float32], episode: Episode, size: Grid) -> Mask:
-    """The mask that K shots vote for, bool, shaped as the episode's query_mask."""
+    """The mask that K shots vote for: bool, of the shape of the episode's query_mask."""
     judged = (episode.query_mask.shape[0], episode.query_mask.shape[1])
-    # As if the photograph had been resized by the runtime, which the reader has done alike.
+    # The reader has already stretched the photograph to `size`: treat it as the runtime's resize.
     masks, _, _ = segment_logits(logits, [episode.shots], Placement(judged, size, 0, 0, size))
     return masks[0]

@@ -1,12 +1,13 @@
-"""Products of two activations in integers, for ONNX Runtime on a CPU.
+"""Integer products of two activations, for ONNX Runtime on a CPU.
 
-Q/DQ pairs do not suffice: ONNX Runtime turns both operands into UINT8 if it finds pairs, and
-multiplies those at half the rate of UINT8 by INT8. Here the product is written as a `QLinearMatMul`
-with supports in UINT8 around 128, queries in INT8, and the result, which is never negative, in
-UINT8 from 0, which makes a ReLU unnecessary. Operations that only move the result move its bytes;
-it is made float again where arithmetic needs it.
+Q/DQ pairs are not enough: given pairs, ONNX Runtime turns both operands into UINT8 and multiplies
+them at half the speed of UINT8 by INT8. Here the product is a `QLinearMatMul` with supports in
+UINT8 (zero point 128) and queries in INT8. The result is never negative: UINT8 with zero point 0
+makes the ReLU unnecessary. Operations that only move the result move its bytes; it is dequantised
+where arithmetic needs floats.
 
-The queries' scale leaves one bit unused: processors without VNNI add two products in 16 bits.
+The queries' scale leaves one bit unused, because processors without VNNI add two products in 16
+bits.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _ONE_BIT_LESS = 63
 def in_integers(
     model: onnx.ModelProto, layers: Sequence[Layer], thresholds: Mapping[str, float]
 ) -> None:
-    """Write the products of `layers` in integers, in place.
+    """Replace the products of `layers` by integer operators, in place.
 
     Args:
-        model: with the Q/DQ pairs of its convolutions.
-        layers: of `placement.place`, MatMuls of a support with a query, each followed by a ReLU.
+        model: a graph whose convolutions already have their Q/DQ pairs.
+        layers: from `placement.place`: MatMuls of a support with a query, each followed by a ReLU.
         thresholds: for each source tensor, the largest |x| that is not clipped.
     """
     for layer in layers:
@@ -38,7 +39,7 @@ def in_integers(
 
 
 class _Product:
-    """One product: `left` [.., M, K] of a support by `right` [.., K, N] of a query."""
+    """One product: `left` [..,M,K] of a support times `right` [..,K,N] of a query."""
 
     def __init__(
         self,
@@ -54,11 +55,11 @@ class _Product:
         left, right = self.product.input
         self.left = self._quantised(left, thresholds[sources[left]] / 127, np.uint8(128))
         self.right = self._quantised(right, thresholds[sources[right]] / _ONE_BIT_LESS, np.int8(0))
-        # The scale that the quantiser gives a pair, so that those on a convolution's input match.
+        # The scale that the quantiser computes too, so that pairs on a convolution's input match.
         self.scale = np.float32(thresholds[result]) / np.float32(255)
 
     def write(self) -> None:
-        """Put the new nodes in the old ones' place."""
+        """Replace the old nodes by the new ones."""
         at = list(self.graph.node).index(self.last)
         made: list[onnx.NodeProto] = []
         operands = []
@@ -80,7 +81,7 @@ class _Product:
         self._follow(self.result, whole, scale, zero)
 
     def _follow(self, tensor: str, integers: str, scale: str, zero: str) -> None:
-        """Give the readers of a tensor its integers, or make it float for those that need it."""
+        """Pass the integers on to a tensor's readers; dequantise it for those that need floats."""
         readers = [node for node in self.graph.node if tensor in node.input]
         floats = []
         for reader in readers:
@@ -102,7 +103,7 @@ class _Product:
             self.graph.node.insert(at, node)
 
     def _same(self, node: onnx.NodeProto, scale: str, zero: str) -> bool:
-        """Whether it quantises as the product's result is."""
+        """Whether a QuantizeLinear has the scale and zero point of the product's result."""
         return all(
             np.array_equal(self._value(a), self._value(b))
             and self._value(a).dtype == self._value(b).dtype

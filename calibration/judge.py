@@ -1,4 +1,4 @@
-"""The cost of a quantised form on episodes: mIoU, changed pixels, the logits' signal to noise."""
+"""The cost of quantisation on episodes: mIoU, changed pixels, the logits' signal-to-noise ratio."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from hsnet_trt.calibration.table import CalibrationTable
 from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.metrics import Score
 
-_CACHE = 1 << 30  # bytes of encoded episodes that are kept
+_CACHE = 1 << 30  # bytes of encoded episodes to keep
 
 Step = Callable[[int], None]  # called before each episode with its number
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The cost of one form, compared with FP32 on the same episodes.
+    """The cost of quantised graphs compared with FP32, on the same episodes.
 
     Attributes:
-        miou, miou_fp32: percent.
-        changed: share of the judged pixels with another answer, in [0,1].
-        sqnr: of the logits' difference (foreground minus background, which alone decides): its
-            variance over the mean square of the error, in decibels; inf if nothing changed.
-        episodes: how many.
+        miou, miou_fp32: in percent.
+        changed: share of the judged pixels whose answer changed, in [0,1].
+        sqnr: signal to quantisation noise, in decibels, of foreground minus background logit (which
+            alone decides): variance of the FP32 value over the mean square error; inf if exact.
+        episodes: number of episodes.
     """
 
     miou: float
@@ -49,7 +49,7 @@ class Cost:
 
 
 class Judge:
-    """A fixed set of episodes, answered once in FP32, on which forms are compared."""
+    """A fixed set of episodes with their FP32 answers, on which quantised graphs are compared."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Judge:
 
         Args:
             subject: the graphs.
-            table: their ranges; it has been checked to be of them.
-            episodes: of the subject's size, each with an object in every support.
+            table: the ranges; `table.check(subject)` has passed.
+            episodes: of the subject's size, each with an object in every support mask.
             classes: class id -> name.
             step: called before each episode.
         """
@@ -90,8 +90,8 @@ class Judge:
     def __len__(self) -> int:
         return len(self._episodes)
 
-    def cost(self, layers: Sequence[Layer], step: Step = lambda number: None) -> Cost:
-        """The cost if `layers` are INT8 and the rest is FP32."""
+    def cost(self, layers: Sequence[Layer]) -> Cost:
+        """The cost if `layers` are INT8 and all others FP32."""
         graphs = {
             name: quantize(
                 self.subject.graphs[name],
@@ -101,12 +101,12 @@ class Judge:
             )
             for name in {layer.graph for layer in layers}
         }
-        return self.measure(graphs, step)
+        return self.measure(graphs)
 
     def measure(
         self, graphs: Mapping[str, onnx.ModelProto], step: Step = lambda number: None
     ) -> Cost:
-        """The cost of these graphs in place of the FP32 ones of the same names."""
+        """The cost if these graphs replace the FP32 graphs of the same names."""
         runner = self._fp32.having(graphs)
         score, signal, noise, changed, judged = Score(self._classes), 0.0, 0.0, 0, 0
         for number, episode in enumerate(self._episodes):

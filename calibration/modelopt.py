@@ -1,8 +1,8 @@
-"""NVIDIA Model Optimizer as the quantiser, if installed: our layers and ranges, its form.
+"""NVIDIA Model Optimizer as the quantiser, if installed, with our layers and ranges.
 
-Tried with nvidia-modelopt 0.47: the same activations carry the same scales as with ONNX Runtime's
-quantiser. It leaves weights in FP32 with a Q/DQ pair of their own, which TensorRT folds when it
-builds, so the graphs are four times as large, and it writes opset 19.
+Tried with nvidia-modelopt 0.47: activations get the same scales as from ONNX Runtime's quantiser.
+Weights stay FP32 with a Q/DQ pair of their own, which TensorRT folds at build time, so the graphs
+are four times as large. It writes opset 19.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import onnx
 from hsnet_trt.calibration.placement import Layer
 from hsnet_trt.errors import InputError
 
-_HEADER = "TRT-10000-MinMaxCalibration\n"  # of TensorRT's calibration caches, which it reads
+_HEADER = "TRT-10000-MinMaxCalibration\n"  # of a TensorRT calibration cache, the format it reads
 
 
 def check_modelopt() -> None:
-    """Raise InputError where Model Optimizer cannot be imported."""
+    """Raise InputError if Model Optimizer cannot be imported."""
     try:
         importlib.import_module("modelopt.onnx.quantization")
     except ImportError as error:
@@ -38,10 +38,10 @@ def check_modelopt() -> None:
 def quantize_with_modelopt(
     model: onnx.ModelProto, layers: Iterable[Layer], thresholds: Mapping[str, float]
 ) -> onnx.ModelProto:
-    """As `quantize.quantize`, by Model Optimizer.
+    """Like `quantize.quantize` (TensorRT's form), by Model Optimizer.
 
     Raises:
-        InputError: it is not installed, or its Q/DQ pairs are not the ones asked for.
+        InputError: it is not installed, or its Q/DQ pairs are not the requested ones.
     """
     check_modelopt()
     quantizer = importlib.import_module("modelopt.onnx.quantization")
@@ -49,7 +49,7 @@ def quantize_with_modelopt(
     steps = {tensor: thresholds[source] / 127 for layer in layers for tensor, source in layer.pairs}
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
         source, cache, result = (Path(folder, name) for name in ("in.onnx", "cache", "out.onnx"))
-        source.write_bytes(model.SerializeToString())  # it writes over its input
+        source.write_bytes(model.SerializeToString())  # a copy, because it overwrites its input
         lines = [f"{tensor}: {struct.pack('>f', step).hex()}\n" for tensor, step in steps.items()]
         cache.write_text(_HEADER + "".join(lines), encoding="utf-8")
         quantizer.quantize(
@@ -70,7 +70,7 @@ def quantize_with_modelopt(
 
 
 def _check(quantized: onnx.ModelProto, steps: Mapping[str, float]) -> None:
-    """Are the pairs where they should be, with the right scales?"""
+    """Check that the pairs are where they should be, with the right scales."""
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
     found = {
         node.input[0]: float(constants[node.input[1]])

@@ -1,4 +1,4 @@
-"""A bundle's three graphs held in memory and run by ONNX Runtime, with a view of inner tensors."""
+"""A bundle's three graphs, held in memory and run by ONNX Runtime, with access to inner tensors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from hsnet_trt.runtime.bundle.manifest import PackedLevel
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.runner import Limits
 
-Grid = tuple[int, int]
-Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, its value
+Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, value
 
 
 class MemoryRunner:
-    """The graphs as sessions; a `hsnet_trt.runtime.matching.runner.Runner`.
+    """The graphs as ONNX Runtime sessions; a `hsnet_trt.runtime.matching.runner.Runner`.
 
-    Q/DQ pairs are computed as they are written, in float32: what is measured is what quantising
-    costs and not which integer kernels this CPU happens to have.
+    Q/DQ pairs are computed as written, in float32: this measures the cost of quantisation, not the
+    integer kernels of this CPU.
     """
 
     backend, device, precision, frames = "onnxruntime", "CPU", "fp32", None
     columns = False  # INT8 has no plugin
-    # One at a time: memory must not grow with the shots.
+    # One at a time, so that memory does not grow with the number of shots.
     limits = Limits(images=1, shots=1, queries=1, supports=1)
 
     def __init__(
@@ -40,10 +39,10 @@ class MemoryRunner:
         """Make the sessions.
 
         Args:
-            graphs: features, support and match, or those that will be run.
-            taps: by graph, tensors (or inputs) that `seen` is shown at each run.
-            seen: called with each value; it must not keep it.
-            packing: of a packed `match`.
+            graphs: features, support and match, or those of them that will be run.
+            taps: for each graph, the tensors (or inputs) that are passed to `seen` at each run.
+            seen: called with each value; it must not keep a reference to it.
+            packing: levels of a packed `match`; empty for other lowerings.
         """
         self._taps, self._seen, self.packing = dict(taps or {}), seen, packing
         support = graphs.get("support")
@@ -54,14 +53,14 @@ class MemoryRunner:
         }
 
     def having(self, graphs: Mapping[str, onnx.ModelProto]) -> MemoryRunner:
-        """The same, with some graphs replaced; the other sessions are shared."""
+        """The same runner with some graphs replaced; the other sessions are shared."""
         twin = MemoryRunner(graphs, packing=self.packing)
         twin._sessions = {**self._sessions, **twin._sessions}
         twin.contrast = self.contrast
         return twin
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
-        """Run `graph` once."""
+        """Run `graph` once; all its outputs, tapped tensors included."""
         session = self._sessions[graph]
         names = [output.name for output in session.get_outputs()]
         feed = {

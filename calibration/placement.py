@@ -1,15 +1,15 @@
-"""Which layers of a graph can be INT8, and which of their inputs carry a Q/DQ pair.
+"""Which layers of a graph can be INT8, and which of their inputs get a Q/DQ pair.
 
-Found by structure, not by name, so that it holds for every backbone and lowering:
+Layers are found by structure, not by name, so this works for every backbone and lowering:
 
-- every convolution with constant weights, but not the decoder's last, whose result is the logits;
+- every convolution with constant weights, except the decoder's last, whose result is the logits;
 - every product of two activations (the correlation);
 - the skip input of a residual Add, so that TensorRT fuses convolution, Add and ReLU ("Working with
   Quantized Types" of NVIDIA's TensorRT documentation, "Q/DQ placement recommendations").
 
-Nothing else is quantised: not the norms, not the resizing of masks, not the background contrast and
-self-support, which are added to the logits, not the sums of the two halves of a center-pivot
-convolution, which a group norm follows.
+Nothing else is quantised: not normalisations, not the resizing of masks, not the background
+contrast and self-support (they are added to the logits), and not the sum of the two halves of a
+center-pivot convolution (a group norm follows it).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import onnx
 
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 
-# They move values or pass them on (Pad adds zeros); the range of their output is their input's.
+# They only move values (Pad adds zeros), so the range of their output is that of their input.
 MOVING = {
     "Expand",
     "Flatten",
@@ -40,18 +40,18 @@ _BACKBONE = {"Conv", "Add", "Mul", "MaxPool", "Pad", "Relu", "Clip"}
 
 @dataclass(frozen=True)
 class Layer:
-    """The nodes that become INT8 together.
+    """Nodes that become INT8 together.
 
     Attributes:
-        name: of its weights, as the checkpoint names them, or "correlation2".
-        block: the part of the network that it belongs to: "layer3.1", "squeeze2", "decoder".
+        name: of its weights as in the checkpoint, or "correlation2".
+        block: the part of the network it belongs to: "layer3.1", "squeeze2", "decoder".
         graph: features or match.
         op: Conv or MatMul.
         nodes: names of the ONNX nodes.
         pairs: (tensor that gets a Q/DQ pair, tensor whose range the pair uses).
-        weights: elements of its weights.
-        results: outputs that a CPU's integer kernel gives in INT8 too, after the ReLU if one
-            follows.
+        weights: number of weight elements.
+        results: outputs (after the ReLU if one follows) that integer kernels of a CPU produce as
+            8-bit integers too.
     """
 
     name: str
@@ -70,8 +70,8 @@ class QDQPlacement:
 
     graph: str
     layers: list[Layer] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)  # convolutions and products that stay
-    results: bool = False  # whether the ranges of results are wanted
+    left: list[str] = field(default_factory=list)  # convolutions and products that stay float
+    results: bool = False  # whether the ranges of results are needed
 
     @property
     def sources(self) -> list[str]:
@@ -83,13 +83,13 @@ class QDQPlacement:
 
 
 def place(graph: str, model: onnx.ModelProto, *, results: bool = False) -> QDQPlacement:
-    """Find the layers of `graph` (features or match).
+    """Find the layers of a graph that can be INT8.
 
     Args:
-        graph: its name.
+        graph: its name, features or match.
         model: its FP32 form.
-        results: for a CPU, which needs the ranges of results too. Products other than correlations
-            (such as the means of a packed `match`) stay float there.
+        results: True for integer kernels on a CPU, which also need the ranges of results. Products
+            other than correlations (such as the means of a packed `match`) stay float there.
     """
     placement = _Finder(graph, model).found()
     if results:
@@ -158,19 +158,19 @@ class _Finder:
         )
 
     def _skips(self) -> Iterator[tuple[str, str]]:
-        """For each residual Add: the convolution to fuse it with, and its skip input."""
+        """For each residual Add: the name of the convolution to fuse with, and the skip input."""
         depths = self._depths()
         for node in self.graph.node:
             if node.op_type != "Add" or not all(tensor in depths for tensor in node.input):
                 continue
-            # The longer path from where the branches part is the main one; its last node is fused.
+            # The main branch is the longer path from the fork; its last convolution is fused.
             first, second = node.input
             main, skip = (first, second) if depths[first] >= depths[second] else (second, first)
             if main in self.makers and self.makers[main].op_type == "Conv":
                 yield self.makers[main].name, skip
 
     def _depths(self) -> dict[str, int]:
-        """Nodes on the longest path from the input to each tensor that a backbone's ops make."""
+        """Nodes on the longest path from the input to each tensor computed by a backbone's ops."""
         known = {value.name: 0 for value in self.graph.input}
         for node in self.graph.node:
             inputs = [tensor for tensor in node.input if tensor and tensor not in self.sizes]
@@ -183,14 +183,14 @@ class _Finder:
         return tensor, self.same.get(source, source)
 
     def _way(self, tensor: str) -> list[str]:
-        """A tensor and those it was moved from, back to the one that was computed."""
+        """A tensor and those it was moved from, back to the computed one, which comes last."""
         way = [tensor]
         while way[-1] in self.makers and self.makers[way[-1]].op_type in MOVING:
             way.append(self.makers[way[-1]].input[0])
         return way
 
     def _products(self) -> dict[str, list[onnx.NodeProto]]:
-        """The products of two activations, by the pyramid level that they correlate."""
+        """The products of two activations, by the pyramid level they correlate."""
         found: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             if node.op_type == "MatMul" and not self._stays(node):
@@ -198,9 +198,9 @@ class _Finder:
         return found
 
     def _same(self) -> Iterator[tuple[str, str]]:
-        """Correlations of one level have one range, that of the product which is not pruned.
+        """All correlations of a level share one range, that of the product that is not pruned.
 
-        The pruned one is a part of it, and at small sizes a single position, often all zero.
+        The pruned product is a part of it; at small sizes it is a single position, often all zero.
         """
         for nodes in self.products.values():
             results = [self._rectified(node.output[0]) for node in nodes]
@@ -213,7 +213,10 @@ class _Finder:
         return readers[0].output[0] if alone else tensor
 
     def _results(self, tensor: str) -> tuple[str, ...]:
-        """(ONNX Runtime 1.32 makes an invalid node of a Resize between two INT8 tensors.)"""
+        """The result that gets a pair; none if a Resize reads it.
+
+        ONNX Runtime 1.32 makes an invalid node of a Resize between two INT8 tensors.
+        """
         result = self._rectified(tensor)
         resized = any(reader.op_type == "Resize" for reader in self.readers.get(result, []))
         return () if resized else (result,)
@@ -224,12 +227,12 @@ class _Finder:
         return any(maker.op_type == "Slice" for maker in makers)
 
     def _stays(self, node: onnx.NodeProto) -> bool:
-        """Of a product: whether it is a resizing, or a background contrast."""
+        """Whether a product stays float: a resizing, or a background contrast."""
         resizes = any(tensor in self.sizes for tensor in node.input)
         return resizes or any(self._way(tensor)[-1] in CONTRASTS for tensor in node.input)
 
     def _is_last(self, node: onnx.NodeProto) -> bool:
-        """Is there a way from the node to the logits that only moves values and adds to them?"""
+        """Whether only moves and additions lie between the node and the logits."""
         if self.name != "match":
             return False
         waiting, seen = list(node.output), set(node.output)
@@ -244,7 +247,7 @@ class _Finder:
         return False
 
     def _level(self, node: onnx.NodeProto) -> str:
-        """The pyramid level of a correlation, by the support input that it reads."""
+        """The pyramid level of a correlation, from the support input it reads."""
         for tensor in node.input:
             source = self._way(tensor)[-1]
             if source in {"s2", "s3", "s4"}:
@@ -261,7 +264,7 @@ def _title(weight: str) -> str:
 
 
 def _block(layer: str) -> str:
-    """The stage of a backbone, the block of the squeeze network: the name down to its number."""
+    """The stage of a backbone or the block of the squeeze network: the name up to its number."""
     parts = layer.split(".")
     kept = [parts[0]]
     if len(parts) > 2 and parts[1].isdigit():

@@ -1,13 +1,13 @@
-"""From which score a class counts as present: chosen on episodes with and without it."""
+"""The score from which a class counts as present, chosen on episodes with and without it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hsnet_trt.calibration.collect import some_object
+from hsnet_trt.calibration.collect import Progress, some_object
 from hsnet_trt.calibration.episodes import encode
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.data.episodes.forms import in_form
@@ -17,18 +17,16 @@ from hsnet_trt.runtime.network import Network
 
 LEAST = 8  # episodes of each kind
 
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
-
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score from which a class counts as present.
+    """A score from which a class counts as present, and how well it separates.
 
     Attributes:
         value: in [0,1].
-        kept: share of the episodes with the class in which it counts as present.
-        silent: share of those without it in which it does not.
-        there, absent: the scores, in the order of the episodes.
+        kept: share of the episodes with the class that score at least `value`.
+        silent: share of the episodes without the class that score below it.
+        there, absent: the scores with and without the class, in the order of the episodes.
     """
 
     value: float
@@ -46,17 +44,17 @@ def calibrate_presence(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Threshold:
-    """Score episodes as they are, and in the form "absent", and choose the threshold.
+    """Score episodes in the forms "clean" and "absent", and choose the threshold.
 
     Args:
-        network: what scores them.
-        episodes: of the network's size, of pictures that show one class each.
-        count: how many of each kind; by default all.
-        seed: of what is drawn.
+        network: computes the scores.
+        episodes: of the network's size, with pictures that show one class each.
+        count: episodes of each form; by default all.
+        seed: of the random choices in the forms.
         progress: called before each episode.
 
     Raises:
-        InputError: too few episodes, or of one class only.
+        InputError: too few episodes, or only one class.
         BackendError: the network failed.
     """
     count = count or episodes.count
@@ -77,7 +75,7 @@ def calibrate_presence(
 
 
 def presence_of(network: Network, episode: Episode) -> float:
-    """The score of an episode's class in its query, in [0,1]."""
+    """The presence score of an episode's class in its query, in [0,1]."""
     encoded = encode(network.runner, episode, network.size, network.preprocessing)
     objects = objects_in(encoded.supports)
     found = score_queries(encoded.query["f4"], objects)[0]
@@ -86,16 +84,16 @@ def presence_of(network: Network, episode: Episode) -> float:
 
 
 def choose_threshold(there: Sequence[float], absent: Sequence[float]) -> Threshold:
-    """The threshold with the highest sum of both shares, in the middle between two scores.
+    """The threshold with the highest kept + silent: 0, or midway between two scores.
 
-    Of several that are as good, the lowest: what is there should be shown.
+    The lowest of equally good ones, so that what is there is shown.
     """
     best = max(_candidates(there, absent), key=lambda t: (t.kept + t.silent, -t.value))
     return best
 
 
 def threshold_keeping(there: Sequence[float], absent: Sequence[float], share: float) -> Threshold:
-    """The highest threshold that keeps at least this share of the episodes with the class."""
+    """The highest threshold that keeps at least `share` (0..1) of the episodes with the class."""
     return max(
         (t for t in _candidates(there, absent) if t.kept >= share), key=lambda found: found.value
     )

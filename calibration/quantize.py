@@ -1,12 +1,12 @@
-"""Quantise an FP32 graph with explicit Q/DQ pairs, in the form that all NVIDIA's parsers accept.
+"""Quantise an FP32 graph with explicit Q/DQ pairs, in the form that all NVIDIA parsers accept.
 
-ONNX Runtime's quantiser does it, with our ranges and our placement: INT8 weights per output channel
-and activations per tensor, both symmetric with zero point 0, FP32 scales, biases left alone.
+ONNX Runtime's quantiser is given our ranges and our placement: INT8 weights per output channel and
+activations per tensor, both symmetric with zero point 0; scales in FP32; biases untouched.
 
-ONNX Runtime on a CPU needs another form. Its integer convolution takes biases in INT32 and gives
-INT8, so the results have pairs too; activations are UINT8, and those that are never negative have
-zero point 0, so that the ReLU is fused into the convolution. Without both it would run a float
-convolution between two conversions. Products of two activations are written as integer operators
+ONNX Runtime on a CPU needs another form. Its integer convolution takes INT32 biases and returns 8
+bits, so results get pairs too. Activations are UINT8; those that are never negative have zero point
+0, so that the ReLU is fused into the convolution. Without both, a float convolution would run
+between two conversions. Products of two activations become integer operators
 (`integer_products`).
 """
 
@@ -28,8 +28,8 @@ from hsnet_trt.calibration.placement import Layer
 _OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
-    "QuantizeBias": False,  # INT32 biases are refused by TensorRT's parsers
-    "AddQDQPairToWeight": False,  # weights are stored as INT8, with their DequantizeLinear alone
+    "QuantizeBias": False,  # TensorRT's parsers refuse INT32 biases
+    "AddQDQPairToWeight": False,  # store weights as INT8 with only a DequantizeLinear
     "OpTypesToExcludeOutputQuantization": ["Conv", "MatMul"],
     "ForceQuantizeNoInputCheck": False,
 }
@@ -46,12 +46,12 @@ def quantize(
 
     Args:
         model: the FP32 graph.
-        layers: of `placement.place`, all of them or some.
+        layers: all or some of those of `placement.place`.
         thresholds: for each source tensor, the |x| that 127 stands for.
         unsigned: for the CPU's form, the sources that are never negative; None for TensorRT's form.
 
     Returns:
-        The same inputs and outputs; the same bytes for the same arguments.
+        a graph with the same inputs and outputs; the same arguments give the same bytes.
     """
     layers = list(layers)
     products = [layer for layer in layers if unsigned is not None and layer.op == "MatMul"]
@@ -76,7 +76,7 @@ def _with_pairs(
         tensor: _range(thresholds[source], source in (unsigned or ()))
         for tensor, source in pairs.items()
     }
-    # It warns of operators whose types it cannot infer and of steps meant for other uses.
+    # It warns of operators whose types it cannot infer, and of steps that do not apply here.
     logging.getLogger().addFilter(_no_warnings)
     try:
         quantizer = QDQQuantizer(
@@ -91,7 +91,7 @@ def _with_pairs(
             op_types_to_quantize=["Conv", "MatMul"],
             extra_options=_OPTIONS | (_FOR_CPU if for_cpu else {}),
         )
-        for tensor in ranges:  # skip inputs among them, which no quantised node reads
+        for tensor in ranges:  # includes skip inputs, which no quantised node reads
             quantizer.quantize_activation_tensor(tensor)
         result: onnx.ModelProto = quantizer.quantize_model()
         quantizer.model.topological_sort()
@@ -113,7 +113,7 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _restore(result: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    """Restore the fields beside the nodes that the quantiser changes."""
+    """Restore the fields that the quantiser changes, apart from the nodes."""
     result.ir_version = model.ir_version
     result.producer_name, result.producer_version = model.producer_name, model.producer_version
     del result.metadata_props[:]

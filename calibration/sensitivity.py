@@ -1,4 +1,4 @@
-"""How sensitive the network is to INT8: each layer alone, each block alone, the worst first."""
+"""Sensitivity to INT8: the loss with one layer or one block quantised alone, the worst first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hsnet_trt.calibration.placement import Layer
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """The cost of one layer, or one block, if it alone is INT8.
+    """The cost if one layer, or one block, alone is INT8.
 
     Attributes:
         name: of the layer or block.
-        block: that it belongs to; of a block, its own name.
+        block: the block of the layer; for a block, its own name.
         graph: features or match.
-        layers: how many layers it is made of.
-        weights: elements of its weights.
+        layers: number of layers.
+        weights: number of weight elements.
         cost: see `judge.Cost`.
     """
 
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """A ranking. Both lists begin with what costs most, by the logits' signal to noise."""
+    """A ranking. Both lists are sorted by the logits' SQNR, the most sensitive first."""
 
     data: str
     method: str
@@ -53,13 +53,13 @@ def rank(
     blocks: bool = True,
     progress: Progress = lambda what, done, total: None,
 ) -> Sensitivity:
-    """Quantise one layer after the other, each alone, and measure the loss.
+    """Quantise each layer alone, then each block alone, and measure the loss.
 
-    mIoU on a few dozen episodes moves by chance; the logits' signal to noise does not, so it ranks.
+    The ranking is by the logits' SQNR: mIoU on a few dozen episodes is too noisy.
 
     Args:
-        judge: the episodes.
-        data: what they are of, to be kept.
+        judge: measures the cost on its episodes.
+        data: name of the episodes, to be stored.
         blocks: measure the blocks too.
         progress: called before each measurement.
     """
@@ -87,7 +87,7 @@ def rank(
 
 
 def all_layers(judge: Judge) -> list[Layer]:
-    """Every layer that can be INT8, in the order of computation."""
+    """Every layer that can be INT8: those of `features`, then those of `match`."""
     return [layer for p in judge.subject.placements.values() for layer in p.layers]
 
 
@@ -102,7 +102,7 @@ def write(sensitivity: Sensitivity, folder: str | os.PathLike[str]) -> None:
 
 
 def markdown(sensitivity: Sensitivity) -> str:
-    """The ranking as tables."""
+    """The ranking as Markdown tables."""
     every = sensitivity.everything
     lines = [
         f"INT8, {sensitivity.method} ranges, {every.episodes} episodes of {sensitivity.data}: "
@@ -124,7 +124,7 @@ def markdown(sensitivity: Sensitivity) -> str:
 
 
 def plot(sensitivity: Sensitivity, path: str | os.PathLike[str]) -> None:
-    """Draw a bar for each block and for the most sensitive layers: a low SQNR is a large loss."""
+    """Draw a bar per block, and per layer for the 30 most sensitive: a low SQNR is a large loss."""
     from matplotlib.figure import Figure
 
     shown = [("blocks", sensitivity.blocks), ("the most sensitive layers", sensitivity.layers[:30])]
@@ -156,7 +156,7 @@ def _db(sqnr: float) -> str:
 
 
 def _finite(data: object) -> object:
-    """Infinity is not JSON."""
+    """Replace infinity, which JSON lacks, by None."""
     if isinstance(data, dict):
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):

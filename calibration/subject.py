@@ -1,4 +1,4 @@
-"""What is quantised: the FP32 graphs of one size of a bundle, and their layers."""
+"""What is quantised: a bundle's FP32 graphs at one size, and their layers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Grid = tuple[int, int]
 
 
 class Subject:
-    """The FP32 graphs of one size of a bundle, with the layers that can be INT8."""
+    """A bundle's FP32 graphs at one size, and the layers that can be INT8."""
 
     def __init__(self, bundle: Bundle, size: Grid, lowering: str | None = None) -> None:
-        """Read them. The `packed` lowering is for CPUs, and so are then its INT8 graphs.
+        """Read the graphs. The `packed` lowering, and thus its INT8 form, is for CPUs.
 
         Raises:
             BundleError: the bundle has no FP32 graphs of native ops at that size and lowering.
@@ -40,12 +40,12 @@ class Subject:
 
     @property
     def for_cpu(self) -> bool:
-        """Whether ONNX Runtime's integer kernels are to run it, and not TensorRT."""
+        """Whether ONNX Runtime's integer kernels will run it, not TensorRT."""
         return bool(self.files["match"].packing)
 
 
 def _graph(bundle: Bundle, name: str, size: Grid, lowering: str | None) -> GraphFile:
-    """The FP32 graph of that name; of `match`, the first of native ops on supports as encoded."""
+    """An FP32 graph; of `match` by default the first native lowering that is not packed."""
     if name != "match":
         return bundle.graph(name, size, "fp32", lowering="")
     inputs, _ = names_of("match", contrast=bool(bundle.manifest.model.contrast))

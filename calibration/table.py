@@ -1,4 +1,4 @@
-"""The calibration file: activation ranges as readable JSON, tied to the graphs they belong to."""
+"""The calibration file: activation ranges as readable JSON, bound to the graphs they belong to."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hsnet_trt.calibration.subject import Subject
 from hsnet_trt.errors import InputError
 
 FORMAT = 1
-_LIMIT = 64 << 20  # bytes of a file that is read
+_LIMIT = 64 << 20  # bytes; larger files are refused
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorRange:
-    """What was observed of a tensor.
+    """The observed range of a tensor.
 
     Attributes:
-        low, high: extremes.
-        values: how many values were observed.
-        thresholds: by method, the |x| that 127 stands for.
+        low, high: the extremes.
+        values: number of values observed.
+        thresholds: for each method, the |x| that 127 stands for.
     """
 
     low: float
@@ -40,10 +40,10 @@ class CalibrationTable:
     Attributes:
         weights_sha256, backbone: of the model.
         size: (height, width) of the network's input.
-        lowering: of `match`; another one has other tensors.
-        graphs: SHA-256 of the FP32 graphs that the tensors belong to.
-        method: minmax, percentile or entropy: which threshold is used.
-        data, episodes: the source of the episodes, and how many were used.
+        lowering: of `match`; other lowerings have other tensors.
+        graphs: name -> SHA-256 of the FP32 graphs that the tensors belong to.
+        method: minmax, percentile or entropy: the threshold in use.
+        data, episodes: the source of the episodes, and their number.
         made_by: the command.
         ranges: graph -> tensor -> range.
     """
@@ -68,16 +68,16 @@ class CalibrationTable:
         return {name for name, r in self.ranges[graph].items() if r.low >= 0}
 
     def with_method(self, method: str) -> CalibrationTable:
-        """The same ranges, used by another method.
+        """The same ranges with another method selected.
 
         Raises:
-            InputError: there is no such method.
+            InputError: the method is unknown.
         """
         check_method(method)
         return dataclasses.replace(self, method=method)
 
     def to_json(self) -> str:
-        """As JSON text: the facts about the model first, then a line for each tensor."""
+        """The table as JSON text: the facts about the model first, then a line for each tensor."""
         head = {name: getattr(self, name) for name in _HEAD}
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
         graphs = []
@@ -95,7 +95,7 @@ class CalibrationTable:
         """Read a calibration file.
 
         Raises:
-            InputError: there is no such file, or it is something else.
+            InputError: the file cannot be read, or is not a calibration file.
         """
         try:
             if Path(path).stat().st_size > _LIMIT:
@@ -124,10 +124,10 @@ class CalibrationTable:
             ) from error
 
     def check(self, subject: Subject) -> None:
-        """Refuse ranges of other graphs than those of `subject`.
+        """Refuse a table that belongs to other graphs than those of `subject`.
 
         Raises:
-            InputError: it is of other weights, another size, lowering or export.
+            InputError: other weights, another size, lowering or export.
         """
         model = subject.bundle.manifest.model
         if self.weights_sha256 != model.weights_sha256:
@@ -160,7 +160,7 @@ _HEAD = [f.name for f in dataclasses.fields(CalibrationTable) if f.name != "rang
 
 
 def check_method(method: str) -> None:
-    """Raise InputError if there is no such method."""
+    """Raise InputError if the method is unknown."""
     if method not in METHODS:
         raise InputError(
             "there is no such way to choose a range",

@@ -1,4 +1,4 @@
-"""One size of a bundle, its ranges and its episodes: shared by calibrating and ranking."""
+"""A bundle at one size, its ranges and its episodes: shared by calibration and ranking."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.bundle import Bundle
 
 METHOD = "percentile"
-EPISODES = 64  # to take ranges from
+EPISODES = 64  # default number of episodes for the ranges
 
 
 class Workbench:
-    """A bundle at one size, and where its episodes come from."""
+    """A bundle at one size, and the source of its episodes."""
 
     def __init__(
         self,
@@ -30,18 +30,18 @@ class Workbench:
         lowering: str | None = None,
         progress: Progress = lambda what, done, total: None,
     ) -> None:
-        """Open it.
+        """Open the bundle.
 
         Args:
             bundle: its folder.
-            source: of episodes; its size is replaced by the network's. None where no episode is
-                needed: ranges are given and nothing is judged.
-            size: one of the bundle's; None for its first.
-            lowering: of `match`; None for the first that was exported.
+            source: of episodes; its size is replaced by the network's. None if no episodes are
+                needed: the ranges are given and nothing is judged.
+            size: one of the bundle's sizes; None for its first.
+            lowering: of `match`; None for the first exported one.
             progress: called before each step.
 
         Raises:
-            BundleError: no bundle, or not at that size and lowering.
+            BundleError: there is no bundle, or it lacks that size or lowering.
         """
         opened = Bundle.open(bundle)
         self.subject = Subject(opened, opened.size(size), lowering)
@@ -51,7 +51,7 @@ class Workbench:
 
     @property
     def source(self) -> Source:
-        """Where episodes come from. Raises InputError if none was given."""
+        """The source of episodes. Raises InputError if none was given."""
         if self._source is None:
             raise InputError(
                 "no source of episodes is named",
@@ -63,7 +63,11 @@ class Workbench:
     def calibrate(
         self, ranges: Path | None, method: str | None, count: int, made_by: str
     ) -> CalibrationTable:
-        """Read the ranges, or the bundle's own, or take new ones from `count` training episodes."""
+        """Read ranges from a file, or collect them on `count` training episodes if it is None.
+
+        Raises:
+            InputError: an unknown method, unusable ranges, or too few episodes.
+        """
         check_method(method or METHOD)
         if ranges is None:
             episodes = self.source.open("train")
@@ -82,7 +86,7 @@ class Workbench:
         return self.table
 
     def judge(self, count: int) -> tuple[Judge, str]:
-        """A judge on `count` validation episodes, answered in FP32, and their source."""
+        """A judge on at most `count` validation episodes, and the name of the data."""
         assert self.table is not None
         episodes = self.source.open("val")
         count = count if episodes.count is None else min(count, episodes.count)

@@ -15,7 +15,8 @@ def estimate(
         list[str] | None, typer.Option(help="As for build-engine; may be repeated. By default all.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, fp16 or int8; by default the fastest published.")
+        str | None,
+        typer.Option(help="fp32, tf32, fp16 or int8; by default the fastest of known rate."),
     ] = None,
     size: SizeOption = None,
     shots: Annotated[int, typer.Option(help="Supports per class.", min=1)] = 1,

@@ -28,8 +28,8 @@ def evaluate(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A bundle, a checkpoint, or 'shipped': the model in this package, for "
-            "400 x 400, and good at 256 and 320, too (--size)."
+            help="A bundle, a checkpoint, or 'shipped': the model in this package, trained for "
+            "400 x 400, and good at 320 and 256, too (--size)."
         ),
     ],
     data: Annotated[list[str], typer.Option(help=DATA_HELP)],

@@ -28,8 +28,8 @@ def export(
     checkpoint: Annotated[
         Path,
         typer.Option(
-            help="An HSNet in PyTorch, or 'shipped': the small model that comes along, for "
-            "400 x 400, and good at 256 and 320, too (--size)."
+            help="A checkpoint of HSNet, or 'shipped': the small model in this package, trained "
+            "for 400 x 400, and good at 320 and 256, too (--size)."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
@@ -57,12 +57,13 @@ def export(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="fp32 or fp16; by default both, so that engines of either can be built from the "
-            "bundle alone."
+            help="fp32 or fp16; may be repeated. By default both, so that engines of either can be "
+            "built from the bundle alone."
         ),
     ] = None,
     resize: Annotated[
-        str, typer.Option(help="Photographs to that size: stretch (as the paper) or letterbox.")
+        str,
+        typer.Option(help="How to resize photographs: stretch (as in the paper) or letterbox."),
     ] = "stretch",
     weights: WeightsOption = None,
     contrast: ContrastOption = None,

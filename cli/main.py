@@ -37,33 +37,23 @@ from hsnet_trt.errors import HSNetError, HSNetWarning
 app = typer.Typer(
     name="hsnet-trt",
     help="HSNet few-shot segmentation, from a PyTorch checkpoint to TensorRT engines and masks.",
+    epilog="To begin: hsnet-trt export --checkpoint shipped --out bundle, then hsnet-trt segment "
+    "bundle photograph.jpg --support mug=mug.jpg,mug_mask.png",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (
-    export,
-    calibrate,
-    calibrate_presence,
-    sensitivity,
-    build_engine,
-    segment,
-    video,
-    verify,
-    benchmark,
-    estimate,
-    train,
-    evaluate,
-    evaluate_video,
-    inspect,
-    doctor,
-    demo,
-    random_checkpoint,
-    export_triton,
-    sweep,
-    serve_app,
-):
-    app.command()(flatten(verb))
+# As `--help` groups them: what a verb is for.
+VERBS = {
+    "Begin": (demo, doctor, inspect),
+    "Make a bundle": (export, calibrate, calibrate_presence, sensitivity, build_engine),
+    "Segment and serve": (segment, video, serve_app, sweep, export_triton),
+    "Judge": (verify, benchmark, estimate, evaluate, evaluate_video),
+    "Learn": (train, random_checkpoint),
+}
+for purpose, verbs in VERBS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=purpose)(flatten(verb))
 
 
 def _version(shown: bool) -> None:

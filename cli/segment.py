@@ -21,7 +21,7 @@ def segment(
     *,
     objects: SupportOptions,
     save_supports: Annotated[
-        Path | None, typer.Option(help="Keep the encoded classes in this .npz file.")
+        Path | None, typer.Option(help="Also write the encoded classes to this .npz file.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("segmented"),
     coco: Annotated[

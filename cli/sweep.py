@@ -14,7 +14,7 @@ def sweep(
     bundle: BundleArgument,
     *,
     supports: Annotated[
-        Path, typer.Option(help="Classes that `hsnet-trt segment --save-supports` kept.")
+        Path, typer.Option(help="A file of classes from `hsnet-trt segment --save-supports`.")
     ],
     images: Annotated[
         str,

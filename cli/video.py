@@ -38,7 +38,7 @@ def video(
         typer.Option(
             min=0,
             max=16,
-            help="How many frames of confident answers are remembered of each class as more shots.",
+            help="How many frames with a confident answer each class keeps as more shots.",
         ),
     ] = 0,
     steady: Annotated[
@@ -64,7 +64,7 @@ def video(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     reconnect: Annotated[
-        float, typer.Option(min=0, help="How many seconds a camera may be away; 0: not at all.")
+        float, typer.Option(min=0, help="How many seconds to wait for a camera that drops out.")
     ] = 30.0,
     run: RunOptions,
 ) -> None:

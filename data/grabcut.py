@@ -1,4 +1,4 @@
-"""Masks from a box or from a scribble, by their public name."""
+"""Masks from a box or a scribble, under their public name."""
 
 from hsnet_trt.data.labels.grabcut import mask_from_box, mask_from_scribble
 

@@ -1,4 +1,4 @@
-"""Episodes as one picture, for people to judge by eye: a row each, masks as coloured outlines."""
+"""Episodes as one picture, to be judged by eye: one row each, masks as coloured outlines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWER = (255, 70, 40)
 
 
 def outlined(image: Image, mask: Mask, colour: tuple[int, int, int] = TRUTH) -> Image:
-    """Tint a mask and draw its border, uint8 [H, W, 3]."""
+    """Tint a mask bool [H, W] on an image uint8 [H, W, 3], and draw its border in `colour`."""
     drawn = image.astype(np.float32)
     drawn[mask] = drawn[mask] * 0.75 + np.array(colour, np.float32) * 0.25
     padded = np.pad(mask, 1, mode="edge")
@@ -27,12 +27,12 @@ def outlined(image: Image, mask: Mask, colour: tuple[int, int, int] = TRUTH) -> 
 def episode_sheet(
     episodes: Sequence[Episode], answers: Sequence[Mask] | None = None, *, cell: int = 160
 ) -> PILImage.Image:
-    """Draw a sheet: per row the supports, then the query with its truth, then with the answer.
+    """Draw one row per episode: the supports, the query with its true mask, then with the answer.
 
     Args:
-        episodes: one per row, all with the same number of shots.
-        answers: bool [H, W] for each episode, in any size; None leaves the column out.
-        cell: side of one picture, pixels.
+        episodes: all with the same number of shots.
+        answers: bool [H, W] for each episode, of any size; None leaves that column out.
+        cell: side of one picture, in pixels.
     """
     rows = []
     for number, episode in enumerate(episodes):

@@ -1,4 +1,4 @@
-"""Opening episodes by the name that the command line gives them, and mixing several sources."""
+"""Open episodes by the source's name on the command line, and mix several sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hsnet_trt.errors import InputError
 
 SOURCES = ("procedural", "photo-cut", "mixture", "pascal", "coco", "fss", "folder")
 _FOLDED = ("pascal", "coco")
-_APART = 1_000_000  # between the class ids of two sources; above those of any
+_APART = 1_000_000  # offset between the class ids of two sources; above any source's ids
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Source:
     """Where to take episodes from.
 
     Attributes:
-        names: one or more of `SOURCES`; of several, episodes come from each in turn.
+        names: one or more of `SOURCES`; several are used in turn.
         root: the folder of datasets or photographs; procedural needs none.
         fold: of PASCAL-5i and COCO-20i.
         splits: the authors' data/splits; FSS-1000 needs it.
         size: (height, width) of images and masks.
         shots: supports per episode.
-        seed: of what is drawn.
+        seed: of the random choices.
     """
 
     names: tuple[str, ...]
@@ -41,13 +41,13 @@ class Source:
     def open(
         self, split: Split, *, original_size: bool = False, skipped: Skipped | None = None
     ) -> Episodes:
-        """Open one part of it.
+        """Open one split.
 
         Args:
-            split: "train" never ends; "val" and "test" are the published protocols' lists, and
-                endless for what is drawn.
-            original_size: leave the query's mask at its own size.
-            skipped: where broken files are noted; None raises at the first.
+            split: "train" is endless; "val" and "test" are the published protocols' lists, or
+                endless for drawn sources.
+            original_size: keep the query's mask at its own size.
+            skipped: collects errors of broken files; None raises at the first.
 
         Raises:
             InputError: no such source, or its files are missing or broken.
@@ -128,10 +128,10 @@ class Source:
 def mix(sources: Sequence[Episodes]) -> Episodes:
     """Take episodes from several sources in turn: 0, 1, ..., 0, 1, ...
 
-    A source that is given twice is taken twice as often, with other episodes each time. It ends
-    with the first source that ends. Class ids are moved apart; names stay.
+    A source that is given twice is used twice as often, with other episodes each time. The mix ends
+    with the shortest source. Class ids are offset per source; names stay.
     """
-    # The same source twice must not count its classes twice.
+    # A source that is given twice keeps one set of class ids.
     numbers = {name: place for place, name in enumerate(dict.fromkeys(s.name for s in sources))}
     classes = {
         numbers[source.name] * _APART + class_id: name

@@ -1,9 +1,9 @@
-"""`--precision best`: build what the bundle holds, measure it on this GPU, keep the fastest.
+"""`--precision best`: build every precision of the bundle, time each here, keep the fastest.
 
-Which precision is the fastest depends on the card and on what its TensorRT fuses (INT8 is slower
-than FP16 where its conversions are not fused), so it is measured and not guessed. A precision is
-left out if it costs more accuracy than the budget allows, or if its outputs here are not PyTorch's
-within the tolerance.
+Which precision is fastest depends on the card and on what its TensorRT fuses (INT8 is slower than
+FP16 where its conversions are not fused), so it is measured. A precision is left out if it costs
+more accuracy than the budget allows, or if its outputs here differ from PyTorch's by more than the
+tolerance.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One precision of a bundle: how fast it was here, or why it was left out."""
+    """One precision of a bundle: its time on this machine, or why it was left out."""
 
     precision: str
-    loss: float | None  # points of mIoU that it costs, None if not measured
-    milliseconds: float | None = None  # features and match of one query, the median
+    loss: float | None  # in points of mIoU; None if not measured
+    milliseconds: float | None = None  # median of features + match for one query
     left_out: str | None = None
 
 
@@ -65,28 +65,28 @@ def build_best(
     command: str = "",
     measure: Callable[[Bundle, str, str, Sequence[Grid]], float] | None = None,
 ) -> tuple[Bundle, list[Candidate]]:
-    """Build engines of the precision that is fastest on this machine's GPU.
+    """Build engines in the precision that is fastest on this machine's GPU.
 
-    Engines of other precisions for the same target leave the bundle, so that the runtime takes the
-    one that was kept.
+    Engines of other precisions for the same target are removed from the bundle, so that the runtime
+    uses the chosen one.
 
     Args:
         bundle: the bundle with the graphs.
         target: a target that this machine is, such as `this`.
         out: where to write; by default `bundle` itself.
-        spec: as of `build_engine`; the first of its sizes is timed.
+        spec: as for `build_engine`; only the first of its sizes is timed.
         budget: points of mIoU that a precision may cost, by the bundle's accuracy figures. Without
-            a figure, FP16 takes part (its parity with PyTorch was checked), and INT8 does not.
-        on_event: as of `build_engine`.
+            a figure, FP16 is tried (its parity with PyTorch was checked), and INT8 is not.
+        on_event: as for `build_engine`.
         command: the command line to record.
         measure: (bundle, flavour, precision, sizes) -> milliseconds; by default `time_engines`.
 
     Returns:
-        the bundle that was written, and what was tried.
+        the written bundle, and what was tried.
 
     Raises:
-        BuildError: this machine has no such GPU, or no precision can be kept.
-        HSNetError: as of `build_engine`.
+        BuildError: this machine has no such GPU, or no precision qualifies.
+        HSNetError: as for `build_engine`.
     """
     source, driver = Bundle.open(bundle), find_driver()
     goal = find_target(target, driver)
@@ -126,10 +126,10 @@ def build_best(
 
 
 def time_engines(bundle: Bundle, flavour: str, precision: str, sizes: Sequence[Grid]) -> float:
-    """Milliseconds of features and match for one query and one support, the median of 50 frames.
+    """Median of 50 frames: milliseconds of features and match, for one query and one support.
 
     Raises:
-        BackendError: the engines do not run here, or their outputs are not PyTorch's.
+        BackendError: the engines do not run here, or their outputs are out of tolerance.
     """
     for size in sizes:
         (found,) = verify_bundle(bundle.path, flavour, size, precision)
@@ -147,7 +147,7 @@ def time_engines(bundle: Bundle, flavour: str, precision: str, sizes: Sequence[G
 
 
 def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float) -> Candidate:
-    """A candidate; left out if its graphs are missing or cost too much."""
+    """A candidate; left out if its graphs are missing or it costs too much accuracy."""
     graphs = source.manifest.graphs
     for size in sizes:
         there = {
@@ -187,7 +187,7 @@ def _timed(
 
 
 def _keep(built: Bundle, place: Path, candidates: Sequence[Candidate]) -> None:
-    """Write the bundle with the engines that were kept, and what was measured beside them."""
+    """Write the bundle with the chosen engines only, and a record of what was measured."""
     manifest = built.manifest
     kept = manifest.engines[-1]
 

@@ -1,7 +1,7 @@
 """From a bundle's ONNX graphs to TensorRT engines in a bundle.
 
-Reads only the bundle and TensorRT, so it runs on the device itself: neither torch nor onnx is
-imported. `python -m hsnet_trt.export.build_engine` is the same command as `hsnet-trt build-engine`.
+It needs only the bundle and TensorRT, so it runs on the device itself: neither torch nor onnx is
+imported. `python -m hsnet_trt.export.build_engine` equals `hsnet-trt build-engine`.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ def build_engine(
     on_event: OnEvent = lambda event: None,
     command: str = "",
 ) -> Bundle:
-    """Build the engines of a bundle for one target and write the bundle that holds them.
+    """Build the engines of a bundle for one target, and write the bundle that holds them.
 
     The features, support and match engines of each size are built in child processes. Everything
-    that `bundle` holds is kept; an older engine of the same graph, target and flavour is replaced.
-    The compiled kernels that resize frames and draw masks are added to the bundle if this package
-    has them or nvcc can make them.
+    else in `bundle` is kept; an older engine of the same graph, target and flavour is replaced.
+    The compiled kernels that resize frames and draw masks are added if this package has them or
+    nvcc can make them.
 
     Args:
         bundle: the bundle with the graphs.
         target: a name of `targets.TARGETS`, `portable`, `smNN` or `this`.
-        precision: fp32, fp16 or int8: which of the exported graphs.
-        out: where to write; by default, and where it is the same folder, `bundle` is replaced once
-            all has succeeded.
-        spec: sizes, profiles, form of `match` and builder's options; by default `EngineSpec()`.
+        precision: fp32, fp16 or int8: which of the exported graphs to build.
+        out: where to write, once everything has succeeded; by default `bundle` is replaced.
+        spec: sizes, profiles, form of `match` and builder options; by default `EngineSpec()`.
         on_event: called with each `events.BuildEvent`.
-        command: the command line to record in the manifest, if there is one.
+        command: the command line to record in the manifest; "" for none.
 
     Returns:
         The written bundle, opened.
 
     Raises:
-        HSNetError: InputError, BundleError or BuildError; then nothing was written.
+        HSNetError: InputError, BundleError or BuildError; nothing was written.
+        OSError: a file could not be read or written; nothing was written.
     """
     spec = spec or EngineSpec()
     check_range(spec.queries, "queries")
@@ -127,11 +127,11 @@ def build_engine(
 
 
 def choose_graphs(bundle: Bundle, precision: str, spec: EngineSpec) -> list[GraphFile]:
-    """The three graphs of each size; only `match` comes in several forms.
+    """The graphs to build for each size: features, support, and `match` in the wanted forms.
 
     Raises:
         BundleError: the bundle does not hold them.
-        InputError: the form that was asked for is for CPUs.
+        InputError: the requested form of `match` is for CPUs.
     """
     chosen = []
     for size in dict.fromkeys(spec.sizes or bundle.manifest.sizes):
@@ -184,8 +184,9 @@ def _check_memory(
     target: Target,
     engines: Sequence[EngineFile] = (),
 ) -> None:
-    """Check each `match` with what runs beside it: by the bundle's estimate or, of built engines,
-    by the builder's figure.
+    """Check that each `match`, with what runs beside it, fits the target.
+
+    Before the build this uses the bundle's estimates, afterwards the builder's figures.
 
     Raises:
         BuildError: see `check_profiles`.
@@ -217,10 +218,10 @@ def _is_here(target: Target, driver: Driver) -> bool:
 
 
 def _check_quantised(writer: BundleWriter, engines: Sequence[EngineFile]) -> None:
-    """Refuse INT8 engines without INT8: of each size, features or match must quantise.
+    """Refuse INT8 engines without INT8: at each size, features or match must quantise.
 
     Raises:
-        BuildError: nothing was quantised.
+        BuildError: no layer quantises.
     """
     for size in {e.variant.size for e in engines if e.variant.precision == "int8"}:
         records = [
@@ -248,10 +249,10 @@ def _copy_kept(
     frames: bool,
     outdated: Sequence[str],
 ) -> list[EngineFile]:
-    """Copy all files but those of replaced engines, each checked; returns the engines kept.
+    """Copy all files except those of replaced engines, checking each; returns the engines kept.
 
-    With `frames`, frame kernels of any version are not copied: new ones replace them. `outdated`
-    are files that tell of a choice among engines which these may have replaced.
+    With `frames`, frame kernels of any version are left out, because new ones replace them.
+    `outdated`: records of choices among engines that may have been replaced now.
     """
     gone = set(outdated)
     kept = []

@@ -1,4 +1,4 @@
-"""`export`: a PyTorch model in, a bundle of checked ONNX graphs out."""
+"""`export`: from a PyTorch model to a bundle of checked ONNX graphs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from hsnet_trt.runtime.bundle.manifest import GraphFile, Manifest, Model, Prepro
 from hsnet_trt.runtime.frames.frame_kernels import bundled_name
 from hsnet_trt.trt_plugins.compile_kernels import compiled_kernels
 
-# TensorRT builds the first of these, CPUs run the second.
+# TensorRT builds the first; CPUs run the second.
 DEFAULT_LOWERINGS = ("conv2d", "packed")
 EXPORT_PRECISIONS = ("fp32", "fp16")
 LARGEST = 2048  # pixels a side; level 2 alone then correlates 2^32 pairs of positions
 
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in total
 
 
 def export_bundle(
@@ -56,36 +56,36 @@ def export_bundle(
 ) -> Manifest:
     """Export the graphs `features`, `support` and `match`, check them, and write a bundle.
 
-    The kernels that resize frames and draw masks on a GPU join it, compiled, where there are any or
-    an nvcc to make them: a device that builds its own engines may have none.
+    The compiled kernels that resize frames and draw masks on a GPU are added if they exist or nvcc
+    can make them, because a device that builds its own engines may have no nvcc.
 
     Args:
-        model: the network; it is not changed. Unless `model.trained`, the bundle says that its
-            masks mean nothing.
-        out: the bundle's folder; an older bundle there is replaced when the new one is whole.
+        model: the network; it is not changed. Unless `model.trained`, the bundle records that its
+            masks are meaningless.
+        out: the bundle's folder; an existing bundle is replaced once the new one is complete.
         sizes: (height, width) of the network's input, the default size first.
-        lowerings: forms of the center-pivot convolution, the default first. CPUs run "packed"
-            where it is there; engines are built of the others.
+        lowerings: forms of the center-pivot convolution, the default first. CPUs run "packed" if
+            it is exported; engines are built from the others.
         correlations: "native" operations, or a node for the correlation "plugin", the default
-            first. There is a plugin form of the conv2d lowering alone. With it, the compiled
-            kernels join the bundle where there are any, or an nvcc to make them.
-        precisions: fp32, fp16 or both, so that an engine of either can be built on a device that
-            has no onnx. (INT8 needs data: `calibrate` adds it.)
-        resize: how photographs are brought to that size, "stretch" or "letterbox".
-        command: what made the bundle, to be kept in it.
+            first. Only the conv2d lowering has a plugin form. With "plugin", the compiled
+            correlation kernels are added if they exist or nvcc can make them.
+        precisions: fp32, fp16 or both, so that a device without onnx can build engines of either.
+            (INT8 needs data: `calibrate` adds it.)
+        resize: how photographs are resized to the input size, "stretch" or "letterbox".
+        command: the command line to record; "" for none.
         progress: called before each step.
 
     Returns:
         the manifest, with the parity figures.
 
     Warns:
-        HSNetWarning: there is an nvcc, and it failed.
+        HSNetWarning: nvcc is there but failed.
 
     Raises:
-        InputError: a size, lowering, precision or policy that is not there.
-        ExportError: an exported graph is not valid or not right, in any of the precisions. Nothing
-            is written then.
-        BundleError: something other than a bundle lies at `out`.
+        InputError: an unsupported size, lowering, correlation, precision or resize policy.
+        ExportError: an exported graph is invalid or inaccurate in some precision. Nothing is
+            written.
+        BundleError: `out` holds something other than a bundle.
     """
     sizes, lowerings = tuple(dict.fromkeys(sizes)), tuple(dict.fromkeys(lowerings))
     correlations, precisions = (tuple(dict.fromkeys(x)) for x in (correlations, precisions))

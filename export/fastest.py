@@ -1,7 +1,7 @@
-"""`--lowering auto`: build every form of `match` that the bundle holds, keep the fastest here.
+"""`--lowering auto`: build every lowering of `match` in the bundle, and keep the fastest here.
 
-Which form is the fastest depends on the card and on what its TensorRT fuses, so it is measured, at
-each size, on the GPU that the engines are for.
+Which one is fastest depends on the card and on what its TensorRT fuses, so it is measured, at each
+size, on the GPU that the engines are for.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Measure = Callable[[Bundle, Mapping[str, EngineFile]], float]
 
 @dataclass(frozen=True)
 class Form:
-    """One lowering of `match` at one size: how fast it was here, or why it was left out."""
+    """One lowering of `match` at one size: its time on this machine, or why it was left out."""
 
     size: tuple[int, int]
     lowering: str
-    milliseconds: float | None = None  # of a frame, the median
+    milliseconds: float | None = None  # median per frame
     left_out: str | None = None
 
 
@@ -53,28 +53,28 @@ def build_fastest(
     command: str = "",
     measure: Measure | None = None,
 ) -> Bundle:
-    """Build engines for this machine's GPU, `match` in the lowering that is the fastest on it.
+    """Build engines for this machine's GPU, with the lowering of `match` that is fastest on it.
 
-    Engines of other lowerings for the same target, size and precision leave the bundle. The times
-    are a `LogLine`, and stay in the bundle in `engines/lowering.*.json`. Of a bundle with one
-    lowering nothing is timed, and the target may be any.
+    Engines of other lowerings for the same target, size and precision are removed from the bundle.
+    The times are reported as a `LogLine` and stored in the bundle in `engines/lowering.*.json`. If
+    the bundle has only one lowering, nothing is timed, and the target may be any.
 
     Args:
         bundle: the bundle with the graphs.
         target: a target that this machine is, such as `this`.
         precision: fp32, fp16 or int8.
         out: where to write; by default `bundle` itself.
-        spec: as of `build_engine`; all lowerings take part, whatever it names.
-        on_event: as of `build_engine`.
+        spec: as for `build_engine`; its lowering is ignored.
+        on_event: as for `build_engine`.
         command: the command line to record.
-        measure: (bundle, the three engines) -> milliseconds of a frame; by default `frame_ms`.
+        measure: (bundle, the three engines) -> milliseconds per frame; by default `frame_ms`.
 
     Returns:
         The written bundle, opened.
 
     Raises:
-        BuildError: this machine has no such GPU or cannot run engines, or no form runs on it.
-        HSNetError: as of `build_engine`.
+        BuildError: this machine has no such GPU or cannot run engines, or no lowering runs on it.
+        HSNetError: as for `build_engine`.
     """
     spec = dataclasses.replace(spec or EngineSpec(), lowering=AUTO)
     source, driver = Bundle.open(bundle), find_driver()
@@ -93,7 +93,7 @@ def build_fastest(
     )
     if measure is None:
         for size in dict.fromkeys(v.size for v in matches):
-            golden_of(source, size)  # what no form may differ from
+            golden_of(source, size)  # fails now, not after the build, if it is missing
     place = Path(bundle if out is None else out)
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as scratch:
         whole = Path(scratch, "all")
@@ -130,10 +130,10 @@ def build_fastest(
 
 
 def frame_ms(bundle: Bundle, engines: Mapping[str, EngineFile]) -> float:
-    """Milliseconds of a frame with one support through these engines, the median of several.
+    """Median milliseconds of a frame with one support through these engines.
 
     Raises:
-        BackendError: the engines do not run here, or their outputs are not PyTorch's.
+        BackendError: the engines do not run here, or their outputs are out of tolerance.
     """
     runner = TensorRTRunner(bundle, dict(engines))
     try:
@@ -145,7 +145,7 @@ def frame_ms(bundle: Bundle, engines: Mapping[str, EngineFile]) -> float:
 
 
 def require_passed(found: Verification) -> None:
-    """Refuse engines that answer otherwise than PyTorch did.
+    """Refuse engines whose outputs differ from PyTorch's.
 
     Raises:
         BackendError: they are out of tolerance.
@@ -160,13 +160,13 @@ def require_passed(found: Verification) -> None:
 
 
 def check_measurable(target: Target, driver: Driver, what: str, otherwise: str) -> None:
-    """Refuse to choose by time where engines for the target cannot be run.
+    """Refuse to choose by time if engines for the target cannot run here.
 
     Args:
-        target: what the engines are for.
+        target: the machine the engines are for.
         driver: the GPUs of this machine.
-        what: what is chosen, in words.
-        otherwise: what to do instead, in words.
+        what: what is chosen, for the message.
+        otherwise: what to do instead, for the message.
 
     Raises:
         BuildError: this machine has no such GPU, or no library to run engines with.
@@ -190,7 +190,7 @@ def check_measurable(target: Target, driver: Driver, what: str, otherwise: str) 
 def drop_engines(
     built: Bundle, place: Path, gone: Sequence[EngineFile], added: Mapping[str, bytes]
 ) -> None:
-    """Write a bundle to `place` without some of its engines, and with more files."""
+    """Write a bundle to `place` without the engines `gone`, and with the files `added`."""
     manifest = built.manifest
     files = {name for engine in gone for name in (engine.file, engine.record)}
     with write_bundle(place) as writer:
@@ -202,7 +202,7 @@ def drop_engines(
 
 
 def reason(error: BackendError) -> str:
-    """Why something was left out, in a line."""
+    """Why something was left out, in one line."""
     return f"{error.summary} ({error.found})" if error.found else error.summary
 
 

@@ -1,4 +1,4 @@
-"""HSNet in PyTorch: what the network means, written to be read; `export` lowers it to be fast."""
+"""HSNet in PyTorch, written for clarity; `export` rewrites it for speed."""
 
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
 from hsnet_trt.model.hsnet import HSNet

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class CenterPivotConv4d(nn.Module):
-    """A 4D convolution that keeps only the kernel weights of which one half is at its centre.
+    """A 4D convolution with a kernel that is zero unless its query or support half is centred.
 
-    It is the sum of a 2D convolution over the query positions (`conv1`, at the support positions
-    that the stride keeps) and one over the support positions (`conv2`, strided).
+    It is the sum of a 2D convolution over the query positions (`conv1`, evaluated only at the
+    support positions that the stride keeps) and one over the support positions (`conv2`, strided).
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
@@ -27,7 +27,7 @@ class CenterPivotConv4d(nn.Module):
         over_query = self.conv1(pruned.permute(0, 4, 5, 1, 2, 3).flatten(0, 2))
         over_query = over_query.view(pairs, hs, ws, -1, hq, wq).permute(0, 3, 4, 5, 1, 2)
         windows = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-        if windows.shape[2:] == (1, 1):  # all but the kernel's middle would meet padding
+        if windows.shape[2:] == (1, 1):  # every other kernel weight would multiply padding
             half = self.conv2.weight.shape[-1] // 2
             middle = self.conv2.weight[:, :, half : half + 1, half : half + 1]
             over_support = F.conv2d(windows, middle, self.conv2.bias)

@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints: the authors', our own, and torchvision's backbones."""
+"""Read and write checkpoints: the authors', our own, and torchvision's backbones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from hsnet_trt.model.resnet import STRUCTURE
 from hsnet_trt.model.state_dict import find_weights
 from hsnet_trt.model.weights_file import read_weights_file, write_weights_file
 
-# The model that comes with the package: MobileNetV2, learned at 128 to 400; see model.json beside
-# it.
+# The model that comes with the package: MobileNetV2, trained at 128 to 400 pixels; see model.json.
 SHIPPED = Path(__file__).parent / "shipped" / "model.pt"
-# Absent or 0 where the network has none.
+# Absent or 0 if the network has no such part.
 CONTRAST, SELF_SUPPORT = "contrast.weight", "self_support.weight"
 # Counters that files written by early PyTorch lack; inference does not use them.
 _OPTIONAL = re.compile(r".*\.num_batches_tracked$")
@@ -36,33 +35,33 @@ def load_checkpoint(
     contrast: float | None = None,
     self_support: float | None = None,
 ) -> HSNet:
-    """Read an HSNet from a file; which backbone it has is found from the keys.
+    """Read an HSNet from a file. The keys tell which backbone it has.
 
-    Taken are the authors' `best_model.pt`, files of `save_checkpoint` and of `hsnet-trt train`,
-    and state_dicts under any prefix (`module.`, `_orig_mod.`, `model.`) or in any dict of the file
-    (`model`, `ema`, Lightning's `state_dict`); also a plain torchvision backbone, which leaves
-    the squeeze network random, with a warning.
+    Accepted: the authors' `best_model.pt`, files of `save_checkpoint` and of `hsnet-trt train`, and
+    state_dicts under any prefix (`module.`, `_orig_mod.`, `model.`) or nested in the file's dicts
+    (`model`, `ema`, Lightning's `state_dict`). A plain torchvision backbone is accepted too: the
+    squeeze network then stays random, with a warning.
 
     Args:
         path: what `torch.save` wrote, or a `.safetensors` file; "shipped" is the model that comes
             with the package.
-        backbone: what it must be, where that is known.
-        weights: which weights, of a file that holds several: a part of what stands in front of
-            their keys, as "ema". By default the first that are not an average ("ema").
-        contrast: weight of the background contrast, in place of the file's own; 0 for none, as in
-            files that say nothing of it.
-        self_support: likewise, of `SelfSupport`.
+        backbone: the expected backbone; None accepts any.
+        weights: which set of weights to load from a file that holds several: a part of their key
+            prefix, such as "ema". By default the first set that is not an average ("ema").
+        contrast: weight of the background contrast, replacing the file's value; 0 removes it. Files
+            without a value have none.
+        self_support: the same for `SelfSupport`.
 
     Returns:
         the network in float32 on the CPU, in eval mode.
 
     Raises:
-        CheckpointError: not readable without running code, of another architecture, with missing,
-            unexpected or mis-shaped keys, or with values that are no weights; all are named.
+        CheckpointError: not readable without running code; another architecture; missing,
+            unexpected or mis-shaped keys (all are named); or invalid values (up to 8 tensors are
+            named).
 
     Warns:
-        HSNetWarning: the file holds other things too, several sets of weights, or no squeeze
-            network.
+        HSNetWarning: the file holds other entries, several sets of weights, or no squeeze network.
     """
     path = SHIPPED if str(path) == "shipped" else Path(path)
     content = read_weights_file(path)
@@ -80,7 +79,7 @@ def load_checkpoint(
             state[key] = torch.tensor(float(weight))
         if key in state and _is_plain(state[key]) and not state[key].any():
             del state[key]
-    # The weights themselves are loaded below.
+    # Only whether the weights are zero matters here; their values are loaded below.
     model = HSNet(found, float(CONTRAST in state), float(SELF_SUPPORT in state))
     wanted = model.state_dict()
     model.trained = bool(facts.get("trained", True))
@@ -107,18 +106,16 @@ def load_checkpoint(
 def save_checkpoint(
     model: HSNet, path: str | os.PathLike[str], *, half: bool = False, **facts: Any
 ) -> None:
-    """Write a checkpoint that `load_checkpoint` reads; an older file is replaced only when done.
+    """Write a checkpoint that `load_checkpoint` reads, atomically; missing folders are made.
 
     Args:
-        model: the network.
+        model: the network; `model.trained` is stored too.
         path: the file.
         half: store floating-point weights in 16 bits.
-        facts: plain numbers, strings, lists and dicts to keep beside the weights.
-
-    Whether the weights are trained (`model.trained`) is kept as well.
+        facts: plain numbers, strings, lists and dicts to store beside the weights.
 
     Raises:
-        CheckpointError: it could not be written, as on a full disk.
+        CheckpointError: the file could not be written, for example because the disk is full.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +128,7 @@ def save_checkpoint(
 
 
 def find_backbone(state: dict[str, Tensor]) -> str | None:
-    """The backbone that a normalised state_dict belongs to, from its keys; None if none of ours."""
+    """The backbone of a normalised state_dict, found from its keys; None if it is none of ours."""
     if "backbone.features.0.weight" in state:
         return "vgg16"
     if "backbone._conv_stem.weight" in state:
@@ -148,7 +145,7 @@ def find_backbone(state: dict[str, Tensor]) -> str | None:
 
 
 def weights_sha256(model: HSNet) -> str:
-    """A hash of the weights, whatever file they came from: of names, shapes and float32 values."""
+    """SHA-256 of the weights' names, shapes and float32 values, independent of the file format."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         if not _OPTIONAL.match(key):
@@ -158,7 +155,7 @@ def weights_sha256(model: HSNet) -> str:
 
 
 def _facts(content: Any) -> dict[str, Any]:
-    """What `save_checkpoint` keeps beside the weights; {} in files of others."""
+    """What `save_checkpoint` stored beside the weights; {} for files from elsewhere."""
     facts = content.get("facts") if isinstance(content, dict) else None
     return facts if isinstance(facts, dict) else {}
 
@@ -191,10 +188,10 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def _check_values(state: dict[str, Tensor], wanted: Iterable[str], path: Path) -> None:
-    """Refuse what would silently make every mask empty or full: NaN, infinity, bad statistics.
+    """Refuse values that would silently make every mask empty or full: NaN, infinity, variances.
 
-    A running variance of zero is a channel that never fires, or one too small for 16 bits; a
-    whole tensor of them was never filled.
+    Single running variances of zero are legitimate: the channel never fires, or the value was too
+    small for 16 bits. A tensor with nothing but zeros was never filled.
     """
     wrong = []
     for key in wanted:

@@ -1,9 +1,8 @@
-"""The background contrast, which is not in the paper: is a position nearer to object or background?
+"""Background contrast (not in the paper): is a query position closer to object or to background?
 
-HSNet multiplies the support's background by zero and never sees it. Here the mean feature of the
-support's object and that of its background become unit vectors; the cosine of a query position to
-the first less that to the second, times a weight that is learned with the rest, is added to the
-foreground logit.
+HSNet multiplies the support's background by zero and never sees it. Here the mean features of the
+support's object and of its background become unit vectors. The cosine of a query position to the
+first minus its cosine to the second, times a learned weight, is added to the foreground logit.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from hsnet_trt.model.correlation import normalize
 from hsnet_trt.model.learner import upsample
 
 Grid = tuple[int, int]
-LEVELS = (1, 2)  # of the pyramid, counted from 0: strides 16 and 32
+LEVELS = (1, 2)  # indices into the levels 2, 3, 4: strides 16 and 32
 
 
 class BackgroundContrast(nn.Module):
-    """The contrast of the last layers of levels 3 and 4, whose mean is weighted.
+    """The weighted mean of the contrasts at the last layers of levels 3 and 4.
 
-    As the cosine is linear in the unit vector, one vector is kept for each shot and level, the
-    difference of the two.
+    The dot product is linear, so only the difference of the two unit vectors is kept for each shot
+    and level.
     """
 
     def __init__(self, weight: float) -> None:
-        """`weight`: what the mean contrast, which lies in [-2,2], is multiplied by."""
+        """`weight`: factor of the mean contrast, which lies in [-2,2]."""
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(float(weight)))
 
@@ -44,7 +43,7 @@ class BackgroundContrast(nn.Module):
     ) -> Tensor:
         """The weighted contrast of P pairs at the decoder's resolution, [P,*size].
 
-        Arguments are those of `mean_contrast`.
+        The arguments are those of `mean_contrast`.
         """
         return self.weight * mean_contrast(query, vectors, grids, size)
 
@@ -52,16 +51,16 @@ class BackgroundContrast(nn.Module):
 def directions(
     features: Sequence[Tensor], mask: Tensor, grids: Sequence[Grid]
 ) -> tuple[Tensor, Tensor]:
-    """Unit vectors of objects less those of their backgrounds, [S,1,C,1] of levels 3 and 4.
+    """Unit vector of the object minus that of the background, for levels 3 and 4, [S,1,C,1] each.
 
-    Means are weighted by the mask, resized bilinearly (align_corners). Where all that the object,
-    or the background, has at a level is less than one position, the vector is multiplied by that
-    rest: a mask that covers everything or nothing there has no contrast.
+    The means are weighted by the mask, resized bilinearly (align_corners). If the object or the
+    background covers less than one position of a level in total, the vector is multiplied by that
+    coverage, so a mask that covers everything or nothing has no contrast.
 
     Args:
         features: raw features of levels 2, 3, 4, [S,L,C,h*w] each.
-        mask: [S,H,W], 1 the object, 0 the background, or how probable the object is; -1 outside of
-            the photograph (the margins of a letterbox).
+        mask: [S,H,W], from 0 (background) to 1 (object), also as a probability; -1 outside the
+            photograph (the margins of a letterbox), which counts as neither.
         grids: (h, w) of levels 2, 3, 4.
     """
     level3, level4 = (_direction(features[level][:, -1], mask, grids[level]) for level in LEVELS)
@@ -71,13 +70,13 @@ def directions(
 def mean_contrast(
     query: Sequence[Tensor], vectors: Sequence[Tensor], grids: Sequence[Grid], size: Grid
 ) -> Tensor:
-    """How much nearer to object than to background each position is, in [-2,2], [P,*size].
+    """Cosine to the object minus cosine to the background, mean of two levels, [P,*size] in [-2,2].
 
     Args:
         query: raw features of levels 2, 3, 4, [P,L,C,h*w] each.
-        vectors: what `directions` gave, [P,1,C,1] each.
+        vectors: the result of `directions`, [P,1,C,1] each.
         grids: (h, w) of levels 2, 3, 4.
-        size: of the result.
+        size: (height, width) of the result.
     """
     maps = []
     for level, vector in zip(LEVELS, vectors, strict=True):
@@ -87,12 +86,12 @@ def mean_contrast(
 
 
 def raised(logits: Tensor, contrast: Tensor) -> Tensor:
-    """Logits [P,2,h,w] whose foreground is raised by [P,h,w]."""
+    """Logits [P,2,h,w] with `contrast` [P,h,w] added to the foreground."""
     return torch.stack([logits[:, 0], logits[:, 1] + contrast], dim=1)
 
 
 def _direction(last: Tensor, mask: Tensor, grid: Grid) -> Tensor:
-    """Of one level, [S,1,C,1], of [S,C,h*w]."""
+    """The vector of one level, [S,1,C,1], from features [S,C,h*w]."""
     vectors, shares = [], []
     for side in (mask.clamp(min=0), 1 - mask.abs()):
         small = F.interpolate(side.unsqueeze(1), grid, mode="bilinear", align_corners=True)

@@ -1,4 +1,4 @@
-"""The hypercorrelation: cosine similarity of all query positions with all support positions."""
+"""Hypercorrelation: the cosine similarity of all query positions with all support positions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPSILON = 1e-5  # added to the norm, not put under the root
+EPSILON = 1e-5  # added to the norm, not under the square root
 
 
 def normalize(features: Tensor) -> Tensor:
-    """Divide [..., C, n] features by their L2 norm over C, plus `EPSILON`.
+    """Divide features [...,C,n] by their L2 norm over C, plus `EPSILON`.
 
-    `vector_norm` has a zero gradient at zero vectors (masked support positions), where the root
-    of a sum of squares has none.
+    At zero vectors (masked support positions) `vector_norm` has a zero gradient, where the square
+    root of a sum of squares gives NaN.
     """
     norm = torch.linalg.vector_norm(features, dim=-2, keepdim=True)
     return features / (norm + EPSILON)
@@ -26,7 +26,7 @@ def mask_features(features: Tensor, mask: Tensor, grid: tuple[int, int]) -> Tens
 
 
 def correlate(query: Tensor, support: Tensor) -> Tensor:
-    """The clamped cosine similarity of one pyramid level.
+    """The clamped cosine similarity at one pyramid level.
 
     Args:
         query: raw features [P,L,C,hq*wq] of P pairs.

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a pyramid of intermediate features: the backbone for small devices.
+"""EfficientNet-Lite0 as a pyramid of intermediate features: a backbone for small devices.
 
 Parameter names are those of the published PyTorch conversions of Google's weights
 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite). The classifier is
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hsnet_trt.model.pyramid import grid_rounded_up, levels_of_one_width
 
-# Of each stage: how many blocks, kernel, stride of the first, expansion, channels.
+# For each stage: number of blocks, kernel, stride of the first block, expansion, channels.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -25,12 +25,12 @@ _STAGES = (
 # Blocks whose outputs are levels 2, 3 and 4.
 _TAPS = ((3, 4), (5, 6, 7, 8, 9, 10), (11, 12, 13, 14, 15))
 _EPSILON = 1e-3
-# These weights want (v - 127) / 128 of values 0..255; HSNet's images are normalised otherwise.
+# These weights expect (v - 127) / 128 for v in 0..255; HSNet's images are normalised as below.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project; a shortcut where the shape stays. No last ReLU."""
+    """Expand, depthwise convolution, project; shortcut if the shape is unchanged. No last ReLU."""
 
     def __init__(self, inplanes: int, planes: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -57,8 +57,8 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """The features of every block at strides 8, 16 and 32.
 
-    Blocks of one level differ in width: the narrower ones are filled up with zero channels, which
-    a cosine does not see.
+    The blocks of a level differ in width. Narrower ones are padded with zero channels, which leave
+    the cosine unchanged.
     """
 
     grid = staticmethod(grid_rounded_up)

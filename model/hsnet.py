@@ -18,32 +18,31 @@ from hsnet_trt.model.self_support import SelfSupport
 from hsnet_trt.model.vgg import VGG16
 
 BACKBONES = ("vgg16", *STRUCTURE, "efficientnet_lite0", "mobilenet_v2")
-SMALLEST = 64  # pixels; below it level 4 has less than 2 positions a side
+SMALLEST = 64  # pixels; below it level 4 of VGG-16 has fewer than 2 positions a side
 
-Levels = tuple[Tensor, Tensor, Tensor]  # of levels 2, 3, 4, each [N,L,C,h*w]
-# Encoded supports of levels 2, 3, 4, [S,L,C,h*w] each; with a background contrast, the vectors of
-# levels 3 and 4 follow, [S,1,C,1] each.
+Levels = tuple[Tensor, Tensor, Tensor]  # levels 2, 3, 4, each [N,L,C,h*w]
+# Encoded supports at levels 2, 3, 4, [S,L,C,h*w] each; with a background contrast followed by the
+# vectors of levels 3 and 4, [S,1,C,1] each.
 Encoded = tuple[Tensor, ...]
 
 
 class HSNet(nn.Module):
-    """The network, whole (`forward`, `predict`) and in the three parts that deployment needs.
+    """The whole network (`forward`, `predict`), and the three parts that are deployed.
 
     Images are RGB in [0,1], normalised by ImageNet's mean and standard deviation; masks are
-    0 or 1. Height and width may differ and be anything from 64 pixels up. Nothing is kept between
-    calls.
+    0 or 1. Height and width are at least 64 pixels and may differ. No state is kept between calls.
     """
 
     def __init__(self, backbone: str, contrast: float = 0.0, self_support: float = 0.0) -> None:
-        """The weights are random.
+        """Create the network with random weights.
 
         Args:
             backbone: one of `BACKBONES`.
             contrast: weight of the background contrast, which is not in the paper; 0 for none.
-            self_support: likewise, of `SelfSupport`.
+            self_support: weight of `SelfSupport`, which is not in the paper; 0 for none.
 
         Raises:
-            InputError: no such backbone.
+            InputError: `backbone` is unknown.
         """
         super().__init__()
         if backbone not in BACKBONES:
@@ -53,7 +52,7 @@ class HSNet(nn.Module):
                 fix="choose one of these",
             )
         self.name = backbone
-        self.trained = False  # set by whoever brings trained weights
+        self.trained = False  # set by the code that loads or learns weights
         self.size: tuple[int, int] | None = None  # (height, width) that they were learned for
         self.present_from = 0.0  # score from which a class counts as present; 0: not calibrated
         self.refine = False  # whether the runtime refines the masks' edges
@@ -68,7 +67,11 @@ class HSNet(nn.Module):
         return list(zip(heights, widths, strict=True))
 
     def features(self, image: Tensor) -> Levels:
-        """Images [N,3,H,W] -> raw features of levels 2, 3, 4, each [N,L,C,h*w]."""
+        """Images [N,3,H,W] -> raw features of levels 2, 3, 4, each [N,L,C,h*w].
+
+        Raises:
+            InputError: another shape, or a side below `SMALLEST`.
+        """
         if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[2:]) < SMALLEST:
             raise InputError(
                 "these are not images",
@@ -82,10 +85,10 @@ class HSNet(nn.Module):
         return level2, level3, level4
 
     def support(self, features: Levels, mask: Tensor) -> Encoded:
-        """Features of S support images and their masks [S,H,W] -> what `match` takes.
+        """Features of S support images and masks [S,H,W] -> the supports that `match` takes.
 
-        Masked and L2-normalised, each [S,L,C,h*w]; positions outside the mask are zero. With a
-        background contrast, its vectors follow, and a mask may be -1 outside of the photograph.
+        They are masked and L2-normalised, [S,L,C,h*w] each; positions outside the mask are zero.
+        With a background contrast its vectors follow, and masks may be -1 outside the photograph.
         """
         grids = self.grids((mask.shape[1], mask.shape[2]))
         shown = mask if self.contrast is None else mask.clamp(min=0)
@@ -98,12 +101,12 @@ class HSNet(nn.Module):
         return *levels, *self.contrast.support(features, mask, grids)
 
     def match(self, query: Levels, support: Encoded, size: tuple[int, int]) -> Tensor:
-        """Every query against every support.
+        """Match every query with every support.
 
         Args:
             query: features of B queries.
             support: S supports, as `support` returns them.
-            size: (H, W) of the images they come from.
+            size: (H, W) of the images.
 
         Returns:
             logits [B,S,2,2*h2,2*w2] at the decoder's resolution.
@@ -117,7 +120,7 @@ class HSNet(nn.Module):
         return pairs.unflatten(0, (queries, supports))
 
     def match_pairs(self, query: Levels, support: Encoded, size: tuple[int, int]) -> Tensor:
-        """P queries against as many supports, one to one -> logits [P,2,2*h2,2*w2]."""
+        """P queries with P supports, one to one -> logits [P,2,2*h2,2*w2]."""
         grids = self.grids(size)
         correlations = (
             correlate(q, s).unflatten(3, grid).unflatten(2, grid)
@@ -141,6 +144,9 @@ class HSNet(nn.Module):
 
         Returns:
             logits [B,2,H,W]: background, foreground.
+
+        Raises:
+            InputError: the shapes do not fit together, or a side is below `SMALLEST`.
         """
         if support.shape != query.shape or mask.shape != query.shape[:1] + query.shape[2:]:
             raise InputError(
@@ -154,7 +160,7 @@ class HSNet(nn.Module):
 
     @torch.no_grad()
     def predict(self, query: Tensor, supports: Tensor, masks: Tensor) -> Tensor:
-        """The voted mask of K shots (paper section 4.4).
+        """The mask that K shots vote for (paper section 4.4).
 
         Args:
             query: images [B,3,H,W].
@@ -163,6 +169,9 @@ class HSNet(nn.Module):
 
         Returns:
             [B,H,W] in {0, 1}, float32.
+
+        Raises:
+            InputError: the shapes do not fit together, or a side is below `SMALLEST`.
         """
         if supports.ndim != 5 or masks.shape != supports.shape[:2] + supports.shape[3:]:
             raise InputError(

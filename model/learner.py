@@ -12,9 +12,9 @@ WIDTHS = (16, 64, 128)
 
 
 class HPNLearner(nn.Module):
-    """From the hypercorrelations of three levels to foreground logits.
+    """Hypercorrelations of three levels -> background and foreground logits.
 
-    The name and those of its parts are the authors', so that their checkpoints load.
+    The names of the class and its parts are the authors', so that their checkpoints load.
     """
 
     def __init__(self, layers: tuple[int, int, int]) -> None:
@@ -63,11 +63,11 @@ def _block(
 
 
 def _add_coarser(fine: Tensor, coarse: Tensor) -> Tensor:
-    """`fine` plus `coarse`, whose query grid (and support grid, if it differs) is resized to it.
+    """`fine` plus `coarse`, with the query grid of `coarse` resized to that of `fine`.
 
-    The squeezed support grids of two levels are the same at nearly all sizes. Where rounding
-    leaves one larger (VGG-16 from 264 to 280 pixels: 2x2 beside 1x1), the smaller one is resized,
-    which for 1x1 is what the authors' broadcasting computes.
+    The squeezed support grids of two levels agree at nearly all sizes. If rounding makes one
+    larger (VGG-16 from 264 to 280 pixels: 2x2 and 1x1), the smaller one is resized to it; for 1x1
+    this equals the authors' broadcasting.
     """
     support = (max(fine.shape[4], coarse.shape[4]), max(fine.shape[5], coarse.shape[5]))
     query = (fine.shape[2], fine.shape[3])

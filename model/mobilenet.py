@@ -1,7 +1,7 @@
 """MobileNetV2 (arXiv 1801.04381) as a pyramid of intermediate features: for small devices.
 
-Parameter names are torchvision's (`mobilenet_v2`). The last convolution, of stride 32 with 1,280
-channels, and the classifier are left out: HSNet does not use them.
+Parameter names are torchvision's (`mobilenet_v2`). The last convolution (stride 32, 1,280 channels)
+and the classifier are left out: HSNet does not use them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hsnet_trt.model.pyramid import grid_rounded_up, levels_of_one_width
 
-# Of each stage (table 2 of the paper): how many blocks, stride of the first, expansion, channels.
+# For each stage (table 2 of the paper): number of blocks, first stride, expansion, channels.
 _STAGES = (
     (1, 1, 1, 16),
     (2, 2, 6, 24),
@@ -25,13 +25,13 @@ _STAGES = (
 )
 # Blocks whose outputs are levels 2, 3 and 4.
 _TAPS = ((3, 4, 5), (6, 7, 8, 9, 10, 11, 12), (13, 14, 15, 16))
-# Of a block in the first published PyTorch weights, which are one list, and in torchvision's.
+# Names of a block's modules: in the first published PyTorch weights (one flat list) -> torchvision.
 _NESTED = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
-_NESTED_FIRST = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}  # of the block that does not expand
+_NESTED_FIRST = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}  # first block: no expansion
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project; a shortcut where the shape stays. No last ReLU."""
+    """Expand, depthwise convolution, project; shortcut if the shape is unchanged. No last ReLU."""
 
     def __init__(self, inplanes: int, planes: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """The features of every block at strides 8, 16 and 32.
 
-    Blocks of one level differ in width: the narrower ones are filled up with zero channels, which
-    a cosine does not see.
+    The blocks of a level differ in width. Narrower ones are padded with zero channels, which leave
+    the cosine unchanged.
     """
 
     grid = staticmethod(grid_rounded_up)
@@ -84,9 +84,9 @@ class MobileNetV2(nn.Module):
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose blocks are one list each (`features.2.conv.6`) by torchvision's names.
+    """Rename weights of flat blocks (`features.2.conv.6`) as torchvision does.
 
-    The first published PyTorch weights are of that form. All other names stay as they are.
+    The first published PyTorch weights have this form. All other keys stay as they are.
     """
     if "backbone.features.1.conv.0.weight" not in state:
         return dict(state)

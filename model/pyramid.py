@@ -1,4 +1,4 @@
-"""What backbones that halve and round up share: the grids of their levels, layers of one width."""
+"""Shared by backbones whose strides round up: the levels' grids, and layers padded to one width."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def grid_rounded_up(size: int) -> tuple[int, int, int]:
 def levels_of_one_width(
     outputs: Sequence[Tensor], taps: Sequence[Sequence[int]], widths: Sequence[int]
 ) -> list[list[Tensor]]:
-    """The tapped outputs [N,C,h,w] by level, narrower ones filled up with zero channels.
+    """The tapped outputs [N,C,h,w] by level, with narrower ones padded with zero channels.
 
     Args:
-        outputs: of a backbone's blocks.
-        taps: of each level, the numbers of its blocks.
-        widths: of each level, the channels that its layers get. A cosine does not see the zeros.
+        outputs: outputs of the backbone's blocks.
+        taps: indices of the blocks of each level.
+        widths: channels of each level after padding. Zeros leave the cosine unchanged.
     """
     return [
         [F.pad(outputs[i], (0, 0, 0, 0, 0, width - outputs[i].shape[1])) for i in level]

@@ -1,6 +1,6 @@
-"""Weights from a recipe: the same on every machine, for tests and trials without a checkpoint.
+"""Reproducible random weights for tests and trials without a checkpoint.
 
-They are random, so the masks show the pipeline and not the model.
+The weights are random: the masks show that the pipeline works, not what the model can do.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from hsnet_trt.model.hsnet import HSNet
 def recipe_model(backbone: str, contrast: float = 0.0, self_support: float = 0.0) -> HSNet:
     """An HSNet whose weights are drawn key by key, seeded by the key's name (tests/data/README.md).
 
-    Activations keep a sensible scale through the whole network. The other
-    arguments: see `HSNet`.
+    The scales keep activations in a sensible range through the whole network. For the other
+    arguments see `HSNet`.
     """
     model = HSNet(backbone, contrast, self_support)
     state = {

@@ -1,7 +1,7 @@
 """ResNet-18, -50 and -101 as a pyramid of intermediate features.
 
-Parameter names are torchvision's, so its published weights load as they are. The classifier is
-left out: HSNet does not use it.
+Parameter names are torchvision's, so its published weights load unchanged. The classifier is left
+out: HSNet does not use it.
 """
 
 from __future__ import annotations

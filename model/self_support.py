@@ -1,11 +1,11 @@
-"""Self-support, which is not in the paper: the query is looked at again by its own first answer.
+"""Self-support (not in the paper): the query's first answer serves as a second support mask.
 
-What a thing looks like in the support may differ from what it looks like in the query; two parts of
-one picture look more alike. The first answer, as a probability, is taken for a mask of the query,
-and the contrast to what it holds and to the rest, as the background contrast has it of a support,
-times a weight, is added to the foreground logit. (The idea is that of Q. Fan, W. Pei, Y.-W. Tai,
-C.-K. Tang, Self-Support Few-Shot Semantic Segmentation, ECCV 2022, arXiv 2207.11549; here it is
-soft, and has nothing to be learned but the weight.)
+An object may look different in support and query, but two parts of it in one picture look alike.
+The foreground probabilities of the first answer serve as a soft mask of the query itself. The
+contrast to that mask's object and background is computed as for a support, weighted, and added to
+the foreground logit. (The idea is that of Q. Fan, W. Pei, Y.-W. Tai, C.-K. Tang, Self-Support
+Few-Shot Semantic Segmentation, ECCV 2022, arXiv 2207.11549; here the mask is soft, and only the
+weight is learned.)
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from hsnet_trt.model.contrast import Grid, directions, mean_contrast
 
 
 class SelfSupport(nn.Module):
-    """The mean contrast of the query, at levels 3 and 4, to its own object and background."""
+    """The query's mean contrast, at levels 3 and 4, to its own object and background."""
 
     def __init__(self, weight: float) -> None:
-        """`weight`: what the mean contrast, which lies in [-2,2], is multiplied by."""
+        """`weight`: factor of the mean contrast, which lies in [-2,2]."""
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(float(weight)))
 
     def forward(self, logits: Tensor, query: Sequence[Tensor], grids: Sequence[Grid]) -> Tensor:
-        """What is added to the foreground logits of P pairs, [P,h,w].
+        """The term to add to the foreground logits of P pairs, [P,h,w].
 
         Args:
-            logits: the first answer, [P,2,h,w].
+            logits: of the first answer, [P,2,h,w].
             query: raw features of levels 2, 3, 4, [P,L,C,h*w] each.
             grids: (h, w) of levels 2, 3, 4.
         """

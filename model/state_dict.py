@@ -1,8 +1,7 @@
-"""Finds the weights of an HSNet in what people save: nested dicts, prefixes, averaged copies.
+"""Find the weights of an HSNet in saved files: nested dicts, key prefixes, averaged copies.
 
-HSNet's keys are found by their endings (`hpn_learner.*`, `backbone.*`; beside them those of what is
-not in the paper). What all of them share in front, names of dicts and prefixes of keys alike, is
-taken off.
+HSNet's keys are recognised by their endings (`hpn_learner.*`, `backbone.*`, and those of parts that
+are not in the paper). Their common prefix, made of dict names and key prefixes, is removed.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from torch import Tensor
 from hsnet_trt.errors import CheckpointError, HSNetWarning
 from hsnet_trt.model.mobilenet import torchvision_names
 
-# DataParallel and DeepSpeed, torch.compile, FSDP, activation checkpointing: anywhere in a key.
+# Of DataParallel and DeepSpeed, torch.compile, FSDP, activation checkpointing; anywhere in a key.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# A key that each kind of backbone has. The first ones of all but ResNets are unique enough.
+# One key of each kind of backbone: the first one, except for ResNets, where it is too common.
 _BACKBONE = re.compile(
     r"(?P<before>.*?\.)??(backbone\.)?"
     r"(layer1\.0\.conv1\.weight|features\.0\.weight|features\.0\.0\.weight|_conv_stem\.weight)$"
@@ -29,17 +28,17 @@ _BACKBONE = re.compile(
 _LEARNER = re.compile(r"(?P<before>.*?\.)??hpn_learner\.")
 # Parts of published backbones that HSNet does not use.
 _UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|features\.18|_conv_head|_bn1|_fc)\.")
-_BEYOND = ("contrast.weight", "self_support.weight")  # what is not in the paper
-# What `save_checkpoint` and `hsnet-trt train` keep beside the weights.
+_BEYOND = ("contrast.weight", "self_support.weight")  # parts that are not in the paper
+# Entries that `save_checkpoint` and `hsnet-trt train` write beside the weights.
 _OURS = ("backbone", "facts", "optimizer")
-_DEPTH = 6  # of dicts in dicts; a pickled dict may hold itself
+_DEPTH = 6  # of nested dicts; a pickled dict may contain itself
 
 
 @dataclass
 class _Found:
-    """The weights at one place of the file."""
+    """The weights under one prefix of the file."""
 
-    prefix: str  # as "state_dict.model.", "" where nothing stands in front
+    prefix: str  # such as "state_dict.model."; "" if there is none
     state: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -47,27 +46,28 @@ class _Found:
         return self.prefix.rstrip(".") or "(no prefix)"
 
     def is_called(self, name: str) -> bool:
-        """Whether `name` is the prefix, a part of it, or a word of a part: ema of `ema_model`."""
+        """Whether `name` is the prefix, one of its parts, or a word of one (ema in ema_model)."""
         parts = self.name.split(".")
         return name in (self.name, *parts, *(word for part in parts for word in part.split("_")))
 
 
 def find_weights(content: Any, path: object, choice: str | None = None) -> dict[str, Tensor]:
-    """The state_dict of an HSNet, or of its backbone alone.
+    """The state_dict of an HSNet, or of a backbone alone.
 
     Args:
-        content: what the file held: dicts of tensors, in any depth.
+        content: what the file holds: dicts of tensors, nested up to 6 deep.
         path: the file, for messages.
-        choice: which weights where there are several: a part of their prefix, as "ema".
+        choice: which set of weights if there are several: a part of its prefix, such as "ema".
 
     Returns:
-        tensors by HSNet's own keys (`backbone.*`, `hpn_learner.*`). Classifiers are left out.
+        tensors by HSNet's own keys (`backbone.*`, `hpn_learner.*`), without classifiers.
 
     Raises:
-        CheckpointError: no tensors, neither an HSNet nor a backbone, or no such choice.
+        CheckpointError: no tensors, neither an HSNet nor a backbone, or `choice` does not name
+            exactly one set.
 
     Warns:
-        HSNetWarning: other things are in the file, or other weights that could have been meant.
+        HSNetWarning: the file has other entries, or other sets of weights to choose from.
     """
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -100,7 +100,7 @@ def find_weights(content: Any, path: object, choice: str | None = None) -> dict[
 
 
 def _flat(content: Mapping[Any, Any], before: str = "", depth: int = _DEPTH) -> dict[str, Any]:
-    """Every value by its dotted path, the names of wrappers left out."""
+    """Every value by its dotted path, without the names of wrappers."""
     found: dict[str, Any] = {}
     for key, value in content.items():
         parts = (part for part in str(key).split(".") if part not in _WRAPPERS)
@@ -114,7 +114,7 @@ def _flat(content: Mapping[Any, Any], before: str = "", depth: int = _DEPTH) -> 
 
 
 def _places(tensors: Mapping[str, Tensor]) -> list[_Found]:
-    """Where an HSNet lies; only if there is none, where a backbone lies. In the file's order."""
+    """Every HSNet in the file, in file order; if there is none, every backbone."""
     for kind in (_LEARNER, _BACKBONE):
         prefixes = dict.fromkeys(m["before"] or "" for key in tensors if (m := kind.match(key)))
         if prefixes:
@@ -126,8 +126,10 @@ def _places(tensors: Mapping[str, Tensor]) -> list[_Found]:
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor], *, alone: bool) -> dict[str, Tensor]:
-    """What lies behind a prefix. Beside a backbone that is `alone`, everything: it is of another
-    network if it has more than a backbone's keys, and must not pass for its backbone.
+    """The entries under a prefix, by HSNet's keys.
+
+    For a file without a squeeze network (`alone`), all entries are kept: keys beyond those of a
+    backbone show that it is another network, which must not be taken for a backbone.
     """
     state = {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
@@ -191,7 +193,7 @@ def _note_ignored(
 
 
 def _branch(key: list[str], taken: list[str]) -> str:
-    """A key down to where it leaves the way to the weights that were taken."""
+    """The start of a key, up to the first part that differs from the path of the taken weights."""
     depth = next((i for i, (a, b) in enumerate(zip(key, taken, strict=False)) if a != b), 0)
     return ".".join(key[: depth + 1])
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 # Widths of the convolutions; 0 stands for a 2x2 max pooling.
 _PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
-# Modules of `features` whose outputs are the pyramid: convolutions before their ReLU, and the
+# Modules of `features` whose outputs form the pyramid: convolutions before their ReLU, and the
 # last pooling as level 4.
 _TAPS = ((17, 19, 21), (24, 26, 28), (30,))
 

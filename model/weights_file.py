@@ -1,4 +1,4 @@
-"""Reads a file of weights without running code from it: PyTorch's own format, and safetensors."""
+"""Read weights without running code from the file: PyTorch's own format, and safetensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WEIGHTS_ALONE = (
     "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 )
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-# What damaged pickles and archives make PyTorch's reader raise.
+# What PyTorch's reader raises on damaged pickles and archives.
 _DAMAGE = (
     OSError,
     RuntimeError,
@@ -38,16 +38,17 @@ _DAMAGE = (
 
 
 def write_weights_file(content: dict[str, Any], path: Path) -> None:
-    """Write tensors in plain containers; an older file is replaced only when all is written.
+    """Write tensors in plain containers; an existing file is replaced only after a complete write.
 
     Raises:
-        CheckpointError: it could not be written, as on a full disk; nothing is left of it then.
+        CheckpointError: the file could not be written, for example because the disk is full. No
+            partial file is left.
     """
     scratch = path.with_name(f".{path.name}.partial")
     try:
         torch.save(content, scratch)
         os.replace(scratch, path)
-    except (OSError, RuntimeError) as error:  # the second, of PyTorch's own writer, says little
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError on a full disk
         reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
         raise CheckpointError(
             f"{path} could not be written",
@@ -66,10 +67,14 @@ def read_weights_file(path: Path) -> Any:
         path: what `torch.save` wrote, or a `.safetensors` file.
 
     Raises:
-        CheckpointError: no such file, damaged, or not readable without running code.
+        CheckpointError: the file is missing, damaged, or not readable without running code.
     """
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint at {path}", fix="check the path")
+        raise CheckpointError(
+            f"there is no checkpoint at {path}",
+            expected="a file that torch.save wrote, .safetensors, or 'shipped'",
+            fix="check the path, or take 'shipped', the model that comes with the package",
+        )
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder",
@@ -80,7 +85,7 @@ def read_weights_file(path: Path) -> Any:
         return _read_safetensors(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that it is a TorchScript archive
+            warnings.simplefilter("ignore", UserWarning)  # about TorchScript archives
             return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         raise _refusal(path, error) from error
@@ -103,7 +108,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _refusal(path: Path, error: Exception) -> CheckpointError:
-    """PyTorch's message names a way round its own safeguard, and is not handed on."""
+    """The error to report; PyTorch's own text suggests switching its safeguard off."""
     message = str(error)
     if "TorchScript" in message:
         return CheckpointError(
@@ -131,7 +136,7 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
 
 def _damaged(path: Path, expected: str, error: Exception) -> CheckpointError:
     size = os.path.getsize(path) if path.is_file() else None
-    # What the reader of pickles raises is no more than a byte or a key.
+    # The text of these errors is only a byte or a key.
     words = "" if isinstance(error, (LookupError, pickle.UnpicklingError)) else str(error)
     reason = words.partition("\n")[0][:200] or "no PyTorch checkpoint"
     return CheckpointError(

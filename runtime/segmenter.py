@@ -8,31 +8,28 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.current_supports import CurrentSupports
 from hsnet_trt.runtime.matching.encode import as_list
-from hsnet_trt.runtime.matching.support_set import SupportSet, check_name
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.images import check_color
-from hsnet_trt.runtime.pictures.masks import MaskSource
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.sources import ImageSource
 from hsnet_trt.runtime.stream import FrameStream
+from hsnet_trt.runtime.supported_network import SupportedNetwork
 from hsnet_trt.runtime.video.follower import Follower
 from hsnet_trt.runtime.video.memory import Memory
 
 _log = logging.getLogger("hsnet_trt")
 
 
-class FewShotSegmenter:
+class FewShotSegmenter(SupportedNetwork):
     """Segments objects of classes it was never trained on, shown by one or a few support images.
 
-    Set the supports once, then segment as many queries as you like. It may be used from several
-    threads at once: a call sees the supports as they were when it began. Use it as a context
-    manager, or call `close`.
+    Set the supports once, then segment as many queries as you like. Several threads may use it at
+    once; a call works with the supports as they were when it began. Use it as a context manager,
+    or call `close`.
 
         with FewShotSegmenter.load("bundle/") as segmenter:
             segmenter.set_support("mug", images, masks)
@@ -42,8 +39,13 @@ class FewShotSegmenter:
 
     def __init__(self, network: Network) -> None:
         """Use `FewShotSegmenter.load`."""
-        self._network = network
-        self._current = CurrentSupports(network.pipeline.arrange)
+        if not isinstance(network, Network):
+            raise InputError(
+                "a segmenter is opened by its method load",
+                expected='FewShotSegmenter.load("bundle/")',
+                found=f"FewShotSegmenter({network!r})",
+            )
+        super().__init__(network)
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
         self._streams_lock = threading.Lock()
 
@@ -64,167 +66,53 @@ class FewShotSegmenter:
         Args:
             path: the bundle's folder.
             backend: "tensorrt", "tensorrt_rtx", "onnxruntime_cuda" (ONNX Runtime on an NVIDIA
-                GPU), "onnxruntime" (on the CPU), or "auto" for the best one that works here (in
-                that order; the log says which and why). ONNX Runtime on the CPU works everywhere.
-            size: the network's input, height and width in pixels, or one number for a square; None
-                for the bundle's first.
-            sha256: the SHA-256 that `bundle.json` must have, obtained from a trusted place: proves
-                who made the bundle.
+                GPU), "onnxruntime" (on the CPU, works everywhere), or "auto" for the first of
+                these that works here; `backend_reason` and the log say why it is that one.
+            size: height and width of the network's input in pixels, or one number for a square, of
+                those that the bundle was exported at; None for the first of them.
+            sha256: the SHA-256 that `bundle.json` must have. If it comes from a source that you
+                trust, it proves that the whole bundle does.
             precision: "fp32", "fp16" or "int8"; None for the first that the bundle holds of fp16,
                 fp32, int8 on a GPU, and of fp32, fp16, int8 on a CPU.
-            lowering: form of the matching graph or engine, "conv2d", "conv3d" or "packed", of those
-                that the bundle holds; "auto" for the fastest: each is timed the first time, which
-                takes some seconds, and the answer is remembered for this machine; None for packed
-                on a CPU, and else the first that was exported. On "onnxruntime_cuda", "auto" times
-                both ways of finding cuDNN's algorithms, too.
-            gpu_memory: bytes that "onnxruntime_cuda" may take of a GPU that others use, too, for
-                weights and what it computes; CUDA itself and frames under way come on top. None for
-                what the GPU has. Nothing to the other backends: an engine's memory was settled when
-                it was built.
-            refine: whether the masks' edges follow the picture's (by its colours and a guided
-                filter, which the paper does not have; scores do, too); None as the bundle was
-                exported.
+            lowering: form of the matching graph or engine: "conv2d", "conv3d" or "packed", if the
+                bundle holds it. "auto" for the fastest: the first time each is timed, which takes
+                some seconds, and the answer is remembered for this machine; on "onnxruntime_cuda"
+                both ways of finding cuDNN's algorithms are timed, too. None for packed on a CPU,
+                else the first that was exported.
+            gpu_memory: limit in bytes for what "onnxruntime_cuda" allocates, for a GPU that is
+                shared; CUDA itself and frames under way come on top. None for no limit. The other
+                backends ignore it.
+            refine: whether masks and scores are refined, so that their edges follow those of the
+                picture (by its colours and a guided filter; not in the paper). None for what the
+                bundle says.
 
         Raises:
-            BundleError: no bundle, a damaged or altered one, or one without that size or precision.
+            BundleError: no bundle, a damaged or altered one, or one without that size, precision
+                or lowering.
             BackendError: the backend cannot run here.
-            InputError: no such backend or precision, or no memory at all.
+            InputError: an unknown backend or precision, an invalid `size`, or a `gpu_memory`
+                that is not positive.
         """
         network = Network.load(path, backend, size, sha256, precision, lowering, gpu_memory, refine)
         if not network.bundle.manifest.model.trained:
             _log.warning("the weights of %s are random: its masks mean nothing", os.fspath(path))
         return cls(network)
 
-    @property
-    def backend(self) -> str:
-        """What runs the network: tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime."""
-        return self._network.runner.backend
-
-    @property
-    def backbone(self) -> str:
-        """The network's backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or
-        mobilenet_v2.
-        """
-        return self._network.bundle.manifest.model.backbone
-
-    @property
-    def trained(self) -> bool:
-        """False where the weights are random, so that the masks mean nothing."""
-        return self._network.bundle.manifest.model.trained
-
-    @property
-    def backend_reason(self) -> str:
-        """In words, why it is that backend."""
-        return self._network.reason
-
-    @property
-    def device(self) -> str:
-        """What the backend runs on, in words."""
-        return self._network.runner.device
-
-    @property
-    def precision(self) -> str:
-        """The network's precision: fp32, fp16 or int8."""
-        return self._network.runner.precision
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the network's input, in pixels."""
-        return self._network.size
-
-    @property
-    def resize(self) -> str:
-        """How photographs are brought to that size: "stretch" or "letterbox"."""
-        return self._network.preprocessing.resize
-
-    @property
-    def refine(self) -> bool:
-        """Whether the masks' edges follow the picture's, by its colours and a guided filter."""
-        return self._network.refine
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that have supports, in the order they were first set."""
-        return tuple(self._current.supports.classes)
-
-    def set_support(
-        self,
-        name: str,
-        images: ImageSource | Iterable[ImageSource],
-        masks: MaskSource | Iterable[MaskSource],
-        *,
-        color: str = "rgb",
-        crop: float | None = None,
-    ) -> None:
-        """Show what a class looks like. The shots are encoded once; other classes stay.
-
-        A class of that name is replaced. More shots than the engine's profile are matched in
-        chunks.
-
-        Args:
-            name: the class.
-            images: K images: paths, file objects, PIL images, or arrays uint8 [H,W,3]; one image
-                may stand alone. Each may have its own size.
-            masks: K masks of the object, each of the size of its image (after EXIF rotation):
-                paths, file objects, PIL images, or arrays (of any library, or nested lists) [H,W]
-                of bool, 0/1, 0/255, or floats in [0,1]; one mask may stand alone.
-            color: as for `segment`.
-            crop: crop each image about its object, to so many times the sides of the object's box
-                (1 or more), never beyond the image. Best for steady streams, which look closely at
-                what they follow, with 1.5; None for the whole image.
-
-        Raises:
-            InputError: an unreadable image or mask, a mask that is empty or not of its image's
-                size, another number of masks than of images, none at all, more than 255 classes,
-                another `color`, or a `crop` below 1.
-            BackendError: the backend failed.
-
-        Warns:
-            HSNetWarning: a mask covers its whole image, or is so small that it vanishes at a
-                feature resolution.
-        """
-        with self._current.use("set_support"):
-            name = check_name(name)
-            encoded = self._network.encode(name, images, masks, color, crop)
-            self._current.change(lambda supports: supports.with_class(name, encoded))
-
-    def remove_support(self, name: str) -> None:
-        """Forget a class.
-
-        Raises:
-            InputError: there is no class of that name.
-        """
-
-        def without(supports: SupportSet) -> SupportSet:
-            if name not in supports.classes:
-                raise InputError(
-                    f"there is no class {name!r}", expected=f"one of {list(supports.classes)}"
-                )
-            return supports.without(name)
-
-        with self._current.use("remove_support"):
-            self._current.change(without)
-
-    def clear(self) -> None:
-        """Forget all classes."""
-        with self._current.use("clear"):
-            self._current.change(lambda _: SupportSet())
-
     def segment(self, image: ImageSource, *, color: str = "rgb") -> Segmentation:
         """Segment one query against all classes.
 
         Args:
-            image: a path, a PIL image, or a uint8 [H,W,3] array, of any size. The array's rows may
-                be padded, as a camera's are; where a GPU prepares frames, neither padding nor BGR
-                costs a copy.
-            color: the order of an array's channels: "rgb", or "bgr" as OpenCV reads them. Files and
-                PIL images know their own.
+            image: a path, a file object, a PIL image, or a uint8 [H,W,3] array, of any size. An
+                array's rows may be padded, as a camera's are; where a GPU prepares frames, neither
+                padding nor BGR costs a copy.
+            color: the order of an array's channels: "rgb", or "bgr" as OpenCV reads them. Ignored
+                for files and PIL images, whose order is known.
 
         Returns:
             Masks, scores and labels at the image's own size (after any EXIF rotation).
 
         Raises:
-            InputError: no support was set, the image cannot be read, or another `color`.
+            InputError: no support was set, the image cannot be read, or an unknown `color`.
             BackendError: the backend failed.
         """
         return self._segment_all("segment", [image], color)[0]
@@ -235,14 +123,15 @@ class FewShotSegmenter:
         """Segment several queries, as many at once as the backend takes.
 
         Args:
-            images: what `segment` takes, each of its own size; read when its turn comes.
+            images: images as `segment` takes them, of any sizes; each is read when its turn comes.
             color: as for `segment`.
 
         Returns:
-            One result an image, in their order; equal to `segment` of each, but for rounding.
+            One result for each image, in the same order. Each equals that of `segment` up to
+            rounding.
 
         Raises:
-            InputError: no support was set, an image cannot be read, or another `color`.
+            InputError: no support was set, an image cannot be read, or an unknown `color`.
             BackendError: the backend failed.
         """
         return self._segment_all("segment_batch", as_list(images, "the queries", one=3), color)
@@ -258,42 +147,43 @@ class FewShotSegmenter:
         memory: Memory | None = None,
         steady: bool = False,
     ) -> FrameStream:
-        """Segment frames as they come, in their order, several under way at once.
+        """Segment frames as they come, in order, several under way at once.
 
-        Reading and decoding run ahead in a thread of their own, by as many frames as `slots` and
-        no further. A frame that fails yields its error, and the stream goes on; supports may be
-        changed meanwhile. Leave the loop as you like, or call `close` on the stream.
+        A thread reads and decodes ahead, by at most `slots` frames. A frame that fails yields its
+        error, and the stream goes on. Supports may be changed meanwhile. To end the stream, leave
+        the loop or call `close` on it.
 
             for frame in segmenter.stream(camera, drop="oldest"):
                 if frame.result is not None:
                     show(frame.image, frame.result.labels)
 
         Args:
-            frames: what `segment` takes; read in that other thread. Arrays are kept as they are, so
-                a camera must fill a new one each time.
-            drop: None to wait until each frame was taken; "oldest" for a live camera: whatever is
-                late is left out, so that the newest frame is the next one.
-            scores: whether score maps are wanted, which on a GPU are far larger than masks.
+            frames: images as `segment` takes them, read in that thread. Arrays are not copied at
+                once, so a camera must give a new one for each frame.
+            drop: None to segment every frame; "oldest" for a live camera: late frames are dropped,
+                so that the newest one is next.
+            scores: whether results hold score maps. On a GPU they cost time, as they are far larger
+                than masks.
             slots: how many frames are under way at once on a GPU, 1 to 8.
             color: as for `segment`.
-            memory: where frames that were answered with confidence are kept as more shots of their
-                class, beside those that were given; None to answer each frame by itself.
-            steady: whether scores are averaged over time, along the motion of the picture, and
-                three of four frames are looked at only where something was found, and so closer.
-                With `memory` or this, one frame is under way at a time, and a class's shots
-                average their logits instead of counting votes.
+            memory: keeps frames with a confident answer as more shots of their class, beside those
+                that were given; None to answer each frame by itself.
+            steady: for videos: averages scores over time, along the motion of the picture, and in
+                three of four frames looks only, and closer, where something was found. With
+                `steady` or `memory`, one frame is under way at a time, and the shots of a class
+                average their logits instead of voting.
 
         Returns:
             An iterator of `StreamedFrame`.
 
         Raises:
-            InputError: no support was set, or another value of `drop`, `slots` or `color`.
+            InputError: no support was set, or an unknown value of `drop`, `slots` or `color`.
             HSNetError: OpenCV, which `memory` and `steady` need, is not installed.
-            BackendError: while iterating: the segmenter was closed.
+            BackendError: the segmenter was closed while iterating.
         """
         if drop not in (None, "oldest"):
             raise InputError(
-                "there is no such way to drop", expected='None or "oldest"', found=drop
+                "there is no such way to drop", expected='None or "oldest"', found=repr(drop)
             )
         if not 1 <= slots <= 8:
             raise InputError("slots must be 1 to 8", expected="1 to 8", found=slots)
@@ -315,37 +205,8 @@ class FewShotSegmenter:
                 self._streams.add(stream)
             return stream
 
-    def save_supports(self, path: str | os.PathLike[str]) -> None:
-        """Write all classes to a `.npz` for `load_supports`, here or on another machine.
-
-        The file belongs to these weights, this size and this resize policy; precision and backend
-        may differ.
-
-        Raises:
-            InputError: no support was set, or the file cannot be written.
-        """
-        with self._current.use("save_supports"):
-            supports = self._current.snapshot("save_supports").supports
-            supports.save(path, self._network.origin)
-
-    def load_supports(self, path: str | os.PathLike[str] | IO[bytes]) -> None:
-        """Add the classes of a file that `save_supports` wrote, replacing those of the same name.
-
-        Args:
-            path: the file, or a binary stream of it.
-
-        Raises:
-            InputError: not such a file, damaged, or made by another model, at another size or with
-                another preprocessing; then nothing changes.
-        """
-        with self._current.use("load_supports"):
-            loaded = SupportSet.load(path, self._network.origin)
-            self._current.change(
-                lambda supports: SupportSet({**supports.classes, **loaded.classes})
-            )
-
     def close(self) -> None:
-        """Wait for calls that are under way, then free the network; harmless when repeated."""
+        """Wait for calls that are under way, then free the network. May be called again."""
         self._current.refuse_calls()
         with self._streams_lock:
             streams = list(self._streams)
@@ -355,10 +216,10 @@ class FewShotSegmenter:
             self._network.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or a pickle is the bundle's path, the choices made and the support set.
+        """Pickle the bundle's path, the arguments of `load` and the support set.
 
-        It opens the bundle again where it is unpickled, on the same kind of backend, and refuses
-        another `bundle.json` at that path. `copy.copy` and `copy.deepcopy` do the same.
+        Unpickling opens the bundle again, on the same kind of backend, and refuses a `bundle.json`
+        that has changed. `copy.copy` and `copy.deepcopy` do the same.
 
         Raises:
             BackendError: the segmenter is closed.
@@ -375,12 +236,7 @@ class FewShotSegmenter:
     def __enter__(self) -> FewShotSegmenter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Frames in, results out, in order: reading ahead, several under way, and ending in every way."""
+"""Frames in, results out, in order: reading ahead, several under way, and how a stream ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from hsnet_trt.errors import BackendError, HSNetError
@@ -20,7 +19,7 @@ _PATIENCE = 3.0  # seconds that an ending stream waits for the read that is unde
 
 
 class FrameStream:
-    """An iterator of `StreamedFrame`; see `FewShotSegmenter.stream`. For one thread at a time."""
+    """An iterator of `StreamedFrame`, for one thread at a time; see `FewShotSegmenter.stream`."""
 
     def __init__(
         self,
@@ -50,7 +49,8 @@ class FrameStream:
 
         Raises:
             BackendError: the segmenter was closed.
-            Exception: whatever the source of frames raised, after the frames before it.
+            Exception: whatever the source of frames raised, after the results of the frames that
+                it had given before.
         """
         if not self._end.alive:
             if self._reader.closed_by_segmenter:
@@ -74,10 +74,10 @@ class FrameStream:
         raise StopIteration
 
     def close(self) -> None:
-        """End the stream: no more frames are read, those under way are let go. May be repeated.
+        """End the stream: read no more frames, and give up those under way. May be repeated.
 
-        Waits up to 3 s for the source to give the frame that is being read, and to be closed. One
-        that stays silent for longer is left alone, and closed when it answers.
+        Waits up to 3 s until the source has given the frame that is being read and is closed. A
+        source that takes longer is closed in the background when it answers.
         """
         self._end()
 
@@ -89,12 +89,7 @@ class FrameStream:
     def __enter__(self) -> FrameStream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _start(
@@ -133,7 +128,9 @@ class FrameStream:
 
 
 class _Reader:
-    """Reads frames in a thread, a few ahead. Knows nothing of the stream, so that may be lost."""
+    """Reads frames in a thread, a few ahead. Holds no reference to the stream, which may be
+    garbage collected.
+    """
 
     def __init__(
         self,

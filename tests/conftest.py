@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.emulated import compiler
-from helpers.emulated_frames import compile_frames
+from helpers.kernels.emulated import compiler
+from helpers.kernels.emulated_frames import compile_frames
 
 from hsnet_trt.runtime.frames import frame_kernels
 

@@ -1,4 +1,4 @@
-"""Learning HSNet from episodes: plain PyTorch, one GPU or none.
+"""Train HSNet on episodes: plain PyTorch, on one GPU or on the CPU.
 
 | module | what it is |
 |---|---|
@@ -12,8 +12,8 @@
 | `validation` | mIoU of a network on episodes |
 | `keeping` | the state of a run on disk, and resuming from it |
 | `reporting` | progress, TensorBoard and the log |
-| `loop` | `train`: all of it |
+| `loop` | `train`: the whole run |
 
-The recipe that learns a model like the shipped one in one command is `benchmarks/recipe`. How the
-model that is shipped was learned stands in `model/shipped/model.json`.
+`benchmarks/recipe` trains a model like the shipped one with one command. How the shipped model was
+trained is recorded in `model/shipped/model.json`.
 """

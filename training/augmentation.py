@@ -1,4 +1,4 @@
-"""Other views of the same pictures, on tensors: flips, warps and other colours."""
+"""Random augmentation of image tensors: flips, warps and changes of colour."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LEAST = 0.01  # of the picture that must be left of the object, or the picture stays as it was
+_LEAST = 0.01  # share of the picture that the object must still cover, or the warp is dropped
 _TURN = math.radians(20)
-_ZOOM = 0.35  # of its logarithm, either way
-_SHIFT = 0.25  # of half the picture
-_LIGHT = 0.25  # of the logarithm of brightness; half of it per colour
+_ZOOM = 0.35  # of the logarithm of the zoom, either way
+_SHIFT = 0.25  # of half the picture's side
+_LIGHT = 0.25  # of the logarithm of brightness; half of it per colour channel
 _SATURATION = 0.4
 
 
 def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Augment each picture on its own, with its mask; beyond the edges both are mirrored.
+    """Augment each picture and its mask independently; beyond the edges both are mirrored.
 
     Args:
         images: uint8 [N,3,H,W].
@@ -33,7 +33,7 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
         drawn = torch.rand((count, *shape), generator=generator, device=images.device)
         return (2 * drawn - 1) * scale
 
-    # In pixels, not in half pictures, or a turn would shear what is not square.
+    # In pixels: in normalised coordinates, a rotation would shear pictures that are not square.
     turn, zoom = spread(_TURN), torch.exp(spread(_ZOOM))
     flip = torch.where(spread(1.0) < 0, -1.0, 1.0)
     cos, sin = torch.cos(turn) * zoom, torch.sin(turn) * zoom
@@ -55,7 +55,7 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
         padding_mode="reflection",
         align_corners=False,
     ).squeeze(1)
-    lost = (seen.mean((1, 2)) < _LEAST) & masks.any(2).any(1)  # nothing marked, nothing lost
+    lost = (seen.mean((1, 2)) < _LEAST) & masks.any(2).any(1)  # an empty mask loses nothing
     pictures = torch.where(lost[:, None, None, None], pictures, warped)
     marked = torch.where(lost[:, None, None], masks, seen > 0.5)
 

@@ -1,4 +1,4 @@
-"""Episodes as batches of tensors. Worker processes draw them; which and in what order is fixed."""
+"""Episodes as batches of tensors, drawn by worker processes in a fixed order."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
 
-_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as HSNet wants its images
+_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which HSNet's images are normalised by
 _STD = (0.229, 0.224, 0.225)
-_MOST_BROKEN = 100  # in a row
+_MOST_BROKEN = 100  # broken episodes in a row before giving up
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B episodes of one support each.
+    """B episodes with one support each.
 
     Attributes:
         images: uint8 [2B,3,H,W] RGB: the B queries, then the B supports.
@@ -35,25 +35,25 @@ class Batch:
         return len(self.images) // 2
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on another device; from pinned memory without waiting."""
+        """The batch on another device; asynchronously from pinned memory."""
         return Batch(
             self.images.to(device, non_blocking=True), self.masks.to(device, non_blocking=True)
         )
 
     def pin_memory(self) -> Batch:
-        """What DataLoader calls before a copy to a GPU."""
+        """The batch in pinned memory; DataLoader calls this."""
         return Batch(self.images.pin_memory(), self.masks.pin_memory())
 
 
 def normalise(images: Tensor) -> Tensor:
-    """RGB [N,3,H,W] in 0..255 -> what HSNet takes, float32."""
+    """RGB [N,3,H,W] in 0..255 -> float32 normalised by ImageNet's mean and standard deviation."""
     mean = torch.tensor(_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(_STD, device=images.device).view(3, 1, 1)
     return (images.float() / 255 - mean) / std
 
 
 def as_batch(episodes: Sequence[Episode]) -> Batch:
-    """Put episodes together, with the first support of each."""
+    """Stack episodes of equal size, with the first support of each."""
     images = [e.query for e in episodes] + [e.supports[0] for e in episodes]
     masks = [e.query_mask for e in episodes] + [e.support_masks[0] for e in episodes]
     return Batch(
@@ -72,26 +72,27 @@ def learning_batches(
     skip_bad: bool,
     pin: bool,
 ) -> Iterator[tuple[Batch, list[InputError]]]:
-    """Yield batches `first`, `first + 1`, ..., `count` of them, each with what was left out of it.
+    """Yield `count` batches, starting with number `first`, each with the errors of broken episodes.
 
-    Batch i holds the episodes from i * batch on, whatever the number of workers and the first
-    batch; so a resumed run sees the same episodes as one that was not interrupted.
+    Batch i holds the episodes from i * batch on, for any number of workers and any first batch, so
+    a resumed run sees the same episodes as an uninterrupted one.
 
     Args:
-        episodes: endless.
+        episodes: an endless sequence.
         first: number of the first batch.
-        count: how many batches.
-        batch: episodes in each.
-        workers: processes; 0 draws in this one.
-        skip_bad: take the next episode in place of one with broken files.
-        pin: put the batches into memory that a GPU copies from.
+        count: number of batches.
+        batch: episodes per batch.
+        workers: worker processes; 0 draws in this process.
+        skip_bad: replace an episode with broken files by another one.
+        pin: put the batches into pinned memory, for copies to a GPU.
 
     Raises:
-        InputError: an episode's files are broken, and `skip_bad` is not set or nothing else is.
+        InputError: an episode's files are broken, and `skip_bad` is False or the next 99
+            replacements are broken, too.
     """
     if workers:
-        # A worker is a fork of this process, and would wait for ever for OpenCV's threads, which
-        # it does not inherit: there must be none before the fork.
+        # A worker is a fork of this process. It would wait for ever for OpenCV's threads, which it
+        # does not inherit, so there must be none before the fork.
         _use_one_thread()
     loader: DataLoader[Any] = DataLoader(
         _Numbered(episodes, skip_bad),
@@ -115,7 +116,7 @@ class _Numbered(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Episode | None, list[dict[str, Any]]]:
         broken: list[dict[str, Any]] = []
-        # A broken episode is replaced by one far ahead, which is the same in every run.
+        # Broken episodes are replaced by episodes far ahead: the same ones in every run.
         for ahead in range(_MOST_BROKEN):
             try:
                 return self.episodes[index + ahead * 10_000_019], broken
@@ -130,7 +131,7 @@ class _Numbered(Dataset[Any]):
 def _collate(
     drawn: list[tuple[Episode | None, list[dict[str, Any]]]],
 ) -> tuple[Batch, list[InputError]] | InputError:
-    # Errors are passed as plain data: DataLoader would rebuild an exception from its text alone.
+    # Errors travel as plain data: DataLoader would rebuild an exception from its text alone.
     errors = [
         InputError(
             facts["summary"], expected=facts["expected"], found=facts["found"], fix=facts["fix"]
@@ -145,9 +146,9 @@ def _collate(
 
 
 def _use_one_thread(worker: int = 0) -> None:
-    """There is a worker for every core; OpenCV would start as many threads in each."""
+    """Limit OpenCV to one thread: each core has a worker, and each would start as many threads."""
     try:
         import cv2
-    except ModuleNotFoundError:  # datasets on disk do without it
+    except ModuleNotFoundError:  # datasets on disk do not need it
         return
     cv2.setNumThreads(1)

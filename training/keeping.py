@@ -1,4 +1,4 @@
-"""The state of a run on disk, replaced atomically: a kill at any moment leaves a whole one."""
+"""The state of a run on disk, replaced atomically, so that a killed run leaves a complete file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LAST, BEST = "last.pt", "best.pt"
 class RunProgress:
     """How far a run is.
 
-    Everything random in a run is drawn from its seed and a number of step or episode, so the step
-    stands for the state of every random number generator.
+    All randomness derives from the seed and the number of a step or an episode, so no state of a
+    random number generator needs to be saved.
     """
 
     step: int = 0  # steps done
@@ -29,7 +29,7 @@ class RunProgress:
     best_step: int = 0
     miou: float = -1.0  # of the last validation
     learned: int = 0  # episodes, counted each time they are used
-    seconds: float = 0.0  # spent, over all resumed parts
+    seconds: float = 0.0  # of learning, over all resumed parts, without validation
 
 
 def save_run(
@@ -40,7 +40,11 @@ def save_run(
     settings: Settings,
     average: Average | None = None,
 ) -> None:
-    """Write OUT/last.pt; `load_checkpoint` reads its weights too."""
+    """Write OUT/last.pt atomically; `load_checkpoint` can read its weights too.
+
+    Raises:
+        CheckpointError: the file could not be written.
+    """
     state = {
         "backbone": model.name,
         "state_dict": model.state_dict(),
@@ -58,11 +62,11 @@ def load_run(
     settings: Settings,
     average: Average | None = None,
 ) -> RunProgress:
-    """Put the state of OUT/last.pt into the network and the optimizer.
+    """Load the state of OUT/last.pt into the network, the optimizer and the average.
 
     Raises:
         InputError: the run had other settings.
-        CheckpointError: the file is damaged, or not that of a run.
+        CheckpointError: the file is missing, damaged, or not the state of a run.
     """
     path = out / LAST
     try:
@@ -86,10 +90,10 @@ def load_run(
 
 
 def check_folder(out: Path, resume: bool) -> None:
-    """Refuse to overwrite a run, or to resume one that is not there.
+    """Refuse to overwrite a run, or to resume one that does not exist.
 
     Raises:
-        InputError: either.
+        InputError: in both cases.
     """
     there = (out / LAST).is_file()
     if there and not resume:

@@ -1,4 +1,4 @@
-"""Training: episodes in, a checkpoint out."""
+"""The training loop: episodes in, a checkpoint out."""
 
 from __future__ import annotations
 
@@ -27,16 +27,25 @@ from hsnet_trt.training.supply import batches_of, views
 from hsnet_trt.training.validation import Validation, answer_batch
 
 SHEET = "episodes.png"
-_SAVE_SECONDS = 120.0  # between two states on disk, validations aside
-_LOOK_EVERY = 20  # steps between two looks at the loss; each makes a GPU wait
-_LOOK_SECONDS = 30.0  # the same where time is the budget, or a slow machine would never save
-_RISE_STEPS, _LAST_RATE = 150, 0.02  # of the cosine over time: steps, share of the rate
-_RISE = 0.05  # share of the steps in which the cosine schedule rises
+_SAVE_SECONDS = 120.0  # between two saves of the state, besides those at validations
+_LOOK_EVERY = 20  # steps between two reads of the loss; each makes the GPU wait
+_LOOK_SECONDS = 30.0  # the same with a time budget, or a slow machine would never save
+_RISE_STEPS, _LAST_RATE = 150, 0.02  # cosine over time: warm-up steps, final share of the rate
+_RISE = 0.05  # cosine over steps: share of the steps that is warm-up
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a run: the best network's file, its mIoU on validation, and its step."""
+    """The result of a run.
+
+    Attributes:
+        checkpoint: the best network's file.
+        miou: its validation mIoU, in percent.
+        step: the step at which it was saved.
+        steps: steps done in total.
+        episodes_per_second: mean rate of learning, without validation.
+        skipped: the broken episodes that were left out.
+    """
 
     checkpoint: Path
     miou: float
@@ -54,22 +63,22 @@ def train(
     bar: Bar | None = None,
     command: str = "",
 ) -> Trained:
-    """Learn, and keep the network that does best on validation in OUT/best.pt.
+    """Train, and keep the network with the best validation mIoU in OUT/best.pt.
 
     OUT also gets last.pt (the state to resume from), log.jsonl, TensorBoard's files and
-    episodes.png. A run that was killed and resumed ends with the same weights as one that was not,
-    on the same machine with the same device.
+    episodes.png. A run that was killed and resumed ends with the same weights as an uninterrupted
+    one on the same device, unless its budget is time (`minutes`).
 
     Args:
-        settings: what to learn from, and how.
+        settings: the data, the network and the recipe.
         out: the run's folder.
         resume: continue the run in `out`.
         bar: shows the progress; by default a bar or lines on stderr.
-        command: the command line, kept beside the weights.
+        command: the command line, stored beside the weights.
 
     Raises:
-        InputError: settings that make no sense, a folder that holds a run already, broken data.
-        CheckpointError: weights that cannot be read or do not fit.
+        InputError: invalid settings, a folder that already holds a run, or broken data.
+        CheckpointError: weights that cannot be read or written, or do not fit.
         HSNetError: the loss is not finite.
     """
     check_folder(out, resume)
@@ -112,10 +121,10 @@ def train(
 
 
 def first_model(settings: Settings) -> HSNet:
-    """The network that a run begins with.
+    """The network that a run starts from.
 
     Raises:
-        InputError: a frozen backbone without weights.
+        InputError: the backbone is frozen but has no weights.
         CheckpointError: weights that cannot be read or do not fit.
     """
     if not (settings.train_backbone or settings.backbone_weights or settings.start_from):
@@ -136,7 +145,7 @@ def first_model(settings: Settings) -> HSNet:
         model = HSNet(settings.backbone, settings.contrast or 0.0, settings.self_support or 0.0)
     if settings.backbone_weights is not None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HSNetWarning)  # that there is a backbone only
+            warnings.simplefilter("ignore", HSNetWarning)  # about the missing squeeze network
             loaded = load_checkpoint(
                 settings.backbone_weights, settings.backbone, weights=settings.weights
             )
@@ -145,7 +154,7 @@ def first_model(settings: Settings) -> HSNet:
 
 
 def learning_rate(settings: Settings, step: int, seconds: float = 0.0) -> float:
-    """The learning rate of a step, counted from 0, and after so many seconds of learning."""
+    """The rate at `step` (from 0); with a time budget, after `seconds` of learning."""
     if settings.schedule == "constant":
         return settings.learning_rate
     if settings.minutes is not None:
@@ -264,7 +273,7 @@ class _Run:
         )
 
     def _judge(self, device: torch.device) -> bool:
-        """Validate, keep the network if it is the best so far, and say so."""
+        """Validate; save the network if it is the best so far, and return whether it is."""
         now = self.now
         now.miou = self.validation.miou(self.model, device, self.settings.batch)
         self.journal.write(now.step, validation_miou=now.miou)

@@ -13,7 +13,7 @@ from hsnet_trt.model.learner import upsample
 
 
 class Objective(nn.Module):
-    """The loss of pairs of images; a module, so that torch.compile takes all of it at once."""
+    """The loss of pairs of images; a module, so that torch.compile compiles it as a whole."""
 
     def __init__(self, model: HSNet, *, train_backbone: bool, both_ways: bool) -> None:
         super().__init__()
@@ -23,15 +23,15 @@ class Objective(nn.Module):
             parameter.requires_grad_(train_backbone)
 
     def train(self, mode: bool = True) -> Objective:
-        """A frozen backbone stays in eval mode: its BatchNorm keeps ImageNet's statistics."""
+        """Set the mode; a frozen backbone stays in eval mode and keeps ImageNet's statistics."""
         super().train(mode)
         self.model.backbone.train(mode and self.train_backbone)
         return self
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Images [2B,3,H,W], queries then supports, and their masks [2B,H,W] -> the mean loss.
+        """Images [2B,3,H,W], queries then supports, and masks [2B,H,W] -> the mean loss, a scalar.
 
-        Every pixel counts: the authors take PASCAL's boundaries as background when they learn.
+        Every pixel counts: the authors, too, train with PASCAL's object boundaries as background.
         """
         size, half = (images.shape[2], images.shape[3]), len(images) // 2
         with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
@@ -46,7 +46,7 @@ class Objective(nn.Module):
             query, truth = _each(features, lambda level: level[:half]), masks[:half]
         logits = upsample(self.model.match_pairs(query, support, size).float(), size)
         losses = F.cross_entropy(logits, truth.long(), reduction="none").mean((1, 2))
-        # Where a class is absent from the query, the other way round asks for nothing at all.
+        # Swapped, an episode without the class in its query has an empty support: it is left out.
         asks = (
             masks.roll(half, 0).flatten(1).any(1) if self.both_ways else masks[half:].any(2).any(1)
         )

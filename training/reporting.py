@@ -1,4 +1,4 @@
-"""Reports of a training run: a progress bar, scalars for TensorBoard, and a log."""
+"""Reports of a training run: a progress bar, a log, and scalars for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any, Protocol
 
 LOG = "log.jsonl"
-_EVERY = 15.0  # seconds between two lines where there is no terminal
+_EVERY = 15.0  # seconds between two lines without a terminal
 
 
 class Bar(Protocol):
     """Shows how far a run is."""
 
     def update(self, step: int, total: int, figures: str) -> None:
-        """Show that `step` of `total` steps are done."""
+        """Show that `step` of `total` is done; with a time budget both are seconds."""
         ...
 
     def note(self, text: str) -> None:
-        """Show a line that stays."""
+        """Show a line above the bar that stays."""
         ...
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         ...
 
 
 class Lines:
-    """Progress as lines, one every few seconds: for logs, and where rich is not installed."""
+    """Progress as lines, one every 15 seconds: for logs, and if rich is not installed."""
 
     def __init__(self, write: Callable[[str], None] | None = None) -> None:
         self._write = write or (lambda text: print(text, file=sys.stderr, flush=True))
@@ -83,7 +83,7 @@ class RichBar:
 
 
 def open_bar() -> Bar:
-    """The bar in a terminal where rich is installed; lines elsewhere."""
+    """A bar in a terminal if rich is installed, otherwise lines."""
     if sys.stderr.isatty():
         try:
             return RichBar()
@@ -93,10 +93,10 @@ def open_bar() -> Bar:
 
 
 class Journal:
-    """The figures of a run: OUT/log.jsonl, and TensorBoard's files where it is installed."""
+    """The figures of a run: OUT/log.jsonl, and TensorBoard's files if it is installed."""
 
     def __init__(self, out: Path, step: int) -> None:
-        """Continue after `step`: lines that an interrupted run wrote beyond it are removed."""
+        """Continue after `step`: log lines of later steps, from an interrupted run, are removed."""
         self._path = out / LOG
         kept = []
         if self._path.is_file():
@@ -105,12 +105,12 @@ class Journal:
                     if json.loads(line)["step"] <= step:
                         kept.append(line)
                 except (ValueError, KeyError, TypeError):
-                    continue  # a line that a kill cut off
+                    continue  # a line that was cut off when the run was killed
         scratch = self._path.with_name(f".{LOG}.partial")
         scratch.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         scratch.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8")
-        self.missing = ""  # what to install for TensorBoard
+        self.missing = ""  # the package to install for TensorBoard
         self._board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -129,7 +129,7 @@ class Journal:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Finish the files."""
+        """Close the files."""
         self._file.close()
         if self._board is not None:
             self._board.close()

@@ -11,14 +11,20 @@ from typing import Any, Literal
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
 
-# What may differ when a run is resumed: it changes the speed, not what is learned.
+# May differ when a run is resumed: changes the speed, not the result.
 _FREE = {"workers", "device", "compile", "root", "splits"}
-_VALIDATION_SEED = 20_000  # another stream than the one learned from
+_VALIDATION_SEED = 20_000  # separates validation from the training stream
 
 
 @dataclass(frozen=True)
 class Part:
-    """A share of the batches: their side in pixels (square), and episodes in each."""
+    """A share of the batches, with its own size.
+
+    Attributes:
+        side: height and width of the images, in pixels.
+        share: relative frequency; the shares need not sum to 1.
+        batch: episodes per batch.
+    """
 
     side: int
     share: float
@@ -27,43 +33,47 @@ class Part:
 
 @dataclass(frozen=True)
 class Settings:
-    """One training run. The defaults are the paper's where it gives a value.
+    """The settings of one training run. Defaults are the paper's where it gives a value.
 
     Attributes:
-        data: where episodes come from (data.sources.SOURCES); of several, each in turn.
+        data: names of the data (data.sources.SOURCES); several are used in turn.
         root, fold, splits: see data.sources.Source.
         backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2.
         backbone_weights: a torchvision state_dict or any checkpoint of that backbone.
-        start_from: an HSNet checkpoint whose weights are the start.
-        weights: which of a checkpoint that holds several: see `load_checkpoint`.
-        train_backbone: learn the backbone too; otherwise it is frozen, in eval mode.
-        contrast: weight of the background contrast at the start, learned with the rest; 0 for a
-            network without it, None for that of `start_from`, else without.
-        self_support: likewise, of self-support.
-        size: (height, width) of the images.
-        sizes: batches of several sizes in one run, drawn at `size` and shrunk; needs `reuse`.
-            None: all are of `size`.
-        steps: how many batches.
-        minutes: of learning, in place of a number of steps, which then is the most; validations
-            are not counted. The schedule follows the time.
+        start_from: an HSNet checkpoint to start from.
+        weights: which set of weights, if a checkpoint holds several: see `load_checkpoint`.
+        train_backbone: train the backbone too; otherwise it is frozen, in eval mode.
+        contrast: initial weight of the background contrast, which is trained; 0 for none. None
+            takes that of `start_from`, if any.
+        self_support: the same for self-support.
+        size: (height, width) of the images, in pixels.
+        sizes: train on several sizes, shrunk from `size`; needs `reuse` above 1. None: all images
+            have `size`.
+        steps: number of batches.
+        minutes: time budget for learning, without validations; `steps` is then an upper limit, and
+            the schedule follows the time.
         batch: episodes per batch.
         learning_rate: of Adam.
-        clip: the largest norm of the gradient; None: any.
-        average: how much of the weights' running mean a step keeps; it is what is validated and
-            kept. 0: none.
-        schedule: "constant", as in the paper, or "cosine": a short rise, then down to zero.
-        both_ways: each episode also the other way round, the support as the query: nearly twice
-            the pairs from the same features.
-        augment: flips, warps and other colours.
-        reuse: how often a drawn episode is used. Above 1, they wait in a pool on the device.
-        seed: of the first weights and of everything that is drawn.
+        clip: largest norm of the gradient; None: no limit.
+        average: share of the weights' running mean that a step keeps; the mean is validated and
+            saved. 0: no mean.
+        schedule: "constant", as in the paper, or "cosine": a short warm-up, then down to zero (to
+            2 % with `minutes`).
+        both_ways: use each episode also with support and query swapped: nearly twice the pairs
+            from the same features.
+        augment: flips, warps and changes of colour.
+        reuse: how often a drawn episode is used. Above 1, episodes are kept on the device.
+        seed: of the initial weights and of all sampling.
         validate_every: steps between two validations.
-        validation_episodes: how many at each; fewer where the dataset's list ends.
-        skip_bad: leave out episodes with broken files instead of stopping.
+        validation_episodes: episodes per validation; fewer if the dataset has fewer.
+        skip_bad: skip episodes with broken files instead of stopping.
         precision: "fp32", or "bf16" for mixed precision.
-        compile: let torch.compile fuse the step.
-        workers: processes that draw episodes; 0 draws in this one.
-        device: as torch names it.
+        compile: compile the loss with torch.compile.
+        workers: processes that draw episodes; 0 draws in this process.
+        device: as PyTorch names it.
+
+    Raises:
+        InputError: a value is out of range, or two do not fit together.
     """
 
     data: tuple[str, ...]
@@ -142,7 +152,7 @@ class Settings:
             )
 
     def source(self, seed: int | None = None) -> Source:
-        """Where its episodes come from; `seed` for another stream than the one learned from."""
+        """The source of its episodes; another `seed` gives another stream."""
         return Source(
             self.data,
             root=self.root,
@@ -154,11 +164,11 @@ class Settings:
 
     @property
     def validation_source(self) -> Source:
-        """The episodes of validation are the same whatever the seed."""
+        """The source of the validation episodes, which do not depend on the seed."""
         return self.source(_VALIDATION_SEED)
 
     def facts(self) -> dict[str, Any]:
-        """All of it as plain numbers, strings and lists, for checkpoints and logs."""
+        """All settings as plain numbers, strings and lists, for checkpoints and logs."""
         plain: dict[str, Any] = {}
         for name, value in dataclasses.asdict(self).items():
             listed = list(value) if isinstance(value, tuple) else value
@@ -170,7 +180,7 @@ class Settings:
         """Refuse to resume a run with other settings.
 
         Raises:
-            InputError: naming what differs.
+            InputError: names the settings that differ.
         """
         own = self.facts()
         differing = [
@@ -194,10 +204,10 @@ def speed_settings(
     compile: bool | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Choose what makes a run fast on this machine, if not given: `Settings` by name.
+    """The fastest `device`, `precision`, `compile` and `workers` here, as fields of `Settings`.
 
-    On a GPU: bf16, torch.compile, and a drawing process for every core, 16 at most. On a CPU, which
-    learns slower than it draws: one drawing process.
+    Arguments that are not None are kept. On a GPU: bf16, torch.compile, and one drawing process per
+    core, at most 16. On a CPU, where training is slower than drawing: one drawing process.
     """
     import torch
 

@@ -1,6 +1,6 @@
-"""What each step learns from: its batch, from a pool or fresh, augmented and at the step's size.
+"""The batch of each step: fresh or from a pool, augmented and resized.
 
-All of it follows from the seed and the number of the step.
+It is determined by the seed and the number of the step.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from hsnet_trt.training.batches import Batch, learning_batches
 from hsnet_trt.training.recycling import Pool
 from hsnet_trt.training.settings import Part, Settings
 
-_WARM_BATCHES = 4  # put into a pool before the first step
+_WARM_BATCHES = 4  # in the pool before the first step
 _CPU = torch.device("cpu")
 
 
 def batches_of(
     settings: Settings, step: int, device: torch.device, skipped: Skipped
 ) -> Iterator[Batch]:
-    """The batches of the steps from `step` on, on the device."""
+    """The batches of the steps from `step` on, on the device; broken episodes go to `skipped`."""
     episodes = settings.source().open("train", skipped=skipped if settings.skip_bad else None)
     fresh = settings.batch // settings.reuse
     pool = None
@@ -57,7 +57,7 @@ def batches_of(
 
 
 def views(batch: Batch, settings: Settings, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch of a step as it is learned from: augmented, and shrunk to the step's size.
+    """The batch of a step, augmented and resized to the step's size.
 
     Returns:
         float32 or uint8 [2B,3,h,w] in 0..255, and bool [2B,h,w].
@@ -79,7 +79,7 @@ def views(batch: Batch, settings: Settings, step: int) -> tuple[torch.Tensor, to
 
 
 def _part(settings: Settings, step: int) -> Part:
-    """The size that a step's batch has."""
+    """The part of `sizes` that a step uses."""
     assert settings.sizes
     total = sum(part.share for part in settings.sizes)
     chance = float(torch.rand(1, generator=random_of(settings.seed, step, 3, _CPU))) * total
@@ -91,7 +91,7 @@ def _part(settings: Settings, step: int) -> Part:
 
 
 def random_of(seed: int, step: int, use: int, device: torch.device) -> torch.Generator:
-    """Random numbers that depend on the step alone, so that no generator state is saved."""
+    """A generator seeded by the step alone, so that no generator state needs to be saved."""
     generator = torch.Generator(device=device)
     generator.manual_seed((seed * 1_000_003 + step) * 4 + use)
     return generator

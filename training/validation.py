@@ -15,7 +15,7 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.training.batches import normalise
 
-_KEPT_BYTES = 2 << 30  # of episodes that are kept between validations
+_KEPT_BYTES = 2 << 30  # of episodes kept between validations
 
 
 class Validation:
@@ -27,7 +27,11 @@ class Validation:
         self._kept: list[Episode] | None = None
 
     def miou(self, model: HSNet, device: torch.device, batch: int) -> float:
-        """mIoU in percent of `model`, which is left in eval mode."""
+        """mIoU of `model` in percent; the model is left in eval mode.
+
+        Raises:
+            InputError: no episode could be read.
+        """
         score = Score(self._episodes.classes)
         for part in _parts(self._all(), batch):
             for episode, answer in zip(part, answer_batch(model, part, device), strict=True):
@@ -37,7 +41,7 @@ class Validation:
         return score.miou()
 
     def first(self, count: int) -> list[Episode]:
-        """The first few of its episodes."""
+        """The first `count` episodes."""
         return [episode for episode, _ in zip(self._all(), range(count), strict=False)]
 
     def _all(self) -> Iterator[Episode]:
@@ -57,7 +61,7 @@ class Validation:
 
 @torch.no_grad()
 def answer_batch(model: HSNet, episodes: Sequence[Episode], device: torch.device) -> list[Mask]:
-    """The voted masks, bool [H,W] each, of episodes that all have the same number of shots."""
+    """The voted masks, bool [H,W], of episodes with the same size and number of shots."""
     model.eval()
     shots, size = episodes[0].shots, episodes[0].query.shape[:2]
     query = _images(np.stack([e.query for e in episodes]), device)

@@ -29,16 +29,21 @@ def size_option(note: str) -> Any:
     return typer.Option(parser=parse_size, metavar="SIZE", help=text)
 
 
-BundleArgument = Annotated[Path, typer.Argument(help="The bundle.")]
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle, a folder that export wrote.")]
 BackendOption = Annotated[
     str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime_cuda or onnxruntime.")
 ]
-PrecisionOption = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32, fp16 or int8; by default fp16 on a GPU and fp32 on a CPU, if the bundle has it."
+    ),
+]
 LoweringOption = Annotated[
     str | None,
     typer.Option(
-        help="conv2d, conv3d or packed, as exported; auto: the fastest here, timed the first time "
-        "and remembered."
+        help="conv2d, conv3d or packed, of those exported; auto times them the first time, and "
+        "remembers the fastest on this machine."
     ),
 ]
 GpuMemoryOption = Annotated[
@@ -46,40 +51,40 @@ GpuMemoryOption = Annotated[
     typer.Option(
         parser=parse_bytes,
         metavar="BYTES",
-        help="What onnxruntime_cuda may take of a GPU that others use, too: 4GiB, or a number.",
+        help="Limit for what onnxruntime_cuda allocates on a GPU that is shared, as in 4GiB.",
     ),
 ]
-SizeOption = Annotated[Size | None, size_option(", one of the bundle's.")]
+SizeOption = Annotated[Size | None, size_option(", one of the bundle's; by default its first.")]
 WeightsOption = Annotated[
     str | None,
-    typer.Option(help="Which weights of a checkpoint that holds several: model, ema, ..."),
+    typer.Option(help="Which weights, if the checkpoint holds several: model, ema, ..."),
 ]
 ContrastOption = Annotated[
     float | None,
     typer.Option(
-        help="Weight of the background contrast, which is not in the paper: 0 for none, by default "
-        "the checkpoint's own."
+        help="Weight of the background contrast (not in the paper); 0 for none. By default the "
+        "checkpoint's own."
     ),
 ]
 SelfSupportOption = Annotated[
     float | None,
     typer.Option(
-        help="Weight of self-support, a second look at the query by its own first answer, which is "
-        "not in the paper: 0 for none, by default the checkpoint's own."
+        help="Weight of self-support, a second look at the query by its own first answer (not in "
+        "the paper); 0 for none. By default the checkpoint's own."
     ),
 ]
 RefineOption = Annotated[
     bool | None,
     typer.Option(
         "--refine/--no-refine",
-        help="Whether the masks' edges follow the picture's, by its colours and a guided filter, "
-        "which the paper does not have; by default as the checkpoint or the bundle says.",
+        help="Refine the masks' edges by the picture's colours and a guided filter (not in the "
+        "paper). By default as the checkpoint or the bundle says.",
     ),
 ]
 Sha256Option = Annotated[str | None, typer.Option(help="SHA-256 that bundle.json must have.")]
 SupportsOption = Annotated[
     Path | None,
-    typer.Option(help="Classes that were kept with segment --save-supports, or by the page."),
+    typer.Option(help="A file of classes from segment --save-supports or from the page."),
 ]
 
 

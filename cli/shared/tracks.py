@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.result import Segmentation
@@ -53,12 +52,7 @@ class TrackFiles:
     def __enter__(self) -> TrackFiles:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._tracker.finish()
         self._write_events()
         for file, _ in self._tracks:

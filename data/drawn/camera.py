@@ -1,4 +1,4 @@
-"""What a camera adds to what it sees: uneven light, colours, a curve, blur, grain."""
+"""Camera effects: uneven light, colour cast, a tone curve, blur, grain."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from hsnet_trt.data.drawn.render import Floats
 from hsnet_trt.data.episodes.episode import Image
 
-GRAINS = 64  # places a side where the grain of a picture may begin
+GRAINS = 64  # possible offsets of a picture's grain, per axis
 
 Random = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What a camera adds.
+    """The effects of one camera.
 
     Attributes:
         corners: gain of each colour at the four corners, float32 [2, 2, 3].
-        blur: standard deviation, in pixels of a picture with a shorter side of 256; 0 is none.
-        grain: standard deviation of the noise, of 255.
-        gamma, contrast, offset: of its curve; 1, 1, 0 change nothing.
+        blur: standard deviation in pixels, for a picture whose shorter side is 256; 0: none.
+        grain: standard deviation of the noise, in grey levels of 255.
+        gamma, contrast, offset: of the tone curve; 1, 1, 0 change nothing.
     """
 
     corners: Floats
@@ -36,13 +36,13 @@ class Exposure:
 
 
 def camera(canvas: Floats, rng: Random) -> Image:
-    """Add what a camera adds: uneven light, colour cast, gamma, blur, grain. uint8 [H, W, 3]."""
+    """Apply a random exposure to float32 [H, W, 3] in 0..255; uint8 [H, W, 3]."""
     exposure, shift = draw_exposure(rng)
     return expose(canvas, exposure, shift)
 
 
 def draw_exposure(rng: Random) -> tuple[Exposure, tuple[int, int]]:
-    """Draw an exposure, and where its grain begins."""
+    """Draw an exposure, and the (row, column) offset of its grain."""
     corners = np.exp(rng.normal(0, 0.18, (2, 2, 1)) + rng.normal(0, 0.07, (1, 1, 3)))
     blur = float(rng.uniform(0.3, 1.1)) if rng.random() < 0.4 else 0.0
     row, column = rng.integers(0, GRAINS, 2)
@@ -58,12 +58,12 @@ def draw_exposure(rng: Random) -> tuple[Exposure, tuple[int, int]]:
 
 
 def expose(canvas: Floats, exposure: Exposure, shift: tuple[int, int]) -> Image:
-    """Take a picture of float32 [H, W, 3]; uint8 [H, W, 3].
+    """Apply an exposure to float32 [H, W, 3] in 0..255; returns uint8 [H, W, 3].
 
     Args:
-        canvas: what is there; it is left as it is.
-        exposure: see there.
-        shift: row and column, 0..GRAINS - 1, where the grain begins: another one is other noise.
+        canvas: the scene; it is not changed.
+        exposure: the effects to apply.
+        shift: row and column offset of the grain, 0..GRAINS - 1; another offset is other noise.
     """
     height, width = canvas.shape[:2]
     gain = cv2.resize(exposure.corners, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -81,5 +81,5 @@ def expose(canvas: Floats, exposure: Exposure, shift: tuple[int, int]) -> Image:
 
 @functools.lru_cache(maxsize=4)
 def _grain(height: int, width: int) -> Floats:
-    # Drawing new grain for every picture would take as long as all the rest.
+    # Shared by all pictures: drawing new noise for each would take as long as everything else.
     return np.random.default_rng(5).standard_normal((height, width, 3), dtype=np.float32)

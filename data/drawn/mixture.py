@@ -1,8 +1,8 @@
-"""Endless episodes to learn from: things in their own photographs, cut out of them, and drawn.
+"""Endless training episodes: things in their own photographs, cut out of them, and drawn.
 
-A class is a photograph with a mask, or what the cut-outs of one folder show: photographed ones, or
-drawings of one thing in several styles. In a share of the episodes the query does not show the
-class at all, and nothing is to be found there.
+A class is a photograph with a mask, or the cut-outs of one folder: photographed things, or drawings
+of one thing in several styles. In a share of the episodes the query does not show the class, and
+its true mask is empty.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
 from hsnet_trt.data.drawn.procedural import procedural
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
@@ -27,22 +28,22 @@ from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 MASKED, CUTOUTS, DRAWINGS = "photographs", "cutouts", "drawings"  # folders of the root
-# Of the episodes; a tenth more shows the class in no query, and a tenth is drawn procedurally.
+# Shares of the episodes. In another tenth the query lacks the class; a tenth is drawn procedurally.
 SHARES = {MASKED: 0.30, CUTOUTS: 0.25, DRAWINGS: 0.25}
 ABSENT, PROCEDURAL = 0.10, 0.10
-_PARTS: dict[int, Split] = {3: "test", 7: "val"}  # of ten classes in order of their names
-_PROCEDURAL_IDS = 1_000_000  # above the ids of all others
-_DISTRACTORS = 3  # other things in a picture, at most; in half of the pictures none
-_VISIBLE = 0.6  # of the object that others must leave visible
-_GROUNDS = 3  # photographs at least, so that there is a background that shows neither class
-_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
+_PARTS: dict[int, Split] = {3: "test", 7: "val"}  # among ten classes sorted by name
+_PROCEDURAL_IDS = 1_000_000  # offset of procedural class ids, above all others
+_DISTRACTORS = 3  # most other things in a picture; half of the pictures have none
+_VISIBLE = 0.6  # least share of the object that distractors leave visible
+_GROUNDS = 3  # least number of photographs, so that one shows neither class
+_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in the object's colours
 
 Random = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A class: its name, the group it belongs to, and the places of its pictures."""
+    """A class: its name, its group, and the indices of its pictures."""
 
     name: str
     group: str
@@ -60,17 +61,17 @@ def mixture(
     """Open the mixture.
 
     Args:
-        root: ROOT/photographs holds photographs; those with a mask beside them (NAME.png beside
-            NAME.jpg, .jpeg, .webp or .bmp) are a class each, the others backgrounds.
-            ROOT/cutouts/CLASS and ROOT/drawings/CLASS hold pictures with a transparent background.
-        split: of ten classes of a group, in order of their names, "test" and "val" have one each.
-            Backgrounds are shared.
+        root: ROOT/photographs holds photographs. Each one with a mask (NAME.png beside NAME.jpg,
+            .jpeg, .webp or .bmp) is a class; all serve as backgrounds. ROOT/cutouts/CLASS and
+            ROOT/drawings/CLASS hold pictures with a transparent background.
+        split: of ten classes of a group, sorted by name, one is "test", one "val", the others
+            "train". Backgrounds are shared.
         shots: supports per episode.
-        size: (height, width), drawn at that size.
-        seed: another seed is another stream.
+        size: (height, width) at which episodes are drawn.
+        seed: of the stream of episodes.
 
     Raises:
-        InputError: a part of the folder is empty; while drawing: a picture is broken.
+        InputError: a part of the folder is empty or too small; while drawing: a picture is broken.
     """
     draw = _open(root, split, shots, size, seed)
     names = {number: f"{kind.group}/{kind.name}" for number, kind in enumerate(draw.kinds)}
@@ -86,7 +87,7 @@ def mixture_casts(
     size: tuple[int, int] = (240, 320),
     seed: int = 0,
 ) -> Callable[[int], Cast]:
-    """Open the parts of drawn videos by number: of photographed things, cut out.
+    """Open the casts of drawn videos, by number: of photographed things, cut out.
 
     Arguments and errors are those of `mixture`.
     """
@@ -111,7 +112,7 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
                     expected=f"at least {_GROUNDS}",
                     found=grounds,
                 )
-            # Each once in its place, and once cut out of it.
+            # Each is two classes: in place, and cut out.
             named = {p.stem: (n,) for n, (p, mask) in enumerate(found) if mask is not None}
             kinds += [Kind(name, MASKED, places) for name, places in _part(named, split)]
             kinds += [Kind(name, CUTOUTS, places) for name, places in _part(named, split)]
@@ -139,7 +140,7 @@ def _part(named: dict[str, tuple[int, ...]], split: Split) -> list[tuple[str, tu
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    grounds: int  # so many of the photographs, the first ones, are backgrounds
+    grounds: int  # the first `grounds` photos can be backgrounds
     kinds: tuple[Kind, ...]
     drawn: Episodes
     shots: int
@@ -156,22 +157,14 @@ class _Draw:
         kind = self.kinds[number]
         query, query_mask = self._view(rng, self._another(rng, kind) if absent else kind, kind)
         views = [self._view(rng, kind, kind) for _ in range(self.shots)]
-        name = f"{kind.group}/{kind.name} {self.seed}/{index}"
-        return Episode(
-            query=query,
-            query_mask=np.zeros_like(query_mask) if absent else query_mask,
-            supports=np.stack([image for image, _ in views]),
-            support_masks=np.stack([mask for _, mask in views]),
-            class_id=number,
-            class_name=f"{kind.group}/{kind.name}",
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        if absent:
+            query_mask = np.zeros_like(query_mask)
+        class_name = f"{kind.group}/{kind.name}"
+        name = f"{class_name} {self.seed}/{index}"
+        return drawn_episode((query, query_mask), views, number, class_name, name)
 
     def cast(self, index: int) -> Cast:
-        """Draw the parts of video `index`; each round has every class once, in another order."""
+        """Draw the parts of video `index`; each round uses every class once, in another order."""
         kinds = [self.kinds[number] for number in self._groups[list(SHARES).index(CUTOUTS)]]
         rounds, place = divmod(index, len(kinds))
         order = np.random.default_rng([self.seed, rounds, 73]).permutation(len(kinds))
@@ -183,7 +176,7 @@ class _Draw:
         others = [
             self._cut(rng, among[int(rng.integers(len(among)))]) for _ in range(_OTHERS) if among
         ]
-        # Colours alone must not tell the object from all the others.
+        # Colour alone must not separate the object from all others.
         alike = [in_colours_of(other, target) for other in others[:_ALIKE]]
         return Cast(
             class_name=f"{kind.group}/{kind.name}",
@@ -211,21 +204,21 @@ class _Draw:
 
     @functools.cached_property
     def _groups(self) -> list[list[int]]:
-        """Numbers of the classes of each group."""
+        """The numbers of the classes of each group."""
         return [
             [number for number, kind in enumerate(self.kinds) if kind.group == group]
             for group in SHARES
         ]
 
     def _another(self, rng: Random, kind: Kind) -> Kind:
-        """A class of another name: a drawn dog may be what a photographed one is."""
+        """A class with another name: a drawn dog and a photographed dog may be the same thing."""
         while True:
             other = self.kinds[self._kind(rng)]
             if other.name != kind.name:
                 return other
 
     def _view(self, rng: Random, kind: Kind, target: Kind) -> tuple[Image, Mask]:
-        """A picture of a class, and where it is; other things in it are not of the `target`."""
+        """A picture of `kind` and its mask; nothing else in it belongs to `target`."""
 
         def draw() -> tuple[Floats, Mask]:
             place = kind.places[int(rng.integers(len(kind.places)))]
@@ -242,7 +235,7 @@ class _Draw:
         return camera(canvas, rng), mask
 
     def _pasted(self, rng: Random, kind: Kind, target: Kind, place: int) -> tuple[Floats, Mask]:
-        """A thing cut out, in a photograph that shows neither class."""
+        """A cut-out pasted into a photograph that shows neither class."""
         canvas = crop(rng, self._ground(rng, kind, target), self.size)
         photo = load_photo(*self.photos[place])
         cutout = cut_out(rng, photo.image, photo.pieces[0], rng.uniform(0.3, 0.9) * min(self.size))
@@ -263,7 +256,7 @@ class _Draw:
     def _distract(
         self, rng: Random, canvas: Floats, mask: Mask, kind: Kind, target: Kind, place: int
     ) -> tuple[Floats, Mask]:
-        """Paste one to three other things, the first one in the colours of the object."""
+        """Paste up to three other things, the first one in the object's colours."""
         own = load_photo(*self.photos[place])
         for number in range(int(rng.integers(1, _DISTRACTORS + 1))):
             other = self.kinds[self._kind(rng)]

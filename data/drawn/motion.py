@@ -1,4 +1,4 @@
-"""How things in a drawn video move: smooth paths, flat things turned in space, a shaking camera."""
+"""Motion in drawn videos: smooth paths, flat things turned in space, and a shaking camera."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Random = np.random.Generator
 Track = npt.NDArray[np.float64]  # [T] or [T, d]
 Matrices = npt.NDArray[np.float64]  # [T, 3, 3], homographies of x, y
 
-_SMOOTH = 0.025  # of a video: standard deviation of what rounds the corners of a path
-_DISTANCE = 3.0  # of the camera, in lengths of a thing: how strong its perspective is
-_SHAKE = 1.5  # frames
-_TURNS = 5  # keys of a path that wanders
+_SMOOTH = 0.025  # standard deviation of the smoothing of paths, as a share of the video
+_DISTANCE = 3.0  # of the camera, in lengths of the thing: sets the strength of the perspective
+_SHAKE = 1.5  # smoothing of the camera's shake, in frames
+_TURNS = 5  # keys of a wandering path
 
 
 def path(keys: Sequence[tuple[float, Sequence[float]]], frames: int) -> Track:
-    """Go smoothly from key to key, [T, d].
+    """A smooth path through keys, [T, d].
 
     Args:
-        keys: (time, 0..1 of the video; values), in order. Before the first and after the last, the
-            values stay.
+        keys: (time in 0..1 of the video, values), in order. The values are constant before the
+            first key and after the last.
         frames: T.
     """
     return _rounded(keys, frames, _SMOOTH * frames)
@@ -40,13 +40,13 @@ def _rounded(keys: Sequence[tuple[float, Sequence[float]]], frames: int, sigma: 
 
 
 def wander(rng: Random, spread: Sequence[float], frames: int) -> Track:
-    """Wander about zero, [T, d]; `spread` is the standard deviation of each value, at most 2."""
+    """A random path about zero, [T, d]; `spread`: standard deviations, clipped at 2 of them."""
     drawn = np.clip(rng.normal(0, 1, (_TURNS, len(spread))), -2, 2) * spread
     return path(list(zip(np.linspace(0, 1, _TURNS), drawn, strict=True)), frames)
 
 
 def camera_moves(rng: Random, size: tuple[int, int], frames: int) -> Matrices:
-    """Where the world's points (pixels about its middle) are in each frame: pan, roll, zoom, shake.
+    """The camera's pan, roll, zoom and shake: maps world points (pixels, origin in the middle).
 
     Args:
         rng: random numbers.
@@ -62,13 +62,13 @@ def camera_moves(rng: Random, size: tuple[int, int], frames: int) -> Matrices:
 
 
 def _every_frame(values: Track) -> Sequence[tuple[float, Sequence[float]]]:
-    """Keys of a path that has one in every frame."""
+    """Keys for values that are given for every frame."""
     times = np.linspace(0, 1, len(values))
     return [(float(time), list(value)) for time, value in zip(times, values, strict=True)]
 
 
 def similarity(x: Track, y: Track, scale: Track, turn: Track) -> Matrices:
-    """Turn and scale about zero, then shift; arrays [T]."""
+    """Rotate and scale about zero, then shift; all arrays are [T]."""
     matrices = np.zeros((len(x), 3, 3))
     cos, sin = np.cos(turn) * scale, np.sin(turn) * scale
     matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 0, 2] = cos, -sin, x
@@ -78,12 +78,12 @@ def similarity(x: Track, y: Track, scale: Track, turn: Track) -> Matrices:
 
 
 def turned_card(size: tuple[int, int], roll: Track, yaw: Track, pitch: Track) -> Matrices:
-    """Show a flat thing turned in space about its middle, which comes to x, y = 0.
+    """Show a flat thing rotated in space about its centre, which is mapped to x, y = 0.
 
     Args:
         size: (height, width) of its picture.
-        roll, yaw, pitch: [T], radians: in the picture's plane, about its upright axis, about its
-            level one.
+        roll, yaw, pitch: [T], radians: in the picture's plane, about its vertical axis, about its
+            horizontal axis.
     """
     far = _DISTANCE * max(size)
     middle = np.array([[1, 0, -(size[1] - 1) / 2], [0, 1, -(size[0] - 1) / 2], [0, 0, 1]])
@@ -104,7 +104,7 @@ def turned_card(size: tuple[int, int], roll: Track, yaw: Track, pitch: Track) ->
         (none, np.sin(pitch), np.cos(pitch)),
     )
     turn = about_z @ about_y @ about_x
-    # A card's points have no depth of their own: of three columns two remain, and the distance.
+    # A card has no depth, so the third column, which multiplies z, holds the distance instead.
     seen = turn.copy()
     seen[:, :, 2] = (0, 0, far)
     seen[:, :2, :2] *= far

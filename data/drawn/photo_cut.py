@@ -1,9 +1,9 @@
-"""Endless episodes from any folder of photographs: pieces of them, seen again elsewhere.
+"""Endless episodes from any folder of photographs: pieces of them, shown again elsewhere.
 
-A class is one piece of one photograph (a given mask, or superpixels), seen in its own photograph or
-pasted into another one; or what the cut-outs (pictures with a transparent background) of one folder
-show, pasted into photographs. It is turned, scaled, tilted and in other light every time, and among
-other pieces.
+A class is one piece of one photograph (a given mask, or superpixels), shown in its own photograph
+or pasted into another one; or it is one folder of cut-outs (pictures with a transparent
+background), pasted into photographs. Rotation, scale, tilt, light and the pieces around it differ
+every time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
 from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
@@ -26,13 +27,13 @@ from hsnet_trt.errors import InputError
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
-_CUTOUTS = 0.8  # of the episodes, where there are any
-_AGAIN = 0.5  # how often the same cut-out comes again, where its folder has others
-_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in its colours
+_CUTOUTS = 0.8  # share of the episodes, if there are any cut-outs
+_AGAIN = 0.5  # how often a view repeats the first cut-out if its folder has others
+_OTHERS, _ALIKE = 4, 2  # things beside the object in a video; of these, in the object's colours
 
 Random = np.random.Generator
-Paths = tuple[tuple[Path, Path | None], ...]  # photograph, its mask
-View = tuple[int, int]  # place of a photograph, number of the piece
+Paths = tuple[tuple[Path, Path | None], ...]  # (photograph, its mask)
+View = tuple[int, int]  # (index of the photograph, index of the piece)
 
 
 def photo_cut(
@@ -43,18 +44,18 @@ def photo_cut(
     size: tuple[int, int] = (256, 256),
     seed: int = 0,
 ) -> Episodes:
-    """Open a folder of photographs, with all the folders in it; the episodes never end.
+    """Open a folder of photographs, subfolders included, as an endless stream of episodes.
 
     Args:
-        root: the folder. NAME.png beside NAME.jpg (or .jpeg, .webp, .bmp) is its mask: the object.
-            A picture with a transparent background is a cut-out; those of one folder below root
-            show one class, those in root itself one each.
-        split: "train", "val" or "test"; of five photographs in order of their names, three, one
-            and one, and so with the classes of cut-outs. Pieces, distractors and backgrounds all
-            come from the split's own.
+        root: the folder. NAME.png beside NAME.jpg (or .jpeg, .webp, .bmp) is its mask. A picture
+            with a transparent background is a cut-out; those of one subfolder are one class, those
+            in root itself are one class each.
+        split: "train", "val" or "test": three, one and one of five photographs sorted by name, and
+            likewise of the classes of cut-outs. Pieces, distractors and backgrounds all come from
+            the same split.
         shots: supports per episode.
-        size: (height, width), drawn at that size.
-        seed: another seed is another stream.
+        size: (height, width) at which episodes are drawn.
+        seed: of the stream of episodes.
 
     Raises:
         InputError: the folder has no photograph for the split; while drawing: one is broken.
@@ -72,7 +73,7 @@ def photo_cut_casts(
     size: tuple[int, int] = (240, 320),
     seed: int = 0,
 ) -> Callable[[int], Cast]:
-    """Open the parts of drawn videos by number: of cut-outs, if there are any, else of pieces.
+    """Open the casts of drawn videos, by number: of cut-outs if there are any, else of pieces.
 
     Arguments and errors are those of `photo_cut`.
     """
@@ -113,7 +114,11 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
 
 
 def find_photos(root: Path) -> Paths:
-    """Return (photograph, mask or None) of all pictures below a folder, sorted by path."""
+    """All pictures below a folder as (photograph, mask or None), sorted by path.
+
+    Raises:
+        InputError: there is no such folder.
+    """
     if not root.is_dir():
         raise InputError(f"There is no folder {root}", fix="check the path")
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
@@ -132,7 +137,7 @@ def _is_cutout(path: Path, mask: Path | None) -> bool:
     try:
         return read_alpha(path, upright=True) is not None
     except InputError:
-        return False  # drawing it raises the error
+        return False  # the error is raised when the picture is drawn
 
 
 def _part(
@@ -150,7 +155,7 @@ class _Class:
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    backgrounds: int  # so many of the photographs, the first ones, are no cut-outs
+    backgrounds: int  # the first `backgrounds` photos are not cut-outs
     classes: tuple[_Class, ...]
     shots: int
     size: tuple[int, int]
@@ -166,21 +171,10 @@ class _Draw:
             for _ in range(self.shots + 1)
         ]
         name = f"{kind.name} {self.seed}/{index}"
-        return Episode(
-            query=views[0][0],
-            query_mask=views[0][1],
-            supports=np.stack([image for image, _ in views[1:]]),
-            support_masks=np.stack([mask for _, mask in views[1:]]),
-            class_id=class_id,
-            class_name=kind.name,
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        return drawn_episode(views[0], views[1:], class_id, kind.name, name)
 
     def cast(self, index: int) -> Cast:
-        """Draw the parts of video `index`; each round has every class once, in another order."""
+        """Draw the parts of video `index`; each round uses every class once, in another order."""
         pieces = sum(kind.views[0][0] < self.backgrounds for kind in self.classes)
         ids = range(pieces, len(self.classes)) or range(pieces)
         rounds, place = divmod(index, len(ids))
@@ -197,11 +191,11 @@ class _Draw:
         choice = [place for place in apart if place not in akin]
         others = [choice[int(rng.integers(len(choice)))] for _ in range(_OTHERS) if choice]
         grounds = [int(place) for place in rng.integers(0, self.backgrounds, 2)]
-        if first[0] < self.backgrounds and self.backgrounds > 1:  # not its own, which shows it
+        if first[0] < self.backgrounds and self.backgrounds > 1:  # not the object's own photograph
             grounds = [_another(rng, self.backgrounds, first[0]) for _ in range(2)]
         target = self._cut(rng, first)
         cut = [self._cut(rng, (place, 0)) for place in others]
-        # Colours alone must not tell the object from all the others.
+        # Colour alone must not separate the object from all others.
         alike = [in_colours_of(other, target) for other in cut[:_ALIKE]]
         return Cast(
             class_name=kind.name,
@@ -218,7 +212,7 @@ class _Draw:
         return cut_out(rng, photo.image, photo.pieces[view[1]], LENGTH * min(self.size))
 
     def _class(self, rng: Random) -> int:
-        """Mostly cut-outs, if there are any: a superpixel is rarely a real object."""
+        """Mostly cut-outs, if there are any, because a superpixel is rarely a real object."""
         pieces = sum(kind.views[0][0] < self.backgrounds for kind in self.classes)
         if pieces < len(self.classes) and rng.random() < _CUTOUTS:
             return int(rng.integers(pieces, len(self.classes)))
@@ -240,7 +234,7 @@ class _Draw:
         return camera(canvas, rng), mask
 
     def _pasted(self, rng: Random, kind: _Class, view: View) -> tuple[Floats, Mask]:
-        """The piece in another photograph, among other pieces."""
+        """The piece pasted into another photograph, among other pieces."""
         if view[0] < self.backgrounds:
             other = _another(rng, self.backgrounds, view[0])
         else:
@@ -262,7 +256,7 @@ class _Draw:
     def _paste_others(
         self, rng: Random, canvas: Floats, mask: Mask, kind: _Class, view: View, most: int = 4
     ) -> tuple[Floats, Mask]:
-        """Paste other pieces: of the target's photograph, which has its colours, and of others."""
+        """Paste other pieces: of the target's photograph, with its colours, and of others."""
         own = self._photo(view[0])
         akin, near = {place for place, _ in kind.views}, not own.cutout
         for _ in range(int(rng.integers(0, most + 1))):
@@ -270,9 +264,9 @@ class _Draw:
             photo = self._photo(place)
             piece = photo.pieces[int(rng.integers(len(photo.pieces)))]
             if place in akin and photo.cutout:
-                continue  # it would show the target without a mask
+                continue  # it would show the target outside the mask
             if place == view[0] and (piece & own.pieces[view[1]]).sum() > 0.05 * piece.sum():
-                continue  # so would this
+                continue  # likewise
             cutout = cut_out(rng, photo.image, piece, rng.uniform(0.15, 0.6) * min(self.size))
             row, column = rng.uniform(0, 1, 2) * self.size
             trial = canvas.copy()

@@ -1,11 +1,11 @@
-"""Endless drawn episodes of classes that are pairs of a shape and a surface.
+"""Endless drawn episodes; a class is a pair of a shape and a surface.
 
 Every picture shows the object among others that share its colours, its surface or its shape, but
 never both shape and surface, before a background that may have its colours too. Neither colour nor
 outline alone identifies the object.
 
-Training, validation and test have disjoint pairs of shape family and pattern family: every family
-of either kind is seen in training, a pair that is judged never is, not even on a distractor.
+Training, validation and test use disjoint pairs of shape family and pattern family. Every family
+occurs in training, but a pair of validation or test never does, not even as a distractor.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from hsnet_trt.data.drawn import textures
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
+from hsnet_trt.data.drawn.drawn_episode import drawn_episode
 from hsnet_trt.data.drawn.render import (
     Cutout,
     Material,
@@ -35,27 +36,27 @@ from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 PAIRS = len(shapes.FAMILIES) * len(textures.FAMILIES)
-# How many classes (own proportions, pattern, colours) a pair has. Judging takes one of each.
+# Classes (own proportions, pattern, colours) per pair of families; one is enough for judging.
 VARIANTS = {"train": 24, "val": 1, "test": 1}
-# How many patterns a family has in each part: enough, and few enough to keep them all drawn.
+# Patterns per family and split (few enough to cache them all), and palettes per split.
 _PATTERNS, _PALETTES = 40, 1000
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _ROTA: tuple[Split, ...] = ("test", "val", "train", "train", "train")
-_LEAST = 0.015  # of the picture that the object must cover
-_VISIBLE = 0.55  # of the object that others must leave visible
+_LEAST = 0.015  # least share of the picture that the object covers
+_VISIBLE = 0.55  # least share of the object that other things leave visible
 
 Random = np.random.Generator
 
 
 def pair_split(shape: int, pattern: int) -> Split:
-    """Return the part that a pair of families belongs to: three fifths train, one val, one test."""
+    """The split of a pair of families: three fifths are train, one fifth val, one fifth test."""
     kind: Split = _ROTA[(shape + 2 * pattern) % 5]
     return kind
 
 
 @functools.cache
 def split_classes(split: Split) -> dict[int, str]:
-    """Return class id -> name, of every class of a part. Ids are unique over all parts."""
+    """Class id -> name for every class of a split. Ids are unique over all splits."""
     names = {}
     for variant in range(VARIANTS[split]):
         for pair in range(PAIRS):
@@ -73,16 +74,16 @@ def procedural(
     size: tuple[int, int] = (256, 256),
     seed: int = 0,
 ) -> Episodes:
-    """Open the drawn episodes, without end; each run of len(classes) of them has every class once.
+    """Open the endless drawn episodes; each round of len(classes) episodes has every class once.
 
     Args:
         split: "train", "val" or "test": disjoint classes.
         shots: supports per episode.
-        size: (height, width), drawn at that size.
-        seed: another seed is another stream of episodes of the same classes.
+        size: (height, width) at which episodes are drawn, at least 32 each.
+        seed: another seed gives other episodes of the same classes.
 
     Raises:
-        InputError: the size or the number of shots makes no sense.
+        InputError: the size or the number of shots is too small.
     """
     draw = _open(split, shots, size, seed)
     return Episodes(f"procedural {split}", split_classes(split), draw, None)
@@ -91,7 +92,7 @@ def procedural(
 def procedural_casts(
     *, split: Split = "test", shots: int = 1, size: tuple[int, int] = (240, 320), seed: int = 0
 ) -> Callable[[int], Cast]:
-    """Open the parts of drawn videos by number; arguments and errors as of `procedural`."""
+    """Open the casts of drawn videos, by number; arguments and errors are those of `procedural`."""
     return _open(split, shots, size, seed).cast
 
 
@@ -107,7 +108,7 @@ def _open(split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
 
 @functools.lru_cache(maxsize=8192)
 def make_class(class_id: int) -> Thing:
-    """Return the object of a class; always the same one."""
+    """The object of a class; always the same one."""
     shape, pattern = divmod(class_id % PAIRS, len(textures.FAMILIES))
     rng = np.random.default_rng([class_id, 31])
     first_key = 1000 * (1 + _SPLITS.index(pair_split(shape, pattern)))
@@ -143,18 +144,8 @@ class _Draw:
         rng = np.random.default_rng([self.seed, index, start, 43])
         views = [self._view(rng, class_id) for _ in range(self.shots + 1)]
         name = f"procedural/{self.split}/{self.seed}/{index}"
-        return Episode(
-            query=views[0][0],
-            query_mask=views[0][1],
-            supports=np.stack([image for image, _ in views[1:]]),
-            support_masks=np.stack([mask for _, mask in views[1:]]),
-            class_id=class_id,
-            class_name=split_classes(self.split)[class_id],
-            ignore=None,
-            query_name=f"{name}/query",
-            support_names=tuple(f"{name}/support{k}" for k in range(self.shots)),
-            original_size=self.size,
-        )
+        class_name = split_classes(self.split)[class_id]
+        return drawn_episode(views[0], views[1:], class_id, class_name, name)
 
     def cast(self, index: int) -> Cast:
         """Draw the parts of video `index`."""
@@ -177,7 +168,7 @@ class _Draw:
         )
 
     def _class(self, index: int) -> int:
-        """Each round has every class once, in another order."""
+        """The class of an episode; each round has every class once, in another order."""
         ids = list(split_classes(self.split))
         rounds, place = divmod(index, len(ids))
         start = _SPLITS.index(self.split)
@@ -194,7 +185,7 @@ class _Draw:
 
 
 def distractor(rng: Random, class_id: int, split: Split) -> Thing:
-    """Another object; often with the target's colours, its surface, or its shape; never it."""
+    """Another object, often with the target's colours, surface or shape, but never the target."""
     ids = list(split_classes(split))
     other_id = class_id
     while other_id % PAIRS == class_id % PAIRS:
@@ -219,7 +210,7 @@ def distractor(rng: Random, class_id: int, split: Split) -> Thing:
 def draw_scene(
     rng: Random, target: Thing, others: list[Thing], size: tuple[int, int], bank: int
 ) -> tuple[Image, Mask]:
-    """Draw a picture: (uint8 [H, W, 3], bool [H, W] where the target is visible)."""
+    """A picture, uint8 [H, W, 3], and the mask of the target's visible part, bool [H, W]."""
     hidden = target.materials[0].palette if rng.random() < 0.4 else None
     canvas = background(rng, size, bank, hidden)
     light = draw_light(rng)
@@ -243,7 +234,7 @@ def draw_scene(
 
 
 def _place(rng: Random, cutout: Cutout, mask: Mask, wanted: bool) -> tuple[float, float] | None:
-    """Find a centre that leaves enough of the target visible; None where a few tries found none."""
+    """A centre that leaves enough of the target visible; None if four tries find none."""
     low, high = (0.2, 0.8) if wanted else (0.0, 1.0)
     before = int(mask.sum())
     for _ in range(4):

@@ -16,15 +16,15 @@ Random = np.random.Generator
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-_MARGIN = 3  # pixels around an object's box
-_BITS = 3  # of a pixel, in polygon corners
-_BANK = 24  # patterns per family that backgrounds are made of
-_COLOURS = 1024  # palettes that backgrounds are painted with
+_MARGIN = 3  # pixels around an object's bounding box
+_BITS = 3  # fractional bits of polygon corners
+_BANK = 24  # patterns per family for backgrounds
+_COLOURS = 1024  # palettes for backgrounds
 
 
 @dataclass(frozen=True)
 class Material:
-    """A pattern and its colours; `scale` is how much of the pattern an object's length shows."""
+    """A pattern and its colours; `scale`: share of the pattern that an object's length spans."""
 
     family: int
     key: int
@@ -34,12 +34,12 @@ class Material:
 
 @dataclass(frozen=True)
 class Thing:
-    """A drawn object as every view of it shares it.
+    """A drawn object: what all its views have in common.
 
     Attributes:
         parts: its outline (see outlines).
-        materials: three, that the parts refer to.
-        bulge: 0 is a flat card, 1 round up to the middle.
+        materials: three, which the parts refer to by index.
+        bulge: 0 is a flat card, 1 is round up to the middle.
         gloss: strength of the highlight, 0..1.
         ink: darkness of the lines around its parts, 0..1.
     """
@@ -53,20 +53,20 @@ class Thing:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Something to paste: colour float32 [h, w, 3] in 0..255, alpha float32 [h, w] in 0..1."""
+    """A picture to paste: colour float32 [h, w, 3] in 0..255, alpha float32 [h, w] in 0..1."""
 
     colour: Floats
     alpha: Floats
 
 
 def draw_light(rng: Random) -> Floats:
-    """Draw a direction of light, a unit vector (x right, y down, z to the camera)."""
+    """A random direction of light: a unit vector (x right, y down, z to the camera)."""
     light = np.array([rng.normal(0, 0.6), rng.normal(-0.5, 0.4), rng.uniform(0.7, 1.3)], np.float32)
     return np.asarray(light / np.linalg.norm(light), np.float32)
 
 
 def draw_thing(thing: Thing, length: float, light: Floats, rng: Random) -> Cutout:
-    """Draw one view of a thing, its longer side `length` pixels."""
+    """One random view of a thing, with a longer side of `length` pixels."""
     posed, turn = outlines.pose(thing.parts, rng)
     solid = np.concatenate([outline for outline, material in posed if material is not None])
     low, high = solid.min(axis=0), solid.max(axis=0)
@@ -85,7 +85,7 @@ def draw_thing(thing: Thing, length: float, light: Floats, rng: Random) -> Cutou
         if thing.ink:
             cv2.fillPoly(ink, [corners], 0, cv2.LINE_AA, _BITS)
             cv2.polylines(ink, [corners], True, 255, 1, cv2.LINE_AA, _BITS)
-    # The same object never has quite the same colours twice.
+    # No two views of an object have exactly the same colours.
     gain = np.exp(rng.normal(0, 0.09) + rng.normal(0, 0.05, 3)).astype(np.float32)
     zoom = float(np.exp(rng.normal(0, 0.12)))
     colour = None
@@ -111,12 +111,12 @@ def draw_thing(thing: Thing, length: float, light: Floats, rng: Random) -> Cutou
 def _sample(
     made_of: Material, size: tuple[int, ...], step: float, turn: float, rng: Random
 ) -> Bytes:
-    """Look at a pattern: `step` of its pixels per pixel, turned, at any place."""
+    """Sample a rotated pattern at a random offset, `step` pattern pixels per pixel."""
     halvings = int(np.clip(round(np.log2(step)), 0, 4))
     pattern, step = textures.smaller(made_of.family, made_of.key, halvings), step / (1 << halvings)
     turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) * step
-    # The pattern goes on mirrored. It is widened first: warpAffine takes three times as long where
-    # it has to find its way over an edge.
+    # Outside its borders the pattern is mirrored. It is padded first, because warpAffine takes
+    # three times as long when it has to compute the border itself.
     reach = turned @ [[0, size[1], 0, size[1]], [0, 0, size[0], size[0]]]
     offset = rng.uniform(0, len(pattern), 2)
     before = np.maximum(0, np.ceil(-(offset + reach.min(1)))).astype(int) + 2
@@ -132,7 +132,7 @@ def _sample(
 def _shade(
     alpha: Bytes, thing: Thing, length: float, light: Floats
 ) -> tuple[Floats, Floats | None]:
-    """Light a body that swells from its outline to its middle: (brightness, highlight)."""
+    """Shade a body that bulges from its outline to its middle: (brightness, highlight or None)."""
     inside = cv2.distanceTransform((alpha > 127).astype(np.uint8), cv2.DIST_L2, 3)
     radius = max(2.0, 0.25 * length * thing.bulge)
     rise = np.clip(inside / radius, 0, 1)
@@ -145,7 +145,7 @@ def _shade(
     if not thing.gloss:
         return shade, None
     bright = np.clip(facing, 0, 1)
-    for _ in range(4):  # to the 16th; a general power takes as long as all the rest
+    for _ in range(4):  # 16th power; a general power takes as long as everything else
         bright = bright * bright
     return shade, bright * np.float32(thing.gloss * 220)
 
@@ -153,13 +153,17 @@ def _shade(
 def paste(
     canvas: Floats, cutout: Cutout, centre: tuple[float, float], shadow: float
 ) -> tuple[slice, slice, npt.NDArray[np.bool_]] | None:
-    """Paste onto float32 [H, W, 3] in place; (rows, columns, covered there), None when outside.
+    """Paste onto float32 [H, W, 3] in place.
 
     Args:
         canvas: the picture.
-        cutout: what is pasted.
+        cutout: the piece to paste.
         centre: (row, column) of its middle.
-        shadow: how dark a shadow it casts, 0..1.
+        shadow: darkness of the shadow it casts, 0..1.
+
+    Returns:
+        rows and columns of the canvas, and bool [h, w] where they are covered; None if the piece is
+        outside.
     """
     place = window(canvas.shape[:2], cutout.alpha.shape, centre)
     if place is None:
@@ -182,7 +186,10 @@ def paste(
 def window(
     canvas: tuple[int, ...], piece: tuple[int, ...], centre: tuple[float, float]
 ) -> tuple[slice, slice, tuple[slice, slice]] | None:
-    """Return the rows and columns of the canvas that a piece covers, and that part of the piece."""
+    """The rows and columns of the canvas that a piece covers, and the slices of that part of it.
+
+    None if the piece is outside.
+    """
     into, cut = [], []
     for whole, size, middle in zip(canvas, piece, centre, strict=False):
         first = round(middle - size / 2)
@@ -202,12 +209,12 @@ def background(
     Args:
         rng: random numbers.
         size: (height, width).
-        bank: number of the set of patterns it is made of.
-        palette: colours that some of it must have; None leaves all to chance.
+        bank: number of the set of patterns to draw from.
+        palette: colours that a part of it has; None leaves all colours to chance.
     """
     if rng.random() < 0.5:
         return _clutter(rng, size, bank, palette)
-    # Out of focus: half the resolution blurs it, and takes a quarter of the time.
+    # Out of focus: upscaling from half the resolution blurs, in a quarter of the time.
     small = _clutter(rng, (size[0] // 2, size[1] // 2), bank, palette)
     if rng.random() < 0.5:
         cv2.GaussianBlur(small, (0, 0), rng.uniform(0.4, 1.5) * min(size) / 256, dst=small)
@@ -249,7 +256,7 @@ def _clutter(rng: Random, size: tuple[int, int], bank: int, palette: Palette | N
 
 def _surface(rng: Random, size: tuple[int, ...], bank: int, palette: Palette) -> Floats:
     family = int(rng.integers(len(textures.FAMILIES)))
-    # A smooth pattern is what most of a real background is.
+    # Most of a real background is smooth.
     if rng.random() < 0.4:
         family = 0
     key = bank * _BANK + int(rng.integers(_BANK))

@@ -1,4 +1,4 @@
-"""A scene of flat layers that move: its frames, and the truth about them."""
+"""A scene of flat moving layers: its frames and their true masks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hsnet_trt.data.episodes.video_metrics import Origin
 
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
-    """One frame and its truth.
+    """One frame and its ground truth.
 
     Attributes:
         image: uint8 [H, W, 3], RGB.
-        truth: bool [H, W], where the object is to be seen.
-        origin: int16 [H, W, 2]: (row, column) in the frame before of the point of a surface that
-            each pixel shows; -1 where that was outside or hidden, and in the first frame.
+        truth: bool [H, W], True where the object is visible.
+        origin: int16 [H, W, 2]: (row, column) in the previous frame of the surface point that each
+            pixel shows; -1 if it was outside or hidden, and in the first frame.
     """
 
     image: Image
@@ -39,7 +39,7 @@ class VideoFrame:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A flat picture and where its pixels are in each frame."""
+    """A flat picture and its homography in each frame; `wanted`: it is the object."""
 
     cutout: Cutout
     matrices: Matrices
@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Layers from the back to the front, the first one without end; exposures, grain."""
+    """Layers from back to front (the first extends without end), exposures and grain by frame."""
 
     size: tuple[int, int]
     layers: tuple[Layer, ...]
@@ -69,7 +69,7 @@ class Scene:
             before = top
 
     def _draw(self, frame: int) -> tuple[Floats, npt.NDArray[np.uint8]]:
-        """(float32 [H, W, 3], number of the layer that each pixel shows)."""
+        """(float32 [H, W, 3], uint8 [H, W]: index of the layer that each pixel shows)."""
         shape = (self.size[1], self.size[0])
         ground = self.layers[0]
         canvas = np.asarray(

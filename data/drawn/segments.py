@@ -1,4 +1,4 @@
-"""Pieces of photographs that can play the object: given masks, or superpixels and their unions."""
+"""Pieces of photographs to serve as objects: given masks, or superpixels and unions of them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.data.episodes.files import check_same_size, read_alpha, read_any_mask, read_image
 from hsnet_trt.errors import InputError
 
-PIECES = 8  # of a photograph without a mask; a given mask is one
-_LONGER_SIDE = 448  # that photographs are shrunk to
-_SMALLEST, _LARGEST = 0.02, 0.4  # of the photograph that a piece may cover
+PIECES = 8  # per photograph without a mask; a given mask is one piece
+_LONGER_SIDE = 448  # pixels; larger photographs are shrunk to it
+_SMALLEST, _LARGEST = 0.02, 0.4  # share of the photograph that a piece covers
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph and its pieces: uint8 [H, W, 3], and bool [H, W] each.
+    """A photograph, uint8 [H, W, 3], and its pieces, bool [H, W] each.
 
-    `cutout`: there is nothing around its piece, so it only ever appears pasted elsewhere.
+    `cutout`: nothing surrounds its piece, so it can only be pasted elsewhere.
     """
 
     image: Image
@@ -34,7 +34,7 @@ class Photo:
 
 @functools.lru_cache(maxsize=1024)
 def load_photo(path: Path, mask_path: Path | None) -> Photo:
-    """Read a photograph and cut it up; the same pieces every time. Raises InputError."""
+    """Read a photograph and choose its pieces, the same ones every time. Raises InputError."""
     image = read_image(path, upright=True)
     if mask_path is not None:
         mask, _ = read_any_mask(mask_path, upright=True)
@@ -52,7 +52,7 @@ def load_photo(path: Path, mask_path: Path | None) -> Photo:
 
 @functools.lru_cache(maxsize=1024)
 def load_ground(path: Path) -> Image:
-    """Read a photograph as `load_photo` does, without cutting it up. Raises InputError."""
+    """Read a photograph as `load_photo` does, without choosing pieces. Raises InputError."""
     return np.asarray(_shrink(read_image(path, upright=True)))
 
 
@@ -76,9 +76,9 @@ def _cut_up(image: Image) -> list[Mask]:
             candidates.append(_union(labels, int(rng.integers(1, 5)), rng))
     candidates = [_largest_part(mask) for mask in candidates]
     fitting = [mask for mask in candidates if _SMALLEST <= mask.mean() <= _LARGEST]
-    # Something with a body, rather than a web of threads.
+    # Prefer compact pieces to webs of thin lines.
     fitting = [mask for mask in fitting if _fill(mask) > 0.35] or fitting
-    # A nearly flat piece (sky, a wall) has nothing but its colour to be recognised by.
+    # A nearly flat piece (sky, a wall) could be recognised by its colour only.
     rich = [mask for mask in fitting if float(image[mask].std(axis=0).mean()) > 12]
     pool = rich or fitting or [compact == 0]
     return [pool[int(rng.integers(len(pool)))] for _ in range(PIECES)]
@@ -92,7 +92,7 @@ def _largest_part(mask: Mask) -> Mask:
 
 
 def _fill(mask: Mask) -> float:
-    """Return the share of its bounding box that a piece fills, 0..1."""
+    """The share of its bounding box that a piece fills, 0..1."""
     box = int(np.ptp(np.flatnonzero(mask.any(0))) + 1) * int(
         np.ptp(np.flatnonzero(mask.any(1))) + 1
     )
@@ -100,7 +100,7 @@ def _fill(mask: Mask) -> float:
 
 
 def _union(labels: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> Mask:
-    """Join a random segment with `count` neighbours, one after the other."""
+    """Join a random segment with up to `count` neighbours, one after the other."""
     mask = labels == rng.integers(0, int(labels.max()) + 1)
     for _ in range(count):
         wider = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0

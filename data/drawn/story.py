@@ -1,4 +1,4 @@
-"""What happens in a drawn video: where the object, the others, the camera and its light go."""
+"""The plot of a drawn video: how the object, other things, the camera and the light move."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hsnet_trt.data.drawn.motion import (
 from hsnet_trt.data.drawn.render import Cutout
 from hsnet_trt.data.drawn.scene import Layer, Scene
 
-_HIDDEN = 0.6  # of the videos, where a screen hides the object wholly; else a thing does in part
+_HIDDEN = 0.6  # share of the videos where a screen hides all of the object; else a thing hides part
 
 Random = np.random.Generator
 
 
 def direct(rng: Random, cast: Cast, size: tuple[int, int], frames: int) -> Scene:
-    """Tell everything where to be in each of so many frames of a size (height, width)."""
+    """Place everything in each of `frames` frames; `size` is (height, width) of a frame."""
     world = camera_moves(rng, size, frames)
     height, width = cast.ground.shape[:2]
     middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1]])
@@ -56,15 +56,16 @@ def direct(rng: Random, cast: Cast, size: tuple[int, int], frames: int) -> Scene
 def _story(
     rng: Random, target: Cutout, size: tuple[int, int], frames: int
 ) -> tuple[Track, Track, float]:
-    """Where the object is in each frame (row, column; [T, 2]), its scale [T], when it is hidden.
+    """(row, column) of the object in each frame [T, 2], its scale [T], and the time it is hidden.
 
-    It is inside, but for once, when it leaves over one edge and comes back over that or the next.
+    It stays inside the frame, except once: it leaves over one edge and returns over the same or an
+    adjacent one. Times are in 0..1 of the video.
     """
     hidden, away = (0.26, 0.72) if rng.random() < 0.5 else (0.74, 0.28)
     hidden, away = hidden + rng.uniform(-0.03, 0.03), away + rng.uniform(-0.03, 0.03)
     length = max(target.alpha.shape)
     scale = rng.uniform(0.4, 0.65) * min(size) / length * np.exp(wander(rng, (0.15,), frames)[:, 0])
-    # Perspective and a turn make it longer; the path's corners are rounded.
+    # Perspective and rotation make it longer, and the path's corners are rounded.
     reach = 0.8 * float(scale.max()) * float(np.hypot(*target.alpha.shape))
 
     def inside() -> list[float]:
@@ -77,7 +78,7 @@ def _story(
     first[edge], last[other] = corner[edge], corner[other]
     keys = [(time, inside()) for time in np.arange(0, 1.01, 0.17) if abs(time - away) > 0.2]
     keys += [(away - 0.18, inside()), (away - 0.07, first)]
-    # From one edge to another, round the corner.
+    # From one edge to the other, around the corner.
     keys += [(away, corner)] if other != edge else []
     keys += [(away + 0.07, last), (away + 0.18, inside())]
     where = path(sorted(keys, key=lambda key: key[0]), frames)
@@ -93,7 +94,7 @@ def _hiding(
     time: float,
     size: tuple[int, int],
 ) -> Layer:
-    """What passes before the object: a screen that hides it for a while, or another thing."""
+    """What passes in front of the object: a screen that hides it for a while, or another thing."""
     frames = len(where)
     side = 1.0 if rng.random() < 0.5 else -1.0
     there = side * float(size[1]) * 1.2
@@ -119,7 +120,7 @@ def _hiding(
 def _placed(
     rng: Random, thing: Cutout, where: Track, scale: Track, frames: int, *, calm: bool
 ) -> Matrices:
-    """Turn a thing in space and put its middle at (row, column) [T, 2]."""
+    """Rotate a thing in space, with its centre at (row, column) [T, 2]."""
     roll = rng.normal(0, 0.2) + wander(rng, (0.1 if calm else 0.35,), frames)[:, 0]
     if not calm and rng.random() < 0.25:
         roll = roll + path([(0.1, (0.0,)), (0.9, (2 * np.pi,))], frames)[:, 0]
@@ -130,7 +131,7 @@ def _placed(
 
 
 def _trimmed(cutout: Cutout) -> Cutout:
-    """Without the empty margin."""
+    """The cut-out without its empty margin."""
     seen = cutout.alpha > 0.02
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))

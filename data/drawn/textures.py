@@ -1,6 +1,6 @@
 """Surface patterns as fields of one value per pixel, and palettes that colour them.
 
-A field holds where a pattern is light or dark, a palette in which colours. Keeping them apart lets
+A field says where a pattern is light or dark; a palette gives the colours. Keeping them apart lets
 two objects share colours but not the pattern, or the pattern but not the colours.
 """
 
@@ -23,7 +23,7 @@ Random = np.random.Generator
 
 @functools.lru_cache(maxsize=1200)
 def field(family: int, key: int) -> Field:
-    """Draw the pattern number `key` of a family, uint8 [SIDE, SIDE]; the same for the same key."""
+    """Pattern number `key` of a family, uint8 [SIDE, SIDE]; the same key gives the same pattern."""
     rng = np.random.default_rng([key, family, 11])
     values = FAMILIES[family](rng)
     low, high = float(values.min()), float(values.max())
@@ -34,14 +34,14 @@ def field(family: int, key: int) -> Field:
 
 @functools.lru_cache(maxsize=4096)
 def smaller(family: int, key: int, halvings: int) -> Field:
-    """Return a pattern shrunk to SIDE / 2**halvings, so that looking from afar blurs it."""
+    """A pattern shrunk to SIDE / 2**halvings pixels a side, to avoid aliasing."""
     side = SIDE >> halvings
     small = cv2.resize(field(family, key), (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
 
 def draw_palette(rng: Random) -> Palette:
-    """Draw the colours of a material: 2 to 5 of them, blended smoothly or in steps."""
+    """The colours of a random material: 2 to 5 of them, blended smoothly or in steps."""
     count = int(rng.integers(2, 6))
     hue, spread = rng.random(), rng.choice([0.03, 0.12, 0.5])
     hues = (hue + rng.uniform(-spread, spread, count)) % 1
@@ -51,7 +51,7 @@ def draw_palette(rng: Random) -> Palette:
         light[0] = light[0] - 0.4 if light[0] > 0.5 else light[0] + 0.4
     hsv = np.stack([hues * 360, saturation, light], axis=-1).astype(np.float32)
     colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] * 255
-    # How hard the borders between colours are: 1 blends all along, 12 makes them steps.
+    # Sharpness of the borders between colours: 1 blends everywhere, 12 gives steps.
     place = _VALUES * np.float32(count - 1)
     first = np.minimum(place.astype(np.intp), count - 2)
     part = (place - first - 0.5) * np.float32(rng.choice([1.0, 3.0, 12.0])) + 0.5
@@ -64,7 +64,7 @@ _VALUES = np.linspace(0, 1, 256, dtype=np.float32)
 
 @functools.lru_cache(maxsize=4096)
 def palette(key: int) -> Palette:
-    """Return the colours number `key`; always the same ones."""
+    """Palette number `key`; always the same colours."""
     drawn = draw_palette(np.random.default_rng([key, 17]))
     drawn.setflags(write=False)
     return np.asarray(drawn, np.uint8)
@@ -79,7 +79,7 @@ def paint(pattern: npt.NDArray[np.uint8], colours: Palette, gain: Floats | None 
 
 
 def _noise(rng: Random, rows: int, columns: int | None = None) -> Floats:
-    """Smooth noise in 0..1 with that many cells down and across."""
+    """Smooth noise of about 0..1, with `rows` x `columns` cells."""
     cells = rng.random((rows + 1, (columns or rows) + 1), dtype=np.float32)
     smooth = cv2.resize(cells, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return np.asarray(smooth, np.float32)
@@ -94,7 +94,7 @@ _ROWS, _COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE
 
 
 def _turned(rng: Random) -> tuple[Floats, Floats]:
-    """Coordinates in 0..1 or so, turned by any angle."""
+    """Coordinates of about 0..2, rotated by a random angle."""
     angle = rng.uniform(0, np.pi)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return _COLUMNS * cos + _ROWS * sin + 1, _ROWS * cos - _COLUMNS * sin + 1

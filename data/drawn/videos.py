@@ -1,8 +1,9 @@
-"""Drawn videos with truth: an object that moves, turns, is hidden, leaves and comes back.
+"""Drawn videos with true masks: an object that moves, turns, is hidden, leaves and comes back.
 
-It is a cut-out or a drawn thing of the part's own classes (`photo_cut`, `procedural`), flat, turned
-in space. Others move about it; the camera pans, rolls, zooms and shakes, its light and colours
-drift, its grain is new in each frame. Everything is smooth in time and follows from a seed.
+The object is a flat cut-out or drawn thing of the split's own classes (`photo_cut`, `mixture`,
+`procedural`), rotated in space. Other things move around it. The camera pans, rolls, zooms and
+shakes; light and colours drift; every frame has new grain. All motion is smooth and follows from a
+seed.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
 SOURCES = ("mixture", "photo-cut", "procedural")
-FEWEST = 48  # frames: in less time, nothing could leave and come back smoothly
+FEWEST = 48  # frames; a shorter video has no time to leave and return smoothly
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A drawn video. Iterating draws its frames, one at a time, the same ones every time.
+    """A drawn video. Iterating draws its frames one at a time, always the same ones.
 
     Attributes:
-        name: source, part, seed and number.
-        class_name: what the object is called.
-        supports: the object elsewhere, uint8 [K, H, W, 3].
+        name: source, split, seed and number.
+        class_name: name of the object's class.
+        supports: other pictures of the object, uint8 [K, H, W, 3].
         support_masks: bool [K, H, W].
-        frames: how many.
+        frames: number of frames.
     """
 
     name: str
@@ -55,13 +56,13 @@ class Video:
 
 @dataclass(frozen=True)
 class Videos:
-    """Videos without end, by number: `videos[i]` is always the same one.
+    """An endless sequence of videos: `videos[i]` is always the same one.
 
     Attributes:
-        name: source and part.
-        frames: of each.
+        name: source and split.
+        frames: number of frames of each video.
         size: (height, width).
-        seed: another one is other videos.
+        seed: another seed gives other videos.
     """
 
     name: str
@@ -100,9 +101,9 @@ def open_videos(
         root: that folder, see `photo_cut` and `mixture`.
         split: "train", "val" or "test": disjoint classes.
         shots: supports of each video.
-        size: (height, width) of the frames and the supports.
-        frames: of each video; more frames are slower, since all of them tell the whole story.
-        seed: another one is other videos.
+        size: (height, width) of frames and supports.
+        frames: per video; with more frames everything moves more slowly, as the plot is the same.
+        seed: another seed gives other videos.
 
     Raises:
         InputError: no such source, a folder without pictures for the split, or too few frames.

@@ -1,4 +1,4 @@
-"""Views of pieces of photographs: turned, scaled, tilted, and in another light."""
+"""Views of pieces of photographs: rotated, scaled, tilted, and in another light."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.errors import InputError
 
 Random = np.random.Generator
-_LEAST = 0.015  # of the picture that the object must cover
+_LEAST = 0.015  # least share of the picture that the object covers
 _TRIES = 12
 
 
 def best_view(draw: Callable[[], tuple[Floats, Mask]], what: str) -> tuple[Floats, Mask]:
-    """The first picture in which enough of the object is seen; of twelve, else, the most of it.
+    """The first of twelve pictures in which the object covers enough; else the one with most of it.
 
     Args:
-        draw: gives a picture and where the object is in it, another one each time.
-        what: how an error names the object.
+        draw: draws another picture and the object's mask at each call.
+        what: name of the object, for the error.
 
     Raises:
-        InputError: the object was not seen in any of them.
+        InputError: the object is visible in none of them.
     """
     best, mask = draw()
     for _ in range(_TRIES - 1):
@@ -40,7 +40,7 @@ def best_view(draw: Callable[[], tuple[Floats, Mask]], what: str) -> tuple[Float
 
 
 def crop(rng: Random, image: Image, size: tuple[int, int]) -> Floats:
-    """A random part of a photograph, sometimes mirrored, filling the size; float32."""
+    """A random part of a photograph, sometimes mirrored, resized to `size`; float32 [H, W, 3]."""
     zoom = rng.uniform(0.5, 1.0)
     height, width = (max(8, int(n * zoom)) for n in image.shape[:2])
     top = int(rng.integers(0, image.shape[0] - height + 1))
@@ -61,7 +61,7 @@ def _tint(rng: Random) -> Floats:
 def _view_matrix(
     rng: Random, box: tuple[int, int, int, int], length: float, centre: tuple[float, float]
 ) -> Floats:
-    """A homography that shows a box (top, left, bottom, right) `length` long around a centre."""
+    """A random homography: a box (top, left, bottom, right) gets `length` long, about a centre."""
     top, left, bottom, right = box
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
     scale = length / max(bottom - top, right - left, 1)
@@ -71,7 +71,7 @@ def _view_matrix(
     stretch = np.exp(rng.normal(0, 0.12, 2)) * (flip, 1)
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
     seen = (corners - middle) * stretch @ np.array([[cos, sin], [-sin, cos]])
-    # By the shorter side, or a thin piece would be folded over.
+    # Relative to the shorter side, or a thin piece would be folded over.
     short = scale * min(bottom - top, right - left)
     seen += np.clip(rng.normal(0, 0.07, (4, 2)), -0.2, 0.2) * short + centre[::-1]
     matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), seen.astype(np.float32))
@@ -84,16 +84,16 @@ def _box_of(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def in_place(rng: Random, photo: Photo, mask: Mask, size: tuple[int, int]) -> tuple[Floats, Mask]:
-    """Show a piece in its own photograph, a tilted part of it; and where the piece is there."""
+    """A tilted view of a piece in its own photograph, and the piece's mask in that view."""
     box = _box_of(mask)
     long = max(box[2] - box[0], box[3] - box[1])
-    # Not so small that most of the view is outside the photograph.
+    # Not so small that most of the view would be outside the photograph.
     fills = max(n / whole for n, whole in zip(size, mask.shape, strict=True))
     length = rng.uniform(0.35, 0.9) * min(size)
     length = float(min(max(length, 0.8 * fills * long), 0.95 * min(size)))
     centre = (rng.uniform(0.3, 0.7) * size[0], rng.uniform(0.3, 0.7) * size[1])
     matrix = _view_matrix(rng, box, length, centre)
-    # Beyond the photograph's edge it is mirrored, the piece in the mirror too.
+    # Beyond its edge the photograph is mirrored, and the piece's mask with it.
     canvas, seen = (
         cv2.warpPerspective(picture, matrix, (size[1], size[0]), borderMode=cv2.BORDER_REFLECT_101)
         for picture in (photo.image, mask.astype(np.uint8) * 255)
@@ -102,7 +102,7 @@ def in_place(rng: Random, photo: Photo, mask: Mask, size: tuple[int, int]) -> tu
 
 
 def cut_out(rng: Random, image: Image, mask: Mask, length: float) -> Cutout:
-    """Cut a piece out, `length` pixels long or so, tilted and in another light."""
+    """Cut a piece out, about `length` pixels long, tilted and in another light."""
     side = int(length * 1.7) + 4
     matrix = _view_matrix(rng, _box_of(mask), length, (side / 2, side / 2))
     colour = cv2.warpPerspective(image, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
@@ -112,7 +112,7 @@ def cut_out(rng: Random, image: Image, mask: Mask, length: float) -> Cutout:
 
 
 def in_colours_of(piece: Cutout, other: Cutout) -> Cutout:
-    """A piece with the mean and the spread of another one's colours, channel by channel."""
+    """A piece with the colours' mean and standard deviation of another one, per channel."""
     inside, wanted = piece.colour[piece.alpha > 0.5], other.colour[other.alpha > 0.5]
     if not len(inside) or not len(wanted):
         return piece

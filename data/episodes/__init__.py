@@ -1,4 +1,4 @@
-"""Episodes: query, supports and masks; how they are sampled, and how an answer is judged.
+"""Episodes (a query, supports, masks), how they are sampled, and how answers are judged.
 
 In: pictures and masks. Out: `Episode`, `Episodes`; mIoU and FB-IoU; J, F and flicker of
 videos. May import: no other room.

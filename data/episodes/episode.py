@@ -1,4 +1,4 @@
-"""An episode (a query, its supports, their masks), and a numbered sequence of episodes."""
+"""An episode (a query, its supports, their masks), and an indexed sequence of episodes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Episode:
     """One few-shot task: find in the query what the masks mark in the K supports.
 
     Attributes:
-        query: uint8 [H, W, 3], RGB, resized for the network.
-        query_mask: bool [H, W]; [original H, original W] where the original size is judged.
+        query: uint8 [H, W, 3], RGB, at the network's size.
+        query_mask: bool [H, W]; at the original size if that is judged.
         supports: uint8 [K, H, W, 3], RGB.
         support_masks: bool [K, H, W].
-        class_id: the class, counted from 0 as the dataset counts.
-        class_name: what people call it.
-        ignore: bool, shaped as query_mask: pixels that are not judged; None where all are.
-        query_name: where the query comes from, as the dataset names it.
+        class_id: from 0, in the dataset's order.
+        class_name: readable name of the class.
+        ignore: bool, shaped as query_mask: pixels that are not judged; None if all are.
+        query_name: the query's name in the dataset.
         support_names: the same for each support; the authors' sampling may repeat one.
-        original_size: (height, width) of the query before it was resized.
+        original_size: (height, width) of the query before resizing.
     """
 
     query: Image
@@ -44,24 +44,24 @@ class Episode:
 
     @property
     def shots(self) -> int:
-        """How many supports there are."""
+        """The number of supports."""
         return len(self.supports)
 
 
 @dataclass
 class Skipped:
-    """Broken files and classes that were left out: len() counts them, `files` lists them."""
+    """Broken files and classes that were skipped: len() counts them, `files` lists them."""
 
     errors: list[InputError] = field(default_factory=list)
 
     def add(self, error: InputError) -> None:
-        """Note one broken thing; the same one is noted once."""
+        """Record an error; equal ones are recorded once."""
         if error.summary not in {known.summary for known in self.errors}:
             self.errors.append(error)
 
     @property
     def files(self) -> list[str]:
-        """One line per broken thing; each names its file."""
+        """One line per error; each names its file or class."""
         return [error.summary for error in self.errors]
 
     def __len__(self) -> int:
@@ -72,14 +72,14 @@ class Skipped:
 class Episodes:
     """Episodes by number: `episodes[i]` is always the same one, whatever was read before.
 
-    They can therefore be shuffled, resumed and read by several worker processes without any shared
-    state; a torch DataLoader takes one as a map-style dataset.
+    They can be shuffled, resumed and read by several worker processes without shared state; a torch
+    DataLoader accepts one as a map-style dataset.
 
     Attributes:
-        name: the dataset and its part, for reports.
-        classes: class id -> class name, of every class that is judged here.
-        make: number -> Episode. Raises InputError, naming the file, where one is broken.
-        count: how many there are; None where they never end.
+        name: the dataset and its split, for reports.
+        classes: class id -> name of every class that is judged.
+        make: number -> Episode. Raises InputError naming a broken file.
+        count: number of episodes; None if endless.
     """
 
     name: str
@@ -103,10 +103,10 @@ class Episodes:
     def take(
         self, n: int | None = None, *, start: int = 0, skipped: Skipped | None = None
     ) -> Iterator[Episode]:
-        """Yield episodes start, start + 1, ..., at most n of them, to the end where n is None.
+        """Yield at most n episodes from `start` on; all if n is None.
 
-        With `skipped`, an episode whose files are broken is left out and noted there; without,
-        its InputError is raised. An episode that was left out counts among the n.
+        With `skipped`, an episode with broken files is left out and recorded there; otherwise its
+        InputError is raised. An episode that was left out counts towards n.
         """
         stop = self.count
         if n is not None:

@@ -1,4 +1,4 @@
-"""Images and masks from files, and their resizing as the paper's evaluation does it."""
+"""Reading images and masks, and resizing them as the paper's evaluation does."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from PIL import ImageOps
 from hsnet_trt.data.episodes.episode import Image, Mask
 from hsnet_trt.errors import InputError
 
-# Where Pillow looks for an orientation besides the EXIF block; nothing that shows pictures does.
+# Where Pillow also looks for an orientation, besides EXIF; picture viewers do not.
 _NOT_EXIF = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-IGNORE = 255  # the value of boundary pixels in an index mask
+IGNORE = 255  # value of boundary pixels in an index mask
 
 
 def read_image(path: Path, *, upright: bool = False) -> Image:
     """Read an image file as RGB uint8 [H, W, 3]. Raises InputError naming the file.
 
-    `upright`: turn it as its EXIF says. The datasets' masks are of the pictures as stored.
+    `upright`: apply the EXIF orientation. The datasets' masks belong to the pictures as stored.
     """
     return np.asarray(_open(path, "image", "RGB", upright=upright), np.uint8)
 
 
 def read_alpha(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8] | None:
-    """Read how opaque a picture is, uint8 [H, W]; None where it all is. Raises InputError."""
+    """Read a picture's alpha, uint8 [H, W]; None if no pixel is below 128. Raises InputError."""
     picture = _open(path, "image", upright=upright)
     if "transparency" in picture.info:
         picture = picture.convert("RGBA")
@@ -38,7 +38,11 @@ def read_alpha(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8] | 
 
 
 def read_index_mask(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a mask whose pixels are class numbers: a palette or a grey 8-bit PNG, uint8 [H, W]."""
+    """Read a mask of class numbers, uint8 [H, W], from an 8-bit palette or grey PNG.
+
+    Raises:
+        InputError: the file is broken, or of another mode.
+    """
     picture = _open(path, "mask")
     if picture.mode not in {"P", "L"}:
         raise InputError(
@@ -51,15 +55,22 @@ def read_index_mask(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_grey_mask(path: Path) -> Mask:
-    """Read a black-and-white mask, bool [H, W]: the object is where it is at least 128 (FSS)."""
+    """Read a grey mask (FSS), bool [H, W]: the object is where it is at least 128.
+
+    Raises:
+        InputError: the file is broken.
+    """
     return np.asarray(_open(path, "mask", "L")) >= 128
 
 
 def read_any_mask(path: Path, *, upright: bool = False) -> tuple[Mask, Mask | None]:
-    """Read a mask that a person drew: (object, ignored or None), bool [H, W] each.
+    """Read a mask that a person made: (object, ignored or None), bool [H, W] each.
 
-    A palette PNG marks the object by any index but 0, and 255 is ignored; in any other the object
-    is where the mask reaches half of its own maximum, so 0/1 and 0/255 both work.
+    In a palette PNG the object is any index but 0 and 255, and 255 is ignored. In any other file
+    the object is where the mask reaches half of its own maximum, so 0/1 and 0/255 both work.
+
+    Raises:
+        InputError: the file is broken.
     """
     picture = _open(path, "mask", upright=upright)
     if picture.mode == "P":
@@ -75,7 +86,7 @@ def read_any_mask(path: Path, *, upright: bool = False) -> tuple[Mask, Mask | No
 
 
 def check_same_size(image: Image, mask: npt.NDArray[np.generic], mask_path: Path) -> None:
-    """Raise InputError naming the mask where it is not as large as its image."""
+    """Raise InputError naming the mask if its size differs from the image's."""
     if image.shape[:2] != mask.shape:
         raise InputError(
             f"The mask {mask_path} is not as large as its image",
@@ -86,21 +97,21 @@ def check_same_size(image: Image, mask: npt.NDArray[np.generic], mask_path: Path
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:
-    """Resize uint8 [H, W, 3] to (height, width), PIL's bilinear (it averages when shrinking)."""
+    """Resize uint8 [H, W, 3] to (height, width) with PIL's bilinear filter (antialiased)."""
     height, width = size
     bilinear = PILImage.Resampling.BILINEAR
     return np.asarray(PILImage.fromarray(image).resize((width, height), bilinear), np.uint8)
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Resize bool [H, W] to (height, width): pixel i comes from floor(i * n_in / n_out)."""
+    """Resize bool [H, W] to (height, width): pixel i is taken from floor(i * n_in / n_out)."""
     rows, columns = (_nearest(n, out) for n, out in zip(mask.shape, size, strict=True))
     return np.asarray(mask[rows[:, None], columns[None, :]])
 
 
 def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.int64]:
-    # In float32, as torch.nn.functional.interpolate counts: 54 of the sizes below 1200 give
-    # another row than exact fractions when resized to 400, and figures must come out to the digit.
+    # In float32, as torch.nn.functional.interpolate: for 54 of the sizes below 1200, resizing to
+    # 400 picks another row than exact fractions would, and figures must agree to the last digit.
     scale = np.float32(n_in) / np.float32(n_out)
     index = np.floor(np.arange(n_out, dtype=np.float32) * scale).astype(np.int64)
     return np.asarray(np.minimum(index, n_in - 1), np.int64)
@@ -120,7 +131,7 @@ def _open(
             expected="a file",
             fix="put it there, or leave broken files out with --skip-bad",
         ) from None
-    # PIL's decoders raise these for damaged data; SyntaxError is what its PNG reader raises.
+    # PIL's decoders raise these on damaged data, its PNG reader SyntaxError.
     except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
         raise InputError(
             f"The {what} {path} cannot be read",
@@ -135,4 +146,4 @@ def _upright(picture: PILImage.Image) -> PILImage.Image:
     try:
         return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
-        return picture  # a tag that cannot be read turns nothing
+        return picture  # an unreadable tag is ignored

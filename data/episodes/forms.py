@@ -1,4 +1,4 @@
-"""Harder forms of the same episodes: half of each picture another class, or the class not there."""
+"""Harder forms of episodes: half of each picture shows another class, or the class is absent."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ FORMS = ("clean", "mosaic", "absent")
 
 
 def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
-    """Give episodes another form; number i stays the same one on every call.
+    """Change the form of episodes; number i gives the same episode on every call.
 
-    - "clean": as they are.
-    - "mosaic": half of every picture, query and supports alike, shows another class, so that what
-      stands out is not always what is asked for. Pictures lie one above the other where the query
-      is wider than high, else side by side; which half is whose is drawn for each picture.
+    - "clean": unchanged.
+    - "mosaic": half of every picture, query and supports alike, shows another class, so that the
+      salient object is not always the right one. The halves are stacked if the query is wider than
+      high, else side by side; which half shows which class is random for each picture.
     - "absent": the query is a picture of another class, and its true mask is empty.
 
     Args:
         episodes: of pictures that show their own class only, with masks of the queries' size.
-        form: which.
-        seed: of what is drawn.
+        form: one of `FORMS`.
+        seed: of the random choices.
 
     Raises:
-        InputError: there is no such form, or there are fewer than two classes.
+        InputError: no such form, or fewer than two classes.
     """
     if form not in FORMS:
         raise InputError(f"There is no form {form!r} of episodes", expected=", ".join(FORMS))
@@ -49,7 +49,7 @@ def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
 
 
 def _others(episodes: Episodes, episode: Episode, rng: np.random.Generator) -> Iterator[Episode]:
-    """Yield episodes of other classes, drawn without end."""
+    """Yield random episodes of other classes, without end."""
     numbers = 1_000_000 if episodes.count is None else episodes.count
     while True:
         drawn = episodes[int(rng.integers(numbers))]
@@ -106,7 +106,7 @@ class _Mosaic:
 
 @dataclass(frozen=True)
 class _Halves:
-    """A picture of `size` cut into two: one above the other (`stacked`), or side by side."""
+    """A picture of `size` in two halves: stacked (`stacked`), or side by side."""
 
     stacked: bool
     size: tuple[int, int]

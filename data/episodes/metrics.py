@@ -1,4 +1,4 @@
-"""mIoU and FB-IoU as the authors of HSNet count them, with a confidence interval."""
+"""mIoU and FB-IoU as HSNet's authors compute them, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.errors import InputError
 
 Counts = npt.NDArray[np.int64]
-_NEAR = 0.02  # of the diagonal: the authors' value for boundary IoU
+_NEAR = 0.02  # of the diagonal: the value of boundary IoU's authors
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure (of overlaps, in percent) with its confidence interval."""
+    """A figure with its confidence interval."""
 
     value: float
     low: float
@@ -28,9 +28,10 @@ class Interval:
 
 
 def share_interval(times: int, of: int) -> Interval:
-    """A share in percent with its 95 % interval by Wilson's score, which holds at 0 and 100 %, too.
+    """`times` out of `of` in percent, with the 95 % Wilson score interval.
 
-    (E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.)
+    It is valid at 0 and 100 %, too. (E. B. Wilson, Probable inference, the law of succession, and
+    statistical inference, 1927.)
     """
     z, share = 1.959964, times / of
     centre = (share + z**2 / (2 * of)) / (1 + z**2 / of)
@@ -41,13 +42,13 @@ def share_interval(times: int, of: int) -> Interval:
 def bootstrap(
     count: int, figure: Callable[[Counts], float], *, confidence: float = 0.95, rounds: int = 1000
 ) -> Interval:
-    """A figure with its percentile bootstrap interval: samples drawn anew, with replacement.
+    """A figure with its percentile bootstrap interval (resampling with replacement).
 
     Args:
-        count: how many samples there are.
+        count: number of samples.
         figure: how often each sample was drawn, int64 [count] -> the figure.
-        confidence: share of the draws that the interval holds.
-        rounds: how many draws.
+        confidence: share of the bootstrap distribution inside the interval, 0..1.
+        rounds: number of resamples.
     """
     rng = np.random.default_rng(0)
     drawn = [
@@ -64,7 +65,7 @@ def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Coun
     Args:
         answer: bool [H, W].
         truth: bool [H, W].
-        ignore: bool [H, W], pixels that are not counted; None counts all.
+        ignore: bool [H, W], pixels to leave out; None counts all.
 
     Returns:
         (intersection, union), int64 [2] each: background, foreground.
@@ -81,19 +82,19 @@ def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Coun
     both = int((answer & truth & judged).sum())
     either = int(((answer | truth) & judged).sum())
     total = int(judged.sum())
-    # Where neither is foreground, both are background; where not both are, one is background.
+    # Both are background where neither is foreground; one is where not both are foreground.
     return np.array([total - either, both]), np.array([total - both, either])
 
 
 def boundary(mask: Mask) -> Mask:
     """The part of a mask that is near its border, bool [H, W]: what boundary IoU compares.
 
-    Near is within 2 % of the diagonal; the picture's edge counts as a border, too. (B. Cheng et
+    Near means within 2 % of the diagonal; the picture's edge counts as a border, too. (B. Cheng et
     al., Boundary IoU: improving object-centric image segmentation evaluation, CVPR 2021.)
     """
     height, width = mask.shape
     near = max(1, round(_NEAR * float(np.hypot(height, width))))
-    # A pixel is inside if all of the square around it is: sums over squares, from running sums.
+    # A pixel is inside if the square around it is: sums over squares, from running sums.
     sums = np.pad(mask.astype(np.int64), ((near + 1, near), (near + 1, near)))
     sums = sums.cumsum(0).cumsum(1)
     side = 2 * near + 1
@@ -106,7 +107,7 @@ class Score:
     """Pixel counts of episodes, and the figures computed from them.
 
     Attributes:
-        classes: class id -> name, the classes that are judged.
+        classes: class id -> name of the classes that are judged.
     """
 
     classes: Mapping[int, str]
@@ -115,7 +116,11 @@ class Score:
     _unions: list[Counts] = field(default_factory=list)
 
     def add(self, episode: Episode, answer: Mask) -> float:
-        """Count one answer, bool and shaped as the episode's query_mask; return its own IoU, %."""
+        """Count one answer, bool, shaped as the episode's query_mask; returns its IoU in percent.
+
+        Raises:
+            InputError: the class is not judged, or the shapes differ.
+        """
         if episode.class_id not in self.classes:
             raise InputError(
                 "An episode is of a class that is not judged",
@@ -132,18 +137,21 @@ class Score:
         return len(self._class_ids)
 
     def miou(self) -> float:
-        """Mean IoU, percent: counts are summed per class, then the classes' IoUs are averaged.
+        """Mean IoU in percent: counts are summed per class, then the classes' IoUs are averaged.
 
-        A class that no episode showed is left out (the published protocols show them all).
+        Classes without an episode are left out (the published protocols show all classes).
+
+        Raises:
+            InputError: no episode was counted.
         """
         return _miou(*self._sums())
 
     def fb_iou(self) -> float:
-        """Foreground-background IoU, percent: counts are summed over all, then the two averaged."""
+        """Mean of foreground IoU and background IoU, in percent, each over the counts of all."""
         return _fb_iou(*self._sums())
 
     def per_class(self) -> dict[str, float]:
-        """Return class name -> IoU, percent, of every class that an episode showed."""
+        """Class name -> IoU in percent, for every class with an episode."""
         intersections, unions, shown = self._sums()
         return {
             name: 100 * float(intersections[row, 1]) / max(int(unions[row, 1]), 1)
@@ -152,7 +160,7 @@ class Score:
         }
 
     def miou_interval(self, *, confidence: float = 0.95, rounds: int = 1000) -> Interval:
-        """mIoU with its percentile bootstrap interval: episodes drawn anew, with replacement."""
+        """mIoU with its percentile bootstrap interval (episodes resampled with replacement)."""
         return self._interval(_miou, confidence, rounds)
 
     def fb_iou_interval(self, *, confidence: float = 0.95, rounds: int = 1000) -> Interval:
@@ -162,7 +170,7 @@ class Score:
     def _interval(
         self, figure: Callable[[Counts, Counts, Counts], float], confidence: float, rounds: int
     ) -> Interval:
-        # How often each episode was drawn, times its counts, is the sum over the drawn ones.
+        # Multiplying counts by how often an episode was drawn gives the sums of the resample.
         rows, counts = self._table()
 
         def drawn(times: Counts) -> float:
@@ -176,7 +184,7 @@ class Score:
         return _per_class(rows, counts, np.ones(len(self), np.int64), len(self.classes))
 
     def _table(self) -> tuple[Counts, Counts]:
-        """(row of its class [N], intersections and unions [N, 4]) of every episode."""
+        """(row of the class [N], intersections and unions [N, 4]) of every episode."""
         if not len(self):
             raise InputError("There is nothing to judge", expected="episodes", found="none")
         row_of = {class_id: row for row, class_id in enumerate(self.classes)}

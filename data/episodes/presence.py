@@ -1,4 +1,4 @@
-"""Which classes each mask on disk shows: for datasets that come without split files."""
+"""Which classes each mask on disk shows, for datasets without split files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.episodes.files import IGNORE, read_index_mask
 from hsnet_trt.errors import InputError
 
-# A smaller object vanishes at the resolution of the features (2048 pixels, as later work on these
-# datasets filters too).
+# Smaller objects vanish at the resolution of the features (2048 pixels; later work on these
+# datasets uses this limit, too).
 MINIMUM_PIXELS = 2 * 32 * 32
 
 
 def classes_shown(
     masks: Sequence[Path], what: str, skipped: Skipped | None = None
 ) -> dict[Path, list[int]]:
-    """Return mask path -> values (classes from 1) that cover at least MINIMUM_PIXELS there.
+    """Mask path -> values (classes from 1) that cover at least MINIMUM_PIXELS of it.
 
-    Reading tens of thousands of masks takes minutes, so there is a progress bar, and the answer is
-    kept in the user's cache folder until a mask's name, size or date changes.
+    Reading tens of thousands of masks takes minutes: a progress bar is shown, and the result is
+    cached in the user's cache folder until a mask's name, size or date changes.
 
     Raises:
         InputError: a mask is broken and `skipped` is None.
@@ -62,7 +62,7 @@ def classes_shown(
 
 
 def cache_folder() -> Path:
-    """Return the folder for derived lists: XDG_CACHE_HOME or ~/.cache, then hsnet-trt."""
+    """The folder for derived lists: hsnet-trt in XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet-trt"
 
 
@@ -91,5 +91,5 @@ def _write_cache(kept: Path, shown: dict[Path, list[int]]) -> None:
         beside.write_text(json.dumps(list(shown.values())), encoding="utf-8")
         beside.replace(kept)
     except OSError:
-        # A home that cannot be written costs the next run its time, nothing else.
+        # Without a writable cache folder, the next run only takes longer.
         beside.unlink(missing_ok=True)

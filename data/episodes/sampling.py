@@ -1,4 +1,4 @@
-"""Which images make an episode: the authors' sampling to evaluate, an endless one to train."""
+"""Which images make an episode: the authors' sampling for evaluation, an endless one to train."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hsnet_trt.errors import InputError
 T = TypeVar("T")
 Split = Literal["train", "val", "test"]
 Random = np.random.RandomState | np.random.Generator
-# (image, mask of the class, ignored pixels or None), all at the image's own size
+# (image, mask of the class, ignored pixels or None), all at the image's own size.
 Loaded = tuple[Image, Mask, Mask | None]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The names of one episode."""
+    """The names of the images of one episode."""
 
     class_id: int
     query: str
@@ -33,9 +33,10 @@ class Sampler:
     """Draws episodes from lists of images.
 
     Attributes:
-        by_class: class id -> image names, in the order that drawing counts in.
-        queries: (image name, class id) in order, one query each; None: class and query are drawn.
-        pool: class id and query -> the names supports are drawn from; None: the class's list.
+        by_class: class id -> image names, in the order that drawing relies on.
+        queries: (image name, class id), used in order; None: class and query are drawn.
+        shots: supports per episode.
+        pool: class id and query -> names to draw supports from; None: the class's list.
     """
 
     by_class: Mapping[int, Sequence[str]]
@@ -44,7 +45,7 @@ class Sampler:
     pool: Callable[[int, str], Sequence[str]] | None = None
 
     def draw(self, rng: Random, index: int) -> Draw:
-        """Draw one episode, consuming random numbers in the order the authors' loaders do."""
+        """Draw one episode, using random numbers in the order of the authors' loaders."""
         if self.queries is None:
             class_id = pick(rng, list(self.by_class))
             query = pick(rng, self.by_class[class_id])
@@ -59,16 +60,16 @@ class Sampler:
         return Draw(class_id, query, tuple(supports))
 
     def plan(self, count: int) -> tuple[Draw, ...]:
-        """Draw the episodes of the published protocol: one stream, seeded with 0 at its start.
+        """Draw the episodes of the published protocol: one random stream with seed 0.
 
-        RandomState(0) yields what numpy.random yields after numpy.random.seed(0), and leaves the
-        caller's global state alone.
+        RandomState(0) equals numpy.random after numpy.random.seed(0), without touching the global
+        state.
         """
         rng = np.random.RandomState(0)
         return tuple(self.draw(rng, index) for index in range(count))
 
     def draw_endless(self, seed: int, index: int) -> Draw:
-        """Draw episode `index` of an endless stream that shuffles the queries in every round."""
+        """Draw episode `index` of an endless stream; the queries are reshuffled in every round."""
         rng = np.random.default_rng([seed, index])
         if self.queries is None:
             return self.draw(rng, index)
@@ -78,13 +79,13 @@ class Sampler:
 
 
 def pick(rng: Random, names: Sequence[T]) -> T:
-    """Draw one, as numpy.random.choice(names, 1, replace=False) does (it permutes them all)."""
+    """Draw one as numpy.random.choice(names, 1, replace=False) does (which permutes them all)."""
     return names[int(rng.choice(len(names), 1, replace=False)[0])]
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns drawn names into episodes; `planned` holds the protocol's draws, if it is one."""
+    """Turns drawn names into episodes; `planned`: the protocol's draws, None if endless."""
 
     sampler: Sampler
     planned: tuple[Draw, ...] | None
@@ -131,7 +132,7 @@ def listed_episodes(
     original_size: bool,
     seed: int,
 ) -> Episodes:
-    """Combine a dataset's lists with its reader; `count` None makes an endless training stream."""
+    """Combine a dataset's lists and reader; `count` None makes an endless training stream."""
     planned = None if count is None else sampler.plan(count)
     reader = Reader(sampler, planned, load, classes, size, original_size, seed)
     return Episodes(name, classes, reader, count)
@@ -144,7 +145,12 @@ def enough_images(
     where: str,
     skipped: Skipped | None,
 ) -> dict[int, Sequence[str]]:
-    """Return the classes with at least shots + 1 images; the others raise, or go to `skipped`."""
+    """The classes with at least shots + 1 images; the others raise, or go to `skipped`.
+
+    Raises:
+        InputError: no support is asked for, no class is left, or `skipped` is None and a class is
+            too small.
+    """
     if shots < 1:
         raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
     kept: dict[int, Sequence[str]] = {}

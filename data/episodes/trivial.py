@@ -1,4 +1,4 @@
-"""Answers that need no network: what any result has to beat."""
+"""Answers without a network: the baseline that any result has to beat."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _WINDOW = 5  # pixels, of the smoothing
 
 
 def all_foreground(episode: Episode) -> Mask:
-    """Answer that everything is the object, bool, shaped as the query's mask."""
+    """Mark every pixel as the object: bool, shaped as the query's mask."""
     return np.ones(episode.query_mask.shape, np.bool_)
 
 
 def colour_histogram(episode: Episode) -> Mask:
-    """Answer where the query has the object's colours, bool, shaped as the query's mask.
+    """Mark the pixels with the object's colours: bool, shaped as the query's mask.
 
-    Histogram back-projection (Swain and Ballard, Color Indexing, IJCV 1991): per colour, the share
-    of the object among the supports' pixels of that colour, looked up for the query and smoothed.
-    The threshold is the one that serves best on the supports themselves, in the mean over them.
+    Histogram back-projection (Swain and Ballard, Color Indexing, IJCV 1991): for each colour, the
+    object's share among the supports' pixels, looked up for the query and smoothed. The threshold
+    is the one with the highest mean IoU on the supports themselves.
     """
     inside, outside = np.zeros(_BINS**3), np.zeros(_BINS**3)
     for image, mask in zip(episode.supports, episode.support_masks, strict=True):
@@ -51,7 +51,7 @@ def _bins(image: Image) -> npt.NDArray[np.intp]:
 
 
 def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean over a square window, by running sums."""
+    """Mean over a square window, from running sums."""
     padded = np.pad(values, (_WINDOW // 2 + 1, _WINDOW // 2), mode="edge")
     padded[0], padded[:, 0] = 0, 0
     sums = padded.cumsum(0).cumsum(1)

@@ -1,4 +1,4 @@
-"""How an answer to a video is judged: overlap, contours, steadiness, and absence.
+"""Video metrics: overlap, contours, steadiness, and absence.
 
 Region similarity J and contour accuracy F are those of DAVIS 2016 (Perazzi et al., A Benchmark
 Dataset and Evaluation Methodology for Video Object Segmentation, CVPR 2016). Flicker and the frames
@@ -14,78 +14,34 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from hsnet_trt.data.episodes.contours import boundary_f
 from hsnet_trt.data.episodes.episode import Mask
 from hsnet_trt.data.episodes.metrics import Counts, Interval, bootstrap, overlap
 from hsnet_trt.errors import InputError
 
-LEAST = 0.0025  # of the picture: with fewer pixels, an object is not judged, and an answer is empty
-HIT = 0.5  # IoU of an answer that has found the object, as in PASCAL VOC
+LEAST = 0.0025  # share of the picture; a smaller object is not judged, a smaller answer is empty
+HIT = 0.5  # IoU from which the object counts as found, as in PASCAL VOC
 SOON = 10  # frames
-_TOLERANCE = 0.008  # of the diagonal, as DAVIS has it
-
 Origin = npt.NDArray[np.int16]  # [H, W, 2]
-
-
-def contour(mask: Mask) -> Mask:
-    """The border of a mask, bool [H, W]: pixels unlike their right, lower or diagonal neighbour."""
-    border = np.zeros_like(mask)
-    border[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    border[:-1] |= mask[:-1] != mask[1:]
-    border[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
-    return border
-
-
-def contour_tolerance(size: tuple[int, int]) -> int:
-    """Pixels by which a contour of a picture (height, width) may be off."""
-    return int(np.ceil(_TOLERANCE * np.hypot(*size)))
-
-
-def boundary_f(answer: Mask, truth: Mask) -> float:
-    """Contour accuracy F, 0..1: the harmonic mean of the contours' precision and recall.
-
-    A pixel of one contour is matched if the other one passes within 0.008 of the diagonal. A
-    contour without pixels (nothing marked, or everything) has precision 1; of two such, F is 1.
-
-    Args:
-        answer: bool [H, W].
-        truth: bool [H, W].
-    """
-    found, wanted = contour(answer), contour(truth)
-    if not found.any() or not wanted.any():
-        return float(found.any() == wanted.any())
-    radius = contour_tolerance((truth.shape[0], truth.shape[1]))
-    precision = float(_widened(wanted, radius)[found].mean())
-    recall = float(_widened(found, radius)[wanted].mean())
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _widened(mask: Mask, radius: int) -> Mask:
-    """All pixels at most `radius` from a mask."""
-    import cv2
-
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    disc = (x * x + y * y <= radius * radius).astype(np.uint8)
-    wide = cv2.dilate(mask.astype(np.uint8), disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(wide > 0)
 
 
 def flicker(
     answer: Mask, before: Mask, truth: Mask, truth_before: Mask, origin: Origin
 ) -> tuple[int, int]:
-    """Count the pixels that change class for no reason, and those that could.
+    """Count the pixels that change class without reason, and those that could.
 
-    A pixel p shows a point of some surface, which the frame before showed at q = origin[p]. It can
-    flicker if q was visible and the truth gives p and q the same class. It does if no pixel of the
-    3 x 3 around q had the class in the earlier answer that p has in this one: an answer that moves
-    with the picture does not flicker, whatever it marks, nor does one that follows the truth.
+    A pixel p shows a point of some surface, which the previous frame showed at q = origin[p]. It
+    can flicker if q was visible and the truth gives p and q the same class. It flickers if none of
+    the 3 x 3 pixels around q had, in the previous answer, the class that p has now. An answer that
+    moves with the picture or follows the truth does not flicker, whatever it marks.
 
     Args:
-        answer: this frame's, bool [H, W].
-        before: the answer to the frame before, bool [H, W].
-        truth: this frame's, bool [H, W].
-        truth_before: that of the frame before, bool [H, W].
-        origin: (row, column) in the frame before of what each pixel shows, int16 [H, W, 2]; -1
-            where that was outside, or hidden.
+        answer: of this frame, bool [H, W].
+        before: of the previous frame, bool [H, W].
+        truth: of this frame, bool [H, W].
+        truth_before: of the previous frame, bool [H, W].
+        origin: (row, column) in the previous frame of what each pixel shows, int16 [H, W, 2]; -1
+            if it was outside or hidden.
 
     Returns:
         (pixels that flicker, pixels that could).
@@ -105,12 +61,12 @@ def flicker(
 
 @dataclass
 class Wait:
-    """Frames between something that happens and the first answer that shows it.
+    """Frames between events and the first answers that show them.
 
     Attributes:
-        events: how often it happened.
-        frames: waited in all; where it was over before an answer showed it, all its frames.
-        soon: events that an answer showed less than SOON frames later.
+        events: number of events.
+        frames: total frames of waiting; an event that ends unnoticed counts with its whole length.
+        soon: events shown by an answer less than SOON frames later.
     """
 
     events: int = 0
@@ -133,18 +89,18 @@ class Wait:
 
 @dataclass
 class VideoScore:
-    """Counts of one video, frame by frame; `summarise` makes figures of several.
+    """Counts of one video, added frame by frame; `summarise` turns those of several into figures.
 
-    The object is *there* if it covers at least LEAST of the picture, *gone* if no pixel shows it;
-    in between nothing but flicker is judged. An answer is *empty* below LEAST of the picture.
+    The object is *there* if it covers at least LEAST of the picture, and *gone* if no pixel shows
+    it. In between, only flicker is judged. An answer is *empty* below LEAST of the picture.
 
     Attributes:
-        frames: how many were added.
-        there: of these, frames with the object.
-        j, f: sums of region similarity and boundary F over the frames with the object.
+        frames: frames added.
+        there: frames with the object.
+        j, f: sums of region similarity and contour accuracy over the frames with the object.
         missed: frames with the object whose answer is empty.
-        judged_present: frames with the object of which an answer says whether it is there.
-        denied: of these, those of which it says that it is not.
+        judged_present: frames with the object whose answer says whether it is present.
+        denied: of these, those whose answer says that it is absent.
         gone: frames without the object.
         shown: of these, those whose answer is not empty.
         changed, could_change: sums of `flicker`.
@@ -176,8 +132,8 @@ class VideoScore:
         Args:
             answer: bool [H, W].
             truth: bool [H, W].
-            origin: int16 [H, W, 2], see `flicker`; that of the first frame is not looked at.
-            present: whether the answer says that the object is there; None if it does not say.
+            origin: int16 [H, W, 2], see `flicker`; ignored in the first frame.
+            present: whether the answer says that the object is present; None if it does not say.
 
         Raises:
             InputError: the shapes differ.
@@ -205,7 +161,7 @@ class VideoScore:
         self.frames += 1
 
     def finish(self) -> None:
-        """End the video: what is still waited for has not been shown."""
+        """End the video: events that no answer has shown yet count as unnoticed."""
         self.absence.end(self.frames, shown=False)
         self.again.end(self.frames, shown=False)
         self._last = None
@@ -235,23 +191,23 @@ class VideoScore:
 
 @dataclass(frozen=True)
 class VideoFigures:
-    """Figures over several videos, with 95 % bootstrap intervals over them.
+    """Figures over several videos, with 95 % bootstrap intervals over the videos.
 
-    None where nothing could be judged: no video had the object, or none was without it.
+    A figure is None if nothing could be judged, for example because every frame shows the object.
 
     Attributes:
-        j, f: region similarity and boundary F, percent: the mean over a video's frames with the
-            object, then over videos.
+        j, f: region similarity and contour accuracy in percent: the mean over a video's frames with
+            the object, then over videos.
         flicker: percent of the pixels that could flicker.
         missed: percent of the frames with the object whose answer is empty.
-        denied: percent of the frames with the object of which the answer says that it is not there:
-            the false alarms of who watches for its absence.
-        shown_absent: percent of the frames without the object whose answer is not empty, those
-            before its absence is noticed included.
-        absence: frames until an absence is noticed, the mean; one that never is counts in full.
-        absence_soon: percent of the absences that are noticed in less than SOON frames.
-        again: frames until the object is found again, likewise.
-        again_soon: percent of the returns that are found in less than SOON frames.
+        denied: percent of the judged frames with the object whose answer says that it is absent:
+            the false alarms when watching for absence.
+        shown_absent: percent of the frames without the object whose answer is not empty, including
+            those before the absence is noticed.
+        absence: mean frames until an absence is noticed; an unnoticed one counts with its length.
+        absence_soon: percent of the absences noticed in less than SOON frames.
+        again: mean frames until the object is found again; likewise.
+        again_soon: percent of the returns found in less than SOON frames.
     """
 
     j: Interval | None
@@ -267,7 +223,7 @@ class VideoFigures:
 
 
 def summarise(scores: Sequence[VideoScore]) -> VideoFigures:
-    """Make figures of finished videos."""
+    """Compute the figures of finished videos."""
 
     def per_video(total: str) -> Interval | None:
         means = [(getattr(s, total) / max(s.there, 1), min(s.there, 1)) for s in scores]
@@ -304,7 +260,7 @@ def plain(score: VideoScore) -> dict[str, float | dict[str, int]]:
 
 
 def _ratio(pairs: Sequence[tuple[float, float]], scale: float) -> Interval | None:
-    """Sum over sum, videos drawn anew; those that have nothing to judge are left out."""
+    """Ratio of sums, bootstrapped over videos; videos with nothing to judge are left out."""
     judged = np.array([pair for pair in pairs if pair[1]], np.float64)
     if not len(judged):
         return None

@@ -13,7 +13,7 @@ from hsnet_trt.data.episodes.episode import Mask
 from hsnet_trt.data.labels.label_files import Found, check_size, image_path
 from hsnet_trt.errors import HSNetError, InputError
 
-_FAR = 1e6  # limit of a polygon's coordinates: its outline is traced pixel by pixel
+_FAR = 1e6  # limit of a polygon's coordinates, because its outline is traced pixel by pixel
 
 
 def read_coco(content: dict[str, Any], path: Path, images: Path) -> Found:
@@ -25,11 +25,11 @@ def read_coco(content: dict[str, Any], path: Path, images: Path) -> Found:
         images: the folder of the images.
 
     Returns:
-        By the categories' names: the images that show one, the largest area first, and how to draw
-        the union of its annotations there (crowds, too).
+        for each category name, the images that show it, the largest area first, with a function
+        that draws the union of its annotations there (crowds included).
 
     Raises:
-        InputError: something is missing or not as COCO has it.
+        InputError: something is missing or not in COCO's format.
     """
     try:
         names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
@@ -37,7 +37,7 @@ def read_coco(content: dict[str, Any], path: Path, images: Path) -> Found:
         shown: dict[tuple[str, Any], list[dict[str, Any]]] = {}
         for annotation in content["annotations"]:
             entry = entries[annotation["image_id"]]
-            if annotation.get("segmentation"):  # some have only a box or key points
+            if annotation.get("segmentation"):  # some have only a box or keypoints
                 key = (names[annotation["category_id"]], entry["id"])
                 shown.setdefault(key, []).append(annotation)
         areas = {key: sum(float(one.get("area") or 0) for one in shown[key]) for key in shown}
@@ -79,16 +79,16 @@ def _decode(segmentation: Any, size: tuple[int, int]) -> Mask:
     lengths = _uncompressed(counts) if isinstance(counts, str) else [int(n) for n in counts]
     if min(lengths, default=0) < 0 or sum(lengths) != size[0] * size[1]:
         raise ValueError(f"run lengths that add up to {sum(lengths)} pixels")
-    inside = np.arange(len(lengths)) % 2 == 1  # column after column, the background first
+    inside = np.arange(len(lengths)) % 2 == 1  # column by column, background first
     return np.asarray(np.repeat(inside, lengths).reshape(size[1], size[0]).T)
 
 
 def _uncompressed(counts: str) -> list[int]:
     """Decode run lengths in COCO's text form. (pycocotools leaves memory unset if they are short.)
 
-    A number is written in groups of 5 bits, the lowest first, each a character from "0" on; the bit
-    of 32 means that more follow, and the bit of 16 in the last group is the sign. From the fourth
-    number on, each is the difference to the last but one.
+    A number is written in groups of 5 bits, the lowest first, one character per group starting at
+    "0". Bit 32 means that more groups follow; bit 16 of the last group is the sign. From the fourth
+    number on, each is the difference to the one before the previous.
     """
     lengths: list[int] = []
     number = shift = 0

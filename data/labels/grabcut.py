@@ -1,4 +1,4 @@
-"""A mask from a box or from a scribble: GrabCut (Rother et al., 2004), as OpenCV has it."""
+"""A mask from a box or a scribble: GrabCut (Rother et al., 2004), as OpenCV implements it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Models = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 Box = tuple[int, int, int, int]
 
 # Larger pictures are scaled down to this many pixels, and the mask back up: it takes a quarter of a
-# second instead of minutes, loose boxes come out better, and the network sees no more anyway.
+# second instead of minutes, loose boxes give better masks, and the network sees no more anyway.
 _PIXELS = 320 * 320
-_MARGIN = 1.0  # of the box's sides, that is looked at around it
+_MARGIN = 1.0  # margin around the box that is looked at, relative to the box's sides
 _ROUNDS = 5
 
 
 def mask_from_box(image: Image, box: Box) -> Mask:
-    """Cut out the object that a box holds; what is outside the box is background.
+    """Cut out the object inside a box; everything outside the box is background.
 
     Args:
         image: uint8 [H,W,3], RGB.
         box: x, y of its top left corner, width and height, in pixels of the image.
 
     Returns:
-        bool [H,W], True on the object; the same for the same arguments.
+        bool [H,W], True on the object; deterministic.
 
     Raises:
-        InputError: the box is empty, not inside the picture or all of it, or holds no object that
-            stands out.
+        InputError: the box is empty, not inside the picture, or all of it; or no object stands out
+            in it.
         HSNetError: OpenCV is not installed.
     """
     height, width = _check_image(image)
@@ -47,6 +47,7 @@ def mask_from_box(image: Image, box: Box) -> Mask:
             "the box is not inside the picture",
             expected="x,y,width,height in pixels, from the picture's top left corner",
             found=found,
+            fix="the last two numbers are width and height, not the lower right corner",
         )
     if (w, h) == (width, height):
         raise InputError(
@@ -72,16 +73,16 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
 
     Args:
         image: uint8 [H,W,3], RGB.
-        foreground: bool [H,W], True where somebody drew on the object.
-        background: bool [H,W], True where somebody drew beside it; it adds to what the picture's
-            edge shows of the background. Where both are True, neither counts.
+        foreground: bool [H,W], True on strokes on the object.
+        background: bool [H,W], True on strokes beside it, in addition to the picture's edge, which
+            counts as background. A pixel that is True in both counts in neither.
 
     Returns:
-        bool [H,W], True on the object; the same for the same arguments.
+        bool [H,W], True on the object; deterministic.
 
     Raises:
-        InputError: a scribble is of another size, there is none on the object, or nothing is left
-            unmarked.
+        InputError: a scribble has another size or type, there is none on the object, no pixel is
+            unmarked, or no object stands out.
         HSNetError: OpenCV is not installed.
     """
     size = _check_image(image)
@@ -112,10 +113,10 @@ def mask_from_scribble(image: Image, foreground: Mask, background: Mask | None =
     beside = beside & ~foreground
     on, off = small.shrink(on), small.shrink(beside)
     off &= ~on
-    # One stroke beside the object shows one part of its background, the picture's edge most others.
+    # A stroke beside the object shows one part of its background, the picture's edge most others.
     learnt = (off | _frame(off.shape)) & ~on
-    # The colours are learnt from the strokes first, without the unmarked pixels: with those as
-    # background from the start, GrabCut loses most of an object that the strokes hardly cover.
+    # Learn the colours from the strokes first, without the unmarked pixels: if those start as
+    # background, GrabCut loses most of an object that the strokes hardly cover.
     strip = np.concatenate([small.image[on], small.image[learnt]])[None]
     known = np.repeat([cv2.GC_FGD, cv2.GC_BGD], [on.sum(), learnt.sum()])[None].astype(np.uint8)
     models = _no_models()
@@ -138,7 +139,7 @@ def _check_image(image: Image) -> tuple[int, int]:
 
 
 def _no_models() -> Models:
-    return np.zeros((1, 65)), np.zeros((1, 65))  # of the background's colours, of the object's
+    return np.zeros((1, 65)), np.zeros((1, 65))  # colour models of background and object
 
 
 def _frame(shape: tuple[int, ...]) -> Mask:
@@ -149,19 +150,19 @@ def _frame(shape: tuple[int, ...]) -> Mask:
 
 
 def _around(start: int, length: int, whole: int) -> slice:
-    """The box and a margin, along one axis: distant background tells little about the near one."""
+    """The box and a margin along one axis; distant background says little about the near one."""
     margin = max(8, round(_MARGIN * length))
     return slice(max(0, start - margin), min(whole, start + length + margin))
 
 
 @dataclass(frozen=True)
 class _Small:
-    """The picture at the size the cut is made at.
+    """The picture at the size at which it is cut.
 
     Attributes:
         image: uint8 [h,w,3], BGR.
-        size: (width, height) of it.
-        whole: (width, height) of the picture itself.
+        size: its (width, height).
+        whole: (width, height) of the original picture.
     """
 
     image: Image
@@ -178,7 +179,7 @@ class _Small:
         return cls(small, size, (width, height))
 
     def shrink(self, mask: Mask) -> Mask:
-        """A stroke that is thinner than a pixel of the small picture stays."""
+        """The mask at the small size; strokes thinner than a pixel are kept."""
         values = mask.astype(np.float32)
         return np.asarray(
             _opencv().resize(values, self.size, interpolation=_opencv().INTER_AREA) > 0
@@ -190,9 +191,9 @@ class _Small:
 
 
 def _cut(small: Image, labels: Labels, models: Models, rounds: int, mode: int) -> Mask:
-    """Run cv2.grabCut, which changes the labels and the models; True where the object is."""
+    """Run cv2.grabCut, which updates the labels and models in place; True on the object."""
     cv2 = _opencv()
-    cv2.setRNGSeed(0)  # its clusters start at random
+    cv2.setRNGSeed(0)  # its clustering starts at random
     try:
         cv2.grabCut(small, labels, None, *models, rounds, mode)
     except cv2.error as error:

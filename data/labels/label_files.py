@@ -1,4 +1,4 @@
-"""What the readers of COCO's and LabelMe's files share: the JSON, image paths and image sizes."""
+"""Shared by the readers of COCO and LabelMe files: JSON, image paths and image sizes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from hsnet_trt.data.episodes.episode import Mask
 from hsnet_trt.errors import InputError
 
-MAX_PIXELS = 150_000_000  # what a file may claim an image to have
-# By label: the images that show it, and a function that draws its mask, bool [H,W], in each.
+MAX_PIXELS = 150_000_000  # largest image size that a file may claim
+# Label -> images that show it, each with a function that draws its mask, bool [H,W].
 Found = dict[str, list[tuple[Path, Callable[[], Mask]]]]
 
 
@@ -37,14 +37,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def image_path(folder: Path, name: object, file: Path) -> Path:
-    """Return where an image is that a file of labels names: in or below the folder.
+    """The path of an image that a label file names, in or below `folder`; it may not exist.
 
     Raises:
-        InputError: it names none, or one elsewhere.
+        InputError: it names no image, or one elsewhere.
     """
     text = name if isinstance(name, str) else ""
     windows, posix = PureWindowsPath(text), PurePosixPath(text)
-    # Either kind of path may have been written, wherever it is read.
+    # Either kind of path may have been written, whatever system reads it.
     outside = windows.anchor or posix.anchor or ".." in windows.parts or "\0" in text
     if not text or outside:
         raise InputError(
@@ -56,7 +56,7 @@ def image_path(folder: Path, name: object, file: Path) -> Path:
     below = folder / posix
     try:
         return below if below.exists() else folder / Path(*windows.parts)
-    except (OSError, ValueError) as error:  # too long, or of characters that no name has
+    except (OSError, ValueError) as error:  # too long, or with characters that no name has
         raise InputError(
             f"{file} names an image by what is no file's name",
             expected="a path below its folder",
@@ -66,7 +66,7 @@ def image_path(folder: Path, name: object, file: Path) -> Path:
 
 
 def check_size(height: object, width: object, file: Path) -> tuple[int, int]:
-    """Return the size of an image as a file claims it. Raises InputError."""
+    """The (height, width) that a file claims for an image. Raises InputError if implausible."""
     if (
         type(height) is int
         and type(width) is int

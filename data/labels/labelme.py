@@ -17,18 +17,18 @@ from hsnet_trt.data.episodes.episode import Mask
 from hsnet_trt.data.labels.label_files import check_size, read_json
 from hsnet_trt.errors import InputError
 
-_POINTS = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # a polygon: 3 or more
+_POINTS = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # polygon: at least 3
 
 
 @dataclass(frozen=True)
 class LabelMe:
-    """One file: the shapes of one image.
+    """The shapes of one image, from one file.
 
     Attributes:
         path: the file.
         image: the image's name, unchecked.
-        size: (height, width) of it.
-        shapes: as they are in the file.
+        size: (height, width) of the image.
+        shapes: unchanged from the file.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class LabelMe:
 
     @property
     def labels(self) -> list[str]:
-        """Its labels, in the order met."""
+        """The labels, in the order of their first shape."""
         return list(dict.fromkeys(shape["label"] for shape in self.shapes))
 
     def mask(self, label: str, *, alone: bool = False) -> Mask:
@@ -46,10 +46,10 @@ class LabelMe:
 
         Args:
             label: the label.
-            alone: if there is only one label, take it, whatever its name.
+            alone: if there is only one label, use it, whatever its name.
 
         Raises:
-            InputError: no shape has that label, or one of them has no area or is broken.
+            InputError: no shape has that label, or one of them is broken.
         """
         labels = self.labels
         if alone and len(labels) == 1:
@@ -75,12 +75,12 @@ class LabelMe:
 
 
 def read_labelme(path: Path) -> LabelMe:
-    """Read a file of LabelMe. Raises InputError naming it."""
+    """Read a LabelMe file. Raises InputError naming it."""
     return from_content(read_json(path), path)
 
 
 def from_content(content: dict[str, Any], path: Path) -> LabelMe:
-    """Check the content of a file of LabelMe. Raises InputError naming it."""
+    """Check the content of a LabelMe file. Raises InputError naming it."""
     shapes = content.get("shapes")
     right = isinstance(shapes, list) and all(
         isinstance(shape, dict) and isinstance(shape.get("label"), str) for shape in shapes
@@ -119,13 +119,13 @@ def _draw(shape: dict[str, Any], size: tuple[int, int]) -> Mask:
 
 
 def _finite(x: Any, y: Any) -> bool:
-    return abs(float(x)) < 1e6 and abs(float(y)) < 1e6  # what Pillow can still draw
+    return abs(float(x)) < 1e6 and abs(float(y)) < 1e6  # Pillow's limit for drawing
 
 
 def _stored(
     shape: dict[str, Any], points: list[tuple[float, float]], size: tuple[int, int]
 ) -> Mask:
-    """A mask as LabelMe keeps it: a PNG, in base64, of the rectangle between two points."""
+    """A mask as LabelMe stores it: a base64 PNG of the rectangle between two points."""
     try:
         data = base64.b64decode(shape["mask"], validate=True)
         with Image.open(io.BytesIO(data)) as picture:

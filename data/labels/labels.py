@@ -19,24 +19,24 @@ def read_labels(
     classes: Sequence[str] | None = None,
     shots: int = 5,
 ) -> dict[str, list[tuple[Path, Mask]]]:
-    """Read the files of labelling tools as supports: every label is a class.
+    """Read label files as supports: every label is a class.
 
     All shapes of one label in one image make one mask: instances, crowds and parts are joined.
 
     Args:
         files: COCO's JSON (polygons, run lengths), LabelMe's, or folders of LabelMe's.
-        images: the folder that images are looked for in; None looks beside each file. A file may
-            only name images in or below it.
+        images: the folder of the images; None looks beside each file. Label files may only name
+            images in or below it.
         classes: only these labels; None takes all.
-        shots: images a class, at most: of a COCO file those that show most of it, otherwise the
-            first ones.
+        shots: most images per class: from a COCO file those with the largest area of it, otherwise
+            the first ones.
 
     Returns:
-        By label, in the order met: images, which are there, and their masks, bool [H,W].
+        label -> (image, mask) pairs, in file order; the images exist, masks are bool [H,W].
 
     Raises:
-        InputError: a file is not what it should be, an image is missing or outside its folder, or
-            a class is in none of the files.
+        InputError: a file has the wrong format, an image is missing or outside its folder, or a
+            class is in none of the files.
         HSNetError: COCO's polygons need pycocotools, which is not installed.
     """
     found: Found = {}
@@ -47,7 +47,9 @@ def read_labels(
     for name in classes or ():
         if name not in found:
             raise InputError(
-                f"no label is called {name}", expected=f"one of {', '.join(found) or 'none'}"
+                f"no label is called {name}",
+                expected=f"one of {', '.join(found) or 'none'}",
+                fix="check --class, or leave it out for all labels",
             )
     wanted = [name for name in found if classes is None or name in classes]
     supports: dict[str, list[tuple[Path, Mask]]] = {}

@@ -32,7 +32,7 @@ CLASSES = _NAMES.split(",")
 
 
 def fold_classes(fold: int, split: Split) -> list[int]:
-    """Return class ids from 0: the fold's own twenty for val and test, the other 60 for train."""
+    """Class ids from 0: the fold's own twenty for val and test, the other 60 for train."""
     return [c for c in range(len(CLASSES)) if (c % FOLDS == fold) == (split != "train")]
 
 
@@ -54,18 +54,18 @@ def coco(
         root: the folder that holds COCO2014/.
         fold: 0 to 3.
         split: "test" and "val" are the protocol's 1000 episodes (class, then query, then supports,
-            drawn as the authors draw them after numpy.random.seed(0)); "train" is endless.
+            drawn as by the authors after numpy.random.seed(0)); "train" is endless.
         shots: supports per episode.
         size: (height, width) of images and masks.
-        original_size: leave the query's mask at its own size.
+        original_size: keep the query's mask at its own size.
         splits: the authors' data/splits (pickled lists, read by a restricted unpickler); None
-            derives lists from the masks, which gives other episodes than the published figures
-            were measured on.
+            derives lists from the masks, which gives other episodes than those of the published
+            figures.
         seed: of the endless stream.
-        skipped: where broken files are noted; None raises at the first.
+        skipped: collects errors of broken files; None raises at the first.
 
     Raises:
-        InputError: naming the file that is missing or broken.
+        InputError: no such fold, or a missing or broken file, which it names.
     """
     check_fold("COCO-20i", fold)
     base = dataset_folder(root, "COCO2014")
@@ -99,7 +99,7 @@ class _Load:
         path = (self.base / "annotations" / name).with_suffix(".png")
         values = read_index_mask(path)
         check_same_size(image, values, path)
-        # The authors judge every pixel of COCO: crowds and borders are background.
+        # As the authors do, judge every pixel of COCO: crowds and borders are background.
         return image, values == class_id + 1, None
 
 

@@ -1,4 +1,4 @@
-"""A person's own pictures: ROOT/CLASS/NAME.jpg with the mask NAME.png beside it."""
+"""Your own pictures: ROOT/CLASS/NAME.jpg with the mask NAME.png beside it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def folder(
 
     Args:
         root: the folder; each folder in it is a class.
-        split: "test" and "val" take every picture once as the query, in lexicographic order, with
+        split: "test" and "val" use every picture once as the query, in lexicographic order, with
             supports drawn after numpy.random.seed(0); "train" is endless. All use all classes.
         shots: supports per episode.
         size: (height, width) of images and masks.
-        original_size: leave the query's mask at its own size.
+        original_size: keep the query's mask at its own size.
         seed: of the endless stream.
-        skipped: where broken files are noted; None raises at the first.
+        skipped: collects errors of broken files; None raises at the first.
 
     Raises:
-        InputError: naming the file that is missing or broken.
+        InputError: a file is missing or broken; it names the file.
     """
     if not root.is_dir():
         raise InputError(f"There is no folder {root}", fix="check the path")

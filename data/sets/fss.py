@@ -12,7 +12,7 @@ from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_imag
 from hsnet_trt.data.sets.layout import dataset_folder, each_image_once, images_by_class
 from hsnet_trt.data.sets.splits import find_split, read_lines
 
-# The authors number classes over their three lists: 520 to learn, 240 to validate, 240 to judge.
+# The authors number the classes over all lists: 520 for training, 240 for validation, 240 for test.
 FIRST_CLASS = {"train": 0, "val": 520, "test": 760}
 FILES = {"train": "trn.txt", "val": "val.txt", "test": "test.txt"}
 IMAGES_PER_CLASS = 10
@@ -35,16 +35,16 @@ def fss(
         root: the folder that holds FSS-1000/.
         splits: the published class lists: the authors' data/splits, or one list with a class
             name per line.
-        split: "test" and "val" take every jpg of their classes once, in lexicographic order, with
+        split: "test" and "val" use every jpg of their classes once, in lexicographic order, with
             supports drawn from 1.jpg to 10.jpg after numpy.random.seed(0); "train" is endless.
         shots: supports per episode.
         size: (height, width) of images and masks.
-        original_size: leave the query's mask at its own size (the authors' loader does not).
+        original_size: keep the query's mask at its own size (the authors' loader does not).
         seed: of the endless stream.
-        skipped: where broken files are noted; None raises at the first.
+        skipped: collects errors of broken files; None raises at the first.
 
     Raises:
-        InputError: naming the file that is missing or broken.
+        InputError: a file is missing or broken; it names the file.
     """
     base = dataset_folder(root, "FSS-1000")
     names = sorted(read_lines(find_split(splits, "fss", FILES[split])))

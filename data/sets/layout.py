@@ -1,4 +1,4 @@
-"""What the readers share: where a dataset is on disk, its folds, and classes that are folders."""
+"""Shared by the readers: a dataset's folder, its folds, and classes that are folders."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from hsnet_trt.errors import InputError
 
 FOLDS = 4  # of PASCAL-5i and of COCO-20i
-FOLD_EPISODES = 1000  # that a fold is judged by, in the published protocol
+FOLD_EPISODES = 1000  # per fold, in the published protocol
 
 
 def dataset_folder(root: Path, name: str) -> Path:
-    """Return ROOT/NAME. Raises InputError if there is no such folder."""
+    """ROOT/NAME. Raises InputError if there is no such folder."""
     folder = root / name
     if not folder.is_dir():
         raise InputError(
@@ -30,12 +30,12 @@ def check_fold(dataset: str, fold: int) -> None:
 def images_by_class(
     base: Path, classes: Mapping[int, str], is_image: Callable[[Path], bool]
 ) -> dict[int, list[str]]:
-    """List the images BASE/CLASS/FILE: class id -> sorted "CLASS/FILE".
+    """The images BASE/CLASS/FILE: class id -> sorted "CLASS/FILE".
 
     Args:
         base: the folder that holds the classes' folders.
-        classes: class id -> name of its folder; one that is missing has no images.
-        is_image: which files count.
+        classes: class id -> name of its folder; a missing folder has no images.
+        is_image: whether a file counts.
     """
     return {
         class_id: sorted(
@@ -46,5 +46,5 @@ def images_by_class(
 
 
 def each_image_once(by_class: Mapping[int, Sequence[str]]) -> list[tuple[str, int]]:
-    """Every image as a query, (name, class id), class after class."""
+    """Every image as a query, (name, class id), class by class."""
     return [(image, class_id) for class_id, images in by_class.items() for image in images]

@@ -29,7 +29,7 @@ CLASSES = _NAMES.split()
 
 
 def fold_classes(fold: int, split: Split) -> list[int]:
-    """Return class ids from 0: the fold's own five for val and test, the other 15 for train."""
+    """Class ids from 0: the fold's own five for val and test, the other 15 for train."""
     own = range(fold * 5, fold * 5 + 5)
     return [c for c in range(len(CLASSES)) if (c in own) == (split != "train")]
 
@@ -51,18 +51,21 @@ def pascal(
     Args:
         root: the folder that holds VOC2012/.
         fold: 0 to 3.
-        split: "test" and "val" are the protocol's 1000 episodes, drawn as the authors draw them
-            after numpy.random.seed(0); "train" is endless.
+        split: "test" and "val" are the protocol's 1000 episodes, drawn as by the authors after
+            numpy.random.seed(0); "train" is endless.
         shots: supports per episode.
         size: (height, width) of images and masks.
-        original_size: leave the query's mask at its own size.
+        original_size: keep the query's mask at its own size.
         splits: the authors' data/splits (lines `name__CC`); None derives lists from the masks,
-            which gives other episodes than the published figures were measured on.
+            which gives other episodes than those of the published figures.
         seed: of the endless stream.
-        skipped: where broken files are noted; None raises at the first.
+        skipped: collects errors of broken files; None raises at the first.
 
     Raises:
-        InputError: naming the file that is missing or broken.
+        InputError: no such fold, or a missing or broken file, which it names.
+
+    Warns:
+        HSNetWarning: without split files and val.txt, training and judging share images.
     """
     check_fold("PASCAL-5i", fold)
     base = dataset_folder(root, "VOC2012")

@@ -1,4 +1,4 @@
-"""Split files in the authors' formats, read without trusting them."""
+"""Split files in the authors' formats, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_split(splits: Path, dataset: str, part: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file that are not blank, whatever their line ends."""
+    """The non-blank lines of a text file, stripped. Raises InputError if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -46,7 +46,11 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_pascal_split(path: Path) -> list[tuple[str, int]]:
-    """Read lines `name__CC` (CC from 1) as (name, class id from 0), in order."""
+    """Read lines `name__CC` (CC from 1) as (name, class id from 0), in order.
+
+    Raises:
+        InputError: the file cannot be read, or a line is something else.
+    """
     pairs = []
     for number, line in enumerate(read_lines(path), start=1):
         name, mark, digits = line.rpartition("__")
@@ -61,12 +65,16 @@ def read_pascal_split(path: Path) -> list[tuple[str, int]]:
 
 
 def read_coco_split(path: Path) -> dict[int, list[str]]:
-    """Read a pickled {class id: [image name, ...]}; anything else in the file is refused."""
+    """Read a pickled {class id: [image name, ...]} without running code from the file.
+
+    Raises:
+        InputError: the file is broken or holds anything else.
+    """
     try:
         data = path.read_bytes()
         _only_plain(data)
         found = _PlainUnpickler(io.BytesIO(data)).load()
-    # A damaged pickle can raise nearly anything; only what it may build is restricted.
+    # A damaged pickle can raise nearly anything; what it may build is restricted.
     except Exception as error:
         raise InputError(
             f"The split file {path} cannot be read",
@@ -82,7 +90,7 @@ def read_coco_split(path: Path) -> dict[int, list[str]]:
             f"The split file {path} does not hold lists of image names",
             expected="{class id: [image name, ...]}",
         )
-    # A name leads to a file below the dataset and nowhere else.
+    # A name may lead only to a file below the dataset.
     for name in (name for names in found.values() for name in names):
         if not name.endswith(".jpg") or name.startswith(("/", "\\")) or ".." in name:
             raise InputError(
@@ -94,15 +102,15 @@ def read_coco_split(path: Path) -> dict[int, list[str]]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """An unpickler that finds no class and no function, whatever name it is asked for."""
+    """An unpickler that refuses to load any class or function."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"refused to load {module}.{name}")
 
 
 def _only_plain(data: bytes) -> None:
-    # Before anything is built: a pickle is a program, and these are the instructions that make
-    # dicts, lists, text and whole numbers. No instruction here calls or looks up anything.
+    # A pickle is a program, so it is checked before anything is built. These are the instructions
+    # that make dicts, lists, text and integers; none of them calls or looks up anything.
     for instruction, _, _ in pickletools.genops(data):
         if instruction.name not in _PLAIN:
             raise pickle.UnpicklingError(f"refused the instruction {instruction.name}")

@@ -1,4 +1,4 @@
-"""What this machine can do with HSNet-TRT, what is missing for the rest, and how to fix it."""
+"""What this machine can do with HSNet-TRT, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _JETPACK = "sudo apt install nvidia-jetpack (a virtual environment needs --syste
 
 @dataclass(frozen=True)
 class Ability:
-    """Something this machine may be used for."""
+    """Something this machine may be able to do."""
 
     name: str
     works: bool
@@ -43,7 +43,7 @@ class Ability:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that `hsnet-trt doctor` knows."""
+    """Everything that `hsnet-trt doctor` reports."""
 
     version: str
     python: str
@@ -63,7 +63,7 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Examine this machine. Never raises for what it finds; takes a few seconds."""
+    """Examine this machine; takes a few seconds. Problems are reported, not raised."""
     libraries = {library.name: library for library in probe_libraries(LIBRARIES)}
     driver = probe_driver()
     tools = find_tools()
@@ -93,7 +93,7 @@ def judge(
     provider: CudaProvider,
     onnxruntimes: Sequence[str],
 ) -> tuple[Ability, ...]:
-    """What the machine can do, from what was found; the order is the one people need them in."""
+    """What the machine can do, from what was found, in the order in which people need it."""
     return (
         _segment_cpu(libraries),
         *([_tell_apart(onnxruntimes)] if len(onnxruntimes) > 1 else []),
@@ -236,7 +236,7 @@ def _use_gstreamer(libraries: dict[str, Library]) -> Ability:
 def _flavour_for(
     libraries: dict[str, Library], driver: Driver, jetson: str | None
 ) -> tuple[str | None, str | None]:
-    """The TensorRT that serves the first GPU here; else how to install one."""
+    """The TensorRT that supports the first GPU here, or None and how to install one."""
     if libraries["tensorrt"].state == "works":
         return "tensorrt", None
     served = driver.gpus[0].compute_capability in RTX_CAPABILITIES
@@ -249,7 +249,7 @@ def _flavour_for(
 
 
 def _unserved(libraries: dict[str, Library], driver: Driver) -> str:
-    """No TensorRT here serves the first GPU: in words, with what the installed one does serve."""
+    """A message that no TensorRT here supports the first GPU, with what the installed one does."""
     gpu = driver.gpus[0]
     why = f"no TensorRT that serves {gpu.name} (compute capability {gpu.compute_capability})"
     if libraries["tensorrt_rtx"].state == "works":
@@ -268,7 +268,7 @@ def _mend_driver(jetson: str | None) -> str:
 
 
 def _lacking(libraries: dict[str, Library], names: Sequence[str]) -> str:
-    """What keeps these libraries from working, in words; empty if all work."""
+    """What is wrong with these libraries, as a message; empty if all work."""
     states = [libraries[name] for name in names if libraries[name].state != "works"]
     return "; ".join(
         f"{lib.name} is not installed"
@@ -279,7 +279,7 @@ def _lacking(libraries: dict[str, Library], names: Sequence[str]) -> str:
 
 
 def _install(libraries: dict[str, Library], packages: dict[str, str]) -> str:
-    """The command that installs what does not work of `packages`, import name to package name."""
+    """The command that installs those of `packages` that do not work (import name -> package)."""
     wanted = [name for name in packages if libraries[name].state != "works"]
     broken = any(libraries[name].state == "broken" for name in wanted)
     again = "--force-reinstall " if broken else ""

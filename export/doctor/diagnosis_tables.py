@@ -58,7 +58,7 @@ def _libraries(diagnosis: Diagnosis) -> Table:
 
 
 def _abilities(diagnosis: Diagnosis) -> Text:
-    """Lines and not a table, so that a command can be copied whole."""
+    """As lines, not a table, so that a whole command can be copied."""
     text = Text("What this machine can do\n", style="italic")
     for ability in diagnosis.abilities:
         text.append(" yes " if ability.works else "  no ", "green" if ability.works else "yellow")

@@ -1,4 +1,4 @@
-"""The optional extras of the package: what each lets a machine do, and what it takes."""
+"""The optional extras of the package: what each enables, and which packages it needs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Extra:
-    """An extra of setup.cfg, for those who need it."""
+    """An extra of setup.cfg, such as `hsnet-trt[video]`."""
 
     name: str
     enables: str
-    packages: dict[str, str]  # import name to what pip installs
+    packages: dict[str, str]  # import name -> name for pip
 
 
 EXTRAS: Sequence[Extra] = (

@@ -1,7 +1,7 @@
 """What a bundle holds: graphs, their parsed networks, engines, profiles, sizes and hashes.
 
-Works anywhere: what needs TensorRT, onnx or a GPU is left out, with the reason. (Not called
-`inspect`: run from this folder, it would hide Python's own module of that name.)
+It works anywhere: whatever needs TensorRT, onnx or a GPU is left out, with the reason. (It is not
+called `inspect`, because run from this folder it would hide Python's module of that name.)
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def inspect_bundle(path: str | os.PathLike[str]) -> Report:
     """Everything that this machine can find out about a bundle, as JSON-able data.
 
     Keys: `path`, `manifest` (as in bundle.json), `graphs` and `engines`. A graph has `network`
-    ("by": who parsed it, "layers": [{"type", "precision", "count"}]) or `network_missing`, why not.
-    Of a calibrated graph, `int8` names the layers that are INT8, and `float` those that are not,
-    with the reason.
-    An engine has `record` (the parsed network it was built from and the builder's memory figures,
-    kept in the bundle) and `examined` (the engine's own layers and memory) or `examined_missing`.
+    ("by": the parser, "layers": [{"type", "precision", "count"}]) or `network_missing`, the reason.
+    A calibrated graph also has `int8`, the names of its INT8 layers, and `float`, those of the
+    others with the reason. An engine has `record` (the parsed network it was built from and the
+    builder's memory figures, stored in the bundle) and `examined` (the engine's own layers and
+    memory) or `examined_missing`, the reason.
 
     Raises:
-        BundleError: the bundle is damaged: every file is read and its hash checked.
+        BundleError: the bundle is damaged; every file is read and its hash checked.
     """
     bundle = Bundle.open(path)
     bundle.check()
@@ -79,7 +79,7 @@ def _graph(bundle: Bundle, graph: GraphFile) -> Report:
 
 
 def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
-    """Which layers of a graph are INT8, and why the others are not, as the bundle records it."""
+    """Which layers of a graph are INT8, and why the others are not, from the bundle's record."""
     if graph.variant.precision != "int8":
         return {}
     of_match = [
@@ -104,7 +104,7 @@ def _calibrated(bundle: Bundle, graph: GraphFile) -> Report:
 
 
 def _count_operators(content: bytes) -> list[Report]:
-    """Operators of an ONNX graph by type; without type inference their precision is not known."""
+    """Operators of an ONNX graph by type; their precision is unknown without type inference."""
     import onnx
 
     model = onnx.load_model_from_string(content)
@@ -139,7 +139,7 @@ def _engine(bundle: Bundle, engine: EngineFile) -> Report:
 
 
 def _cannot_examine(engine: EngineFile) -> str | None:
-    """Why the engine cannot be deserialised here; None if it may be tried."""
+    """Why the engine cannot be deserialised here; None if it is worth trying."""
     if not installed(engine.flavour):
         return f"{TITLES.get(engine.flavour, engine.flavour)} is not installed here"
     driver = find_driver()

@@ -1,7 +1,7 @@
-"""What is installed here: libraries, the driver and the plugin's tools, each tried on its own.
+"""What is installed here: libraries, the driver and the plugin's toolchain.
 
-Every library is imported in a child process: one that is broken, down to aborting when imported,
-is reported and does not stop the report.
+Every library is imported in a child process, so that a broken one, even one that aborts on import,
+is reported and does not end the report.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.ort.cuda import INSTALL
 from hsnet_trt.trt_plugins.nvcc import find_nvcc
 
-_TIMEOUT = 120  # seconds for one import: a cold disk, an SD card
+_TIMEOUT = 120  # seconds for one import: the disk may be cold, or an SD card
 
 
 def _with(module: str) -> str:
-    """The expression that imports a module of a library too: what is really used of it."""
+    """An expression that also imports the submodule that is really used."""
     return f"importlib.import_module({module!r}) and None"
 
 
-# Import name and an expression that gives details, evaluated after `import NAME as m`. Packages
-# whose native part is in a module of theirs are tried with that module: `import pycuda` alone
-# succeeds where its driver module cannot be loaded.
+# Import name -> an expression for details, evaluated after `import NAME as m`. If the native part
+# is in a submodule, that is imported too: `import pycuda` alone succeeds even if its driver module
+# cannot be loaded.
 LIBRARIES = {
     "numpy": "None",
     "PIL": _with("PIL.Image"),
@@ -67,7 +67,7 @@ print("\\n" + json.dumps({"version": str(version) if version else None, "detail"
 
 @dataclass(frozen=True)
 class Library:
-    """An importable library: "works", "missing" (not installed) or "broken"."""
+    """A library; `state` is "works", "missing" (not installed) or "broken"."""
 
     name: str
     state: str
@@ -77,7 +77,7 @@ class Library:
 
 @dataclass(frozen=True)
 class CudaProvider:
-    """What keeps ONNX Runtime's CUDA provider from working, and what mends it; None if nothing."""
+    """Why ONNX Runtime's CUDA provider does not work, and how to fix it; None if it does."""
 
     problem: str | None
     fix: str | None
@@ -85,17 +85,17 @@ class CudaProvider:
 
 @dataclass(frozen=True)
 class Tool:
-    """A program or a header of the plugin's toolchain, and where it is."""
+    """A program or header of the plugin's toolchain, and its path; None if it is missing."""
 
     name: str
     path: str | None
 
 
 def probe_libraries(libraries: dict[str, str]) -> list[Library]:
-    """Import each library in its own child process; see `LIBRARIES` for the argument."""
+    """Import each library in its own child process; `libraries` is like `LIBRARIES`."""
     pending = list(libraries)
     found = {}
-    while pending:  # as many at once as there are cores: each import is mostly processor time
+    while pending:  # one per core at a time, because an import is mostly processor time
         batch, pending = pending[: machine.usable_cores()], pending[machine.usable_cores() :]
         children = {
             name: _start([sys.executable, "-c", _PROBE, name, libraries[name]]) for name in batch
@@ -145,7 +145,7 @@ def _read_probe(name: str, child: subprocess.Popen[str]) -> Library:
 
 
 def probe_driver() -> Driver:
-    """The NVIDIA driver, asked in a child process."""
+    """The NVIDIA driver and its GPUs, queried in a child process."""
     child = _start([sys.executable, "-m", "hsnet_trt.runtime.device.machine"])
     output, errors = _finish(child)
     try:
@@ -158,7 +158,7 @@ def probe_driver() -> Driver:
 
 
 def probe_cuda_provider() -> CudaProvider:
-    """ONNX Runtime's CUDA provider and the libraries that it needs, loaded in a child process."""
+    """ONNX Runtime's CUDA provider and the libraries it needs, loaded in a child process."""
     child = _start([sys.executable, "-m", "hsnet_trt.runtime.ort.cuda"])
     output, errors = _finish(child)
     try:
@@ -169,7 +169,7 @@ def probe_cuda_provider() -> CudaProvider:
 
 
 def find_onnxruntimes() -> tuple[str, ...]:
-    """The installed packages that fill the folder `onnxruntime`, with their versions."""
+    """The installed packages that write to the folder `onnxruntime`, with their versions."""
     found = set()
     for package in importlib.metadata.distributions():
         name = package.metadata["Name"] or ""
@@ -181,7 +181,7 @@ def find_onnxruntimes() -> tuple[str, ...]:
 
 
 def find_tools() -> tuple[Tool, ...]:
-    """The toolchain of the plugin: CUDA's compiler, a C++ compiler, TensorRT's headers."""
+    """The plugin's toolchain: CUDA's compiler, a C++ compiler, TensorRT's headers."""
     nvcc = find_nvcc()
     compiler = shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++")
     folders = [Path("/usr/include"), *sorted(Path("/usr/include").glob("*-linux-gnu"))]

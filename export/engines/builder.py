@@ -1,4 +1,4 @@
-"""One engine of a bundle: built in a child process, from copies of files that were checked."""
+"""Builds one engine of a bundle in a child process, from copies of checked files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from hsnet_trt.runtime.device.machine import platform_tag
 
 @dataclass(frozen=True)
 class EngineBuilder:
-    """What is the same for all engines of one call."""
+    """Builds engines; holds what is the same for all engines of one call."""
 
     source: Bundle
     target: Target
     flavour: str
     options: BuilderOptions
     on_event: OnEvent
-    plugin: tuple[str, bytes] | None  # name in the bundle and content, where a graph needs it
-    examines: bool = False  # this machine's GPU can load the engines, so their layers are checked
+    plugin: tuple[str, bytes] | None  # (name in the bundle, content) if a graph needs it
+    examines: bool = False  # whether this machine's GPU can load the engines, to check their layers
 
     def build(
         self,
@@ -39,12 +39,17 @@ class EngineBuilder:
         number: int,
         total: int,
     ) -> EngineFile:
-        """Build one engine into the bundle that is being written."""
+        """Build one engine into the bundle that is being written.
+
+        Raises:
+            BuildError: TensorRT refused, or the engine has another precision than requested.
+            OSError: a file could not be read or written.
+        """
         self.on_event(EngineStarted(describe(graph).strip(), number, total))
         name = engine_name(graph.variant, self.target.name, self.flavour)
         (writer.path / name).parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
-            # The job reads copies of checked files, so the bundle may change meanwhile.
+            # The job reads copies of checked files, in case the bundle changes meanwhile.
             job = self._job(graph, profile, Path(folder), writer.path / name)
             result = run_job(job, self.on_event)
             if self.examines:
@@ -64,7 +69,7 @@ class EngineBuilder:
             version_compatible=self.options.version_compatible,
             plugin=self.plugin[0] if self.plugin and graph.bare else None,
         )
-        # What the parser made of the graph, for `hsnet-trt inspect` where there is no TensorRT.
+        # The parsed network, for `hsnet-trt inspect` on machines without TensorRT.
         writer.add(engine.record, (json.dumps(result, indent=1) + "\n").encode())
         self.on_event(EngineBuilt(writer.files[name].bytes, result["seconds"]))
         return engine
@@ -72,7 +77,7 @@ class EngineBuilder:
     def _job(
         self, graph: GraphFile, profile: dict[str, ProfileRange], folder: Path, output: Path
     ) -> Job:
-        """`folder`: for the files that the job reads."""
+        """The build job; the files it reads are put into `folder`."""
 
         def put(name: str, content: bytes) -> str:
             (folder / name).write_bytes(content)
@@ -98,19 +103,19 @@ class EngineBuilder:
         )
 
     def _examine(self, built: Job, graph: GraphFile) -> dict[str, int]:
-        """The types that the engine's layers read; see `layer_types.engine_types`.
+        """Count the types that the engine's layers read; see `layer_types.engine_types`.
 
         Raises:
-            BuildError: they cannot be those of the requested precision.
+            BuildError: no layer has the requested precision.
         """
         job = Job(task="examine", flavour=self.flavour, source=built.output, plugin=built.plugin)
         try:
             types: dict[str, int] = run_job(job)["types"]
-        except BuildError as error:  # it may still run; `verify` checks that
+        except BuildError as error:  # the engine may still run; `verify` checks that
             self.on_event(LogLine(f"the engine's layers were not checked: {error.summary}"))
             return {}
         problem = None
-        if graph.variant.precision != "int8":  # the budget may leave a graph float
+        if graph.variant.precision != "int8":  # the accuracy budget may leave all of it float
             problem = engine_problem(types, graph.variant.precision)
         if problem:
             raise BuildError(
@@ -138,7 +143,7 @@ def engine_name(variant: Variant, target: str, flavour: str) -> str:
 
 
 def choice_name(what: str, target: str, flavour: str) -> str:
-    """The path of what was tried before engines were chosen, in their bundle."""
+    """The path, in a bundle, of the record of a choice among engines."""
     return f"engines/{what}.{target}.{flavour}.json"
 
 

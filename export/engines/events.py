@@ -1,7 +1,7 @@
-"""What happens during a build, as values: for progress bars, and between worker and parent.
+"""Events of a build, for progress bars and between worker and parent.
 
-The worker writes `Message`s to its parent, one JSON object a line; `build_engine(on_event=...)` is
-called with `BuildEvent`s.
+The worker writes `Message`s to its parent, one JSON object per line; `build_engine(on_event=...)`
+is called with `BuildEvent`s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, get_args
 
 @dataclass(frozen=True)
 class EngineStarted:
-    """The build of one engine begins, the `number`th (from 1) of `total`."""
+    """The build of engine `number` (from 1) of `total` begins."""
 
     label: str
     number: int
@@ -24,7 +24,7 @@ class EngineStarted:
 
 @dataclass(frozen=True)
 class EngineBuilt:
-    """The engine that was started last is in the bundle."""
+    """The engine that was started last is written to the bundle."""
 
     bytes: int
     seconds: float
@@ -41,7 +41,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step (from 0) of a phase is done."""
+    """A step (from 0) of a phase is complete."""
 
     phase: str
     step: int
@@ -49,7 +49,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class PhaseEnded:
-    """A phase is over, maybe before its last step."""
+    """A phase ends, possibly before its last step."""
 
     phase: str
 
@@ -70,7 +70,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker's last message: its job failed, and why; `errno` is that of a file's error."""
+    """The worker's last message: its job failed; `errno` is set for a file error."""
 
     problem: str
     errno: int | None = None
@@ -83,15 +83,15 @@ OnEvent: TypeAlias = Callable[[BuildEvent], None]
 
 
 def to_json(message: Message) -> str:
-    """A message as one line of JSON, the name of its class under `event`."""
+    """A message as one line of JSON, with the name of its class under `event`."""
     return json.dumps({"event": type(message).__name__, **dataclasses.asdict(message)})
 
 
 def from_json(line: str | bytes) -> Message:
-    """The message that a line of `to_json` holds.
+    """The message in a line that `to_json` wrote.
 
     Raises:
-        ValueError: it holds none, as a line that was cut off when the worker died.
+        ValueError: the line is no message, for example because the worker died while writing it.
     """
     fields = json.loads(line)
     kinds = {kind.__name__: kind for kind in get_args(Message)}

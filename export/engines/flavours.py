@@ -1,4 +1,4 @@
-"""Which TensorRT can build an engine for a target on this machine, or what to do instead."""
+"""Which TensorRT can build an engine for a target on this machine, and what to do if none can."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ TITLES = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT for RTX"}
 
 
 def installed(flavour: str) -> bool:
-    """Whether the flavour's package can be found here; it is not imported."""
+    """Whether the flavour's package is installed here; it is not imported."""
     return importlib.util.find_spec(flavour) is not None
 
 
 def choose_flavour(target: Target, wanted: str, driver: Driver) -> str:
     """The flavour that builds for `target` on this machine.
 
-    TensorRT builds for the GPU in the machine; TensorRT for RTX builds for any card without one.
+    TensorRT builds for the GPU in this machine; TensorRT for RTX needs no GPU and builds for any
+    card it supports.
 
     Args:
-        target: what to build for.
-        wanted: "auto" for the preferred one that works here, or a flavour's name.
+        target: the machine to build for.
+        wanted: "auto" for the preferred flavour that works here, or a flavour's name.
         driver: the GPUs of this machine.
 
     Raises:
         InputError: no such flavour.
-        BuildError: no flavour can build for the target here; `fix` names the way to do it.
+        BuildError: no flavour can build for the target here; `fix` says what to do.
     """
     if wanted not in ("auto", *TITLES):
         raise InputError(

@@ -1,6 +1,6 @@
-"""Checks that a network was built in the requested precision, by the types of its layers.
+"""Check from the types of its layers that a network has the requested precision.
 
-A graph exported as FP16 whose convolutions were parsed in FP32 gives right answers, in twice the
+A graph exported as FP16 whose convolutions were parsed in FP32 gives right answers in twice the
 time and memory. No other check would find that.
 """
 
@@ -11,30 +11,31 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-# The layers that do most of the work: TensorRT's LayerType, and what messages call it.
+# The layers that do most of the work: TensorRT's LayerType -> its name in messages.
 PRODUCTS = {
     "CONVOLUTION": "convolutions",
     "DECONVOLUTION": "deconvolutions",
     "MATRIX_MULTIPLY": "matrix products",
 }
 _TYPES = {"fp32": "FLOAT", "fp16": "HALF"}
-_INDICES = ("INT32", "INT64")  # where columns stand and how many they are, in any precision
+_INDICES = ("INT32", "INT64")  # indices and counts of columns, which any precision may have
 
-# An engine's own names: "CaskConvolution", "gemm", "kgen"; and "Row major linear FP16 format".
+# Names in engines: layers are called "CaskConvolution", "gemm" ...; formats "... FP16 format".
 _WORKERS = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)
 _FORMAT = re.compile(r"\b(FP32|FP16|BF16|INT8|FP8|Float|Half|Int8)\b")
 _PLAIN = {"Float": "FP32", "Half": "FP16", "Int8": "INT8"}
 
 
 def wrong_types(described: dict[str, Any], precision: str) -> str | None:
-    """The layers and tensors of a parsed network with another type than requested.
-
-    Returns a text for a message, None if there are none.
+    """The layers and tensors of a parsed network that have another type than requested.
 
     Args:
         described: `layers` ("type", "precision", "count"), `inputs` and `outputs` ("name", "dtype")
             as the worker describes a network.
-        precision: fp32 or fp16. Of INT8 graphs, which hold what the budget left, see `quantised`.
+        precision: fp32 or fp16; others are not checked (for INT8 see `quantised`).
+
+    Returns:
+        a text for a message; None if there are none.
     """
     wanted = _TYPES.get(precision)
     if wanted is None:
@@ -53,29 +54,29 @@ def wrong_types(described: dict[str, Any], precision: str) -> str | None:
 
 
 def quantised(described: dict[str, Any]) -> int:
-    """How many layers of a parsed network quantise."""
+    """The number of quantising layers in a parsed network."""
     return sum(layer["count"] for layer in described["layers"] if layer["type"] == "QUANTIZE")
 
 
 def engine_types(information: dict[str, Any] | None) -> dict[str, int]:
-    """Of a deserialised engine, its convolutions and products by the type that they read.
+    """Count an engine's convolutions and matrix products by the type they read.
 
-    TensorRT for RTX shows most of a network as one layer without types: then the result is empty.
+    TensorRT for RTX shows most of a network as one layer without types: the result is then empty.
 
     Args:
-        information: the engine inspector's JSON.
+        information: the engine inspector's JSON; None if it gave none.
 
     Returns:
-        as {"FP16": 54, "FP32": 1}; what has no known type is left out.
+        counts such as {"FP16": 54, "FP32": 1}; layers without a known type are left out.
     """
     return dict(Counter(_read_types(information or {})))
 
 
 def engine_problem(types: dict[str, int], precision: str) -> str | None:
-    """Why an engine's layers cannot be those of that precision; None if they can.
+    """Why an engine's layers cannot have that precision; None if they can.
 
-    A builder may move a Cast into its neighbour, so a single layer of another type is no proof; an
-    engine without one of the right type is.
+    A builder may fuse a Cast into its neighbour, so single layers of another type prove nothing; an
+    engine without any layer of the right type does.
     """
     wanted = {"fp32": {"FP32"}, "fp16": {"FP16"}, "int8": {"INT8"}}[precision]
     if not types or wanted & types.keys():

@@ -15,7 +15,10 @@ _MEMORY_LINE = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
 
 
 def make_log(trt: Any, emit: Emit, verbose: bool) -> Any:
-    """TensorRT's logger. Verbose lines, tens of thousands, are dropped unless `verbose`."""
+    """TensorRT's logger. Verbose lines (tens of thousands) are dropped unless `verbose`.
+
+    Its `memory` collects the bytes of activations and weights that the builder logs.
+    """
     quiet = {trt.ILogger.VERBOSE} if not verbose else set()
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -38,7 +41,7 @@ def make_log(trt: Any, emit: Emit, verbose: bool) -> Any:
 
 
 def make_monitor(trt: Any, emit: Emit) -> Any:
-    """The builder's progress: phases nest, each with its steps."""
+    """TensorRT's progress monitor; phases nest, and each has its steps."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

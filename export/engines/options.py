@@ -1,4 +1,4 @@
-"""What to build and how: the choices of a build, and which flavour of TensorRT has which."""
+"""What to build and how: the options of a build, and which flavour of TensorRT supports them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hsnet_trt.export.engines.targets import TENSORRT_RTX, Target
 from hsnet_trt.runtime.bundle.manifest import ProfileRange
 
 PRECISIONS = ("fp32", "fp16", "int8")
-QUERIES, SUPPORTS = ProfileRange(1, 1, 4), ProfileRange(1, 1, 5)  # the profiles by default
-# The names users give and TensorRT's `HardwareCompatibilityLevel`.
+QUERIES, SUPPORTS = ProfileRange(1, 1, 4), ProfileRange(1, 1, 5)  # the default profiles
+# Our names -> TensorRT's `HardwareCompatibilityLevel`.
 COMPATIBILITY = {
     "ampere-plus": "AMPERE_PLUS",
     "same-compute-capability": "SAME_COMPUTE_CAPABILITY",
@@ -21,36 +21,36 @@ COMPATIBILITY = {
 
 @dataclass(frozen=True)
 class BuilderOptions:
-    """Options of TensorRT's builder; None and False leave its own choice.
+    """Options of TensorRT's builder; None and False keep its defaults, except for `tf32`.
 
     TensorRT's pages "The Timing Cache", "Version Compatibility" and "Hardware Compatibility"
     describe the three options of those names; TensorRT for RTX has none of them.
     """
 
-    workspace: int | None = None  # bytes a layer may use while it is tried and run
-    timing_cache: Path | None = None  # read where it exists, and written back
+    workspace: int | None = None  # bytes of scratch memory that a layer may use
+    timing_cache: Path | None = None  # read if it exists, and written back
     version_compatible: bool = False
     hardware_compatible: str | None = None  # a key of COMPATIBILITY
     level: int | None = None  # 0 (fast build) to 5 (fast engine)
-    tf32: bool = False  # lets FP32 products and convolutions round to TF32
-    verbose: bool = False  # the builder's whole log as `LogLine`s
+    tf32: bool = False  # allow FP32 products and convolutions to round to TF32
+    verbose: bool = False  # emit the builder's whole log as `LogLine`s
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Which engines to build of a bundle, beside their target and precision.
+    """Which engines of a bundle to build, apart from target and precision.
 
     Attributes:
-        sizes: (height, width) to build for; by default all that the bundle has.
+        sizes: (height, width) to build for; by default all of the bundle's.
         queries: the range of B, queries matched at once.
         supports: the range of S, supports (classes x shots) matched at once.
         flavour: auto, tensorrt or tensorrt_rtx.
-        lowering: conv2d or conv3d for `match`; by default the first that was exported; "auto" for
-            all of them, of which `fastest.build_fastest` keeps one.
-        correlation: native or plugin for `match`; by default the first that was exported.
+        lowering: conv2d or conv3d for `match`; by default the first exported one. "auto" builds
+            all of them, and `fastest.build_fastest` keeps one.
+        correlation: native or plugin for `match`; by default the first exported one.
         plugin: the file of the correlation plugin, a library or compiled kernels; by default it is
-            looked for, see `plugin_files.choose_plugin`. It joins the bundle.
-        options: how TensorRT builds them.
+            searched for, see `plugin_files.choose_plugin`. It is added to the bundle.
+        options: options of TensorRT's builder.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()
@@ -64,10 +64,10 @@ class EngineSpec:
 
 
 def check_options(precision: str, options: BuilderOptions, flavour: str, target: Target) -> None:
-    """Refuse what no builder, or not the chosen flavour, can do.
+    """Refuse options that are invalid, or that the chosen flavour lacks.
 
     Raises:
-        InputError: an option out of its range, or one that the flavour does not have.
+        InputError: an unknown precision, or an option that is out of range or not supported.
     """
     if precision not in PRECISIONS:
         raise InputError(

@@ -19,19 +19,18 @@ KERNELS_NAME = f"plugins/{FATBIN.name}"
 
 
 def library_name() -> str:
-    """The path, in a bundle, of the library for this platform."""
+    """The path of this platform's plugin library in a bundle."""
     return f"plugins/{platform_tag()}/{LIBRARY_NAME}"
 
 
 def choose_plugin(source: Bundle, given: Path | None) -> tuple[str, bytes]:
-    """The plugin to build with: its name in the bundle and its content.
+    """The plugin to build with: (its name in the bundle, its content).
 
-    The file that is given; else the library that the bundle holds for this platform, or that
-    `make plugin` left here; else the kernels that the bundle holds, that came with this package, or
-    that nvcc makes now.
+    In this order: the given file; this platform's library from the bundle, or from `make plugin`
+    here; the compiled kernels from the bundle, from this package, or made by nvcc now.
 
     Raises:
-        InputError: the file that is given cannot be read, or is no plugin.
+        InputError: the given file cannot be read, or is not a plugin.
         BuildError: there is none, and no nvcc to make one.
     """
     if given is not None:
@@ -63,20 +62,20 @@ def choose_plugin(source: Bundle, given: Path | None) -> tuple[str, bytes]:
 
 
 def choose_frame_kernels(source: Bundle, warn: Callable[[str], None]) -> bytes | None:
-    """The frame kernels: the bundle's, else `compile_frame_kernels`.
+    """The frame kernels from the bundle, otherwise from `compile_frame_kernels`.
 
     Raises:
-        BundleError: the bundle's were altered.
+        BundleError: those in the bundle were altered.
     """
     name = frame_kernels.bundled_name()
     return source.read(name) if name in source.manifest.files else compile_frame_kernels(warn)
 
 
 def compile_frame_kernels(warn: Callable[[str], None]) -> bytes | None:
-    """The frame kernels, compiled for all GPUs: this package's, or made by nvcc now.
+    """The frame kernels compiled for all GPUs: this package's, or made by nvcc now.
 
-    None if there are none; without them, the CPU resizes and draws. If nvcc fails, `warn` is called
-    with the reason.
+    None if there are none: the CPU then resizes and draws. If nvcc fails, `warn` is called with the
+    reason.
     """
     try:
         return frame_kernels.compiled_kernels()

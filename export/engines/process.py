@@ -1,4 +1,4 @@
-"""Run a job in a child process, and turn any way that it can end into one readable error."""
+"""Run a job in a child process, and turn every way it can fail into one readable error."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
     """Run one job in a child process.
 
     Args:
-        job: what to do; see `worker.Job`.
+        job: see `worker.Job`.
         on_event: called with the worker's progress, see `events.Progress`.
 
     Returns:
         The worker's result.
 
     Raises:
-        BuildError: TensorRT refused, or the child was ended by a signal, as when memory runs out.
-        OSError: a file could not be read or written, as on a full disk.
+        BuildError: TensorRT refused, or the child ended without an answer, for example because
+            memory ran out.
+        OSError: a file could not be read or written, for example because the disk is full.
     """
     kills = _kernel_kills()
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
@@ -75,8 +76,8 @@ def child_environment() -> dict[str, str]:
 def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -> dict[str, str]:
     """Let the child's TensorRT for RTX find its own library.
 
-    Its parser opens `libtensorrt_rtx.so` by that name when it meets a plugin, and aborts without
-    it; the Python package brings that library with a version in its name. The loader reads
+    On meeting a plugin, its parser opens `libtensorrt_rtx.so` by that name, and aborts if it is
+    missing; the Python package has the library only under a name with a version. The loader reads
     LD_LIBRARY_PATH when a process starts.
     """
     spec = importlib.util.find_spec("tensorrt_rtx_libs") if flavour == TENSORRT_RTX else None
@@ -93,21 +94,21 @@ def _with_rtx_library(environment: dict[str, str], flavour: str, folder: Path) -
 
 
 def _listen(child: subprocess.Popen[bytes], on_event: OnEvent | None) -> Done | Failed | None:
-    """Pass progress on until the child ends; returns its result, None if it died without one."""
+    """Pass progress on until the child ends; returns its last message, None if it sent none."""
     final: Done | Failed | None = None
     assert child.stdout is not None
     try:
         for line in child.stdout:
             try:
                 message = from_json(line)
-            except ValueError:  # cut off in the middle: the child died
+            except ValueError:  # an incomplete line: the child died
                 continue
             if isinstance(message, Done | Failed):
                 final = message
             elif on_event is not None:
                 on_event(message)
         child.wait()
-    finally:  # also when the user interrupts
+    finally:  # also if the user interrupts
         if child.poll() is None:
             child.kill()
             child.wait()
@@ -156,7 +157,7 @@ def _cause(code: int, killed_by_kernel: bool) -> str:
 
 
 def _kernel_kills() -> int:
-    """How many processes the kernel has killed for memory so far; 0 if it does not report it."""
+    """How many processes the kernel has killed for lack of memory; 0 if it does not report it."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             key, _, value = line.partition(" ")
@@ -166,7 +167,7 @@ def _kernel_kills() -> int:
 
 
 def _tail(log: Path) -> str:
-    """The last lines of the log, those of warnings and errors if there are any."""
+    """The last lines of the log: warnings and errors only, if there are any."""
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     grave = [line for line in lines if not line.startswith(("VERBOSE:", "INFO:"))]

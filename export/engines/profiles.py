@@ -1,6 +1,6 @@
 """Optimisation profiles: the range of each dynamic dimension, and whether it fits a machine.
 
-A profile's largest value decides how much memory the engine reserves, used or not.
+A profile's largest values decide how much memory the engine reserves, whether used or not.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.runtime.bundle import describe
 from hsnet_trt.runtime.bundle.manifest import GraphFile, ProfileRange
 
-# TensorRT indexes tensors with 32-bit integers; the builder accepts more, and the result is wrong.
+# TensorRT indexes tensors with 32-bit integers; the builder accepts more, but the result is wrong.
 TENSOR_LIMIT = 2**31
-_LARGEST_BATCH = 4096  # where the search for the largest profile that fits stops
+_LARGEST_BATCH = 4096  # limit of the search for the largest profile that fits
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Weighed:
 
 
 def check_range(span: ProfileRange, what: str) -> ProfileRange:
-    """Return the range if it is valid.
+    """Return the range of `what` ("queries" or "supports") if it is valid.
 
     Raises:
         InputError: not 1 <= least <= expected <= most.
@@ -51,7 +51,7 @@ def profile_of(
 ) -> dict[str, ProfileRange]:
     """The profile of one graph: a range for each of its dynamic dimensions (N, B or S).
 
-    `features` and `support` take as many images at once as there may be queries. There may be more
+    `features` and `support` take up to as many images as `match` takes queries. There may be more
     supports than that: they are encoded once, in chunks.
 
     Raises:
@@ -72,14 +72,14 @@ def profile_of(
 
 
 def largest(profile: dict[str, ProfileRange]) -> tuple[int, int]:
-    """The largest queries and supports of a profile, as `Growth.at` takes them."""
+    """The most queries and supports of a profile, as `Growth.at` takes them."""
     queries = profile.get("B") or profile.get("N")
     supports = profile.get("S")
     return queries.most if queries else 1, supports.most if supports else 1
 
 
 def memory_at(graphs: Iterable[Weighed], queries: ProfileRange, supports: ProfileRange) -> int:
-    """Bytes that the engines of one size take together: peaks of activations, and weights."""
+    """Bytes that the engines of one size need together: peak activations and weights."""
     return sum(
         g.graph.activation_bytes.at(*largest(profile_of(g.graph, queries, supports)))
         + g.weight_bytes
@@ -95,15 +95,15 @@ def check_profiles(
     where: str,
     scale: float = 1.0,
 ) -> None:
-    """Refuse a profile that TensorRT would get wrong, or that the target cannot hold.
+    """Refuse a profile that TensorRT would compute wrongly, or that the target cannot hold.
 
     Args:
         graphs: the graphs of one size that run together.
         queries: the range of B.
         supports: the range of S.
-        memory_bytes: what the target has; None if that is not known, and is not checked.
-        where: the target, for the message.
-        scale: memory that the builder reported over the estimate; 1 before engines are built.
+        memory_bytes: memory of the target; None if unknown, which skips the check.
+        where: the target's name, for the message.
+        scale: ratio of the memory that the builder reported to the estimate; 1 before the build.
 
     Raises:
         BuildError: a tensor reaches 2^31 elements, or the memory does not suffice; the message
@@ -145,7 +145,7 @@ def _suggest(
     queries: ProfileRange,
     supports: ProfileRange,
 ) -> str:
-    """The largest profiles that fit: fewer supports at these queries, and the other way round."""
+    """The largest profiles that fit, with fewer supports or with fewer queries, as a message."""
     choices = []
     count = _most(lambda n: fits(queries, _capped(supports, n)), supports.most)
     if count:
@@ -164,7 +164,7 @@ def _suggest(
 
 
 def _most(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest n in 1..limit that fits, 0 for none; `fits` is true up to some n, then false."""
+    """The largest n in 1..limit that fits, 0 if none; `fits` must be true up to some n only."""
     low, high = 0, min(limit, _LARGEST_BATCH)
     while low < high:
         middle = (low + high + 1) // 2

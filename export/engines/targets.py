@@ -1,8 +1,8 @@
 """The machines an engine can be built for: NVIDIA's published figures, and flavours of TensorRT.
 
-Rates are peaks without sparsity, in TFLOPS (TOPS for int8) at boost clock: fp32 on the CUDA cores;
-tf32, fp16 and int8 on the tensor cores, fp16 with FP32 accumulation (what GeForce cards do at half
-the rate of FP16 accumulation). None where NVIDIA publishes no such figure. Sources stand below.
+Rates are peaks without sparsity at boost clock, in TFLOPS (TOPS for int8): fp32 on the CUDA cores;
+tf32, fp16 and int8 on the tensor cores, fp16 with FP32 accumulation (which GeForce cards do at half
+the rate of FP16 accumulation). None if NVIDIA publishes no figure. The table names its sources.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TENSORRT_RTX = "tensorrt_rtx"
 
 # TensorRT for RTX, `ComputeCapability` and the page "CPU-Only AOT and TensorRT-RTX Engines".
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-# TensorRT 10 support matrix, cards alone: what hardware compatibility "ampere-plus" spans.
+# TensorRT 10 support matrix, without Jetsons: what hardware compatibility "ampere-plus" covers.
 AMPERE_PLUS = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 JETSON_CAPABILITIES = ("8.7", "11.0")
 _OLDEST = (7, 5)
@@ -33,8 +33,8 @@ class Target:
 
     name: str
     title: str
-    compute_capability: str | None  # "8.9"; None for `portable`, which covers several
-    flavours: tuple[str, ...]  # what can serve it, the preferred first
+    compute_capability: str | None  # such as "8.9"; None for `portable`, which covers several
+    flavours: tuple[str, ...]  # those that support it, the preferred one first
     memory_gib: float | None = None
     bandwidth: float | None = None  # GB/s
     fp32: float | None = None  # TFLOPS
@@ -118,12 +118,12 @@ def find_target(name: str, driver: Driver | None = None) -> Target:
     """The target of that name: one of `TARGETS`, `portable`, `smNN`, or `this`.
 
     Args:
-        name: as given by the user; case does not matter.
-        driver: the GPUs of this machine, needed for `this` alone.
+        name: as the user gave it; case does not matter.
+        driver: the GPUs of this machine, needed only for `this`.
 
     Raises:
         InputError: no such target, or a GPU that TensorRT no longer supports.
-        BuildError: `this`, and there is no GPU here.
+        BuildError: `this`, but there is no GPU here.
     """
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
     if wanted in TARGETS:
@@ -141,7 +141,9 @@ def find_target(name: str, driver: Driver | None = None) -> Target:
     raise InputError(
         f"there is no target called {name!r}",
         expected=f"{', '.join(names)}, or an architecture as in sm86",
-        fix=f"did you mean {near[0]}?" if near else "name the card's architecture, as in sm89",
+        fix=f"did you mean {near[0]}?"
+        if near
+        else "name the GPU's architecture, as in sm89; on the machine itself, `this`",
     )
 
 

@@ -1,11 +1,10 @@
-"""The child process that runs TensorRT: native code may abort here, and the caller survives.
+"""The child process that runs TensorRT, so that an abort of native code does not end the caller.
 
     python -m hsnet_trt.export.engines.worker job.json
 
-It writes its messages to standard output, one a line as `events.to_json` gives them: progress, then
-`Done` or `Failed`. TensorRT's log and whatever native code prints go to standard error. It imports
-neither torch nor onnx. It does not check the files that its job names: the parent has checked their
-hashes.
+It writes messages to standard output, one per line (`events.to_json`): progress, then `Done` or
+`Failed`. TensorRT's log and anything native code prints go to standard error. It imports neither
+torch nor onnx. It does not check the files of its job: the parent has checked their hashes.
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ CORRELATIONS = 3  # one for each level of the pyramid
 class Job:
     """One job of the child.
 
-    `task` is "build" (a graph to an engine), "parse" (a graph's layers) or "examine" (an engine).
+    `task` is "build" (from a graph to an engine), "parse" (a graph's layers) or "examine" (an
+    engine's layers).
     """
 
     task: str
@@ -46,17 +46,17 @@ class Job:
     shapes: dict[str, list[list[int]]] = field(default_factory=dict)  # input: min, opt, max
     architectures: list[str] = field(default_factory=list)  # "SM89"; RTX only, empty for portable
     options: BuilderOptions = field(default_factory=BuilderOptions)
-    precision: str = ""  # what the network is checked against: fp32 | fp16; empty for no check
-    plugin: str = ""  # path of the correlation plugin that is to run the correlations
+    precision: str = ""  # to check the network against: fp32 | fp16; others are not checked
+    plugin: str = ""  # path of the correlation plugin; empty for native operations
     bare: str = ""  # path of the graph without the op's function, see `_parse`
 
     def to_json(self) -> str:
-        """The job as `from_json` reads it."""
+        """The job as JSON text, for `from_json`."""
         return json.dumps(dataclasses.asdict(self), default=os.fspath)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """The job of a text that `to_json` wrote."""
+        """The job in a text that `to_json` wrote."""
         fields = json.loads(text)
         options = fields.pop("options")
         cache = options.pop("timing_cache")
@@ -67,11 +67,11 @@ class Job:
 
 
 class WorkerError(Exception):
-    """Something that TensorRT refused, as a message for the user."""
+    """A refusal by TensorRT, as a message for the user."""
 
 
 def run(job: Job, emit: Emit) -> dict[str, Any]:
-    """Do the job; returns a JSON-able result.
+    """Run the job; returns a JSON-able result.
 
     Raises:
         WorkerError: TensorRT is missing, or refused the graph, an option or the build.
@@ -102,7 +102,7 @@ def _build(trt: Any, job: Job, log: Any, emit: Emit) -> dict[str, Any]:
     started = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - started
-    del parser  # the network refers to the parser's weights until the build is over
+    del parser  # kept until now, because the network refers to the parser's weights
     if plan is None:
         raise WorkerError("the builder refused the network")
     with Path(job.output).open("wb") as stream:
@@ -154,7 +154,7 @@ def _parse(trt: Any, job: Job, log: Any, builder: Any) -> tuple[Any, Any]:
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, log)
     if job.plugin:
-        # TensorRT prefers a function in the graph to a plugin of its name. A flag changes that, in
+        # TensorRT prefers a function in the graph to a plugin of that name. A flag reverses this in
         # 10.15 and later and in RTX; for earlier versions the graph must not hold the function.
         override = getattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE", None)
         if override is None:
@@ -233,7 +233,7 @@ def _add_profile(job: Job, builder: Any, network: Any, config: Any) -> None:
 
 
 def _describe_network(network: Any) -> dict[str, Any]:
-    """Layers of the parsed network by type and by the precision they give, and its I/O."""
+    """The parsed network's layers by type and output precision, and its inputs and outputs."""
     counts: Counter[tuple[str, str]] = Counter()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -275,7 +275,7 @@ def _save_timing_cache(config: Any, path: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the job of the file named on the command line; returns the exit code."""
+    """Run the job in the file named on the command line; returns the exit code."""
     # Native code may print to descriptor 1: messages go to a copy of it, and 1 becomes stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
@@ -286,7 +286,7 @@ def main(arguments: list[str]) -> int:
     try:
         job = Job.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
         emit(Done(run(job, emit)))
-    except BrokenPipeError:  # the caller is gone
+    except BrokenPipeError:  # the parent has ended
         return 1
     except (WorkerError, OSError, MemoryError) as error:
         emit(Failed(str(error) or type(error).__name__, getattr(error, "errno", None)))

@@ -1,9 +1,9 @@
-"""FP16 emulated on a CPU: computed in FP32, rounded to FP16 after every FP16 operation.
+"""FP16 emulated on a CPU: FP32 arithmetic, rounded to FP16 after every FP16 operation.
 
 ONNX Runtime on a CPU runs FP16 graphs in FP32 and removes many of the casts, so its results never
 overflow and prove nothing. Here every operation of an FP16 graph computes in FP32, as tensor cores
-accumulate, and its output is cast to FP16 and back by explicit Cast nodes, which ONNX Runtime
-keeps. Values beyond FP16's range become infinite, small ones lose digits.
+accumulate, and explicit Cast nodes, which ONNX Runtime keeps, round its output to FP16 and back.
+Values beyond FP16's range become infinite, small ones lose digits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hsnet_trt.errors import ExportError
 from hsnet_trt.export.precision.fp16 import FLOAT, HALF, MOVES, value_types
 from hsnet_trt.trt_plugins.onnx_op import correlation_nodes, inline_function
 
-# Their output needs no rounding if their input is FP16.
+# Exact in FP16: their output needs no rounding if their input is FP16.
 _EXACT = MOVES | {"Abs", "Max", "MaxPool", "Min", "Neg", "Relu"}
 
 
@@ -26,14 +26,14 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     """The FP32 graph that computes what an FP16 graph would on a GPU.
 
     Args:
-        model: what `fp16.to_fp16` made, or an INT8 graph whose rest is FP16. Of a graph for the
-            correlation plugin, the op's function of native ops is judged.
+        model: a result of `fp16.to_fp16`, or an INT8 graph whose other parts are FP16. For the
+            correlation plugin, the op's function of native operations is used.
 
     Returns:
-        a graph for ONNX Runtime, with inputs and outputs of the same names: float32, rounded.
+        a graph for ONNX Runtime with the same names of inputs and outputs: float32, rounded.
 
     Raises:
-        ExportError: the graph holds FP16 constants outside of its weights.
+        ExportError: a node makes an FP16 constant; constants must be initialisers.
     """
     result = onnx.ModelProto()
     result.CopyFrom(inline_function(model) if correlation_nodes(model) else model)
@@ -60,7 +60,7 @@ def _emulate(node: onnx.NodeProto, half: set[str]) -> Iterator[onnx.NodeProto]:
     if not half.intersection(node.output):
         if node.op_type == "Cast" and half.intersection(node.input):
             to = helper.get_attribute_value(node.attribute[0])
-            if to == FLOAT:  # its input is FP32 in the emulated graph
+            if to == FLOAT:  # nothing to do: its input is FP32 in the emulated graph
                 yield helper.make_node("Identity", node.input, node.output)
                 return
         yield node

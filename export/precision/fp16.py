@@ -1,6 +1,6 @@
-"""A float32 graph in FP16, with FP32 islands where arithmetic needs them: a pass over any lowering.
+"""Convert a float32 graph of any lowering to FP16, with FP32 islands where arithmetic needs them.
 
-The result is strongly typed: what is FP16 and what is FP32 is written in the graph, by the types of
+The result is strongly typed: the graph itself says what is FP16 and what is FP32, by the types of
 its weights, inputs and outputs and by Cast nodes, and every backend follows it. (FP16 was a flag of
 TensorRT's builder until TensorRT 11 removed it; TensorRT for RTX never had one.)
 
@@ -10,8 +10,8 @@ TensorRT's builder until TensorRT 11 removed it; TensorRT for RTX never had one.
 - Elementwise operations belong to an island if they lead straight into it (`x * x` before a sum) or
   continue it (`x - mean`, `y * scale + bias`, the ReLU after them), up to the next operation that
   moves values or is FP16. What an island computes is rounded to FP16 once, at its end.
-- A convolution or product of the outputs of DequantizeLinear stays FP32 in the graph: its kernel is
-  an INT8 one, and its scales stay FP32.
+- A convolution or product that reads the output of DequantizeLinear stays FP32 in the graph: an
+  INT8 kernel runs it, and its scales stay FP32.
 
 Operations that are not listed here run in FP32: slow is better than wrong.
 """
@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 
+from hsnet_trt.calibration.placement import MOVING
 from hsnet_trt.errors import ExportError
 from hsnet_trt.trt_plugins.onnx_op import add_function, correlation_nodes
 from hsnet_trt.trt_plugins.sizes import DOMAIN
@@ -31,25 +32,7 @@ from hsnet_trt.trt_plugins.sizes import DOMAIN
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-MOVES = frozenset(
-    {
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+MOVES = frozenset({*MOVING, "Concat", "DepthToSpace", "SpaceToDepth", "Split", "Tile"})
 ELEMENTWISE = frozenset(
     {
         "Abs",
@@ -70,7 +53,7 @@ ELEMENTWISE = frozenset(
     }
 )
 _OTHERS = frozenset({"AveragePool", "MaxPool", "Resize"})
-# Their result is a statistic over many values, and small: it and what is computed of it stay FP32.
+# Their result is a small statistic over many values; it and what is computed from it stay FP32.
 REDUCTIONS = frozenset(
     {
         "GlobalAveragePool",
@@ -102,7 +85,7 @@ ISLANDS = REDUCTIONS | frozenset(
         "Sqrt",
     }
 )
-# They take values of any type; the type of their output does not depend on it.
+# They accept any type; the type of their output does not depend on it.
 _ANY = frozenset({"Cast", "Constant", "ConstantOfShape", "Shape", "Size"})
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -111,14 +94,14 @@ def to_fp16(model: onnx.ModelProto, islands: frozenset[str] = ISLANDS) -> onnx.M
     """A copy of a float32 graph in FP16, with FP16 inputs and outputs.
 
     Args:
-        model: a graph that `export.graphs` made, of any lowering, or one that was quantised.
-        islands: which operations stay FP32, with the elementwise ones around them.
+        model: a graph of `export.graphs`, of any lowering, or a quantised one.
+        islands: operations that stay FP32, together with the elementwise ones around them.
 
     Returns:
-        the graph, checked; names of inputs and outputs stay.
+        the graph, checked; names of inputs and outputs are kept.
 
     Raises:
-        ExportError: a weight does not fit into FP16.
+        ExportError: a weight does not fit into FP16, or the result is not valid ONNX.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -142,11 +125,11 @@ class _Pass:
         self.graph, self.opset, self.islands = graph, opset, islands
         self.float_values = {name for name, kind in types.items() if kind == FLOAT}
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
-        self.now = dict.fromkeys((v.name for v in graph.input), HALF)  # the type that a value has
+        self.now = dict.fromkeys((v.name for v in graph.input), HALF)  # current type of each value
         self.now.update(dict.fromkeys(self.weights, FLOAT))
         self.figures: set[str] = set()  # statistics over many values
-        self.inland: set[str] = set()  # outputs of islands, not yet rounded
-        self.made: dict[tuple[str, int], str] = {}  # (value, type): its name in that type
+        self.inland: set[str] = set()  # outputs of islands, not rounded yet
+        self.made: dict[tuple[str, int], str] = {}  # (value, type) -> its name in that type
         self.nodes: list[onnx.NodeProto] = []
         self.leading = self._leading()
         self.dequantized = {
@@ -178,7 +161,7 @@ class _Pass:
         self.now.update(dict.fromkeys(node.output, kind))
 
     def _is_half(self, node: onnx.NodeProto) -> bool:
-        """Whether the node runs in FP16; notes what its outputs are."""
+        """Whether the node runs in FP16; records what kind its outputs are."""
         op, outputs = node.op_type, set(node.output)
         values = self.float_values.intersection(node.input) - self.weights.keys()
         if op in MOVES | ELEMENTWISE | ISLANDS and values and values <= self.figures:
@@ -216,7 +199,7 @@ class _Pass:
         return leading
 
     def _float_inputs(self, node: onnx.NodeProto, kind: int) -> list[tuple[int, int]]:
-        """Positions of the float inputs and the type they must have: Resize's scales stay FP32."""
+        """(position, required type) of each float input: Resize's scales stay FP32."""
         formal: Any = ()
         if node.domain in ("", "ai.onnx"):
             formal = defs.get_schema(node.op_type, self.opset, "").inputs
@@ -231,7 +214,7 @@ class _Pass:
         return found
 
     def _as(self, name: str, kind: int) -> str:
-        """The name of the value in that type: its own, or that of a Cast that all readers share."""
+        """The name of the value in that type: its own, or that of a Cast shared by all readers."""
         if self.now[name] == kind:
             return name
         if (name, kind) not in self.made:
@@ -265,7 +248,7 @@ def _rounded(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
 
 
 def value_types(graph: onnx.GraphProto) -> dict[str, int]:
-    """Element type of every value."""
+    """The element type (onnx.TensorProto) of every value."""
     found = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         found[value.name] = value.type.tensor_type.elem_type

@@ -1,4 +1,4 @@
-"""INT8 graphs for an existing bundle: layers chosen within a budget, judged, and written."""
+"""INT8 graphs for an existing bundle: choose layers within a budget, measure, and write."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from hsnet_trt.runtime.bundle.variants import add_variants, layers_name
 from hsnet_trt.runtime.matching.graphs import GRAPHS
 from hsnet_trt.runtime.verify import golden_figures, golden_of
 
-JUDGED, RANKED = 100, 4  # episodes that decide, and that rank (by SQNR, which hardly varies)
-# Of the tolerance over what was found: integer kernels may round a tie otherwise.
+JUDGED, RANKED = 100, 4  # episodes to measure mIoU on, and to rank by SQNR, which varies little
+# Margins of the tolerance over the measured difference: integer kernels may round ties differently.
 _MARGIN, _FLIPS = 2.0, 0.005
 
 Figure = TypeVar("Figure", ParityFigure, AccuracyFigure)
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
-Quantizer = Callable[..., onnx.ModelProto]  # as `quantize`
+Quantizer = Callable[..., onnx.ModelProto]  # with the arguments of `quantize`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Calibration:
     """The result of `calibrate`.
 
     Attributes:
-        bundle: the one that was written.
+        bundle: the written bundle.
         table: the ranges.
-        chosen: the layers that are INT8, and the search that chose them.
-        cost: on episodes; None if none were judged.
+        chosen: the INT8 layers, and the search that chose them.
+        cost: measured on episodes; None if `judged` was 0.
     """
 
     bundle: Bundle
@@ -71,24 +71,25 @@ def calibrate(
     command: str = "",
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Calibration:
-    """Write a bundle that holds INT8 graphs beside those it has.
+    """Write a bundle with INT8 graphs in addition to its own.
 
     Args:
         bench: the bundle and the source of episodes.
-        out: where to write; the bundle's own folder adds to it in place.
+        out: where to write; the bundle's own folder is updated in place.
         ranges: a calibration file to use instead of episodes.
         method: minmax, percentile or entropy; None for the file's own, or percentile.
-        episodes: how many to take ranges from.
-        judged: how many to judge by; 0 judges nothing.
+        episodes: number of episodes for the ranges.
+        judged: number of episodes to measure mIoU on; 0 measures nothing.
         budget: points of mIoU that may be lost; the most sensitive layers then stay float.
         quantizer: the library that writes the graphs, "onnxruntime" or, if installed, "modelopt".
-        rest: precision of what is not INT8, fp16 or fp32; the scales are FP32 in any case.
-        command: the command line, kept in the manifest.
-        on_attempt: called with each evaluation of the search.
+        rest: precision of everything that is not INT8, fp16 or fp32; the scales are always FP32.
+        command: the command line to record.
+        on_attempt: called after each evaluation of the search.
 
     Raises:
-        InputError: see `collect`, `CalibrationTable.check` and `fit_budget`. Nothing is written.
-        BundleError: there is something at `out` that is not a bundle.
+        InputError: an invalid argument; see also `collect`, `CalibrationTable.check` and
+            `fit_budget`. Nothing is written.
+        BundleError: `out` holds something that is not a bundle.
     """
     if budget is not None and judged < 1:
         raise InputError(
@@ -121,7 +122,7 @@ def calibrate(
     run = {name: judged_as(graph) for name, graph in graphs.items()}
     cost, accuracy = None, []
     if judged:
-        # Of the graphs that are written, with the rest in its own precision.
+        # Measured on the graphs as written, with the other parts in their own precision.
         cost = judge.measure(run, lambda number: bench.progress("INT8", number, len(judge)))
         accuracy = [
             AccuracyFigure(
@@ -167,7 +168,7 @@ def _quantizer(name: str) -> Quantizer:
 
 
 def _rest(precision: str) -> tuple[Pass, Pass, str]:
-    """How a graph gets that precision, how it is judged on a CPU, and by which arithmetic."""
+    """(conversion to that precision, its emulation for a CPU, name of the arithmetic)."""
     if precision == "fp16":
         return to_fp16, emulated, "emulated"
     if precision != "fp32":
@@ -182,10 +183,10 @@ def _rest(precision: str) -> tuple[Pass, Pass, str]:
 def _entry(
     fp32: GraphFile, graph: onnx.ModelProto, for_cpu: bool
 ) -> tuple[GraphFile, Mapping[str, bytes]]:
-    """The manifest's entry of an INT8 graph: that of the FP32 graph, but for types and opset.
+    """The manifest's entry of an INT8 graph: that of the FP32 graph with other types and opset.
 
-    Memory is estimated as for FP32: what Q/DQ pairs save is up to the engine. All three graphs of
-    a CPU's form are of the packed lowering, which distinguishes them from those of TensorRT.
+    Memory is estimated as for FP32, because what Q/DQ pairs save depends on the engine. For a CPU,
+    all three graphs get the packed lowering, to distinguish them from those for TensorRT.
     """
     variant = dataclasses.replace(fp32.variant, precision="int8")
     file = fp32.file.replace("_fp32", "_int8")
@@ -229,7 +230,7 @@ def _against_golden(
         flipped=min(1.0, _MARGIN * flipped + _FLIPS),
     )
     known = golden.tolerance.get("int8")
-    if known is not None:  # of the other form, which the bundle may hold too
+    if known is not None:  # of the other form (CPU or TensorRT), which the bundle may hold too
         tolerance = Tolerance(*map(max, dataclasses.astuple(tolerance), dataclasses.astuple(known)))
     v = subject.files["match"].variant
     parity = ParityFigure(
@@ -254,7 +255,7 @@ def _int8(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def _choice(subject: Subject, chosen: Chosen) -> dict[str, Any]:
-    """Which layers are INT8 and which are not, as JSON."""
+    """Which layers are INT8 and why the others are not, as JSON-able data."""
     int8 = {
         name: [layer.name for layer in chosen.layers if layer.graph == name]
         for name in subject.placements

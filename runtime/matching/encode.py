@@ -25,15 +25,15 @@ MASK = 2  # dimensions of a mask
 
 
 def as_list(items: Any, what: str, one: int) -> list[Any]:
-    """What is given as one or as many, as a list.
+    """One item or several, as a list.
 
     Args:
         items: a path, a file object, a PIL image, an array, or an iterable of them.
-        what: how an error names them.
-        one: an array of more dimensions than this holds several.
+        what: names the items in errors.
+        one: dimensions of one item; an array of more dimensions holds several.
 
     Raises:
-        InputError: none of these.
+        InputError: `items` is none of these.
     """
     if isinstance(items, Image.Image) or is_encoded(items):
         return [items]
@@ -66,7 +66,7 @@ def pair_up(name: str, images: Any, masks: Any) -> list[tuple[Any, Any]]:
     """The K shots of a class, as pairs of image and mask.
 
     Raises:
-        InputError: another number of masks than of images, or none at all.
+        InputError: the numbers of images and masks differ, or are 0.
     """
     shots = as_list(images, f"the images of {name!r}", one=3)
     if len(shots) == 1 and is_array(masks):
@@ -90,7 +90,7 @@ def encode_shots(
     size: tuple[int, int],
     preprocessing: Preprocessing,
 ) -> Tensors:
-    """Encode the K shots of a class, as many at once as the runner takes.
+    """Encode the K shots of a class, in batches of the runner's limit.
 
     Returns:
         `s2`, `s3`, `s4`, each [K,L,C,row], and with a background contrast `c3`, `c4` [K,1,C,1].
@@ -112,21 +112,23 @@ def encode_parts(
     color: str = "rgb",
     crop: float | None = None,
 ) -> Iterator[Tensors]:
-    """Encode the K shots of a class, as many at once as the runner takes, and give them so.
+    """Encode the K shots of a class in batches of the runner's limit, and yield each batch.
 
-    Images that are arrays are of that order of channels; with `crop` they are cropped to their
-    objects, see `FewShotSegmenter.set_support`.
+    `color` is the channel order of array images; `crop` crops images to their objects, see
+    `FewShotSegmenter.set_support`.
 
     Yields:
-        `s2`, `s3`, `s4`, each [k,L,C,row], and with a background contrast `c3`, `c4` [k,1,C,1],
-        until all K were there.
+        `s2`, `s3`, `s4`, each [k,L,C,row], and with a background contrast `c3`, `c4` [k,1,C,1], of
+        the batch's k shots.
 
     Raises:
-        InputError: an image or mask is not what it should be, or a `crop` below 1.
+        InputError: an image or mask is invalid, an object vanishes at the network's size, or `crop`
+            is below 1.
         BackendError: the backend failed.
 
     Warns:
-        HSNetWarning: a mask covers its whole image, or vanishes at a feature resolution.
+        HSNetWarning: a mask covers its whole image, is grey like a photograph, or vanishes at a
+            feature resolution.
     """
     if crop is not None and not crop >= 1:
         raise InputError(
@@ -164,7 +166,7 @@ def encode_parts(
 
 
 def _warn_vanished(what: str, encoded: Tensors, index: int) -> None:
-    """Masked features that are zero everywhere: no position of that level is on the object."""
+    """Warn of levels whose masked features are all zero: the mask covers no position there."""
     levels = [level[1] for level in SUPPORTS if not encoded[level][index].any()]
     if levels:
         warnings.warn(

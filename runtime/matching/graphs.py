@@ -1,4 +1,4 @@
-"""The three graphs by name: what goes into each and comes out of it."""
+"""The names of the three graphs and of their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
 FEATURES = ("f2", "f3", "f4")
 SUPPORTS = LEVELS
 PACKED_INPUTS = (*SUPPORTS, "w2", "w3", "w4", "p2", "p3", "p4")  # of a packed `match`
-# Of one with the correlation plugin; see `packing.side_by_side`.
+# Of a `match` with the correlation plugin; see `packing.side_by_side`.
 COLUMN_INPUTS = (*SUPPORTS, "a2", "a3", "a4", "n2", "n3", "n4")
 GRAPHS = ("features", "support", "match")
 INPUTS = {"features": ("image",), "support": (*FEATURES, "mask"), "match": (*FEATURES, *SUPPORTS)}
@@ -26,12 +26,12 @@ OUTPUTS = {"features": FEATURES, "support": SUPPORTS, "match": ("logits",)}
 def names_of(
     graph: str, *, contrast: bool, columns: bool = False
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What goes in and out of a graph.
+    """The names of a graph's inputs and outputs.
 
     Args:
         graph: features, support or match.
-        contrast: whether there is a background contrast, whose vectors go along.
-        columns: whether it is a `match` that takes its supports as columns.
+        contrast: whether the network has a background contrast: adds `c3` and `c4`.
+        columns: whether the graph is a `match` that takes its supports as columns.
     """
     inputs = (*FEATURES, *COLUMN_INPUTS) if columns else INPUTS[graph]
     if contrast and graph == "match":
@@ -46,7 +46,7 @@ def takes_columns(graph: GraphFile) -> bool:
 
 
 def inputs_of_supports(names: Container[str]) -> tuple[str, ...]:
-    """Those of the names that are inputs of a `match` and no packed one's, and not the queries'."""
+    """Those of the names that are support inputs of an unpacked `match`, in order."""
     return tuple(name for name in (*COLUMN_INPUTS, *CONTRASTS) if name in names)
 
 

@@ -1,10 +1,10 @@
-"""Encoded supports as their columns under the mask; and packed for those forms of `match`.
+"""Encoded supports as their columns under the mask, and packed for two forms of `match`.
 
-Positions outside the mask are zero, and so is their correlation with every query. A support is
-therefore kept, saved and matched as what is left. The correlation plugin reads, at each level and
-of each shot, the columns under the mask side by side, and their positions. A packed `match` reads
-the columns under the masks of all shots; the windows of the first support convolution that touch
-one of them; and for each shot one window that touches none and stands for all the others.
+Features outside the mask are zero, and so is their correlation with every query. So only the
+columns under the mask are kept, saved and matched. The correlation plugin reads, per level and
+shot, these columns side by side, and their positions. A packed `match` reads the columns of all
+shots; the windows of the first support convolution that touch one of them; and for each shot one
+window without any, which stands for all its other windows.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
 
 LEVELS = ("s2", "s3", "s4")
-# Of a network with a background contrast, the vectors of levels 3 and 4, [S,1,C,1]: as if they were
-# levels of one layer and one position, so that they are kept, saved and sent as levels are.
+# The background contrast's vectors of levels 3 and 4, [S,1,C,1]: shaped like levels of one layer
+# and one position, so that they are kept, saved and sent in the same way.
 CONTRASTS = ("c3", "c4")
 Indices = npt.NDArray[np.int64]
 
@@ -32,8 +32,8 @@ class Columns:
 
     Attributes:
         at: int64 [n], the positions under the mask, ascending.
-        values: [L,n,C] there; they are zero at all others.
-        row: how long a row of all positions is, with its padding.
+        values: [L,n,C], the features there; zero at all other positions.
+        row: length of a row of all positions, with its padding.
     """
 
     at: Indices
@@ -51,17 +51,17 @@ def supports_in(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def compress(encoded: dict[str, npt.NDArray[Any]]) -> list[Shot]:
-    """`s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) -> each shot's columns that are not zero."""
+    """`s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) -> each shot's non-zero columns."""
     levels = supports_in(encoded)
     count = len(encoded["s2"])
     return [{level: columns_of(encoded[level][i]) for level in levels} for i in range(count)]
 
 
 def columns_of(dense: npt.NDArray[Any]) -> Columns:
-    """One level of one shot [L,C,row] -> its columns that are not zero."""
+    """One level of one shot [L,C,row] -> its non-zero columns."""
     at = np.flatnonzero(dense.any(axis=(0, 1)))
     columns = dense.transpose(0, 2, 1)
-    # A gather of everything would take twice as long as the transposition alone.
+    # Gathering all columns would take twice as long as the transposition alone.
     kept = columns if len(at) == dense.shape[2] else columns[:, at]
     return Columns(at, np.ascontiguousarray(kept), dense.shape[2])
 
@@ -69,7 +69,7 @@ def columns_of(dense: npt.NDArray[Any]) -> Columns:
 def expand(
     shots: Sequence[Shot], names: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """The shots as `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`) again, or some of these."""
+    """The shots as dense `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`), or only `names` of them."""
     encoded = {}
     for level in supports_in(shots[0]) if names is None else names:
         first = shots[0][level]
@@ -85,8 +85,8 @@ def side_by_side(shots: Sequence[Shot]) -> dict[str, npt.NDArray[Any]]:
     """Shots as the correlation plugin takes them.
 
     Returns:
-        By level 2, 3, 4: `s` [S,L,C,row], `a` int32 [S,row] and `n` int32 [S]; see `join_columns`.
-        `c3` and `c4`, where there are, as they were.
+        For levels 2, 3, 4: `s` [S,L,C,row], `a` int32 [S,row] and `n` int32 [S]; see
+        `join_columns`. `c3` and `c4` [S,1,C,1], if the shots have them.
     """
     packed: dict[str, npt.NDArray[Any]] = {}
     for name in LEVELS:
@@ -102,8 +102,8 @@ def join_columns(
     """One level of S shots for the correlation plugin.
 
     Returns:
-        values [S,L,C,row], the columns under each shot's mask from the left on, then zeros;
-        positions int32 [S,row], ascending; counts int32 [S], how many columns there are.
+        values [S,L,C,row], the columns under each shot's mask from the left, then zeros; positions
+        int32 [S,row], ascending, then zeros; counts int32 [S], the columns of each shot.
     """
     layers, _, channels = shots[0].values.shape
     row = shots[0].row
@@ -120,10 +120,10 @@ def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.
     """Shots as the packed `match` takes them.
 
     Returns:
-        By level 2, 3, 4: `s` [L,R,C], the columns under the masks of all shots and last a column of
-        zeros; `w` int64 [T,k*k], the windows: at each of their positions, row by row, the number
-        of the column there; `p` int64 [S,h'*w'], the number of the window at each place. `c3` and
-        `c4`, where there are, as they were.
+        For levels 2, 3, 4: `s` [L,R,C], the columns under the masks of all shots, and last a column
+        of zeros; `w` int64 [T,k*k], the index in `s` of each tap of each window, row by row; `p`
+        int64 [S,h'*w'], the index in `w` of the window of each output. `c3` and `c4` [S,1,C,1], if
+        the shots have them.
     """
     packed: dict[str, npt.NDArray[Any]] = {}
     for name, level in zip(LEVELS, levels, strict=True):
@@ -136,7 +136,7 @@ def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.
 
 
 def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Shot]:
-    """The shots that were packed, as views of the packed columns."""
+    """The packed shots as views of the packed columns; `c3` and `c4` stay as they are."""
     seen: list[Shot] = [{} for _ in shots]
     for level in LEVELS:
         first = 0
@@ -151,10 +151,10 @@ def views(packed: dict[str, npt.NDArray[Any]], shots: Sequence[Shot]) -> list[Sh
 
 
 def index_windows(kept: Sequence[Indices], level: PackedLevel) -> tuple[Indices, Indices]:
-    """Number the columns that are kept and the windows that touch them.
+    """Number the kept columns and the windows that touch them.
 
     Args:
-        kept: [n] for each shot, the positions under its mask.
+        kept: for each shot the positions under its mask, int64 [n].
         level: the grid and the windows.
 
     Returns:
@@ -164,7 +164,7 @@ def index_windows(kept: Sequence[Indices], level: PackedLevel) -> tuple[Indices,
     zero = sum(len(at) for at in kept)
     windows, places, columns, first = [], [], 0, 0
     for at in kept:
-        numbers = np.full(positions + 1, zero, np.int64)  # the last: off the grid
+        numbers = np.full(positions + 1, zero, np.int64)  # the last stands for taps off the grid
         numbers[at] = np.arange(columns, columns + len(at))
         found = numbers[_windows(level)]  # [h'*w',k*k]
         touched = (found != zero).any(axis=1)

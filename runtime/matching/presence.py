@@ -1,10 +1,10 @@
-"""Is a class there at all? How like its objects a query is, at stride 32.
+"""Presence: a score per class of whether a query shows it at all, from features at stride 32.
 
-Masks are made of contrasts within the query and find the best of what there is; this does not, and
-so it stays low where nothing is like the object. Each position of a support's object looks for its
-best match anywhere in the query; and, where the network has a background contrast, the query's
-position that is most more like the object than like its background says whether such things are
-also what the background shows.
+Masks depend on contrasts within the query, so they mark the most similar region even where the
+class is absent. This score is absolute: each position of a support's object takes its best cosine
+with any position of the query, and these are averaged. With a background contrast, that average is
+itself averaged with the largest product of a query position with the direction from background to
+object, which is small where the match is as much like the support's background.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hsnet_trt.runtime.matching.packing import Shot
 from hsnet_trt.trt_plugins.sizes import EPSILON
 
-OBJECTS = "objects"  # beside the encoded supports where frames stay on a GPU
+OBJECTS = "objects"  # name of `Objects.vectors` among the inputs where frames stay on a GPU
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class Seen:
 
     Attributes:
         presence: the score of each class, in [0,1].
-        present_from: the score from which one counts as present.
+        present_from: the score from which a class counts as present.
     """
 
     presence: dict[str, float]
@@ -40,13 +40,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Objects:
-    """What the objects of S shots look like at stride 32, as vectors that queries are compared to.
+    """The objects of S shots at stride 32, as vectors that queries are compared with.
 
     Attributes:
-        vectors: float32 [N,C], or [N+S,C] with a background contrast: unit vectors, those of the N
-            positions of all objects, shot after shot; then each shot's direction from background
-            to object.
-        counts: how many positions are each shot's, [S]; 0 where its object vanishes.
+        vectors: float32 [N,C], or [N+S,C] with a background contrast: the unit feature vectors of
+            the N positions under the masks, shot after shot; then each shot's direction from
+            background to object.
+        counts: int64 [S], how many positions each shot has; 0 if its mask vanishes.
     """
 
     vectors: Floats
@@ -56,7 +56,7 @@ class Objects:
         """The score of each shot in a query, float32 [S] in [0,1].
 
         Args:
-            matches: what `best_matches` gives for the vectors, [N] or [N+S].
+            matches: what `best_matches` returns for the vectors, [N] or [N+S].
         """
         count = int(self.counts.sum())
         owners = np.repeat(np.arange(len(self.counts)), self.counts)
@@ -69,7 +69,7 @@ class Objects:
 
 
 def objects_of(shots: Iterable[Shot]) -> Objects:
-    """The objects of encoded shots: their columns at the last layer of level 4 are unit vectors."""
+    """The objects of encoded shots, from their columns at the last layer of level 4."""
     listed = list(shots)
     columns = [shot["s4"].values[-1] for shot in listed]
     contrasts = [shot["c4"].values[-1].sum(axis=0) for shot in listed if "c4" in shot]
@@ -77,13 +77,13 @@ def objects_of(shots: Iterable[Shot]) -> Objects:
 
 
 def objects_in(encoded: Mapping[str, npt.NDArray[Any]]) -> Objects:
-    """The same of encoded supports `s4` [S,L,C,row], and `c4` [S,1,C,1] where there is one."""
+    """The objects of dense encoded supports: `s4` [S,L,C,row], and `c4` [S,1,C,1] if present."""
     columns = [shot[-1].T for shot in encoded["s4"]]
     return _objects(columns, [shot[-1].sum(axis=1) for shot in encoded.get("c4", ())])
 
 
 def together(parts: Sequence[Objects]) -> Objects:
-    """The objects of the shots of one part after the other."""
+    """Join the objects of several parts, in order."""
     positions = [part.vectors[: part.counts.sum()] for part in parts]
     contrasts = [part.vectors[part.counts.sum() :] for part in parts]
     vectors = np.concatenate([*positions, *contrasts])
@@ -108,7 +108,7 @@ def score_queries(level4: npt.NDArray[np.floating], objects: Objects) -> Floats:
 
 
 def best_matches(features: npt.NDArray[np.floating], vectors: Floats) -> Floats:
-    """The largest product of any of a query's features, as unit vectors, with each vector.
+    """For each vector, the largest dot product with any of a query's normalised features.
 
     Args:
         features: of the last layer of level 4, [C,row].
@@ -124,15 +124,15 @@ def best_matches(features: npt.NDArray[np.floating], vectors: Floats) -> Floats:
 
 
 def presence(scores: Floats, counts: Counts, shots: Sequence[int]) -> list[float]:
-    """The score of each class in [0,1]: the mean of its shots in one query.
+    """The score of each class in one query, in [0,1]: the mean over its shots.
 
-    A shot whose object vanishes at stride 32 says nothing; where all do, the score is 1, so that
-    the class is not taken for absent.
+    Shots whose object vanishes at stride 32 are left out; if all do, the score is 1, so that the
+    class is not taken for absent.
 
     Args:
         scores: of the shots, [S].
-        counts: of their `Objects`, [S].
-        shots: how many each class has.
+        counts: `Objects.counts` of the shots, [S].
+        shots: the number of shots of each class.
     """
     known, classes, first = counts > 0, [], 0
     for count in shots:

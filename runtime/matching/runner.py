@@ -1,4 +1,4 @@
-"""What a backend offers: the three graphs as a `Runner`, and on a GPU whole frames, too."""
+"""The interface of a backend: the three graphs as a `Runner`, and on a GPU whole frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hsnet_trt.runtime.pictures.window import Window
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one call of a graph may be given."""
+    """The largest batch of one call of each graph."""
 
     images: int  # N of features
     shots: int  # S of support
@@ -27,70 +27,70 @@ class Limits:
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """What a GPU says of one frame [H,W]: labels uint8; by class, masks bool and scores float32.
+    """A frame's result from the GPU: labels uint8 [H,W]; per class a mask bool and scores float32.
 
-    `matches`, float32 [N], are those of the objects' vectors: see `matching.presence`.
+    `matches`, float32, holds the best match of each vector of the objects: see `matching.presence`.
     """
 
     labels: npt.NDArray[np.uint8]
     masks: list[npt.NDArray[np.bool_]]
-    scores: list[npt.NDArray[np.float32]]  # empty if they were not asked for
+    scores: list[npt.NDArray[np.float32]]  # in [0,1]; empty if they were not asked for
     timing: dict[str, float]  # milliseconds
     matches: npt.NDArray[np.float32]
 
 
 class SubmittedFrame(Protocol):
-    """A frame on the GPU; it is collected or abandoned, once."""
+    """A frame on the GPU; call `collect` or `abandon`, once."""
 
     def collect(self) -> FrameAnswer:
-        """Wait for its answer. Raises BackendError: CUDA failed, or the logits are not finite."""
+        """Wait for the result. Raises BackendError: CUDA failed, or the logits are not finite."""
         ...
 
     def abandon(self) -> None:
-        """Wait until the GPU is done with it, and forget it."""
+        """Wait until the GPU is done with the frame, and discard it."""
         ...
 
 
 class MatchedOnGpu(Protocol):
-    """A frame on the GPU whose logits are known; it is drawn or abandoned, once."""
+    """A frame on the GPU whose logits are known; call `draw` or `abandon`, once."""
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
-        """Of all shots, [S,2,h,w]."""
+        """Logits of all shots, float32 [S,2,h,w]."""
         ...
 
     @property
     def matches(self) -> npt.NDArray[np.float32]:
-        """The best match of each object's vector, [N]: see `matching.presence`."""
+        """The best match of each vector of the objects, float32: see `matching.presence`."""
         ...
 
     @property
     def features(self) -> Tensors:
-        """`f2`, `f3`, `f4`, each [1,L,C,row], brought from the GPU."""
+        """`f2`, `f3`, `f4`, each [1,L,C,row], copied from the GPU."""
         ...
 
     def draw(self, logits: npt.NDArray[np.float32], *, scores: bool) -> FrameAnswer:
-        """Draw other logits, [classes,2,h,w]. Raises BackendError: CUDA failed."""
+        """Draw the masks of these logits, [classes,2,h,w]. Raises BackendError: CUDA failed."""
         ...
 
     def abandon(self) -> None:
-        """Forget it."""
+        """Discard the frame."""
         ...
 
 
 class FrameLane(Protocol):
-    """Frames that follow each other on the GPU, a fixed number of them at a time."""
+    """A queue of frames on the GPU, with a fixed number of slots."""
 
     def submit(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], *, scores: bool
     ) -> SubmittedFrame:
-        """Send a frame to the GPU; waits only for room.
+        """Send a frame to the GPU; waits only for a free slot.
 
         Args:
             pixels: uint8 [H,W,3] RGB; BGR views and padded rows cost no more.
-            supports: of all shots, class after class, as `arranged` gives them; and their
-                `objects`; the same dict as long as nothing changed.
-            shots: how many shots each class has.
+            supports: all shots, class after class, as `arranged` returns them, and their `objects`.
+                Pass the same dict as long as nothing changed.
+            shots: the number of shots of each class.
             scores: whether score maps are wanted.
         """
         ...
@@ -98,9 +98,9 @@ class FrameLane(Protocol):
     def match(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], window: Window | None = None
     ) -> MatchedOnGpu:
-        """Send a frame as far as its logits, and wait; arguments are those of `submit`.
+        """Compute a frame's logits and wait for them; arguments are those of `submit`.
 
-        Of a `window`, only that part is matched; what is drawn then is the whole frame.
+        With a `window`, only that part is matched; masks are drawn of the whole frame all the same.
         """
         ...
 
@@ -110,24 +110,24 @@ class FrameLane(Protocol):
 
 
 class GpuPipeline(Protocol):
-    """A runner that takes pixels and gives masks, with nothing in between on the CPU."""
+    """A runner that turns pixels into masks wholly on the GPU."""
 
     @property
     def columns(self) -> bool:
-        """As a `Runner`'s."""
+        """See `Runner.columns`."""
         ...
 
     def open_lane(self, slots: int, sets: int = 1, *, refine: bool = False) -> FrameLane:
-        """A lane for `slots` frames at a time; lanes share the GPU without harm.
+        """A lane of `slots` frames; several lanes may share the GPU.
 
-        Frames that are matched with several support sets in turns say how many, and whether their
+        `sets` is the number of support sets that its frames alternate between, and `refine` whether
         masks are refined (`pictures.guided_filter`).
         """
         ...
 
 
 class Runner(Protocol):
-    """What runs a bundle's graphs; safe to call from several threads."""
+    """Runs a bundle's graphs; safe to call from several threads."""
 
     @property
     def backend(self) -> str:
@@ -141,17 +141,17 @@ class Runner(Protocol):
 
     @property
     def device(self) -> str:
-        """What it runs on, in words."""
+        """The device it runs on, in words."""
         ...
 
     @property
     def limits(self) -> Limits:
-        """How much one call may be given."""
+        """The largest batches of one call."""
         ...
 
     @property
     def packing(self) -> Sequence[PackedLevel]:
-        """How `match` takes its supports packed in windows, by level; empty if it does not."""
+        """The windows of levels 2, 3, 4 if `match` takes packed supports; else empty."""
         ...
 
     @property
@@ -166,7 +166,7 @@ class Runner(Protocol):
 
     @property
     def frames(self) -> GpuPipeline | None:
-        """Whole frames on the GPU; None where the CPU resizes photographs and draws masks."""
+        """Whole frames on the GPU; None if the CPU resizes photographs and draws masks."""
         ...
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
@@ -174,5 +174,5 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what it holds; harmless when repeated."""
+        """Free its resources; harmless when repeated."""
         ...

@@ -1,4 +1,4 @@
-"""Running the three graphs, in chunks of what a `Runner` takes in a call."""
+"""Running the three graphs, in chunks of a `Runner`'s limits."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def run_features(runner: Runner, images: npt.NDArray[np.float32]) -> Tensors:
 def run_support(runner: Runner, features: Tensors, masks: npt.NDArray[np.float32]) -> Tensors:
     """Features of S supports and their masks [S,H,W] -> `s2`, `s3`, `s4`, each [S,L,C,row].
 
-    With a background contrast `c3` and `c4` follow, and a mask is -1 outside of its photograph.
+    With a background contrast, also `c3` and `c4`; masks are then -1 outside the photograph.
     """
     return _in_chunks(runner, "support", {**features, "mask": masks}, runner.limits.shots)
 
 
 def match_calls(runner: Runner, classes: Iterable[list[Shot]]) -> list[Tensors]:
-    """The inputs of one call of `match` after the other, for the encoded shots of some classes.
+    """The support inputs of each call of `match`, for the encoded shots of some classes.
 
-    Where these hold a shot as it is, the shot in its list becomes a view of them: nothing is held
-    twice, and while this runs no more than one call's share.
+    With packed supports, each shot in its list is replaced by a view of the packed arrays, so that
+    its columns are not held twice (beyond one call's share while this runs).
     """
     places = [(shots, index) for shots in classes for index in range(len(shots))]
     step, calls = runner.limits.supports, []
@@ -54,7 +54,7 @@ def match_calls(runner: Runner, classes: Iterable[list[Shot]]) -> list[Tensors]:
 
 
 def arranged(shots: Sequence[Shot], *, columns: bool) -> Tensors:
-    """Shots as `match` takes them: whole, or as columns for the correlation plugin."""
+    """Shots as an unpacked `match` takes them: dense, or as columns for the correlation plugin."""
     return side_by_side(shots) if columns else expand(shots)
 
 
@@ -66,14 +66,14 @@ def run_match(
     Args:
         runner: what runs the graph.
         features: `f2`, `f3`, `f4` of B queries.
-        supports: `s2`, `s3`, `s4` (and `c3`, `c4`) of S supports, more than the runner's limit in
-            several calls; or those calls, made once by `match_calls`.
+        supports: `s2`, `s3`, `s4` (and `c3`, `c4`) of S supports, matched in several calls if they
+            exceed the runner's limit; or the calls' inputs, made once by `match_calls`.
 
     Returns:
         Logits float32 [B,S,2,h,w] at decoder resolution.
 
     Raises:
-        BackendError: the logits are not finite.
+        BackendError: the backend failed, or the logits are not finite.
     """
     calls = _calls(runner, supports) if isinstance(supports, dict) else supports
     rows = []

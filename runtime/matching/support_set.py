@@ -1,4 +1,4 @@
-"""Encoded supports by class, and their file, tied to weights, size and preprocessing."""
+"""Encoded supports by class, and their file, which is tied to weights, size and preprocessing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_CLASSES = 255  # labels are uint8, 0 is background
 
 @dataclass(frozen=True)
 class Origin:
-    """What made the encodings; those of one origin can be matched by it at any precision."""
+    """The network and preprocessing that made encodings; equal origins match, at any precision."""
 
     backbone: str
     weights_sha256: str
@@ -37,15 +37,16 @@ class Origin:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    # Layers, channels, positions of s2, s3, s4; and of c3, c4, if there is a background contrast.
+    # Layers, channels, positions of s2, s3, s4, and of c3, c4 with a background contrast.
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, manifest: Manifest, size: tuple[int, int]) -> Origin:
-        """The origin of what a bundle encodes at that size.
+        """The origin of supports that a bundle encodes at that size.
 
         Raises:
-            BundleError: it does not describe the match graph of that size.
+            BundleError: the bundle has no match graph of that size, or none with the vectors of its
+                background contrast.
         """
         match = [
             g for g in manifest.graphs if g.variant.graph == "match" and g.variant.size == size
@@ -54,7 +55,7 @@ class Origin:
             raise BundleError(
                 f"the bundle describes no match graph of {size}", fix="export it again"
             )
-        # A packed `match` takes supports of other shapes; layers and channels are the queries'.
+        # From the query's inputs, since a packed `match` takes supports of other shapes.
         shapes: list[tuple[Any, ...]] = [
             (spec.shape[1], spec.shape[2], height * width)
             for spec, (height, width) in zip(match[0].inputs[:3], match[0].grids, strict=True)
@@ -82,7 +83,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class SupportSet:
-    """Classes with their encoded shots; changing it makes a new one.
+    """Classes with their encoded shots; adding or removing a class returns a new set.
 
     `classes` maps a name to its K shots, each of which holds only the columns under its mask.
     """
@@ -90,11 +91,22 @@ class SupportSet:
     classes: Mapping[str, list[Shot]] = dataclasses.field(default_factory=dict)
 
     def with_class(self, name: str, shots: list[Shot]) -> SupportSet:
-        """The set with a class more, or with that class replaced in its place."""
+        """The set with that class added, or replaced in its place."""
         return SupportSet({**self.classes, name: shots})
 
     def without(self, name: str) -> SupportSet:
-        """The set with that class removed."""
+        """The set with that class removed.
+
+        Raises:
+            InputError: there is no class of that name.
+        """
+        if name not in self.classes:
+            known = list(self.classes)
+            raise InputError(
+                f"there is no class {name!r}",
+                expected=f"one of {known}" if known else None,
+                found=None if known else "no classes at all",
+            )
         return SupportSet({n: shots for n, shots in self.classes.items() if n != name})
 
     @property
@@ -113,7 +125,7 @@ class SupportSet:
             yield from shots
 
     def save(self, path: str | os.PathLike[str], origin: Origin) -> None:
-        """Write the set as `.npz`; a file that is there already stays as it was if that fails.
+        """Write the set as `.npz`; an existing file is kept if writing fails.
 
         Raises:
             InputError: the file cannot be written.
@@ -133,10 +145,7 @@ class SupportSet:
             ) from error
 
     def write(self, stream: IO[bytes], origin: Origin) -> None:
-        """Write the set's `.npz`: a header, and per shot and level the columns under the mask.
-
-        The columns outside of the mask are zero, so they are not written.
-        """
+        """Write the set's `.npz`: a header, and per shot and level the columns under the mask."""
         classes = [{"name": n, "shots": k} for n, k in zip(self.classes, self.shots, strict=True)]
         header = {
             "format": _FORMAT,
@@ -155,11 +164,11 @@ class SupportSet:
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | IO[bytes], origin: Origin) -> SupportSet:
-        """Read a set that a model of the same origin encoded, from its file or a stream of it.
+        """Read a set of the same origin from a file or stream.
 
         Raises:
-            InputError: not such a file, damaged, or made by another model, at another size or with
-                another preprocessing.
+            InputError: the file is missing, damaged or no support set, or another model, size or
+                preprocessing made it.
         """
         path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "what was sent"
         try:
@@ -171,7 +180,11 @@ class SupportSet:
                     for index, entry in enumerate(header["classes"])
                 }
         except FileNotFoundError as error:
-            raise InputError(f"there is no support set at {path}", fix="save one first") from error
+            raise InputError(
+                f"there is no support set at {path}",
+                expected="a .npz that segment --save-supports or save_supports wrote",
+                fix="check the path",
+            ) from error
         except (
             OSError,
             EOFError,
@@ -251,10 +264,10 @@ def _is_name(name: object) -> bool:
 
 
 def check_name(name: object) -> str:
-    """A class name: text that is not empty.
+    """Return a class name after checking that it is text and not blank.
 
     Raises:
-        InputError: anything else.
+        InputError: it is not.
     """
     if not _is_name(name):
         raise InputError("a class needs a name", expected='text, as "mug"', found=repr(name))

@@ -1,6 +1,6 @@
-"""A result in the forms of other tools: COCO's annotations, supervision's detections.
+"""A result in the formats of other tools: COCO annotations, supervision's detections.
 
-A class is one object: HSNet tells what belongs to a class, not one instance from the next.
+Each class is one object, since HSNet does not separate instances.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hsnet_trt.errors import HSNetError, InputError
 
 
 class FoundMasks(Protocol):
-    """The part of a `Segmentation` that is read here."""
+    """The attributes of a `Segmentation` that are used here."""
 
     @property
     def masks(self) -> Mapping[str, npt.NDArray[np.bool_]]:
@@ -25,12 +25,12 @@ class FoundMasks(Protocol):
 
     @property
     def scores(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """By class, float32 [H,W] in [0,1]; empty where they were not asked for."""
+        """By class, float32 [H,W] in [0,1]; empty if they were not asked for."""
         ...
 
     @property
     def labels(self) -> npt.NDArray[np.uint8]:
-        """uint8 [H,W]."""
+        """uint8 [H,W], 0 for background, i + 1 for `classes[i]`."""
         ...
 
     @property
@@ -40,12 +40,12 @@ class FoundMasks(Protocol):
 
 
 def detections(result: FoundMasks) -> list[dict[str, Any]]:
-    """Every class that was found, in the classes' order.
+    """Every class whose mask is not empty, in the classes' order.
 
     Returns:
         For each: `class`, `box` (x, y, width, height, in pixels), `area` in pixels, `score` in
-        [0,1] (the mean of the scores within the mask; None where they were not asked for) and
-        `mask`, bool [H,W].
+        [0,1] (the mean score within the mask; None if scores were not asked for) and `mask`, bool
+        [H,W].
     """
     found = []
     for name in result.classes:
@@ -67,7 +67,7 @@ def detections(result: FoundMasks) -> list[dict[str, Any]]:
 
 
 def encode_mask(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """A mask bool [H,W] as COCO writes it: `size` [H,W] and `counts`, compressed run lengths.
+    """A mask bool [H,W] in COCO's form: `size` [H,W] and `counts`, compressed run lengths.
 
     Raises:
         HSNetError: pycocotools is not installed.
@@ -81,12 +81,12 @@ def coco_results(result: FoundMasks, image_id: int) -> list[dict[str, Any]]:
 
     Args:
         result: what `segment` returned.
-        image_id: the image's id in the annotations that it will be judged by.
+        image_id: the image's id in the ground-truth annotations.
 
     Returns:
-        For each: `image_id`, `category_id` (1 + the place of the class in `result.classes`, as in
+        For each: `image_id`, `category_id` (1 + the index of the class in `result.classes`, as in
         `result.labels`), `segmentation` (run lengths) and `score`. No `bbox`: with one, pycocotools
-        takes the box's area for the mask's.
+        uses the box's area instead of the mask's.
 
     Raises:
         InputError: the result carries no scores.
@@ -114,17 +114,17 @@ def coco_dataset(
     images: Sequence[tuple[str | os.PathLike[str], tuple[int, int], list[dict[str, Any]]]],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """What was found in several images, in the form of a COCO annotation file.
+    """The results of several images as a COCO annotation file.
 
     Args:
-        images: of each its path, its (height, width), and its `coco_results`; their image_id are
-            1, 2, 3, ...
+        images: for each its path, its (height, width), and its `coco_results`, whose image_id are
+            1, 2, 3, ... in this order.
         classes: the classes of the results.
 
     Returns:
-        `images` (`file_name` is below the deepest folder that holds them all), `categories` and
-        `annotations` (the rows, with `id`, `bbox`, `area` and `iscrowd`), to be written by
-        `json.dump` and loaded by pycocotools' `COCO`.
+        `images` (`file_name` is relative to their deepest common folder), `categories` and
+        `annotations` (the rows, with `id`, `bbox`, `area` and `iscrowd`): write it with `json.dump`
+        and load it with pycocotools' `COCO`.
 
     Raises:
         HSNetError: pycocotools is not installed.
@@ -159,8 +159,8 @@ def supervision_detections(result: FoundMasks) -> Any:
 
     Returns:
         `xyxy` float32 [n,4] (left, top, and one past right and bottom), `mask` bool [n,H,W],
-        `confidence` float32 [n] (None where scores were not asked for), `class_id` int [n] (the
-        place of the class in `result.classes`), and `data["class_name"]`, str [n].
+        `confidence` float32 [n] (None if scores were not asked for), `class_id` int64 [n] (the
+        index of the class in `result.classes`), and `data["class_name"]`, str [n].
 
     Raises:
         HSNetError: supervision is not installed.
@@ -179,14 +179,14 @@ def make_supervision(
     scored: bool = True,
     tracker_ids: Sequence[int] | None = None,
 ) -> Any:
-    """Rows with `class`, `box`, `score` and `mask`, as `detections` has them, for supervision.
+    """`supervision.Detections` of rows with `class`, `box`, `score` and `mask`, as in `detections`.
 
     Args:
-        rows: what was found.
-        class_ids: of each.
+        rows: the n detections.
+        class_ids: of each row.
         shape: height and width of the picture.
         scored: whether the rows have scores.
-        tracker_ids: of each, where they were tracked.
+        tracker_ids: of each row, if they were tracked.
 
     Raises:
         HSNetError: supervision is not installed.

@@ -1,11 +1,11 @@
-"""Masks whose edges follow the picture's: a guided filter between the network and the drawing.
+"""A guided filter on the logits, so that mask edges follow the picture's edges.
 
 K. He, J. Sun, X. Tang, Guided image filtering, ECCV 2010; K. He, J. Sun, Fast guided filter, arXiv
-1505.00996. In each window of the logits' grid the foreground's probability is fitted as a linear
-function of colour. The functions of all windows that hold a position are averaged, enlarged to
-twice the grid, and applied to the picture there: the paper's subsampling, since at the picture's
-own size the masks were no better. Before that, what a position's colour says in the whole picture
-is added to its logit (`colour_model`).
+1505.00996. In each window of the logits' grid the foreground probability is fitted as a linear
+function of colour. The functions of all windows that contain a position are averaged, upsampled to
+twice the grid, and applied to the picture at that resolution. This is the fast filter's
+subsampling; at the picture's own size the masks were no better. Before that, the colour evidence
+of the whole picture is added to the logits (`colour_model`).
 
 The constants were chosen on real photographs: see docs/beyond-the-paper.md.
 """
@@ -25,8 +25,8 @@ from hsnet_trt.runtime.pictures.preprocess import Floats
 
 RADIUS = 0.06  # of a window, as a share of the grid's height and width
 EPSILON = 1e-4  # added to the variances of colours in [0,1], so that flat windows keep their mean
-FINER = 2  # refined logits have so many times the height and width
-SUREST = 0.999  # |2p - 1| of a refined probability stays below this, so that its logit is finite
+FINER = 2  # scale of the refined logits' height and width
+SUREST = 0.999  # |2p - 1| of a refined probability is clipped to this, so that its logit is finite
 
 
 def radius(side: int) -> int:
@@ -38,16 +38,16 @@ def refine(logits: Floats, picture: Floats, preprocessing: Preprocessing) -> Flo
     """Filter each shot's foreground probability, guided by the picture.
 
     Args:
-        logits: float32 [S,2,h,w] of one query against all shots; h and w are 2 at least.
+        logits: float32 [S,2,h,w] of one query against all shots; h and w are at least 2.
         picture: the network's input, float32 [3,H,W], normalised.
-        preprocessing: how it was normalised.
+        preprocessing: the normalisation that was used.
 
     Returns:
         Logits of the refined probabilities, float32 [S,2,2h,2w]; those of the background are 0.
     """
     height, width = logits.shape[2:]
     fine = _sampled(_sampled(picture, FINER * height, 1), FINER * width, 2)
-    fine *= np.asarray(preprocessing.std, np.float32)[:, None, None]  # less their mean
+    fine *= np.asarray(preprocessing.std, np.float32)[:, None, None]  # colours minus their mean
     guide = _both(_shrink(height), fine, _shrink(width))
 
     def mean(planes: Floats) -> Floats:
@@ -73,10 +73,10 @@ def refine(logits: Floats, picture: Floats, preprocessing: Preprocessing) -> Flo
 
 
 def _inverse_covariance(guide: Floats, centre: Floats, mean: Callable[[Floats], Floats]) -> Floats:
-    """Inverse of the covariance of colours in each window plus epsilon: float32 [3,3,h,w]."""
+    """Per window, the inverse of (covariance of colours + epsilon * I): float32 [3,3,h,w]."""
     rows, columns = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
     products = mean(guide[rows, :] * guide[columns, :]) - centre[rows, :] * centre[columns, :]
-    a, b, c, d, e, f = products  # a b c, b d e, c e f
+    a, b, c, d, e, f = products  # the symmetric matrix [[a, b, c], [b, d, e], [c, e, f]]
     a, d, f = a + EPSILON, d + EPSILON, f + EPSILON
     first = (d * f - e * e, c * e - b * f, b * e - c * d)
     second = (first[1], a * f - c * c, b * c - a * e)
@@ -87,13 +87,13 @@ def _inverse_covariance(guide: Floats, centre: Floats, mean: Callable[[Floats], 
 
 
 def _both(rows: Floats, planes: Floats, columns: Floats) -> Floats:
-    """Planes [...,h,w] with one matrix applied to their columns and one to their rows."""
+    """`rows @ plane @ columns.T` for each plane of [...,h,w]."""
     return np.asarray(rows @ planes @ columns.T)
 
 
 @functools.cache
 def _window_means(side: int) -> Floats:
-    """[side,side]: the mean over each window, of what of it is inside."""
+    """[side,side]: the mean over each window, clipped to the grid."""
     at = np.arange(side)
     inside = np.abs(at[:, None] - at) <= radius(side)
     return np.asarray(inside / inside.sum(1, keepdims=True), np.float32)
@@ -101,20 +101,20 @@ def _window_means(side: int) -> Floats:
 
 @functools.cache
 def _enlarged_means(side: int) -> Floats:
-    """[2 * side, side]: the means over windows, enlarged bilinearly with align_corners."""
+    """[2 * side, side]: the window means, upsampled bilinearly with align_corners."""
     at = np.linspace(0, side - 1, FINER * side)
     return np.asarray(_triangles(at, side, 1.0) @ _window_means(side))
 
 
 @functools.cache
 def _shrink(side: int) -> Floats:
-    """[side, 2 * side]: bilinear with align_corners, over as many positions as a step spans."""
+    """[side, 2 * side]: antialiased bilinear downsampling with align_corners."""
     step = (FINER * side - 1) / (side - 1)
     return _triangles(np.arange(side) * step, FINER * side, step)
 
 
 def _sampled(planes: Floats, count: int, axis: int) -> Floats:
-    """Planes bilinearly sampled along one axis, with align_corners, at so many positions."""
+    """Planes resampled bilinearly along one axis to `count` positions, with align_corners."""
     last = planes.shape[axis] - 1
     at = np.linspace(0, last, count)
     low = np.clip(np.floor(at).astype(int), 0, max(0, last - 1))
@@ -128,6 +128,6 @@ def _sampled(planes: Floats, count: int, axis: int) -> Floats:
 
 
 def _triangles(centres: npt.NDArray[np.floating[Any]], count: int, width: float) -> Floats:
-    """[centres,count]: weights that fall off linearly to 0 at that distance; rows sum to 1."""
+    """[centres,count]: weights that fall linearly to 0 at distance `width`; rows sum to 1."""
     weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(count)) / width)
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)

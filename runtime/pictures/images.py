@@ -1,4 +1,4 @@
-"""Photographs as people have them -> uint8 RGB [H,W,3], the right way up."""
+"""Photographs in common forms -> uint8 RGB [H,W,3], upright."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hsnet_trt.runtime.pictures.sources import ImageSource, as_array, file_of, i
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
-# A file of a few kilobytes can claim to be far larger. Below what Pillow itself refuses (179 MP).
+# A file of a few kilobytes can claim to be far larger. Pillow itself refuses only from 179 MP.
 MAX_PIXELS = 150_000_000
 
 _EXPECTED = "uint8 [H,W,3] (RGB), a path, a file object, or a PIL image"
@@ -31,7 +31,7 @@ _warnings_lock = threading.Lock()
 
 
 def check_color(color: str) -> None:
-    """Refuse an order of channels that is not known.
+    """Refuse an unknown channel order.
 
     Raises:
         InputError: neither "rgb" nor "bgr".
@@ -46,38 +46,39 @@ def check_color(color: str) -> None:
 
 
 def read_image(source: ImageSource, what: str = "the image", color: str = "rgb") -> Pixels:
-    """Read a photograph as a person sees it: turned by its EXIF tag, in RGB, 8 bits a channel.
+    """Read a photograph as RGB with 8 bits per channel, rotated by its EXIF tag.
 
-    Grey becomes grey RGB, transparency is laid on white, CMYK and palettes are converted, and
-    16-bit values are scaled from 0..65535.
+    Grey is repeated in all three channels, transparent pixels are blended with white, CMYK and
+    palettes are converted, and 16-bit values are scaled from 0..65535.
 
     Args:
         source: a path, the content of an image file, a file object (read from its beginning), a
-            PIL image, or an array, NumPy's or of another library on the host: uint8 or uint16
-            [H,W], [H,W,1], [H,W,3] or [H,W,4] (the last channel is opacity).
-        what: how an error names the image.
-        color: the order of an array's channels, "rgb" or, as OpenCV reads them, "bgr". Files and
-            PIL images know their own.
+            PIL image, or an array of NumPy or another library on the host: [H,W], [H,W,1], [H,W,3]
+            or [H,W,4] (the last channel is alpha), uint8, or integers of 16 or 32 bits with values
+            0..65535.
+        what: names the image in errors.
+        color: the channel order of arrays, "rgb", or "bgr" as OpenCV reads them. Files and PIL
+            images know their own.
 
     Returns:
-        uint8 [H,W,3], RGB, C-contiguous. The caller's own array is returned, not a copy, if it is
-        that already.
+        uint8 [H,W,3], RGB, C-contiguous. It is the caller's own array, not a copy, if that is so
+        already.
 
     Raises:
-        InputError: not such an image, a file that cannot be read or is cut, or more than
-            `MAX_PIXELS` pixels; or another `color`.
+        InputError: not such an image, a file that cannot be read or is truncated, more than
+            `MAX_PIXELS` pixels, or another `color`.
 
     Warns:
-        HSNetWarning: 16-bit values of which the largest is below an eighth of their range.
+        HSNetWarning: the largest of the 16-bit values is below an eighth of their range.
     """
     return np.ascontiguousarray(view_image(source, what, color))
 
 
 def view_image(source: ImageSource, what: str = "the image", color: str = "rgb") -> Pixels:
-    """`read_image` without its last copy: a view of the caller's uint8 array where that will do.
+    """`read_image` without its final copy: where possible, a view of the caller's uint8 array.
 
-    Its rows may lie apart (padding, a crop), and the channels of a BGR array lie backwards in
-    memory: the last stride is -1. By index it is RGB all the same.
+    Indexed, it is RGB [H,W,3]; in memory its rows may be padded or cropped, and a BGR array's
+    channels are reversed (the last stride is -1).
     """
     check_color(color)
     if is_encoded(source):
@@ -93,10 +94,10 @@ def view_image(source: ImageSource, what: str = "the image", color: str = "rgb")
 def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
     """Open and decode an image file (a path, its content, or a file object).
 
-    Its EXIF rotation is not yet applied: see `upright`.
+    The EXIF rotation is not applied: see `upright`.
 
     Raises:
-        InputError: no such file, not an image, cut or corrupt, or too large.
+        InputError: no such file, not an image, truncated or corrupt, or too large.
     """
     file = file_of(source, what)
     name = f"{len(file)} bytes" if isinstance(file, bytes) else os.fspath(file)
@@ -129,7 +130,11 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
 
 
 def stored_orientation(source: ImageSource) -> int:
-    """By which EXIF orientation (1 to 8) an image is turned; 1 for arrays."""
+    """The EXIF orientation (1 to 8) of an image; 1 for arrays.
+
+    Raises:
+        InputError: a file that cannot be opened.
+    """
     if isinstance(source, Image.Image):
         return orientation(source)
     if not is_encoded(source):
@@ -173,6 +178,12 @@ def _to_rgb(image: Image.Image, what: str) -> Pixels:
 
 
 def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
+    if source is None:
+        raise InputError(
+            f"{what} is None",
+            expected=_EXPECTED,
+            fix="check the path: OpenCV's imread returns None for a file that it cannot read",
+        )
     array = as_array(source, what, _EXPECTED)
     shape, channels = array.shape, (array.shape[2] if array.ndim == 3 else 1)
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
@@ -183,7 +194,7 @@ def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
             found=f"{array.dtype} {list(shape)}",
             fix="move the channels last: image.transpose(1, 2, 0)"
             if turned
-            else "give one image at a time",
+            else "give one image at a time; segment_batch takes several",
         )
     check_area((shape[1], shape[0]), what)
     if array.dtype.kind in "ui" and array.dtype.itemsize in (2, 4):
@@ -220,7 +231,7 @@ def _from_sixteen_bit(array: npt.NDArray[Any], what: str) -> Pixels:
             HSNetWarning,
             stacklevel=4,
         )
-    # 65535 / 255 = 257; rounded to the nearest.
+    # 65535 / 255 = 257; + 128 rounds to the nearest.
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Support masks as people have them -> bool [H,W], True on the object."""
+"""Support masks in common forms -> bool [H,W], True on the object."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MaskSource: TypeAlias = ImageSource
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 _EXPECTED = "one plane [H,W] of bool, 0/1, 0/255, or floats in [0,1]"
+_MOST_GREY = 0.1  # of a mask's pixels
 _SPLIT = "choose one: masks=[label_map == label]"
 
 
@@ -31,27 +32,27 @@ def read_mask(
 ) -> Mask:
     """Read a mask of the size of its image.
 
-    What is the object: True; 1 of 0 and 1; 255 of 0 and 255; the one value beside 0; grey levels
-    from 128 up (soft edges); floats from 0.5 up. A PNG may be grey, a palette of labels, or a
-    cut-out (its transparency is the mask).
+    Object pixels are: True; 1 in a mask of 0 and 1; 255 in one of 0 and 255; the value beside 0 if
+    there is only one; grey levels from 128 up (soft edges); floats from 0.5 up. A PNG may be grey,
+    a palette of labels, or a cut-out, whose alpha channel is the mask.
 
     Args:
         source: a path, the content of an image file, a file object, a PIL image, or an array (or
-            nested list) [H,W], [H,W,1] or [1,H,W] of bool, integers, or floats in [0,1].
+            nested list) [H,W], [H,W,1], [1,H,W] or grey [H,W,3] of bool, integers from 0 up, floats
+            in [0,1], or floats that are whole numbers.
         shape: height and width of the image that the mask belongs to.
-        what: how an error names the mask.
-        image: the image, for the error about a mask of another size: to say whether its EXIF turns
-            it.
-        turned: that EXIF orientation (1 to 8), where the image itself is no longer at hand.
+        what: names the mask in errors.
+        image: the image, from which an error about the size tells whether EXIF rotates it.
+        turned: the image's EXIF orientation (1 to 8), if the image is no longer available.
 
     Returns:
         bool [H,W].
 
     Raises:
-        InputError: not such a mask, of another size than its image, empty, or of several labels.
+        InputError: not such a mask, not of its image's size, empty, or of several labels.
 
     Warns:
-        HSNetWarning: all of the image is the object.
+        HSNetWarning: the mask covers the whole image, or more than a tenth of it is grey.
     """
     if is_encoded(source):
         with open_image(source, what) as opened:
@@ -95,16 +96,18 @@ def read_mask(
 
 
 def _levels(image: Image.Image, what: str) -> npt.NDArray[Any]:
-    """One plane of values: labels of a palette, grey levels, or a cut-out's transparency."""
-    lossy = image.format in ("JPEG", "MPO")  # then its values are no labels, whatever they are
+    """One plane of values: palette labels, grey levels, or a cut-out's alpha channel."""
+    lossy = image.format in ("JPEG", "MPO")  # lossy values cannot be labels
     image = upright(image)
     if lossy:
-        return np.asarray(image.convert("L")) >= 128
+        grey = np.asarray(image.convert("L"))
+        _warn_of_photograph(grey, what)
+        return grey >= 128
     if image.mode in ("P", "PA"):
         palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         indexes = np.asarray(image if image.mode == "P" else image.getchannel("P"))
         used = palette[np.unique(indexes[indexes < len(palette)])]
-        # Two or more greys are a picture of a mask; colours are labels.
+        # A palette of greys is a picture of a mask; in one of colours, the indices are labels.
         return np.asarray(image.convert("L")) if len(used) > 1 and _is_grey(used) else indexes
     if image.mode in ("RGBA", "LA"):
         alpha = np.asarray(image.getchannel("A"))
@@ -158,7 +161,20 @@ def _binary(levels: npt.NDArray[Any], what: str) -> Mask:
             found="the values " + ", ".join(f"{v:g}" for v in values[:8]),
             fix=_SPLIT,
         )
+    _warn_of_photograph(levels, what)
     return np.asarray(levels >= 128)
+
+
+def _warn_of_photograph(levels: npt.NDArray[Any], what: str) -> None:
+    """Warn if more than a tenth of the pixels is grey: a mask is grey only at its edges."""
+    share = float(((levels >= 64) & (levels < 192)).mean())
+    if share > _MOST_GREY:
+        warnings.warn(
+            f"{what} looks like a photograph: {100 * share:.0f} % of its pixels are neither black "
+            "nor white; is it the image, in place of the mask?",
+            HSNetWarning,
+            stacklevel=5,
+        )
 
 
 def _is_grey(colours: npt.NDArray[Any]) -> bool:

@@ -1,7 +1,7 @@
-"""How a photograph is turned: by the tag in its EXIF block, and by nothing else.
+"""Rotation of photographs by the orientation tag in their EXIF block, and by nothing else.
 
-Browsers and cameras go by that tag. Pillow's `exif_transpose` takes the orientation from XMP and
-from PNG's text chunks too, so a picture would be segmented otherwise than a browser shows it.
+Browsers and cameras use only that tag. Pillow's `exif_transpose` also reads the orientation from
+XMP and PNG text chunks, so a picture could be segmented in another rotation than a browser shows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from PIL import Image
 
 _TAG = 0x0112
-# Of every orientation but 1: what makes it upright, and the same for a mask in NumPy.
+# For every orientation but 1: the transpose that makes it upright, and the same in NumPy.
 _UPRIGHT = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, "mask[:, ::-1]"),
     3: (Image.Transpose.ROTATE_180, "np.rot90(mask, 2)"),
@@ -24,7 +24,7 @@ _UPRIGHT = {
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where there is none, or none that can be read."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if there is none that can be read."""
     block = image.info.get("exif")
     try:
         if block:
@@ -39,16 +39,16 @@ def orientation(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says."""
+    """The image, rotated or flipped by its EXIF orientation."""
     turn = _UPRIGHT.get(orientation(image))
     return image if turn is None else image.transpose(turn[0])
 
 
 def turns_sides(number: int) -> bool:
-    """Whether width and height change places."""
+    """Whether that EXIF orientation swaps width and height."""
     return number >= 5
 
 
 def mask_fix(number: int) -> str:
-    """How a mask of the stored picture is turned as that orientation turns the picture."""
+    """The NumPy expression that rotates a mask by an EXIF orientation, 2 to 8."""
     return _UPRIGHT[number][1]

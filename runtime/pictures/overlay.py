@@ -1,4 +1,4 @@
-"""A result as pictures: masks over the photograph, and the label map in colours."""
+"""Pictures of a result: masks drawn over the photograph, and the label map in colours."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from hsnet_trt.runtime.pictures.images import Pixels, view_image
 from hsnet_trt.runtime.pictures.result import Segmentation
 from hsnet_trt.runtime.pictures.sources import ImageSource
 
-_STRENGTH = 0.45  # of a colour: 0 for none, 1 for nothing else
+_STRENGTH = 0.45  # opacity of the colours
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
-    """RGB, 0..255, of the class `classes[index]`; neighbours differ strongly."""
-    # Steps of the golden ratio around the colour circle never come close to an earlier hue soon.
+    """RGB, 0..255, of the class `classes[index]`; consecutive classes differ strongly."""
+    # Steps of the golden ratio around the hue circle stay far from recent hues.
     red, green, blue = colorsys.hsv_to_rgb((0.36 + 0.618034 * index) % 1, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_overlay(image: ImageSource, result: Segmentation) -> Pixels:
-    """The photograph with its labels in colour and outlined.
+    """The photograph with its labels as translucent, outlined colours.
 
     Args:
         image: what was given to `segment`, or the `image` of a streamed frame.
-        result: what came back.
+        result: the result for it.
 
     Returns:
-        uint8 [H,W,3], RGB, at the photograph's own size. Of a view of BGR it is such a view, too:
-        `[:, :, ::-1]` is what OpenCV writes, without a copy.
+        uint8 [H,W,3], RGB, at the photograph's own size. For a BGR view it is a BGR view too, so
+        that `[:, :, ::-1]` gives OpenCV's layout without a copy.
 
     Raises:
-        InputError: the result is of another image's size.
+        InputError: the image cannot be read, or is not of the result's size.
     """
     pixels = view_image(image)
     if pixels.shape[:2] != result.labels.shape:
@@ -44,7 +44,7 @@ def draw_overlay(image: ImageSource, result: Segmentation) -> Pixels:
             expected=f"an image of {result.labels.shape[0]} x {result.labels.shape[1]}",
             found=f"{pixels.shape[0]} x {pixels.shape[1]}",
         )
-    # A view of BGR stays one: turning it round costs milliseconds, and turning it back again.
+    # A BGR view stays one: converting it to RGB and back would cost milliseconds.
     turned = pixels.strides[2] < 0
     picture: Pixels = pixels[:, :, ::-1].copy()[:, :, ::-1] if turned else pixels.copy()
     edge = _outline(result.labels)
@@ -67,7 +67,7 @@ def label_picture(result: Segmentation) -> Image.Image:
 
 
 def _outline(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Where a neighbour, a few pixels off in large pictures, has another label."""
+    """Where a neighbour has another label; in large pictures, a neighbour a few pixels away."""
     step = max(1, min(labels.shape) // 250)
     edge = np.zeros(labels.shape, bool)
     if min(labels.shape) > step:

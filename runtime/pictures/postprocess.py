@@ -1,7 +1,7 @@
 """From logits at decoder resolution to masks, scores and labels at the query's own size.
 
-A two-class softmax and argmax need only the difference of the two logits, and upsampling is linear:
-so one plane per shot is upsampled, once, straight to the size that is wanted.
+A two-class softmax and argmax need only the difference of the two logits, and upsampling is linear.
+So one plane per shot is upsampled, once, straight to the query's size.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ import numpy.typing as npt
 
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
 
-_CHUNK_ELEMENTS = 1 << 16  # of a shot's plane at once: what a core's cache holds
+_CHUNK_ELEMENTS = 1 << 16  # of a shot's plane at once: fits in a core's cache
 
 
 def segment_logits(
     logits: Floats, shots: Sequence[int], placement: Placement
 ) -> tuple[list[npt.NDArray[np.bool_]], list[Floats], npt.NDArray[np.uint8]]:
-    """Vote, score and settle overlaps, as the authors' `predict_mask_nshot` votes.
+    """Masks by the vote of the authors' `predict_mask_nshot`, scores, and labels.
 
     A shot votes foreground where logit 1 > logit 0 (bilinear, align_corners, at the query's own
-    size); a class's mask holds where votes / max(1, largest vote of this query) >= 0.5; its score
-    is the mean foreground softmax of its shots.
+    size). A class's mask is where votes / max(1, largest vote of this query) >= 0.5; its score is
+    the mean foreground softmax of its shots. Where masks overlap, the label is that of the class
+    with the highest score.
 
     Args:
-        logits: float32 [S,2,h,w] of one query against all shots, class after class; h and w are 2
-            at least.
-        shots: how many shots each class has; their sum is S.
+        logits: float32 [S,2,h,w] of one query against all shots, class after class; h and w are at
+            least 2.
+        shots: the number of shots of each class; their sum is S.
         placement: where the query is in the network's input.
 
     Returns:
-        By class, masks bool [H,W] and scores float32 [H,W] in [0,1]; and labels uint8 [H,W], 0 for
+        Per class, masks bool [H,W] and scores float32 [H,W] in [0,1]; and labels uint8 [H,W], 0 for
         background, i + 1 for class i.
     """
     height, width = placement.source
@@ -78,9 +79,8 @@ def sample_positions(
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """The two decoder positions around each pixel of the query, and the weight of the second.
 
-    Bilinear with align_corners. The corners that are aligned are those of the network's input with
-    the decoder's, and those of the photograph with its place in the network's input; so for
-    "stretch" the photograph's own with the decoder's.
+    Bilinear with align_corners, twice: the photograph's corners are aligned with its place in the
+    network's input, and the input's corners with the decoder's.
 
     Returns:
         The lower position, int64 [query size] in 0..decoder - 2, and the weight of the upper one,

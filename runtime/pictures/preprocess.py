@@ -1,4 +1,4 @@
-"""From photographs and masks to the network's input, and where each photograph is in it."""
+"""From photographs and masks to the network's input, and the photographs' placement in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.masks import Mask
 
 Floats = npt.NDArray[np.float32]
-OUTSIDE = -1  # in a mask: neither object nor background
+OUTSIDE = -1  # value of mask pixels that are neither object nor background
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def place(source: tuple[int, int], network: tuple[int, int], policy: str) -> Pla
     Args:
         source: height and width of the photograph.
         network: height and width of the network's input.
-        policy: "stretch" fills the input, whatever that does to proportions (as the authors do);
-            "letterbox" keeps proportions, centred between margins of the mean colour.
+        policy: "stretch" fills the input and ignores the aspect ratio (as the authors do);
+            "letterbox" keeps the aspect ratio, centred between margins of the mean colour.
 
     Raises:
         BundleError: no such policy.
@@ -58,11 +58,11 @@ def place(source: tuple[int, int], network: tuple[int, int], policy: str) -> Pla
 
 
 def resize_image(image: Pixels, placement: Placement) -> Pixels:
-    """The photograph at its size in the network's input: uint8 [h,w,3], Pillow's bilinear."""
+    """Resize a photograph to its size in the network's input: uint8 [h,w,3], Pillow's bilinear."""
     height, width = placement.content
     if image.shape[:2] == (height, width):
         return image
-    if image.strides[2] < 0:  # a view of BGR: there is less to turn round once it is small
+    if image.strides[2] < 0:  # a BGR view: reversing the channels of the small picture is cheaper
         return resize_image(image[:, :, ::-1], placement)[:, :, ::-1]
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -73,12 +73,15 @@ def network_input(
     """Resize and normalise photographs.
 
     Args:
-        images: N photographs, uint8 [H,W,3] RGB, each of its own size.
+        images: N photographs, uint8 [H,W,3] RGB, of any sizes.
         network: height and width of the network's input.
         preprocessing: the bundle's normalisation and resize policy.
 
     Returns:
         float32 [N,3,H,W], `(x / 255 - mean) / std`, and where each photograph is in it.
+
+    Raises:
+        BundleError: the resize policy is unknown.
     """
     placements = [place((i.shape[0], i.shape[1]), network, preprocessing.resize) for i in images]
     batch = np.zeros((len(images), 3, *network), np.float32)  # 0 is the mean colour
@@ -98,9 +101,9 @@ def normalise(image: Pixels, preprocessing: Preprocessing) -> Floats:
 
 
 def normalisation(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
-    """Scale and shift, float32 [3] each: `value * scale + shift` of a value in 0..255.
+    """Scale and shift, float32 [3] each, of `value * scale + shift` for values in 0..255.
 
-    One multiplication and one addition a pixel; within 1e-6 of the formula as it is written.
+    One multiplication and one addition per value; within 1e-6 of `(x / 255 - mean) / std`.
     """
     std = np.asarray(preprocessing.std, np.float64)
     scale = (1 / (255 * std)).astype(np.float32)
@@ -108,10 +111,10 @@ def normalisation(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
 
 
 def network_mask(mask: Mask, placement: Placement, outside: int = 0) -> Floats:
-    """The support mask in the network's input: float32 [H,W] of 0 and 1, nearest neighbour.
+    """The support mask in the network's input: float32 [H,W] of 0, 1 and `outside`; nearest.
 
-    `outside` fills the margins of a letterbox: 0, or `OUTSIDE` for a network with a background
-    contrast, whose background they must not be.
+    `outside` fills a letterbox's margins: 0, or `OUTSIDE` for a network with a background contrast,
+    since margins must not count as background.
     """
     rows = _nearest(mask.shape[0], placement.content[0])
     columns = _nearest(mask.shape[1], placement.content[1])
@@ -126,7 +129,7 @@ def _content(placement: Placement) -> tuple[slice, slice]:
 
 
 def _nearest(source: int, target: int) -> npt.NDArray[np.int64]:
-    """Which source pixel each target pixel takes: PyTorch's `nearest` rule, in its own float32."""
+    """The source pixel of each target pixel: PyTorch's `nearest` rule, in float32 as there."""
     scale = np.float32(source) / np.float32(target)
     steps = np.floor(np.arange(target, dtype=np.float32) * scale).astype(np.int64)
     return np.asarray(np.minimum(steps, source - 1))

@@ -17,19 +17,20 @@ class Segmentation:
     """The masks of one query, at the query's own size [H,W] (after any EXIF rotation).
 
     Attributes:
-        masks: by class, bool [H,W]: the vote of its shots. Masks of different classes may overlap.
-        scores: by class, float32 [H,W] in [0,1]: the mean over its shots of the foreground softmax.
-            Empty where they were not asked for (`stream`).
-        labels: uint8 [H,W]: 0 background; i + 1 for `classes[i]`, the class with the highest score
-            among those whose mask holds there.
+        masks: by class, bool [H,W], True where the class was found: its shots vote. Masks of
+            different classes may overlap.
+        scores: by class, float32 [H,W] in [0,1]: the foreground softmax, averaged over its shots.
+            An empty dict if no scores were asked for (`stream`).
+        labels: uint8 [H,W]: 0 for background, i + 1 for `classes[i]`. Where masks overlap, the
+            class with the highest score.
         classes: the classes, in the order they were set.
-        presence: by class, a score in [0,1] of whether it is there at all: the mean over its shots
-            of how like its object the query is, see `matching.presence`. 1 where the object is too
-            small in all of its shots for that.
-        present_from: the score from which a class counts as present; 0 where nobody calibrated it.
-        timing: milliseconds of `preprocess`, `features`, `match` and `postprocess`; of a batch,
-            this query's equal share. On a GPU that prepares and draws by itself, from its own
-            events: `preprocess` includes the way up, `postprocess` the way down.
+        presence: by class, a score in [0,1] of whether it is in the picture at all: how like its
+            objects the query is, see `matching.presence`. 1 if the object is too small for that in
+            all of its shots.
+        present_from: the score from which a class counts as present; 0 if it was not calibrated.
+        timing: milliseconds of `preprocess`, `features`, `match` and `postprocess`; in a batch, an
+            equal share for each query. Where the GPU prepares frames and draws masks, its own
+            events are the clock, `preprocess` includes the upload and `postprocess` the download.
     """
 
     masks: dict[str, npt.NDArray[np.bool_]]
@@ -42,15 +43,14 @@ class Segmentation:
 
     @property
     def present(self) -> dict[str, bool]:
-        """By class, whether it is there at all. Masks are drawn in any case: see `only_present`."""
+        """By class, whether it counts as present. If not, its mask may still not be empty."""
         return {n: self.presence.get(n, 1.0) >= self.present_from for n in self.classes}
 
     def only_present(self) -> Segmentation:
-        """The same without what was found of classes that are not there.
+        """A copy in which the masks of classes that do not count as present are empty.
 
-        Their masks are empty, their scores stay; where they had the label, it goes to the class
-        that is there and has the highest score (without scores, to the first), or to none, as it
-        does where there are no masks.
+        Their scores stay. Where such a class had the label, the label becomes that of the present
+        class with the highest score whose mask holds there (without scores, of the first), else 0.
         """
         here = self.present
         if all(here.values()):
@@ -70,13 +70,28 @@ class Segmentation:
         return dataclasses.replace(self, masks=masks, labels=labels)
 
     def to_supervision(self) -> Any:
-        """The classes found as `supervision.Detections`: see `detections`."""
+        """The classes found, as `supervision.Detections`, one detection for each.
+
+        Raises:
+            HSNetError: supervision is not installed.
+        """
         from hsnet_trt.runtime.pictures.detections import supervision_detections
 
         return supervision_detections(self)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """The classes found as rows of a COCO results file: see `detections`."""
+        """The classes found, as rows of a COCO results file, one row for each.
+
+        Args:
+            image_id: the image's id in the annotations.
+
+        Returns:
+            For each class found: `image_id`, `category_id` (as in `labels`), `segmentation` (run
+            lengths) and `score`.
+
+        Raises:
+            HSNetError: pycocotools is not installed.
+        """
         from hsnet_trt.runtime.pictures.detections import coco_results
 
         return coco_results(self, image_id)
@@ -92,12 +107,12 @@ class StreamedFrame:
     """One frame of `FewShotSegmenter.stream`: its result, or why there is none.
 
     Attributes:
-        index: its number in the source, from 0, dropped frames counted.
-        image: uint8 [H,W,3] RGB; None if it could not be read. Of an array that was given it may be
-            a view, whose channels and rows lie in memory as the array's do.
+        index: its number in the source, from 0; dropped frames count.
+        image: uint8 [H,W,3] RGB; None if it could not be read. For a frame that was an array, it
+            may be a view of that array, with its memory layout.
         result: the segmentation; None if the frame failed.
         error: what failed; None if nothing did.
-        dropped: how many frames of the stream were dropped up to now.
+        dropped: how many frames of the stream have been dropped so far.
     """
 
     index: int

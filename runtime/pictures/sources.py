@@ -1,4 +1,4 @@
-"""What people hand over as a picture or a mask: files open or not, arrays of any library."""
+"""The forms in which a picture or mask may be given: paths, open files, arrays of any library."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from PIL import Image
 
 from hsnet_trt.errors import InputError
 
-# Arrays are all that have `__array__` or `__dlpack__`: NumPy's, PyTorch's, CuPy's on the host.
+# An array is anything on the host with `__array__` or `__dlpack__`: NumPy's, PyTorch's, and so on.
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[Any]"
 )
 
 
 def is_encoded(source: object) -> bool:
-    """Whether it is a picture's file: a path, its content, or a file object."""
+    """Whether `source` is an image file: a path, a file's content, or a file object."""
     return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or is_open(source)
 
 
 def is_open(source: object) -> bool:
-    """Whether it is a file object: an open file, a BytesIO, an upload."""
+    """Whether `source` is a file object: an open file, a BytesIO, an upload."""
     return callable(getattr(source, "read", None)) and not isinstance(source, (Image.Image, Path))
 
 
 def file_of(source: Any, what: str) -> str | os.PathLike[str] | bytes:
-    """The path of a picture's file, or its content. A file object is read from its beginning.
+    """The path or the content of an image file. A file object is read from its beginning.
 
     Raises:
-        InputError: a file object that gives no bytes or cannot be read.
+        InputError: a file object does not return bytes or cannot be read.
     """
     if isinstance(source, (bytearray, memoryview)):
         return bytes(source)
@@ -62,15 +62,15 @@ def file_of(source: Any, what: str) -> str | os.PathLike[str] | bytes:
 
 
 def is_array(source: object) -> bool:
-    """Whether it is an array of NumPy's or of another library."""
+    """Whether `source` is an array of NumPy or another library."""
     return hasattr(source, "__array__") or hasattr(source, "__dlpack__")
 
 
 def as_array(source: Any, what: str, expected: str) -> npt.NDArray[Any]:
-    """The array, or the nested list, as NumPy's; without a copy where that can be.
+    """The array or nested list as a NumPy array, without a copy where possible.
 
     Raises:
-        InputError: it is none, or lies where NumPy cannot see it, as on a GPU.
+        InputError: it is neither, or lies in memory that NumPy cannot read, as on a GPU.
     """
     try:
         if hasattr(source, "__dlpack__") and not hasattr(source, "__array__"):

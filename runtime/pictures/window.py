@@ -1,4 +1,4 @@
-"""A part of a photograph that the network is shown by itself, and so larger."""
+"""Windows: parts of a photograph that the network is given alone, at a larger scale."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Window:
     width: int
 
     def of(self, pixels: npt.NDArray[Number]) -> npt.NDArray[Number]:
-        """Those pixels of [H,W,...], a view."""
+        """The window's pixels of an array [H,W,...], as a view."""
         rows = slice(self.top, self.top + self.height)
         return pixels[rows, self.left : self.left + self.width]
 
 
 def window_about(middle: tuple[float, float], side: float, size: tuple[int, int]) -> Window:
-    """A window of a photograph's own proportions, which is moved to be inside.
+    """A window with the photograph's aspect ratio, shifted to lie inside it.
 
     Args:
-        middle: row and column of its middle, in pixels.
-        side: its sides, in those of the photograph; in (0,1].
+        middle: row and column of the window's centre, in pixels.
+        side: the window's sides as a share of the photograph's, in (0,1].
         size: the photograph's height and width.
     """
     starts, lengths = [], []
@@ -43,10 +43,10 @@ def window_about(middle: tuple[float, float], side: float, size: tuple[int, int]
 
 
 def crop_about(mask: npt.NDArray[np.bool_], room: float) -> Window:
-    """The window about a mask's object whose sides are `room` times those of the object's box.
+    """The window around a mask's object that holds `room` times the sides of the object's box.
 
-    It has the photograph's proportions and no less than a sixteenth of its sides. Where nothing is
-    marked, it is the whole photograph.
+    It has the photograph's aspect ratio and at least a sixteenth of its sides. For an empty mask it
+    is the whole photograph.
     """
     spans = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
     if not len(spans[0]):

@@ -1,7 +1,7 @@
-"""Where to look closer: the part of a frame that the network is shown by itself, and so larger.
+"""Closer looks: the network is given a window of the frame, and so sees it at a larger scale.
 
-What is found in a window is put back into a plane of the whole frame, where the average over time
-is kept.
+The window's logits are resampled into the plane of the whole frame, where the average over time is
+kept.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ from hsnet_trt.runtime.video.motion import load_opencv
 
 Numbers = npt.NDArray[np.floating]
 
-CROP = 1.5  # sides of a cropped support, in those of its object's box: as large as in a window
-_WHOLE = 4  # one frame of so many is looked at as a whole: what comes in elsewhere is found there
-_ROOM = 1.6  # sides of a window, in those of what it is to show
-# Sides of windows, in those of the frame. Few, since a GPU keeps tables for each size.
+# Side of a support's crop over that of its object's box, so that objects appear as large as in a
+# window.
+CROP = 1.5
+_WHOLE = 4  # one frame in 4 is matched whole, to find what enters outside the windows
+_ROOM = 1.6  # side of a window over that of the object's box
+# Sides of windows as shares of the frame's. Few, since a GPU keeps tables for each size.
 _SIDES = (0.3, 0.37, 0.46, 0.57, 0.71, 0.88)
-_FEWEST = 4  # positions of a part that is looked at
-_RIM = 6.0  # positions at a window's rim that count less: their surroundings are missing
-_LEAST = 0.1  # how much they count
-_SMOOTH = 1.5  # times smaller, from which on planes are smoothed first
+_FEWEST = 4  # positions that a connected part needs to get a window
+_RIM = 6.0  # positions over which weights rise from a window's edge, where context is missing
+_LEAST = 0.1  # weight at the edge
+_SMOOTH = 1.5  # downscaling factor above which planes are blurred first
 _ROUNDING = 1e-3  # positions
 
 
 @dataclass(frozen=True)
 class View:
-    """What the network was shown of a frame.
+    """The window of a frame that the network was given.
 
     Attributes:
-        window: the part of the frame.
-        placement: where that is in the network's input.
-        whole: where the whole frame would be.
+        window: in the frame's pixels.
+        placement: where the window is in the network's input.
+        whole: where the whole frame would be in it.
     """
 
     window: Window
@@ -45,19 +47,19 @@ class View:
     whole: Placement
 
     def spread(self, planes: Floats) -> tuple[Floats, Floats]:
-        """Put what was found into planes of the whole frame.
+        """Resample the window's planes into planes of the whole frame.
 
         Args:
             planes: float32 [S,h,w], of the window.
 
         Returns:
-            Float32 [S,h,w], zero outside of the window; and how much each position of it counts,
-            float32 [h,w] in [0,1].
+            Planes float32 [S,h,w], zero outside the window; and the weight of each position,
+            float32 [h,w]: 0 outside the window, 0.1 to 1 inside.
         """
         cv2 = load_opencv()
         height, width = planes.shape[1:]
         rows, columns = (self._along(axis, n) for axis, n in enumerate((height, width)))
-        # Where positions come closer together, they are averaged.
+        # Blur before downscaling, against aliasing.
         wide = max(self.whole.source[0] / self.window.height, 1)
         origin = [np.ascontiguousarray(part) for part in np.meshgrid(columns, rows)]
         found = np.empty_like(planes)
@@ -69,13 +71,13 @@ class View:
         return found, np.minimum(down[:, None], across)
 
     def _along(self, axis: int, count: int) -> Floats:
-        """Which position of the window each of the frame's positions is, along an axis."""
+        """Along one axis, the window's coordinate of each of the frame's positions."""
         start = (self.window.top, self.window.left)[axis]
         pixel = _pixels(self.whole, axis, np.arange(count) / (count - 1)) - start
         return (_shares(self.placement, axis, pixel) * (count - 1)).astype(np.float32)
 
     def _counts(self, axis: int, at: Floats, last: int) -> Floats:
-        """How much positions count, by their distance from the rims that are inside the frame."""
+        """Weights by distance from the window's edges; edges on the frame's border do not count."""
         start = (self.window.top, self.window.left)[axis]
         end = start + (self.window.height, self.window.width)[axis]
         rims = last * _shares(self.placement, axis, np.array([0, end - start - 1]))
@@ -90,7 +92,7 @@ class View:
 
 
 class Looks:
-    """Which part of each frame is looked at. For one video."""
+    """Chooses the window of each frame of one video."""
 
     def __init__(self) -> None:
         self._boxes: list[tuple[int, int, int, int]] = []
@@ -98,7 +100,7 @@ class Looks:
         self._frame = self._close = 0
 
     def choose(self, whole: Placement) -> Window | None:
-        """The window of the next frame; None for all of it.
+        """The window of the next frame; None for the whole frame.
 
         Args:
             whole: where the frame is in the network's input.
@@ -111,7 +113,7 @@ class Looks:
         return _window(box, self._shape, whole)
 
     def follow(self, shown: Iterable[Floats]) -> None:
-        """Take what is shown of each class, planes [h,w]: the next windows are about that."""
+        """Aim the next windows at the connected foreground parts of each class's plane [h,w]."""
         cv2 = load_opencv()
         self._boxes = []
         for plane in shown:
@@ -125,14 +127,14 @@ class Looks:
             ]
 
     def forget(self) -> None:
-        """Nothing is known of where things are."""
+        """Drop all parts; the next frame is matched whole."""
         self._boxes = []
 
 
 def _window(
     box: tuple[int, int, int, int], shape: tuple[int, int], whole: Placement
 ) -> Window | None:
-    """The window about a box of positions; None where it would be nearly the whole frame."""
+    """The window around a box of positions; None if it would be nearly the whole frame."""
     spans = []
     for axis, (first, end) in enumerate((box[:2], box[2:])):
         shares = np.array([first, end - 1]) / (shape[axis] - 1)
@@ -149,7 +151,7 @@ def _window(
 
 
 def _pixels(placement: Placement, axis: int, shares: Numbers) -> Numbers:
-    """Pixels of a photograph at these shares of a plane's side; see `sample_positions`."""
+    """Shares of a plane's side, in [0,1], to pixels of the photograph; see `sample_positions`."""
     content, network = placement.content[axis], placement.network[axis]
     inside = shares * (network - 1) - (placement.top, placement.left)[axis]
     found: Numbers = inside * ((placement.source[axis] - 1) / max(1, content - 1))
@@ -157,7 +159,7 @@ def _pixels(placement: Placement, axis: int, shares: Numbers) -> Numbers:
 
 
 def _shares(placement: Placement, axis: int, pixels: Numbers) -> Numbers:
-    """The other way round."""
+    """The inverse of `_pixels`."""
     content, network = placement.content[axis], placement.network[axis]
     inside = pixels * ((content - 1) / max(1, placement.source[axis] - 1))
     found: Numbers = (inside + (placement.top, placement.left)[axis]) / max(1, network - 1)

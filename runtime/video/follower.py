@@ -1,4 +1,4 @@
-"""One video's state: which shots the next frame is matched with, and what its logits mean."""
+"""One video's state: chooses the shots of the next frame, and averages logits over frames."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hsnet_trt.runtime.video.memory import Memory, Remembered
 from hsnet_trt.runtime.video.motion import MotionFinder, Small
 from hsnet_trt.runtime.video.steady import Steady
 
-_EVERY = 4  # frames from one look for something to remember to the next
-_CLIP = 6.0  # logits are cut there before shots are averaged
+_EVERY = 4  # a class is offered to the memory at most once in so many frames
+_CLIP = 6.0  # logit differences are clipped to +-6 before shots are averaged
 
-# A class's plane [h,w] of the frame -> its shot.
+# A class's plane [h,w] of what was matched -> its shot.
 Encode = Callable[[Floats], Shot]
 
 
@@ -31,9 +31,9 @@ class Turn:
 
     Attributes:
         supports: the shots.
-        remembered: by class, the one of them that was remembered; it is the last.
-        key: 0 for the given shots alone; else the same for the same shots of one version.
-        version: of what is remembered.
+        remembered: by class, its remembered shot; it is the last of the class's shots.
+        key: 0 for the given shots alone; within one version, equal keys mean equal shots.
+        version: of the memory.
     """
 
     supports: SupportSet
@@ -43,11 +43,11 @@ class Turn:
 
 
 class Follower:
-    """Remembers and averages. For one stream, whose frames come one at a time.
+    """Remembers shots and averages logits over the frames of one stream, one frame at a time.
 
-    Where scores are averaged over time, shots need not be matched in the same frame to vote
-    together: the given ones and the remembered ones take turns, and a frame costs no more. Else
-    one remembered shot is matched beside the given ones in each frame.
+    With averaging over time, shots matched in different frames still vote together: given and
+    remembered shots alternate, at no extra cost per frame. Without it, each frame is matched with
+    the given shots and one remembered shot.
 
     Attributes:
         steady: whether logits are averaged over time.
@@ -59,7 +59,7 @@ class Follower:
         """Begin a video.
 
         Args:
-            memory: what is remembered; None for nothing.
+            memory: the remembered shots; None to remember nothing.
             steady: whether logits are averaged over time.
 
         Raises:
@@ -71,17 +71,17 @@ class Follower:
         self._averages: dict[str, Steady] = {}
         self._frame = 0 if memory is None else memory.seen
         self._looked: dict[str, int] = {}
-        # The last answers of the given shots alone, and how much their positions count.
+        # By class: the latest plane of the given shots alone, and its weights (None: all 1).
         self._given: dict[str, tuple[Floats, Floats | None]] = {}
         self._here: dict[str, Here] = {}
 
     @property
     def sets(self) -> int:
-        """How many sets of shots frames are matched with in turns."""
+        """How many different sets of shots the frames are matched with, at most."""
         return 1 if self._memory is None else 1 + self._memory.shots
 
     def turn(self, given: SupportSet) -> Turn:
-        """Choose what the next frame is matched with, by the shots that were given."""
+        """Choose what the next frame is matched with, from the given shots and the memory."""
         if self._memory is None:
             return Turn(given, {}, 0, 0)
         for name, shots in given.classes.items():
@@ -100,11 +100,11 @@ class Follower:
         return Turn(SupportSet(classes), remembered, number + 1, version)
 
     def look(self, small: Small, whole: Placement) -> Window | None:
-        """Which part of the next frame is matched, where scores are averaged; None for all of it.
+        """The window of the next frame to match; None for the whole frame (always, if not steady).
 
         Args:
             small: the frame.
-            whole: where it is in the network's input.
+            whole: where the frame is in the network's input.
         """
         if self._motion.is_cut(small):
             self._looks.forget()
@@ -113,14 +113,16 @@ class Follower:
     def see(
         self, turn: Turn, presence: Mapping[str, float], planes: Floats, *, closer: bool
     ) -> dict[str, float]:
-        """How far each class is there: the score of this frame; if steady, that of `Here`.
+        """The presence score of each class, in [0,1].
+
+        If steady, it is that of `Here`; else that in `presence`, and 1 for a class without one.
 
         Args:
             turn: what the frame was matched with.
-            presence: scores, of the classes whose given shots were among that; only these count,
-                since the threshold was chosen for such.
-            planes: what `settle` made of the frame.
-            closer: whether only a part of it was matched.
+            presence: scores of the classes whose given shots were matched in this turn. Remembered
+                shots give none, since the threshold was chosen on given shots.
+            planes: what `settle` returned for the frame.
+            closer: whether only a window of the frame was matched.
         """
         known, self._here = self._here, {}
         found = {}
@@ -137,17 +139,17 @@ class Follower:
     def settle(
         self, turn: Turn, logits: Floats, small: Small, encode: Encode, view: View | None = None
     ) -> Floats:
-        """Make one plane of each class, and remember what can be trusted.
+        """Merge each class's shots into one plane, average it over time, and update the memory.
 
         Args:
             turn: what the frame was matched with.
-            logits: of its shots, class after class, float32 [S,2,h,w].
+            logits: of the turn's shots, class after class, float32 [S,2,h,w].
             small: the frame, for its motion.
             encode: makes a shot of what was matched.
-            view: what was matched, unless it was the whole frame.
+            view: the window that was matched; None for the whole frame.
 
         Returns:
-            Logits float32 [classes,2,h,w]; that of background is 0.
+            Logits float32 [classes,2,h,w]; those of the background are 0.
         """
         motion = self._motion.find(small)
         if motion is not None and motion.cut:
@@ -189,9 +191,9 @@ class Follower:
     def _judge(
         self, name: str, remembered: Remembered, plane: Floats, counts: Floats | None
     ) -> None:
-        """Judge a remembered shot by the given ones, where these are certain.
+        """Score a remembered shot by its IoU with the given shots' mask, if that mask is sharp.
 
-        Only what they are certain of is remembered, so that one mistake does not lead to the next.
+        Only the given shots judge and are remembered from, so that mistakes do not accumulate.
         """
         given, before = self._given.get(name, (None, None))
         if self._memory is None or given is None or not is_sharp(given):

@@ -1,7 +1,7 @@
-"""The way of frames that follow each other: each is answered by what the others left behind, too.
+"""The frame pipeline of a video, whose frames depend on those before them.
 
-One frame is under way at a time, since the next one is matched with what this one leaves; reading
-goes on meanwhile. The answers are the same however fast frames come.
+Frames are processed one at a time, since the next one may be matched with shots of this one; frames
+are read ahead meanwhile. Results do not depend on the rate at which frames arrive.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Arranged(Protocol):
 
     @property
     def objects(self) -> Objects:
-        """What each shot's object looks like."""
+        """The vectors of each shot's object."""
         ...
 
 
@@ -50,11 +50,11 @@ A_contra = TypeVar("A_contra", bound=Arranged, contravariant=True)
 
 
 class MatchedFrame(Protocol):
-    """A frame whose logits are there and whose masks are not drawn yet."""
+    """A frame whose logits are computed and whose masks are not drawn yet."""
 
     @property
     def placement(self) -> Placement:
-        """Where what was matched is in the network's input."""
+        """Where the matched frame or window is in the network's input."""
         ...
 
     @property
@@ -64,27 +64,27 @@ class MatchedFrame(Protocol):
 
     @property
     def shot_scores(self) -> Floats:
-        """Float32 [1,S], whether each shot's object is there: see `matching.presence`."""
+        """Presence score of each shot, float32 [1,S] in [0,1]: see `matching.presence`."""
         ...
 
     @property
     def features(self) -> Tensors:
-        """`f2`, `f3`, `f4`, each [1,L,C,row]; asked for only where a frame is remembered."""
+        """`f2`, `f3`, `f4`, each [1,L,C,row]; read only when the frame is remembered."""
         ...
 
     def draw(
         self, logits: Floats, classes: Mapping[str, int], seen: Seen, *, scores: bool
     ) -> Segmentation:
-        """Draw masks of other logits, [S,2,h,w], of so many shots of each class; once."""
+        """Draw the masks of these logits, [S,2,h,w]; `classes` gives each class's shots. Once."""
         ...
 
     def abandon(self) -> None:
-        """Let go of the frame instead of drawing it."""
+        """Release the frame instead of drawing it."""
         ...
 
 
 class MatchingFrame(Protocol[A_contra]):
-    """A decoded frame of which all or a part can be matched without being drawn."""
+    """A decoded frame that can be matched, whole or in a window, without drawing masks."""
 
     @property
     def pixels(self) -> Pixels:
@@ -93,23 +93,23 @@ class MatchingFrame(Protocol[A_contra]):
 
     @property
     def placement(self) -> Placement:
-        """Where it is in the network's input."""
+        """Where the whole frame is in the network's input."""
         ...
 
     def match(self, supports: A_contra, window: Window | None = None) -> MatchedFrame:
-        """Run the network on the frame, or on a part of it, and wait for it."""
+        """Run the network on the frame, or on a window of it, and wait for the logits."""
         ...
 
 
 class MatchingPipeline(Protocol[A]):
-    """A `FramePipeline` whose frames can be matched without being drawn."""
+    """A `FramePipeline` whose frames can be matched without drawing masks."""
 
     def arrange(self, supports: SupportSet) -> A:
         """See `FramePipeline.arrange`."""
         ...
 
     def view(self, source: Any, what: str, color: str) -> MatchingFrame[A]:
-        """Decode a frame, as `FramePipeline.read` does, and do nothing more."""
+        """Decode a frame, without the preprocessing that `FramePipeline.read` does."""
         ...
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class FollowedFrame(Generic[A]):
     pipeline: FollowingPipeline[A]
     frame: MatchingFrame[A]
     small: Small
-    milliseconds: float  # what shrinking it took
+    milliseconds: float  # for shrinking it
 
     @property
     def pixels(self) -> Pixels:
@@ -132,7 +132,7 @@ class FollowedFrame(Generic[A]):
         return self.frame.pixels
 
     def start(self, supports: A, *, scores: bool) -> FollowedPending[A]:
-        """Nothing runs yet."""
+        """Run nothing yet: the frame may depend on those before it."""
         return FollowedPending(self, supports, scores)
 
 
@@ -145,15 +145,15 @@ class FollowedPending(Generic[A]):
     scores: bool
 
     def result(self) -> Segmentation:
-        """Match the frame, settle its logits with what is known of the video, draw its masks."""
+        """Match the frame, combine its logits with those of earlier frames, draw its masks."""
         return self.frame.pipeline.answer(self.frame, self.supports, scores=self.scores)
 
     def abandon(self) -> None:
-        """Nothing is under way."""
+        """No-op: nothing is running."""
 
 
 class FollowingPipeline(Generic[A]):
-    """See `pipeline.FramePipeline`. Of one stream: frames come in order, one at a time."""
+    """A `pipeline.FramePipeline` for one stream: frames come in order, one at a time."""
 
     slots = 1
 
@@ -167,11 +167,11 @@ class FollowingPipeline(Generic[A]):
         """Follow the frames that go through a pipeline.
 
         Args:
-            inner: how frames are matched and drawn; it is closed with this one.
-            runner: what encodes the frames that are remembered.
-            follower: what is known of the video.
-            present_from: the presence from which a class counts as present, in a single frame.
-                Where logits are averaged, `here.FROM` is, since scores are those of `Here`.
+            inner: matches and draws frames; closed with this pipeline.
+            runner: encodes the frames that are remembered.
+            follower: the video's state.
+            present_from: the presence threshold of a single frame. A steady follower's scores are
+                those of `Here`, whose threshold `here.FROM` is used instead.
         """
         self._present_from = FROM if follower.steady else present_from
         self._inner, self._runner, self._follower = inner, runner, follower
@@ -180,23 +180,23 @@ class FollowingPipeline(Generic[A]):
         self._turns: dict[int, A] = {}
 
     def arrange(self, supports: SupportSet) -> A:
-        """As the pipeline that matches has them."""
+        """See `FramePipeline.arrange`."""
         return self._inner.arrange(supports)
 
     def with_slots(self, slots: int) -> FollowingPipeline[A]:
-        """This one: its frames wait for each other."""
+        """This pipeline: its frames depend on each other."""
         return self
 
     def segment_all(
         self, images: Sequence[Any], supports: A, color: str = "rgb"
     ) -> list[Segmentation]:
-        """The images, taken as a video."""
+        """Segment the images as the frames of a video."""
         what = "the query image"
         frames = (self.read(image, what, color) for image in images)
         return [self.answer(frame, supports, scores=True) for frame in frames]
 
     def read(self, source: Any, what: str, color: str) -> FollowedFrame[A]:
-        """Decode, and shrink for the motion."""
+        """Decode the frame, and shrink it for motion estimation."""
         frame = self._inner.view(source, what, color)
         begun = time.perf_counter()
         small = shrink(frame.pixels, frame.placement)
@@ -206,7 +206,7 @@ class FollowingPipeline(Generic[A]):
         """The next frame's masks.
 
         Raises:
-            BackendError: the backend failed; the frame leaves nothing behind.
+            BackendError: the backend failed.
         """
         turn = self._follower.turn(supports.supports)
         whole = frame.frame.placement
@@ -236,12 +236,12 @@ class FollowingPipeline(Generic[A]):
         return dataclasses.replace(drawn, timing=timing)
 
     def close(self) -> None:
-        """Close what frames go through."""
+        """Close the inner pipeline."""
         self._turns.clear()
         self._inner.close()
 
     def _arranged(self, turn: Turn, given: A) -> A:
-        """The shots of a turn, ready to be matched; made once, and anew when they change."""
+        """The shots of a turn, arranged for matching; cached until the shots change."""
         if turn.key == 0:
             return given
         if given is not self._given or turn.version != self._version:

@@ -1,4 +1,4 @@
-"""Connected parts of masks as instances, each with what it is known by again."""
+"""Connected parts of masks as instances, with the colour histograms that identify them later."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats
 from hsnet_trt.runtime.video.motion import load_opencv
 
-_LEAST = 0.001  # of the picture: smaller parts are no instances
-_BINS = 8  # of a colour in the histogram that tells things apart
+_LEAST = 0.001  # share of the picture that an instance covers at least
+_BINS = 8  # per channel of the colour histogram
 
 Mask = npt.NDArray[np.bool_]
 
@@ -28,9 +28,9 @@ class Part:
         name: the class.
         box: x, y, width, height, in pixels.
         area: in pixels.
-        score: the mean score within it, 0..1; None where scores were not asked for.
-        inside: bool [height,width], its pixels within the box.
-        colours: the shares of its colours, float32 [512].
+        score: the mean score within the part, 0..1; None if scores were not asked for.
+        inside: bool [height,width], the part's pixels within the box.
+        colours: colour histogram, float32 [512], summing to 1.
     """
 
     name: str
@@ -47,6 +47,9 @@ def find_parts(result: FoundMasks, image: Pixels) -> list[Part]:
     Args:
         result: masks of one frame.
         image: the frame, uint8 [H,W,3].
+
+    Raises:
+        HSNetError: OpenCV is not installed.
     """
     cv2 = load_opencv()
     found = []
@@ -67,7 +70,7 @@ def find_parts(result: FoundMasks, image: Pixels) -> list[Part]:
 
 
 def _colours(pixels: Any) -> Floats:
-    """Shares of the colours of pixels [n,3]."""
+    """The colour histogram of pixels [n,3]."""
     bins = (pixels // (256 // _BINS)).astype(np.int64) @ [_BINS * _BINS, _BINS, 1]
     counts = np.bincount(bins, minlength=_BINS**3)
     return (counts / max(1, len(bins))).astype(np.float32)
@@ -87,7 +90,7 @@ def overlap(one: Part, other: Part) -> float:
 
 
 def distance(one: Part, other: Part) -> float:
-    """Between the middles of two parts' boxes, in mean diagonals of these."""
+    """The distance between the centres of two parts' boxes, over their mean diagonal."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = one.box, other.box
     apart = np.hypot(ax + aw / 2 - bx - bw / 2, ay + ah / 2 - by - bh / 2)
     return float(2 * apart / (np.hypot(aw, ah) + np.hypot(bw, bh)))
@@ -95,17 +98,17 @@ def distance(one: Part, other: Part) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """One thing in one frame.
+    """One tracked instance in one frame.
 
     Attributes:
-        id: stays the same from frame to frame, from 1.
+        id: the same in every frame, from 1.
         name: its class.
-        class_id: place of the class in the result's `classes`, from 0.
+        class_id: index of the class in the result's `classes`, from 0.
         box: x, y, width, height, in pixels.
         area: in pixels.
-        score: the mean score within it, 0..1; None where scores were not asked for.
+        score: the mean score within the mask, 0..1; None if scores were not asked for.
         mask: bool [H,W].
-        first_seen: number of the frame in which it was seen first.
+        first_seen: number of the first frame in which it was seen.
         frame: number of this frame.
     """
 
@@ -121,7 +124,13 @@ class Instance:
 
 
 def draw_instances(picture: Pixels, instances: Sequence[Instance]) -> None:
-    """Draw boxes, names and ids into a picture, uint8 [H,W,3] RGB or a view of BGR."""
+    """Draw boxes, names and ids into a picture, uint8 [H,W,3] RGB, in place.
+
+    A BGR array is drawn into through its reversed view, `[:, :, ::-1]`.
+
+    Raises:
+        HSNetError: OpenCV is not installed.
+    """
     cv2 = load_opencv()
     from hsnet_trt.runtime.pictures.overlay import class_colour
 
@@ -142,7 +151,7 @@ def draw_instances(picture: Pixels, instances: Sequence[Instance]) -> None:
 
 
 def supervision_instances(instances: Sequence[Instance], shape: tuple[int, int]) -> Any:
-    """Instances of one frame, [H,W] `shape`, as `supervision.Detections` with `tracker_id`.
+    """The instances of a frame of `shape` [H,W] as `supervision.Detections` with `tracker_id`.
 
     Raises:
         HSNetError: supervision is not installed.

@@ -1,4 +1,4 @@
-"""Frames that were answered with confidence, kept as more shots of their class."""
+"""Frames with confident masks, kept as additional shots of their class."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.matching.packing import Shot
 from hsnet_trt.runtime.video.confidence import ALIKE, Vector, likeness, mean_features
 
-MOST = 16  # shots of a class
-_PATIENCE = 0.35  # mean agreement below which a shot is dropped
-_WEIGHT = 0.3  # of the latest agreement in that mean
+MOST = 16  # remembered shots per class
+_PATIENCE = 0.35  # running agreement below which a shot is dropped
+_WEIGHT = 0.3  # of the latest agreement in the running mean
 
 
 @dataclass(eq=False)
@@ -20,9 +20,9 @@ class Remembered:
 
     Attributes:
         shot: encoded.
-        mean: its mean features.
+        mean: its mean features: see `confidence.mean_features`.
         frame: number of the frame that it comes from.
-        agreement: how well its answers agree with those of the given shots, a running mean of IoU.
+        agreement: running mean of the IoU between its masks and those of the given shots.
     """
 
     shot: Shot
@@ -39,24 +39,24 @@ class _Class:
 
 
 class Memory:
-    """What a stream remembers of a video, for `FewShotSegmenter.stream`.
+    """Shots that a stream remembers of a video, for `FewShotSegmenter.stream`.
 
-    Frames whose answer is confident become shots of their class, beside those that were given,
-    which are never displaced. A shot is forgotten when it is old, when a more different one needs
-    its place, when its answers disagree with those of the given shots, and at a cut. Shots of a
-    class that is set anew are forgotten with it. One stream at a time may use it; it keeps what it
-    has when the stream ends.
+    Frames with confident masks become shots of their class, beside the given shots, which are never
+    displaced. A shot is forgotten when it is too old, when the memory is full and a newer shot is
+    the most similar to it, when its masks disagree with those of the given shots, and at a cut.
+    Setting a class again forgets its remembered shots. One stream at a time may use a memory; its
+    shots stay when the stream ends.
     """
 
     def __init__(self, shots: int = 4, *, age: int = 600) -> None:
         """Remember nothing yet.
 
         Args:
-            shots: how many frames are remembered of each class at most, 1 to 16.
-            age: after how many frames one is forgotten.
+            shots: the most frames remembered per class, 1 to 16.
+            age: the number of frames after which a shot is forgotten.
 
         Raises:
-            InputError: another number of shots, or an age below 1.
+            InputError: `shots` is out of range, or `age` is below 1.
         """
         if not 1 <= shots <= MOST or age < 1:
             raise InputError(
@@ -71,13 +71,13 @@ class Memory:
 
     @property
     def seen(self) -> int:
-        """How many frames were followed with it so far; the next one has that number."""
+        """How many frames have used this memory so far; the next one gets that number."""
         with self._lock:
             return self._seen
 
     @property
     def version(self) -> int:
-        """Changes whenever what is remembered does."""
+        """A counter that goes up whenever the remembered shots change."""
         with self._lock:
             return self._version
 
@@ -89,29 +89,29 @@ class Memory:
     def frames(self, name: str) -> tuple[int, ...]:
         """The numbers of the frames that are remembered of a class, oldest first.
 
-        Frames that were dropped or failed are not counted; a second stream counts on.
+        Dropped and failed frames get no number; a second stream continues the numbering.
         """
         return tuple(kept.frame for kept in self.of(name))
 
     def clear(self) -> None:
-        """Forget everything; allowed while a stream runs."""
+        """Forget all shots; safe while a stream runs."""
         with self._lock:
             if any(known.shots for known in self._classes.values()):
                 self._version += 1
             self._classes = {}
 
     def of(self, name: str) -> tuple[Remembered, ...]:
-        """What is remembered of a class, oldest first."""
+        """The remembered shots of a class, oldest first."""
         with self._lock:
             known = self._classes.get(name)
             return tuple(known.shots) if known else ()
 
     def follow(self, name: str, given: list[Shot], frame: int) -> None:
-        """Take the shots that were given of a class, and forget what is too old for this frame.
+        """Register a class's given shots, and forget its remembered shots that are too old.
 
         Args:
             name: the class.
-            given: its shots; another list than before is another object, of which nothing is known.
+            given: its shots; another list object than before means that the class was set again.
             frame: the frame's number.
         """
         with self._lock:
@@ -128,10 +128,12 @@ class Memory:
                 self._version += 1
 
     def offer(self, name: str, shot: Shot, frame: int) -> bool:
-        """Keep a frame's shot if its features are like those of a given one.
+        """Keep a frame's shot if its mean features are similar to those of a given shot.
+
+        If the memory is full, the older one of the two most similar shots is dropped.
 
         Returns:
-            Whether it was kept. If there is no room, one of the two most alike goes, the older.
+            Whether the shot was kept.
         """
         mean = mean_features(shot)
         with self._lock:
@@ -145,7 +147,7 @@ class Memory:
             return True
 
     def judge(self, name: str, kept: Remembered, agreement: float) -> None:
-        """Count how well a remembered shot agreed with the given ones; drop it if too badly."""
+        """Update a shot's running agreement with an IoU, 0..1; drop the shot if it is too low."""
         with self._lock:
             kept.agreement += _WEIGHT * (agreement - kept.agreement)
             known = self._classes.get(name)
@@ -155,7 +157,7 @@ class Memory:
 
 
 def _most_alike(shots: list[Remembered]) -> int:
-    """The older one of the two that are most alike."""
+    """Index of the older of the two most similar shots."""
     pairs = [
         (likeness(shots[a].mean, [shots[b].mean]), -a)
         for a in range(len(shots))

@@ -1,4 +1,4 @@
-"""How a picture moved since the one before, from two small grey ones."""
+"""Motion between consecutive frames: dense optical flow on small grey pictures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.pictures.preprocess import Floats, Placement
 
 SIDE = 128  # of the small picture, in pixels
-_BINS = 8  # of a colour in the histogram
-_CUT = 0.5  # share of the pixels that change their bin; within a drawn video, at most 0.2 do
+_BINS = 8  # per channel of the colour histogram
+_CUT = 0.5  # share of pixels that change their bin at a cut; within a drawn video, at most 0.2 do
 _FINEST = 1  # halvings of the picture at the flow's finest scale
 
 
 def load_opencv() -> Any:
-    """The module.
+    """Import `cv2`.
 
     Raises:
         HSNetError: OpenCV is not installed.
@@ -37,7 +37,7 @@ def load_opencv() -> Any:
 
 @dataclass(frozen=True)
 class Small:
-    """What motion is found from: uint8 [128,128], and the shares of the colours [512]."""
+    """A shrunk frame: grey uint8 [128,128], and its colour histogram float32 [512]."""
 
     grey: npt.NDArray[np.uint8]
     colours: Floats
@@ -45,13 +45,13 @@ class Small:
 
 @dataclass(frozen=True)
 class Motion:
-    """From one frame to the next.
+    """Backward flow from a frame to the one before.
 
     Attributes:
-        back: from each pixel to where it was in the frame before, float32 [128,128,2] (x, y), in
-            pixels.
-        error: how much the grey differs from there, 0..255, float32 [128,128].
-        cut: the pictures have nothing in common.
+        back: displacement from each pixel to its place in the frame before, float32 [128,128,2]
+            (x, y), in pixels.
+        error: absolute grey difference after warping, 0..255, float32 [128,128].
+        cut: whether the colour histograms differ so much that the scene changed.
     """
 
     back: Floats
@@ -60,7 +60,11 @@ class Motion:
 
 
 def shrink(pixels: Pixels, placement: Placement) -> Small:
-    """A frame, uint8 [H,W,3] RGB, as motion is found from it: placed as in the network's input."""
+    """Shrink a frame, uint8 [H,W,3] RGB, for motion estimation, placed as in the network's input.
+
+    Raises:
+        HSNetError: OpenCV is not installed.
+    """
     cv2 = load_opencv()
     swapped = pixels.strides[2] < 0  # OpenCV copies a reversed view
     stored = pixels[:, :, ::-1] if swapped else pixels
@@ -81,10 +85,10 @@ def shrink(pixels: Pixels, placement: Placement) -> Small:
 
 
 class MotionFinder:
-    """Finds the motion between frames that follow each other: DIS optical flow (OpenCV).
+    """Finds the motion between consecutive frames: DIS optical flow (OpenCV).
 
-    It begins where the last motion, moved along, would be; and it is not smoothed afterwards, which
-    costs more than a finer scale and spreads what moves into what does not.
+    The flow starts from the previous one, warped along itself. It gets no variational refinement,
+    which costs more than a finer scale and smears motion over object edges.
     """
 
     def __init__(self) -> None:
@@ -93,17 +97,17 @@ class MotionFinder:
         self._flow.setFinestScale(_FINEST)
         self._flow.setVariationalRefinementIterations(0)
         self._before: Small | None = None
-        self._last: Floats | None = None  # the motion before this one
+        self._last: Floats | None = None  # the latest flow
         rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
         self._place = np.stack([columns, rows], axis=2)
 
     def is_cut(self, frame: Small) -> bool:
-        """Whether a frame has nothing in common with the last one."""
+        """Whether the scene changed between the last frame and this one."""
         before = self._before
         return before is not None and float(np.abs(frame.colours - before.colours).sum()) / 2 > _CUT
 
     def find(self, frame: Small) -> Motion | None:
-        """The motion since the frame before; None for the first one, and one of other colours."""
+        """The motion since the frame before, and whether there was a cut; None for the first."""
         cv2 = load_opencv()
         cut = self.is_cut(frame)
         before, self._before = self._before, frame
@@ -120,7 +124,7 @@ class MotionFinder:
         return Motion(back, error, cut)
 
     def _moved(self, what: Floats, back: Floats) -> Floats:
-        """What was at each place of the frame before, where its motion takes it: about."""
+        """Sample `what`, of the frame before, where `back` points to."""
         cv2, places = load_opencv(), self._place + back
         found: Floats = cv2.remap(
             what, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

@@ -15,9 +15,9 @@ Format = Callable[[Instance], str]
 
 
 def coco_line(one: Instance) -> str:
-    """An instance as a line of JSON: an annotation of COCO's, with `track_id` and `first_seen`.
+    """An instance as a line of JSON: a COCO annotation with `track_id` and `first_seen`.
 
-    `image_id` is the frame's number from 0, `category_id` is 1 + the place of the class.
+    `image_id` is the frame's number from 0, `category_id` is 1 + the index of the class.
 
     Raises:
         HSNetError: pycocotools is not installed.
@@ -37,9 +37,10 @@ def coco_line(one: Instance) -> str:
 
 
 def mot_line(one: Instance) -> str:
-    """An instance as MOTChallenge's results have it.
+    """An instance as a line of MOTChallenge results.
 
-    Frame, id, left, top, width, height, confidence, and three -1; frames, left and top from 1.
+    Frame, id, left, top, width, height, confidence, and three times -1; frame, left and top count
+    from 1.
     """
     x, y, width, height = one.box
     score = 1.0 if one.score is None else one.score
@@ -47,7 +48,7 @@ def mot_line(one: Instance) -> str:
 
 
 def event_line(event: Event, rate: float | None) -> str:
-    """An event as a line of JSON; `seconds` where frames have a rate."""
+    """An event as a line of JSON; with `seconds` if `rate`, in frames a second, is known."""
     row: dict[str, object] = {
         "event": event.kind,
         "id": event.id,
@@ -61,10 +62,10 @@ def event_line(event: Event, rate: float | None) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """What a file of tracks is written in, by its ending.
+    """The format of a file of tracks, by its suffix: `.jsonl` or `.txt`.
 
     Raises:
-        InputError: another ending.
+        InputError: another suffix.
     """
     formats: dict[str, Format] = {".jsonl": coco_line, ".txt": mot_line}
     if path.suffix.lower() not in formats:
@@ -76,10 +77,10 @@ def format_of(path: Path) -> Format:
 
 
 class LineFile:
-    """A text file that grows line by line, and is whole after each frame."""
+    """A text file to which lines are added, flushed after each frame."""
 
     def __init__(self, path: Path) -> None:
-        """Open it; what was there is replaced.
+        """Open the file, replacing an older one.
 
         Raises:
             InputError: it cannot be written.
@@ -95,11 +96,11 @@ class LineFile:
             ) from error
 
     def write(self, lines: Sequence[str]) -> None:
-        """Add the lines of a frame."""
+        """Add the lines of one frame."""
         if lines:
             self._file.write("".join(f"{line}\n" for line in lines))
             self._file.flush()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()

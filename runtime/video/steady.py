@@ -1,4 +1,4 @@
-"""Logits averaged over time along the motion, with a threshold that holds on to what it has."""
+"""Logits averaged over time along the motion, and a threshold with hysteresis."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import numpy as np
 from hsnet_trt.runtime.pictures.preprocess import Floats
 from hsnet_trt.runtime.video.motion import SIDE, Motion, load_opencv
 
-# Found on drawn videos of the validation classes: see docs/video.md.
-_FADES = 0.07  # of the weight of what is known, in a frame, where the motion explains the picture
-_TRUST = 15.0  # error in grey levels from which on nothing earlier counts
-_REACH = 6.0  # logits are cut there, so that one frame cannot outweigh many
-_NOWHERE = -99.0
-_NONE = 1e-6  # looks: below, nothing is known
-_HOLD = 0.5  # logit: what was foreground stays so down to -0.5, what was not needs 0.5
-_PEAK = 0.7  # logit, a softmax of two thirds: a part that reaches it nowhere is not shown
-_BEHIND = 2.0  # logit: nor is one that stays so far behind the surest part of its class
+# Chosen on drawn videos of the validation classes: see docs/video.md.
+_FADES = 0.07  # share of its weight that the average loses per frame, where the flow fits
+_TRUST = 15.0  # warping error, in grey levels, from which the past has no weight
+_REACH = 6.0  # logits are clipped to +-6, so that one frame cannot outweigh many
+_NOWHERE = -99.0  # marks positions that come from outside the frame
+_NONE = 1e-6  # smallest divisor of a weight
+_HOLD = 0.5  # logit: foreground stays down to -0.5, background needs +0.5
+_PEAK = 0.7  # logit, a softmax of two thirds: a part whose peak is lower is not shown
+_BEHIND = 2.0  # logit: nor is a part whose peak is so far below the highest of its class
 
 
 class Steady:
-    """The average of one class's planes. Nothing is kept of a frame but that.
+    """The running average of one class's planes; single frames are not kept.
 
-    What is older counts less, whether or not it was looked at since: where looks are rare, each of
-    them counts for more.
+    Weights fade in every frame, also where a position was not matched. So a new plane has more
+    weight at positions that are matched rarely.
     """
 
     def __init__(self) -> None:
         self._mean: Floats | None = None
-        self._weight: Floats | None = None  # of the mean, in looks
+        self._weight: Floats | None = None  # of the mean, in frames
         self._shown: Floats | None = None
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Drop the average."""
         self._mean = self._weight = self._shown = None
 
     def add(self, plane: Floats, motion: Motion | None, counts: Floats | None = None) -> Floats:
@@ -39,12 +39,11 @@ class Steady:
 
         Args:
             plane: logit 1 - logit 0 at decoder resolution, float32 [h,w].
-            motion: since the last plane; None to begin anew.
-            counts: how much each position of the plane counts, float32 [h,w] in [0,1]; None for
-                all of them fully.
+            motion: since the last plane; None, or a cut, starts a new average.
+            counts: the weight of each position of the plane, float32 [h,w] in [0,1]; None for 1.
 
         Returns:
-            The plane to be shown, float32 [h,w], foreground where it is above 0.
+            The plane to show, float32 [h,w], foreground where it is above 0.
         """
         latest = np.clip(plane, -_REACH, _REACH)
         weight = np.ones_like(latest) if counts is None else counts
@@ -54,7 +53,7 @@ class Steady:
             self._mean, self._weight, self._shown = latest, weight, _without_weak_parts(latest)
             return self._shown
         height, width = plane.shape
-        # Decoder positions and pixels both span the network's input.
+        # Decoder positions and the small picture's pixels both span the network's input.
         scale = np.array([(width - 1) / (SIDE - 1), (height - 1) / (SIDE - 1)], np.float32)
         back = cv2.resize(motion.back * scale, (width, height), interpolation=cv2.INTER_LINEAR)
         rows, columns = np.mgrid[:height, :width]
@@ -63,7 +62,7 @@ class Steady:
         moved = _along(mean, origin)
         known = np.maximum(_along(looks, origin), 0)
         past = np.clip(1 - error / _TRUST, 0, 1) * (1 - _FADES) * known
-        past[moved < -_REACH - 1] = 0  # it was outside
+        past[moved < -_REACH - 1] = 0  # it was outside the frame
         moved = np.maximum(moved, -_REACH)
         self._weight = past + weight
         share = weight / np.maximum(self._weight, _NONE)

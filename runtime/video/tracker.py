@@ -1,4 +1,4 @@
-"""Which part of this frame is which of the last: instances with ids, and when they come and go."""
+"""Links the parts of consecutive frames: instances with ids, and events when they come and go."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from hsnet_trt.runtime.pictures.detections import FoundMasks
 from hsnet_trt.runtime.pictures.images import Pixels
 from hsnet_trt.runtime.video.instances import Instance, Mask, Part, distance, find_parts, overlap
 
-_FEWEST = 3  # frames in which a thing is seen before it counts
-_GONE = 10  # frames without it after which it has left
-_KNOWN = 300  # frames after which a thing that left is not known again
-_NEAR = 1.5  # diagonals of its box that a thing may move between two frames, without overlap
-_SAME = 0.5  # share of the colours that must agree where nothing overlaps
+_FEWEST = 3  # frames in which an instance is seen before it is reported
+_GONE = 10  # frames unseen after which an instance has left
+_KNOWN = 300  # frames unseen after which an instance is forgotten
+_NEAR = 1.5  # box diagonals that an instance may move per frame without overlap
+_SAME = 0.5  # histogram intersection needed without overlap
 
 
 @dataclass(frozen=True)
 class Event:
-    """A thing that came or went.
+    """An instance entered or left.
 
     Attributes:
-        kind: "entered" or "left"; what comes back enters again, with the id that it had.
+        kind: "entered" or "left"; an instance that comes back enters again with its old id.
         id: of the instance.
         name: its class.
-        frame: in which it was seen first, or last.
-        box: where it was then: x, y, width, height, in pixels.
+        frame: number of the frame in which it entered, or was last seen.
+        box: x, y, width, height, in pixels: for "left", in that frame; for "entered", in the frame
+            that reports it, two frames or more later.
     """
 
     kind: Literal["entered", "left"]
@@ -50,9 +51,9 @@ class _Track:
 
 
 class Tracker:
-    """Gives the parts of each class ids that stay, by overlap, nearness and colours.
+    """Gives the parts of each class persistent ids, by overlap, distance and colours.
 
-    Feed it the frames of one video in their order:
+    Pass the frames of one video in order:
 
         tracker = Tracker()
         for frame in segmenter.stream(video, scores=True):
@@ -60,7 +61,7 @@ class Tracker:
                 print(thing.id, thing.name, thing.box)
 
     Attributes:
-        events: what happened in the last frame.
+        events: those of the last `update` or `finish`.
     """
 
     def __init__(self) -> None:
@@ -73,12 +74,12 @@ class Tracker:
         """The instances of the next frame, those seen in three frames or more, by id.
 
         Args:
-            result: its segmentation.
+            result: the frame's segmentation.
             image: its pixels, uint8 [H,W,3].
-            frame: its number, larger than the one before.
+            frame: its number, larger than that of the frame before.
 
         Raises:
-            InputError: the image or the number does not fit.
+            InputError: the image is not of the result's size, or the number is not larger.
             HSNetError: OpenCV is not installed.
         """
         if image.shape[:2] != result.labels.shape or frame <= self._frame:
@@ -111,7 +112,7 @@ class Tracker:
         ]
 
     def finish(self) -> tuple[Event, ...]:
-        """The video is over: what is still there has left with its last frame."""
+        """End the video: every instance still present leaves in the frame it was last seen in."""
         self.events = tuple(self._leave(track) for track in self._tracks if track.here)
         return self.events
 
@@ -121,10 +122,10 @@ class Tracker:
 
     def _patience(self, track: _Track) -> int:
         known = track.here or track.seen == 0
-        return _KNOWN if known else 2  # what was seen once or twice was a mistake
+        return _KNOWN if known else 2  # seen once or twice and gone: taken for a mistake
 
     def _assign(self, parts: list[Part]) -> list[tuple[_Track, Part]]:
-        """The best pairs first; what is left over stays alone."""
+        """Pair tracks and parts greedily, best pairs first; the rest stay unpaired."""
         pairs = []
         for track in self._tracks:
             for part in parts:
@@ -149,14 +150,14 @@ class Tracker:
 
 
 def _worth(track: _Track, part: Part, frame: int) -> float | None:
-    """How well a part continues a track; None if it cannot be the same thing."""
+    """How well a part continues a track; None if it cannot be the same instance."""
     if track.part.name != part.name:
         return None
     colours = float(np.minimum(track.part.colours, part.colours).sum())
     over = overlap(track.part, part)
     if over > 0:
         return 1 + over + 0.5 * colours
-    # Hidden or outside for a while, it may come back anywhere.
+    # After a while hidden or outside, an instance may come back anywhere.
     near = distance(track.part, part)
     if colours < _SAME or (frame - track.last < _GONE and near > _NEAR * (frame - track.last)):
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.blob_episodes import BLOBS, SIZE
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.blob_episodes import BLOBS, SIZE
+from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.calibration.collect import collect
 from hsnet_trt.calibration.subject import Subject

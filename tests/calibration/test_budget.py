@@ -5,7 +5,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from helpers.blob_episodes import BLOBS, few_layers
+from helpers.data_sets.blob_episodes import BLOBS, few_layers
 from hypothesis import given
 from hypothesis import strategies as st
 

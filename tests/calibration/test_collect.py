@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.blob_episodes import BLOBS, CLASSES, SIZE, make_episode
+from helpers.data_sets.blob_episodes import BLOBS, CLASSES, SIZE, make_episode
 from onnx import numpy_helper
 
 from hsnet_trt.calibration.collect import LEAST, collect

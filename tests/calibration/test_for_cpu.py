@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
-from helpers.blob_episodes import SIZE
+from helpers.data_sets.blob_episodes import SIZE
 
 from hsnet_trt.calibration.workbench import Workbench
 from hsnet_trt.data.sources import Source

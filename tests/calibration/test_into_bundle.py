@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from helpers.blob_episodes import SIZE
+from helpers.data_sets.blob_episodes import SIZE
 from typer.testing import CliRunner
 
 from hsnet_trt.calibration.budget import Attempt

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import SIZE, make_bundle
-from helpers.tiny_sets import write_folder
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.data_sets.tiny_sets import write_folder
 from typer.testing import CliRunner
 
 from hsnet_trt.calibration.presence import (

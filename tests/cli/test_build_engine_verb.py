@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import write_small_bundle
+from helpers.bundles.real_contract import write_small_bundle
 from helpers.places import ROOT
 
 from hsnet_trt.runtime.bundle import Bundle

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.places import ROOT
 
-from hsnet_trt.cli.main import _EXTRAS, _remedy, app
+from hsnet_trt.cli.main import _EXTRAS, VERBS, _remedy, app
 
 # What pip installs, where its name is not the module's.
 PACKAGES = {
@@ -72,3 +72,9 @@ def test_each_extra_brings_the_module_that_it_is_named_for() -> None:
 def test_verbs_are_named_as_the_documents_name_them() -> None:
     names = [command.callback.__name__ for command in app.registered_commands if command.callback]
     assert {"segment", "video", "app", "build_engine", "inspect", "export_triton"} <= set(names)
+
+
+def test_each_file_is_a_verb_with_a_purpose() -> None:
+    files = {path.stem for path in (ROOT / "cli").glob("*.py")} - {"__init__", "main"}
+    listed = [verb.__module__.rpartition(".")[2] for verbs in VERBS.values() for verb in verbs]
+    assert sorted(listed) == sorted(files)

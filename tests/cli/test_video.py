@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE
 from helpers.command import hsnet
-from helpers.tiny_bundle import GREEN, RED, SIZE, make_bundle, scene
+from helpers.pictures.scenes import GREEN, RED, scene
 from PIL import Image
 
 from hsnet_trt.cli.shared import video_files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError

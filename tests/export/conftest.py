@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
-from helpers.engine_bundles import KERNELS, ORIN
+from helpers.bundles.real_contract import KERNELS, ORIN
 
 from hsnet_trt.export.bundle import export_bundle
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
+from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.frames import frame_kernels
 
 SIZE = (64, 96)
@@ -35,6 +37,15 @@ def real_bundle(resnet18: HSNet, tmp_path_factory: pytest.TempPathFactory) -> Pa
             command="a test's",
         )
     return path
+
+
+@pytest.fixture(scope="session")
+def graphs(real_bundle: Path) -> dict[str, onnx.ModelProto]:
+    bundle = Bundle.open(real_bundle)
+    return {
+        Path(g.file).stem: onnx.load_from_string(bundle.read(g.file))
+        for g in bundle.manifest.graphs
+    }
 
 
 @pytest.fixture

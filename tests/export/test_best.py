@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import ORIN, SIZE, write_small_bundle
+from helpers.bundles.real_contract import ORIN, SIZE, write_small_bundle
 
 from hsnet_trt.errors import BackendError, BuildError
 from hsnet_trt.export.best import build_best

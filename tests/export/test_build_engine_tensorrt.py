@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import calls, write_small_bundle
+from helpers.bundles.real_contract import calls, write_small_bundle
 
 from hsnet_trt.errors import BuildError, InputError
 from hsnet_trt.export.build_engine import build_engine

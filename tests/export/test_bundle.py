@@ -3,36 +3,23 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from helpers.rows import in_rows
+from helpers.graphs.rows import in_rows
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.export import bundle as export_module
 from hsnet_trt.export.bundle import export_bundle
-from hsnet_trt.export.graphs.footprint import footprint
 from hsnet_trt.export.graphs.parity import TOLERANCE
-from hsnet_trt.export.graphs.probe import Probe, normalise, resize_mask
+from hsnet_trt.export.graphs.probe import normalise
 from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.runtime.bundle import Bundle
 
 SIZE = (64, 96)
-
 pytestmark = pytest.mark.xdist_group("real bundle")  # exported once, by one worker
-
-
-@pytest.fixture(scope="module")
-def graphs(real_bundle: Path) -> dict[str, onnx.ModelProto]:
-    bundle = Bundle.open(real_bundle)
-    return {
-        Path(g.file).stem: onnx.load_from_string(bundle.read(g.file))
-        for g in bundle.manifest.graphs
-    }
 
 
 def test_manifest(real_bundle, resnet18):
@@ -248,53 +235,6 @@ def test_impossible_exports_are_refused(resnet18, tmp_path, wrong):
         export_bundle(resnet18, tmp_path / "bundle", **wrong)
     assert error.value.expected
     assert not list(tmp_path.iterdir())
-
-
-def test_footprint_counts_what_a_run_allocates(graphs):
-    """Against the arrays that ONNX Runtime really makes, for each node of the graph."""
-    graph = graphs["match_64x96_fp32_conv2d"]
-    opened = onnx.ModelProto()
-    opened.CopyFrom(graph)
-    names = [output for node in graph.graph.node for output in node.output]
-    known = {value.name for value in opened.graph.output}
-    opened.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in known
-    )
-    session = onnxruntime.InferenceSession(
-        opened.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    largest, peak = footprint(graph)
-    for queries, supports in ((1, 1), (2, 3)):
-        rng = np.random.default_rng(0)
-        inputs = {
-            value.name: rng.random(
-                [
-                    d.dim_value or {"B": queries, "S": supports}[d.dim_param]
-                    for d in value.type.tensor_type.shape.dim
-                ],
-                dtype=np.float32,
-            )
-            for value in graph.graph.input
-        }
-        arrays = session.run(None, inputs)
-        assert largest.at(queries, supports) == max(a.size for a in arrays)
-        assert (
-            max(a.nbytes for a in arrays)
-            < peak.at(queries, supports)
-            < sum(a.nbytes for a in arrays)
-        )
-
-
-def test_probe_masks_have_no_position_that_rounding_decides():
-    grids = [(50, 50), (25, 25), (13, 13)]
-    probe = Probe.draw((400, 400), grids, 1, 3, seed=7)
-    again = Probe.draw((400, 400), grids, 1, 3, seed=7)
-    np.testing.assert_array_equal(probe.supports, again.supports)
-    for mask in probe.masks:
-        assert 0.05 < mask.mean() < 0.5
-        for grid in grids:
-            small = resize_mask(mask, grid)
-            assert not ((small > 0) & (small < 1e-3)).any()
 
 
 def test_export_is_lazy():

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import ORIN, write_small_bundle
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import SIZE as TINY
-from helpers.tiny_bundle import make_graph
+from helpers.bundles.real_contract import ORIN, write_small_bundle
+from helpers.bundles.tiny_graphs import SIZE as TINY
+from helpers.bundles.tiny_graphs import make_graph
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
 from typer.testing import CliRunner
 
 from hsnet_trt.cli.main import app

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from extras.app_process import CHROMIUM, chromium, served
 from extras.page_driver import Page
+from helpers.bundles.tiny import make_bundle
 from helpers.places import ROOT
-from helpers.tiny_bundle import make_bundle
 
 
 @pytest.fixture(scope="session")

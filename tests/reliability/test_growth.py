@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import make_bundle, scene
+from helpers.bundles.tiny import make_bundle
+from helpers.pictures.scenes import scene
 from reliability.amount import amount
 
 from hsnet_trt import FewShotSegmenter

@@ -16,7 +16,7 @@ DRIVER = """
 import dataclasses, os, signal, sys
 from pathlib import Path
 import numpy as np
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 from hsnet_trt.runtime.bundle import Bundle, scratch, write_bundle
 from hsnet_trt.runtime.bundle.variants import add_variants
 from hsnet_trt.runtime.matching.packing import Columns

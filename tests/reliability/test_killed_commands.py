@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import write_small_bundle
+from helpers.bundles.real_contract import write_small_bundle
 
 from hsnet_trt.runtime.bundle import Bundle
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bundles.tiny import make_bundle
 from helpers.places import ROOT
-from helpers.tiny_bundle import make_bundle
 from PIL import Image
 from reliability.amount import amount
 

@@ -21,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.pictures.scenes import RED, scene
 from helpers.places import ROOT
-from helpers.tiny_bundle import RED, SIZE, make_bundle, scene
 from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra `app` is not installed")

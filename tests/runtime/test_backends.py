@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, InputError

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.fake_engines import VERSION, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import SIZE, in_two_forms, make_bundle, make_graph
+from helpers.bundles.tiny import in_two_forms, make_bundle
+from helpers.bundles.tiny_graphs import SIZE, make_graph
+from helpers.bundles.with_engines import VERSION, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError

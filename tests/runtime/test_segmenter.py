@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import (
-    RED,
-    SIZE,
-    as_a_camera_gives_it,
-    make_bundle,
-    reference,
-    scene,
-)
-from helpers.two_boxes import PLACE, QUERY, Shot, overlap
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE, reference
+from helpers.pictures.scenes import RED, as_a_camera_gives_it, scene
+from helpers.pictures.two_boxes import PLACE, QUERY, Shot, overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -228,6 +224,19 @@ def test_sizes(tmp_path: Path, red_shot: Shot) -> None:
     with pytest.raises(BundleError, match="size") as caught:
         FewShotSegmenter.load(path, size=400)
     assert "96x128 or 64x64" in str(caught.value.expected)
+
+
+@pytest.mark.parametrize("size", ["400", (96,), 96.0, (96, 128, 3)], ids=repr)
+def test_a_size_that_is_none(tmp_path: Path, size: Any) -> None:
+    path = make_bundle(tmp_path / "b")
+    with pytest.raises(InputError, match="size") as caught:
+        FewShotSegmenter.load(path, size=size)
+    assert caught.value.found == repr(size)
+
+
+def test_a_path_in_place_of_a_network_names_load() -> None:
+    with pytest.raises(InputError, match="load"):
+        FewShotSegmenter("bundle/")  # type: ignore[arg-type]
 
 
 def test_segmenting_before_a_support_was_set(segmenter: FewShotSegmenter, tmp_path: Path) -> None:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import (
-    make_bundle,
-)
-from helpers.two_boxes import QUERY, Shot
+from helpers.bundles.tiny import make_bundle
+from helpers.pictures.two_boxes import QUERY, Shot
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, HSNetError

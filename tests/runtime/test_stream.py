@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import RED, scene
+from helpers.pictures.scenes import RED, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, InputError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import SIZE, make_bundle, make_golden
+from helpers.bundles.tiny import make_bundle, make_golden
+from helpers.bundles.tiny_graphs import SIZE
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle.figures import GoldenFile, Tolerance

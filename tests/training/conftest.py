@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.tiny_sets import write_folder
 
-from hsnet_trt.training.settings import Settings
+from hsnet_trt.training.settings import Part, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +44,12 @@ def small(blobs: Path) -> Settings:
         validate_every=3,
         validation_episodes=4,
     )
+
+
+@pytest.fixture
+def pooled(small: Settings) -> Settings:
+    """Of two sizes, from a pool, with averaged weights."""
+    return dataclasses.replace(
+        small, batch=4, reuse=2, size=(80, 80), sizes=(Part(64, 0.5, 3), Part(80, 0.5, 2)),
+        average=0.9, clip=1.0, schedule="cosine", augment=True, both_ways=True,
+    )  # fmt: skip

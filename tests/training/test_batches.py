@@ -1,3 +1,5 @@
+"""Batches and pools of episodes, their validation, and settings that make no sense."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,32 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.tiny_sets import write_folder
+from helpers.training_runs import batches
 
 from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.episodes.metrics import Score
 from hsnet_trt.errors import InputError
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
-from hsnet_trt.training.augmentation import augment
 from hsnet_trt.training.batches import Batch, as_batch, learning_batches, normalise
-from hsnet_trt.training.objective import Objective
 from hsnet_trt.training.recycling import Pool
 from hsnet_trt.training.settings import Settings
 from hsnet_trt.training.validation import Validation
-
-
-def batches(settings: Settings, first: int, count: int, workers: int = 0) -> list[Batch]:
-    drawn = learning_batches(
-        settings.source().open("train"),
-        first=first,
-        count=count,
-        batch=3,
-        workers=workers,
-        skip_bad=False,
-        pin=False,
-    )
-    return [batch for batch, broken in drawn if not broken]
 
 
 def test_batches_are_the_same_wherever_one_begins_and_whoever_draws(small: Settings) -> None:
@@ -112,65 +100,6 @@ def test_a_pool_that_is_not_full_gives_what_is_there() -> None:
         22,
         23,
     }
-
-
-def test_a_picture_and_its_mask_move_together() -> None:
-    masks = torch.zeros(32, 64, 96, dtype=torch.bool)
-    masks[:, 15:45, 20:50] = True
-    images = (masks[:, None] * 200 + 20).to(torch.uint8).expand(-1, 3, -1, -1)
-    changed, seen = augment(images, masks, torch.Generator().manual_seed(3))
-    assert changed.shape == images.shape and changed.dtype == torch.float32
-    assert float(changed.min()) >= 0 and float(changed.max()) <= 255
-    grey = changed.mean(1)
-    middle = (grey.amax((1, 2)) + grey.amin((1, 2))) / 2
-    agreement = ((grey > middle[:, None, None]) == seen).float().mean((1, 2))
-    assert float(agreement.min()) > 0.97
-    assert (seen != masks).flatten(1).any(1).sum() >= 30 and seen.flatten(1).any(1).all()
-    same = augment(images, masks, torch.Generator().manual_seed(3))
-    assert torch.equal(same[0], changed) and torch.equal(same[1], seen)
-
-
-def test_a_turn_keeps_angles_in_pictures_that_are_not_square() -> None:
-    masks = torch.zeros(40, 64, 128, dtype=torch.bool)
-    masks[:, 27:37, 59:69] = True  # a square of 10 stays one: as long as it is wide
-    _, seen = augment(
-        masks[:, None].expand(-1, 3, -1, -1).byte(), masks, torch.Generator().manual_seed(0)
-    )
-    whole = 0
-    for mask in seen:
-        rows, columns = mask.nonzero(as_tuple=True)
-        if rows.min() > 0 and rows.max() < 63 and columns.min() > 0 and columns.max() < 127:
-            assert abs(int(rows.max() - rows.min()) - int(columns.max() - columns.min())) <= 2
-            whole += 1
-    assert whole >= 10
-
-
-def test_the_loss_is_cross_entropy_on_upsampled_logits(small: Settings) -> None:
-    model = recipe_model("resnet18")
-    batch = batches(small, 0, 1)[0]
-    images = normalise(batch.images)
-    frozen = Objective(model, train_backbone=False, both_ways=False).train()
-    query, support = images[:3], images[3:]
-    with torch.no_grad():
-        logits = [model(query, support, batch.masks[3:]), model(support, query, batch.masks[:3])]
-    chance = [
-        two.softmax(1).gather(1, truth[:, None].long())
-        for two, truth in zip(logits, batch.masks.split(3), strict=True)
-    ]
-    one_way, other_way = (float(-shares.log().mean()) for shares in chance)
-    loss = frozen(images, batch.masks)
-    assert loss.item() == pytest.approx(one_way, rel=1e-4)
-    both = Objective(model, train_backbone=False, both_ways=True).train()
-    assert both(images, batch.masks).item() == pytest.approx((one_way + other_way) / 2, rel=1e-4)
-
-    loss.backward()
-    assert all(p.grad is None for p in model.backbone.parameters())
-    assert all(p.grad is not None for p in model.hpn_learner.parameters())
-    assert not model.backbone.training and model.hpn_learner.training
-    learning = Objective(model, train_backbone=True, both_ways=False).train()
-    learning(images, batch.masks).backward()
-    assert model.backbone.training
-    assert all(p.grad is not None for p in model.backbone.parameters())
 
 
 @pytest.mark.parametrize("kept", [1 << 30, 0])

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.correlation_cases import blob
-from helpers.counted import CountedKernels, counting_compiler
+from helpers.kernels.correlation_cases import blob
+from helpers.kernels.counted import CountedKernels, counting_compiler
 
 from hsnet_trt.trt_plugins.occupancy import LEVELS
 from hsnet_trt.trt_plugins.plan import TILES

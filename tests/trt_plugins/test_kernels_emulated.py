@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.correlation_cases import blob, features, in_columns, in_rows
-from helpers.emulated import KERNELS, EmulatedKernels, compiler
+from helpers.kernels.correlation_cases import blob, features, in_columns, in_rows
+from helpers.kernels.emulated import KERNELS, EmulatedKernels, compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.correlation_cases import blob
-from helpers.counted import FIGURES, KINDS, Counts, compile_counted, counting_compiler
-from helpers.emulated import aligned, ints
+from helpers.kernels.correlation_cases import blob
+from helpers.kernels.counted import FIGURES, KINDS, Counts, compile_counted, counting_compiler
+from helpers.kernels.emulated import aligned, ints
 
 from hsnet_trt.trt_plugins import occupancy
 from hsnet_trt.trt_plugins.compile_kernels import KernelFigures

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from helpers.correlation_cases import blob, features, in_columns, in_rows
-from helpers.correlation_models import ODD, model_of
+from helpers.graphs.correlation_models import ODD, model_of
+from helpers.kernels.correlation_cases import blob, features, in_columns, in_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto

@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 import pytest
-from helpers.correlation_models import ODD, model_of
+from helpers.graphs.correlation_models import ODD, model_of
 from helpers.places import ROOT
 
 from hsnet_trt.trt_plugins import onnx_op
@@ -80,7 +80,7 @@ def build(environment: dict[str, str], tmp_path: Path) -> Build:
     def run(model: onnx.ModelProto, plugin: str, flag: str) -> tuple[dict[str, Any], str]:
         path = tmp_path / "model.onnx"
         onnx.save(model, path)
-        script = str(ROOT / "tests" / "helpers" / "rtx_child.py")
+        script = str(ROOT / "tests" / "helpers" / "graphs" / "rtx_child.py")
         done = subprocess.run(
             [sys.executable, script, str(path), plugin, flag],
             capture_output=True,

@@ -1,1 +1,1 @@
-"""Shapes of things that are drawn: outlines, and the families that are made of them."""
+"""Shapes of drawn things: outlines, and the families built from them."""

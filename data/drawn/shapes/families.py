@@ -1,4 +1,4 @@
-"""All families of drawn shapes, each a class's own proportions, with parts."""
+"""All families of drawn shapes; each class has its own proportions of one family."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from hsnet_trt.data.drawn.shapes import geometric, living, made
 from hsnet_trt.data.drawn.shapes.outlines import Part, Random
 
-# The order is part of what a seed means: `build` draws from it.
+# Class ids and seeds depend on this order.
 FAMILIES: tuple[Callable[[Random], list[Part]], ...] = (
     geometric.blob,
     geometric.star,
@@ -37,5 +37,5 @@ NAMES = tuple(function.__name__ for function in FAMILIES)
 
 
 def build(family: int, key: int) -> tuple[Part, ...]:
-    """Build the shape number `key` of a family; the same for the same key."""
+    """Build shape number `key` of a family; the same key gives the same shape."""
     return tuple(FAMILIES[family](np.random.default_rng([key, family, 23])))

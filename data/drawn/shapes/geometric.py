@@ -1,4 +1,4 @@
-"""Shapes of plain geometry: blobs, stars, polygons, slabs, gears, rings, crescents, crosses."""
+"""Geometric shapes: blobs, stars, polygons, slabs, gears, rings, crescents, crosses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hsnet_trt.data.drawn.shapes.outlines import (
 
 
 def blob(rng: Random) -> list[Part]:
-    """Draw the proportions of one blob: its parts, in the order they are painted."""
+    """A blob of random proportions: its parts, in painting order."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     radius = np.ones(64)
     for k in range(1, 6):
@@ -25,21 +25,21 @@ def blob(rng: Random) -> list[Part]:
 
 
 def star(rng: Random) -> list[Part]:
-    """Draw the proportions of one star: its parts, in the order they are painted."""
+    """A star of random proportions: its parts, in painting order."""
     tips, inner = int(rng.integers(4, 10)), rng.uniform(0.3, 0.65)
     body = radial(np.tile([0.98, inner], tips))
     return [Part(body), Part(ellipse(0, 0, inner * 0.5, inner * 0.5), 1)]
 
 
 def polygon(rng: Random) -> list[Part]:
-    """Draw the proportions of one polygon: its parts, in the order they are painted."""
+    """A polygon of random proportions: its parts, in painting order."""
     sides = int(rng.integers(3, 8))
     body = radial(rng.uniform(0.75, 1.0, sides))
     return [Part(body), Part(body * rng.uniform(0.3, 0.65), int(rng.integers(0, 2)))]
 
 
 def slab(rng: Random) -> list[Part]:
-    """Draw the proportions of one slab: its parts, in the order they are painted."""
+    """A slab of random proportions: its parts, in painting order."""
     width, height = rng.uniform(0.4, 0.95), rng.uniform(0.4, 0.95)
     parts = [Part(box(0, 0, width, height, rng.uniform(3, 12)))]
     for _ in range(int(rng.integers(1, 4))):
@@ -50,7 +50,7 @@ def slab(rng: Random) -> list[Part]:
 
 
 def gear(rng: Random) -> list[Part]:
-    """Draw the proportions of one gear: its parts, in the order they are painted."""
+    """A gear of random proportions: its parts, in painting order."""
     teeth, depth = int(rng.integers(6, 15)), rng.uniform(0.68, 0.86)
     hole = rng.uniform(0.15, 0.45)
     body = radial(np.tile([0.97, 0.97, depth, depth], teeth))
@@ -59,7 +59,7 @@ def gear(rng: Random) -> list[Part]:
 
 
 def ring(rng: Random) -> list[Part]:
-    """Draw the proportions of one ring: its parts, in the order they are painted."""
+    """A ring of random proportions: its parts, in painting order."""
     wide, tall = rng.uniform(0.6, 0.98, 2)
     inner = rng.uniform(0.4, 0.72)
     hole = ellipse(0, 0, wide * inner, tall * inner)
@@ -69,7 +69,7 @@ def ring(rng: Random) -> list[Part]:
 
 
 def crescent(rng: Random) -> list[Part]:
-    """Draw the proportions of one crescent: its parts, in the order they are painted."""
+    """A crescent of random proportions: its parts, in painting order."""
     shift, inner = rng.uniform(0.25, 0.5), rng.uniform(0.65, 0.85)
     parts = [Part(ellipse(0, 0, 0.95, 0.95)), Part(ellipse(shift, 0, inner, inner), None)]
     dot = Part(ellipse(0.35, 0, *rng.uniform(0.12, 0.3, 2)), 1, (0.3, 0.0), 0.3)
@@ -77,7 +77,7 @@ def crescent(rng: Random) -> list[Part]:
 
 
 def cross(rng: Random) -> list[Part]:
-    """Draw the proportions of one cross: its parts, in the order they are painted."""
+    """A cross of random proportions: its parts, in painting order."""
     width, middle = rng.uniform(0.14, 0.32, 2)
     up = rng.uniform(-0.5, 0.3)
     parts = [Part(box(0, 0, width, 0.95, 9)), Part(box(0, up, rng.uniform(0.5, 0.95), middle, 9))]

@@ -1,4 +1,4 @@
-"""Shapes like living things: a tree, animals, a flower, a mushroom, a figure."""
+"""Shapes of living things: a tree, animals, a flower, a mushroom, a figure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hsnet_trt.data.drawn.shapes.outlines import (
 
 
 def tree(rng: Random) -> list[Part]:
-    """Draw the proportions of one tree: its parts, in the order they are painted."""
+    """A tree of random proportions: its parts, in painting order."""
     trunk = Part(limb((0, 0.98), (0, -0.2), (rng.uniform(0.08, 0.2), 0.06)), 1)
     if rng.random() < 0.5:  # a fir: stacked triangles
         layers, width = int(rng.integers(2, 5)), rng.uniform(0.5, 0.9)
@@ -38,7 +38,7 @@ def tree(rng: Random) -> list[Part]:
 
 
 def animal(rng: Random) -> list[Part]:
-    """Draw the proportions of one animal: its parts, in the order they are painted."""
+    """An animal of random proportions: its parts, in painting order."""
     length, depth = rng.uniform(0.45, 0.7), rng.uniform(0.2, 0.36)
     leg, thick = rng.uniform(0.4, 0.75), rng.uniform(0.06, 0.12)
     neck, head = rng.uniform(0.15, 0.6), rng.uniform(0.15, 0.27)
@@ -63,7 +63,7 @@ def animal(rng: Random) -> list[Part]:
 
 
 def bird(rng: Random) -> list[Part]:
-    """Draw the proportions of one bird: its parts, in the order they are painted."""
+    """A bird of random proportions: its parts, in painting order."""
     body, tall = rng.uniform(0.4, 0.6), rng.uniform(0.22, 0.4)
     head = rng.uniform(0.15, 0.25)
     beak = rng.uniform(0.12, 0.35)
@@ -91,7 +91,7 @@ def bird(rng: Random) -> list[Part]:
 
 
 def fish(rng: Random) -> list[Part]:
-    """Draw the proportions of one fish: its parts, in the order they are painted."""
+    """A fish of random proportions: its parts, in painting order."""
     long, tall = rng.uniform(0.5, 0.7), rng.uniform(0.2, 0.5)
     fork, wide = rng.uniform(0.0, 0.2), rng.uniform(0.2, 0.5)
     x = -long * 0.8
@@ -108,7 +108,7 @@ def fish(rng: Random) -> list[Part]:
 
 
 def snake(rng: Random) -> list[Part]:
-    """Draw the proportions of one snake: its parts, in the order they are painted."""
+    """A snake of random proportions: its parts, in painting order."""
     count = int(rng.integers(4, 7))
     line = np.stack([np.linspace(-0.9, 0.9, count), rng.uniform(-0.8, 0.8, count)], axis=1)
     spine = curve(line)
@@ -121,7 +121,7 @@ def snake(rng: Random) -> list[Part]:
 
 
 def flower(rng: Random) -> list[Part]:
-    """Draw the proportions of one flower: its parts, in the order they are painted."""
+    """A flower of random proportions: its parts, in painting order."""
     petals, long = int(rng.integers(4, 10)), rng.uniform(0.25, 0.36)
     wide, core = rng.uniform(0.5, 1.0) * 1.9 / petals, rng.uniform(0.15, 0.3)
     parts = []
@@ -135,7 +135,7 @@ def flower(rng: Random) -> list[Part]:
 
 
 def mushroom(rng: Random) -> list[Part]:
-    """Draw the proportions of one mushroom: its parts, in the order they are painted."""
+    """A mushroom of random proportions: its parts, in painting order."""
     wide, tall = rng.uniform(0.6, 0.97), rng.uniform(0.45, 0.9)
     stem = rng.uniform(0.1, 0.35)
     t = np.linspace(np.pi, 2 * np.pi, 24)
@@ -150,7 +150,7 @@ def mushroom(rng: Random) -> list[Part]:
 
 
 def figure(rng: Random) -> list[Part]:
-    """Draw the proportions of one figure: its parts, in the order they are painted."""
+    """A figure of random proportions: its parts, in painting order."""
     head, wide, hip = rng.uniform(0.13, 0.22), rng.uniform(0.2, 0.38), rng.uniform(0.12, 0.3)
     thick = rng.uniform(0.07, 0.11)
     parts = []

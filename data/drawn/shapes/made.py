@@ -1,4 +1,4 @@
-"""Shapes like made things: a vase, a mug, a vehicle, a house, a tool."""
+"""Shapes of man-made things: a vase, a mug, a vehicle, a house, a tool."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hsnet_trt.data.drawn.shapes.outlines import (
 
 
 def vase(rng: Random) -> list[Part]:
-    """Draw the proportions of one vase: its parts, in the order they are painted."""
+    """A vase of random proportions: its parts, in painting order."""
     neck = [rng.uniform(0.12, 0.45), rng.uniform(0.1, 0.3)]
     widths = np.array([*neck, *rng.uniform(0.25, 0.75, 3)])
     ys = np.linspace(-0.97, 0.97, 5)
@@ -32,7 +32,7 @@ def vase(rng: Random) -> list[Part]:
 
 
 def mug(rng: Random) -> list[Part]:
-    """Draw the proportions of one mug: its parts, in the order they are painted."""
+    """A mug of random proportions: its parts, in painting order."""
     wide, tall, loop = rng.uniform(0.35, 0.6), rng.uniform(0.45, 0.85), rng.uniform(0.2, 0.4)
     foot = rng.uniform(0.6, 1.0)
     body = np.array([[-wide, -tall], [wide, -tall], [wide * foot, tall], [-wide * foot, tall]])
@@ -46,7 +46,7 @@ def mug(rng: Random) -> list[Part]:
 
 
 def vehicle(rng: Random) -> list[Part]:
-    """Draw the proportions of one vehicle: its parts, in the order they are painted."""
+    """A vehicle of random proportions: its parts, in painting order."""
     wheel, wheels = rng.uniform(0.15, 0.28), int(rng.integers(2, 4))
     tall, cab = rng.uniform(0.18, 0.4), rng.uniform(0.25, 0.5)
     left, right = sorted(rng.uniform(-0.85, 0.85, 2))
@@ -65,7 +65,7 @@ def vehicle(rng: Random) -> list[Part]:
 
 
 def house(rng: Random) -> list[Part]:
-    """Draw the proportions of one house: its parts, in the order they are painted."""
+    """A house of random proportions: its parts, in painting order."""
     wide, top = rng.uniform(0.5, 0.85), rng.uniform(-0.3, 0.2)
     over, peak = rng.uniform(1.0, 1.2) * wide, rng.uniform(-0.2, 0.2)
     parts = [
@@ -78,7 +78,7 @@ def house(rng: Random) -> list[Part]:
 
 
 def tool(rng: Random) -> list[Part]:
-    """Draw the proportions of one tool: its parts, in the order they are painted."""
+    """A tool of random proportions: its parts, in painting order."""
     thick, head = rng.uniform(0.06, 0.14), rng.uniform(0.25, 0.55)
     tip = box(0, -0.65, head, rng.uniform(0.15, 0.32), rng.uniform(1.2, 9))
     parts = [Part(limb((0, -0.6), (0, 0.95), (thick, thick * 1.3)), 1), Part(tip)]

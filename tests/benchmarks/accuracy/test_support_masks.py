@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import RED, make_bundle, scene
+from helpers.bundles.tiny import make_bundle
+from helpers.pictures.scenes import RED, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

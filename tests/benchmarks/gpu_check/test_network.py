@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from helpers.fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
-from helpers.half_bundle import both
-from helpers.tiny_bundle import RED, SIZE, in_two_forms, scene
+from helpers.bundles.half import both
+from helpers.bundles.tiny import in_two_forms
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.fakes.onnxruntime import FakeOnnxRuntime, install_onnxruntime
+from helpers.pictures.scenes import RED, scene
 
 from hsnet_trt.benchmarks.gpu_check import network as check
 from hsnet_trt.benchmarks.gpu_check import network_checks as checks

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from helpers.emulated import compile_emulated, compiler
+from helpers.kernels.emulated import compile_emulated, compiler
 
 from hsnet_trt.benchmarks.gpu_check import plugin, plugin_cases, plugin_timing
 from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner

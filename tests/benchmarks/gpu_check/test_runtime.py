@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.emulated_frames import compile_altered
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.kernels.emulated_frames import compile_altered
 
 from hsnet_trt.benchmarks.gpu_check import runtime as gpu_check_runtime
 from hsnet_trt.benchmarks.gpu_check import runtime_kernels, runtime_loop

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.benchmarks.real_v1 import judge as judging
 from hsnet_trt.errors import InputError

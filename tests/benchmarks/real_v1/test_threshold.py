@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny_sets import write_folder
+from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.benchmarks.real_v1 import threshold
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint, weights_sha256

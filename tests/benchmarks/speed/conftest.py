@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers.fake_race import FakeWorker
+from helpers.fakes.race import FakeWorker
 
 from hsnet_trt.benchmarks.speed import race as speed
 from hsnet_trt.benchmarks.speed.contenders import BASELINE

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers.fake_race import CASE, EAGER, OURS, FakeWorker, find, run
+from helpers.fakes.race import CASE, EAGER, OURS, FakeWorker, find, run
 
 from hsnet_trt.benchmarks.speed import contenders
 from hsnet_trt.benchmarks.speed.contenders import BASELINE, Spec, bundle_specs, torch_specs

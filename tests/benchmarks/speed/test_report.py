@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from helpers.fake_race import CASE, EAGER, OURS, RATES, find, record, run
+from helpers.fakes.race import CASE, EAGER, OURS, RATES, find, record, run
 from PIL import Image
 from typer.testing import CliRunner
 

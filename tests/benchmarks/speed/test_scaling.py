@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from helpers.fake_race import OURS, FakeWorker, record
+from helpers.fakes.race import OURS, FakeWorker, record
 
 from hsnet_trt.benchmarks.speed import scaling
 from hsnet_trt.benchmarks.speed.contenders import Spec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_sets import write_cutouts
+from helpers.data_sets.tiny_sets import write_cutouts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

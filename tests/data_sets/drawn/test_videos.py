@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.data_sets.tiny_sets import write_cutouts
+from helpers.data_sets.videos import digest
 from helpers.places import ROOT
-from helpers.tiny_sets import write_cutouts
-from helpers.videos import digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -59,7 +59,7 @@ def test_the_same_seed_is_the_same_bytes_in_another_process(source: str, picture
     assert own == digest(video), "drawn again"
     assert own != digest(opened(5))
     code = (
-        "import sys; from pathlib import Path; from helpers.videos import digest;"
+        "import sys; from pathlib import Path; from helpers.data_sets.videos import digest;"
         "from hsnet_trt.data.drawn.videos import open_videos;"
         "videos = open_videos(sys.argv[1], Path(sys.argv[2]), shots=2, size=(60, 80), frames=48,"
         " seed=4); videos[0]; print(digest(videos[1]))"

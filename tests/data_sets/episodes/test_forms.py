@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_sets import COLOURS, write_folder
+from helpers.data_sets.tiny_sets import COLOURS, write_folder
 
 from hsnet_trt.data.episodes.episode import Episodes, Mask
 from hsnet_trt.data.episodes.forms import in_form

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from helpers.engine_bundles import write_small_bundle
+from helpers.bundles.real_contract import write_small_bundle
 from rich.console import Console
 
 from hsnet_trt.errors import BundleError

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from helpers.engine_bundles import KERNELS, write_small_bundle
+from helpers.bundles.real_contract import KERNELS, write_small_bundle
 
 from hsnet_trt.errors import BuildError
 from hsnet_trt.export.build_engine import build_engine

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.engine_bundles import KERNELS, SIZE, calls, write_small_bundle
+from helpers.bundles.real_contract import KERNELS, SIZE, calls, write_small_bundle
 
 from hsnet_trt.errors import BuildError, BundleError, InputError
 from hsnet_trt.export.build_engine import build_engine

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
-from helpers.engine_bundles import write_small_bundle
+from helpers.bundles.real_contract import write_small_bundle
 from onnx import TensorProto
 
 from hsnet_trt.errors import BuildError

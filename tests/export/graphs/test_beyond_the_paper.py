@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.rows import in_rows
+from helpers.graphs.rows import in_rows
 
 from hsnet_trt.calibration.placement import place
 from hsnet_trt.export.graphs.graphs import export_match, export_support

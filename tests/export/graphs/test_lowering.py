@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.rows import in_rows
+from helpers.graphs.rows import in_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.rows import in_rows
+from helpers.graphs.rows import in_rows
 
 from hsnet_trt.export.graphs.footprint import footprint
 from hsnet_trt.export.graphs.graphs import IR_VERSION, OPSET

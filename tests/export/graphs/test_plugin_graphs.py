@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.correlation_cases import in_columns
+from helpers.kernels.correlation_cases import in_columns
 from onnx import TensorProto, helper, numpy_helper
 
 from hsnet_trt.errors import BuildError, ExportError, HSNetWarning

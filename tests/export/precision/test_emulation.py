@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnxruntime
-from helpers.small_graphs import small
+from helpers.graphs.small_graphs import small
 from onnx import helper
 
 from hsnet_trt.export.graphs.parity import session

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers.small_graphs import kinds
+from helpers.graphs.small_graphs import kinds
 from onnx import TensorProto, numpy_helper
 
 from hsnet_trt.export.graphs.lowering_plugin import taking_columns

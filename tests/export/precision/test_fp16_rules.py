@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from helpers.small_graphs import kinds, small
+from helpers.graphs.small_graphs import kinds, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle, BundleWriter

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle, scratch, write_bundle
@@ -115,7 +115,7 @@ def test_where_folders_cannot_be_exchanged_the_old_one_is_put_back(tmp_path, mon
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[2]);"
         "from hsnet_trt.runtime.bundle import scratch;"
-        "from helpers.tiny_bundle import make_bundle;"
+        "from helpers.bundles.tiny import make_bundle;"
         "from pathlib import Path;"
         "scratch._exchange = lambda one, other: False;"
         "rename = Path.rename;"

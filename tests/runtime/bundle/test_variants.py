@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from helpers.tiny_bundle import SIZE, make_bundle
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle

@@ -49,6 +49,17 @@ def test_what_is_not_there(text: str, says: str) -> None:
     assert "secret" not in str(raised.value)
 
 
+def test_a_number_names_no_camera_and_the_error_does() -> None:
+    with pytest.raises(InputError, match="no name") as raised:
+        open_source(1)  # type: ignore[arg-type]
+    assert '"camera:1"' in str(raised.value.fix)
+
+
+def test_a_path_will_do(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    assert open_source(tmp_path).count == 1
+
+
 def test_a_jetson_s_camera_needs_gstreamer_and_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

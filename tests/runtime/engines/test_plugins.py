@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 
 from hsnet_trt.errors import BundleError
 from hsnet_trt.runtime.bundle import Bundle

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.half_bundle import both, half
-from helpers.tiny_bundle import FORMS, GREEN, RED, SIZE, scene
+from helpers.bundles.half import both, half
+from helpers.bundles.tiny_graphs import FORMS, SIZE
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.pictures.scenes import GREEN, RED, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, HSNetError

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import FakeEngine, fake_tensorrt
-from helpers.tiny_bundle import SIZE
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import FakeEngine, fake_tensorrt
 
 from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.engines.runner import TensorRTRunner

@@ -1,50 +1,28 @@
-"""The TensorRT runner: its flow on a GPU that is not there, its names on real classes."""
+"""The TensorRT runner on a GPU that is not there: its answers, its memory, its failures."""
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import gc
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from helpers.columns_bundle import columns_match
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import SIZE, make_bundle, make_graph
+from helpers.bundles.columns import columns_match
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
 
 from hsnet_trt import FewShotSegmenter
-from hsnet_trt.errors import BackendError, BundleError
-from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.bundle.manifest import Growth
-from hsnet_trt.runtime.device import kernel_cache
-from hsnet_trt.runtime.device import memory as arena
-from hsnet_trt.runtime.engines import engine, logger
-from hsnet_trt.runtime.engines import runner as tensorrt_runner
+from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
-from hsnet_trt.runtime.matching.runner import Limits
 from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
-    driver = FakeDriver()
-    install(monkeypatch, driver, fake_tensorrt(driver, VERSION))
-    return driver
-
-
-def settled(driver: FakeDriver) -> bool:
-    """Nothing is left: no memory, no context on a thread, no hold on the GPU."""
-    return driver.settled()
 
 
 @pytest.mark.parametrize("columns", [False, True])
@@ -76,7 +54,7 @@ def test_it_gives_what_onnxruntime_gives(
                 expected = there.segment(query)
                 np.testing.assert_allclose(found.scores["red"], expected.scores["red"], atol=1e-6)
         assert driver.device
-    assert settled(driver)
+    assert driver.settled()
     runner.close()
 
 
@@ -95,96 +73,6 @@ def test_a_profile_that_begins_above_one_is_filled_up(
         np.testing.assert_allclose(one.scores["red"], other.scores["red"], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"version": "10.7.0"}, "is for tensorrt 10.7.0, and 10.3.0 is installed"),
-        ({"compute_capabilities": ("8.7",)}, "this GPU has 8.9"),
-        ({"platform": "linux-other"}, "linux-other"),
-    ],
-)
-def test_engines_for_something_else_are_not_deserialised(
-    tmp_path: Path, driver: FakeDriver, changes: dict[str, object], says: str
-) -> None:
-    made = engines(**changes)  # type: ignore[arg-type]
-    bundle = engine_bundle(tmp_path / "b", made, match=b"bad")
-    with pytest.raises(BackendError, match="cannot run here") as caught:
-        TensorRTRunner(bundle, made)
-    assert says in str(caught.value.found)
-    assert settled(driver)
-
-
-def test_an_altered_engine_is_not_deserialised(tmp_path: Path, driver: FakeDriver) -> None:
-    bundle = engine_bundle(tmp_path / "b", engines(), match=b"good engine")
-    (tmp_path / "b/engines/match.engine").write_bytes(b"bad engine!")
-    with pytest.raises(BundleError, match="altered"):
-        TensorRTRunner(bundle, engines())
-    assert settled(driver)
-
-
-def test_a_refused_engine_tells_tensorrts_reason(tmp_path: Path, driver: FakeDriver) -> None:
-    bundle = engine_bundle(tmp_path / "b", engines(), match=b"bad")
-    with pytest.raises(BackendError, match=r"refuses the engine engines/match\.engine") as caught:
-        TensorRTRunner(bundle, engines())
-    assert caught.value.found == "the magic tag does not match"
-    assert settled(driver)
-
-
-def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done with native code, in order."""
-    done: list[str] = []
-    runtime = sys.modules["tensorrt"].Runtime
-    deserialise = runtime.deserialize_cuda_engine
-
-    def watched(self: Any, content: bytes) -> object:
-        done.append(f"engine, host code {self.engine_host_code_allowed}")
-        return deserialise(self, content)
-
-    monkeypatch.setattr(runtime, "deserialize_cuda_engine", watched)
-    monkeypatch.setattr(
-        "hsnet_trt.runtime.engines.plugins.load_plugin",
-        lambda trt, name, content: done.append(f"{trt.__version__} {name} {content!r}"),
-    )
-    return done
-
-
-def test_plugins_are_loaded_before_engines_and_only_when_their_hash_is_right(
-    tmp_path: Path, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = watch(monkeypatch)
-    made = engines(plugin="plugins/lib.so")
-    files = {e.file: make_graph(g, SIZE)[0] for g, e in made.items()}
-    replace = {"engines": tuple(made.values())}
-    make_bundle(tmp_path / "b", replace=replace, extra={**files, "plugins/lib.so": b"code"})
-    bundle = Bundle.open(tmp_path / "b")
-    TensorRTRunner(bundle, made).close()
-    assert done == [f"{VERSION} plugins/lib.so b'code'", *["engine, host code False"] * 3]
-    (tmp_path / "b/plugins/lib.so").write_bytes(b"evil")
-    with pytest.raises(BundleError, match="altered"):
-        TensorRTRunner(bundle, made)
-    assert len(done) == 4
-    assert settled(driver)
-
-
-def test_only_version_compatible_engines_may_bring_code_for_the_cpu(
-    tmp_path: Path, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = watch(monkeypatch)
-    made = engines()
-    made["support"] = dataclasses.replace(
-        made["support"], version="10.1.0", version_compatible=True
-    )
-    TensorRTRunner(engine_bundle(tmp_path / "b", made), made).close()
-    assert done == [f"engine, host code {allowed}" for allowed in (False, True, False)]
-
-
-def test_an_engine_of_other_tensors(tmp_path: Path, driver: FakeDriver) -> None:
-    bundle = engine_bundle(tmp_path / "b", engines(), match=make_graph("support", SIZE)[0])
-    with pytest.raises(BackendError, match="not an engine of this version"):
-        TensorRTRunner(bundle, engines())
-    assert settled(driver)
-
-
 def test_out_of_memory_says_what_is_needed_and_what_would_fit(
     tmp_path: Path, driver: FakeDriver
 ) -> None:
@@ -196,16 +84,6 @@ def test_out_of_memory_says_what_is_needed_and_what_would_fit(
     assert "MB free, beside the engines' weights" in str(caught.value.expected)
     assert "MB free of 1,000,000 MB" in str(caught.value.found)
     assert driver.settled()
-
-
-def test_memory_that_suffices_for_a_smaller_profile_names_it(tmp_path: Path) -> None:
-    match = make_graph("match", SIZE)[1]
-    growth = Growth(constant=10, per_query=0, per_support=0, per_pair=10)
-    entry = dataclasses.replace(match, activation_bytes=growth)
-    most = Limits(images=4, shots=4, queries=2, supports=10)  # 210 in all
-    assert arena._smaller(entry, most, 0.5) == 9
-    assert arena._smaller(entry, most, 0.1) == 1
-    assert arena._smaller(entry, most, 0.05) is None
 
 
 def test_a_broken_launch_is_tried_once_more_with_a_new_context(
@@ -275,75 +153,3 @@ def test_what_is_missing_is_named(
     with pytest.raises(BackendError, match="cannot be loaded") as caught:
         TensorRTRunner(bundle, engines())
     assert "pip install" in str(caught.value.fix)
-
-
-# What expressions of each file are, so that their attributes can be looked up; "" is the module.
-KINDS = {
-    tensorrt_runner: {"trt": "", "self._runtime": "Runtime"},
-    logger: {"trt": ""},
-    engine: {
-        "trt": "",
-        "self._trt": "",
-        "engine": "ICudaEngine",
-        "self._engine": "ICudaEngine",
-        "self._execution": "IExecutionContext",
-        "config": "IRuntimeConfig",
-    },
-    kernel_cache: {"config": "IRuntimeConfig", "cache": "IRuntimeCache"},
-}
-
-
-def test_every_name_it_uses_exists_in_tensorrt() -> None:
-    """The real classes of TensorRT for RTX, by walking the runner's own source."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    used, missing = set(), []
-    for module, kinds in KINDS.items():
-        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
-            if not isinstance(node, ast.Attribute):
-                continue
-            owner, _, rest = ast.unparse(node).rpartition(".")
-            base = owner
-            while base and base not in kinds:
-                base, _, last = base.rpartition(".")
-                rest = f"{last}.{rest}" if base else rest
-            if base not in kinds:
-                continue
-            thing = getattr(trt, kinds[base]) if kinds[base] else trt
-            used.add(f"{kinds[base] or 'trt'}.{rest}")
-            for name in rest.split("."):
-                if not hasattr(thing, name):
-                    missing.append(ast.unparse(node))
-                    break
-                thing = getattr(thing, name)
-    assert not missing
-    assert {
-        "trt.Runtime",
-        "trt.ILogger.Severity.ERROR",
-        "trt.nptype",
-        "trt.ExecutionContextAllocationStrategy.USER_MANAGED",
-        "trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
-        "Runtime.deserialize_cuda_engine",
-        "ICudaEngine.create_execution_context",
-        "ICudaEngine.create_runtime_config",
-        "ICudaEngine.device_memory_size_v2",
-        "ICudaEngine.get_tensor_profile_shape",
-        "ICudaEngine.num_io_tensors",
-        "IExecutionContext.set_device_memory",
-        "IExecutionContext.set_input_shape",
-        "IExecutionContext.set_tensor_address",
-        "IExecutionContext.infer_shapes",
-        "IExecutionContext.get_tensor_shape",
-        "IExecutionContext.execute_async_v3",
-        "IRuntimeConfig.create_runtime_cache",
-        "IRuntimeConfig.cuda_graph_strategy",
-        "IRuntimeConfig.set_execution_context_allocation_strategy",
-        "IRuntimeConfig.set_runtime_cache",
-        "IRuntimeCache.deserialize",
-        "IRuntimeCache.serialize",
-    } <= used
-
-
-def test_tensorrts_types_are_numpys() -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
-    assert trt.nptype(trt.float32) is np.float32
-    assert trt.nptype(trt.float16) is np.float16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.guarded_frames import GuardedFrames
+from helpers.kernels.guarded_frames import GuardedFrames
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import make_bundle, make_graph
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import make_graph
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
 
 from hsnet_trt.errors import BuildError, BundleError
 from hsnet_trt.runtime.bundle import Bundle

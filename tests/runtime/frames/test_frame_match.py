@@ -7,19 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.tiny_bundle import RED, SIZE, as_a_camera_gives_it, scene
+from helpers.fakes.gpu_segmenter import load
+from helpers.pictures.scenes import RED, as_a_camera_gives_it, scene
 
 pytest.importorskip("cv2")
 
 from hsnet_trt import FewShotSegmenter, Memory
 from hsnet_trt.errors import BackendError
-from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.matching.presence import Seen
-from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.pictures.preprocess import Placement
 from hsnet_trt.runtime.pictures.window import Window
 from hsnet_trt.runtime.video import closer, confidence, steady
@@ -42,17 +37,6 @@ def tiny_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The logits of the tiny network end at 1."""
     monkeypatch.setattr(confidence, "_SURE", 0.5)
     monkeypatch.setattr(steady, "_PEAK", 0.1)
-
-
-def load(
-    path: Path, monkeypatch: pytest.MonkeyPatch, *, refine: bool = False, **libraries: bool
-) -> tuple[FewShotSegmenter, FakeDriver]:
-    driver = FakeDriver()
-    install(monkeypatch, driver, fake_tensorrt(driver, VERSION, (1, 1, 4)), **libraries)
-    made = engines(4)
-    bundle = engine_bundle(path, made)
-    network = Network(bundle, TensorRTRunner(bundle, made), SIZE, "", refine)
-    return FewShotSegmenter(network), driver
 
 
 def equal(one: Any, other: Any) -> None:
@@ -84,7 +68,7 @@ def test_a_video_is_followed_on_the_gpu_as_on_the_cpu(
     refine: bool,
     libraries: dict[str, bool],
 ) -> None:
-    here, driver = load(tmp_path / "b", monkeypatch, refine=refine, **libraries)
+    here, driver, _ = load(tmp_path / "b", monkeypatch, refine=refine, **libraries)
     frames, memories = pictures(26), (Memory(3), Memory(3))
     windows = []
     choose = closer.Looks.choose
@@ -118,7 +102,7 @@ def test_a_video_is_followed_on_the_gpu_as_on_the_cpu(
 def test_nothing_is_allocated_once_the_memory_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, refine: bool
 ) -> None:
-    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
     memory = Memory(2)
     # A GPU keeps tables for each size of windows, of which there are few: here there is one, which
     # the box fits from the beginning.
@@ -157,7 +141,7 @@ def test_features_are_those_of_the_frame_whatever_ran_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, bgr: bool, refine: bool
 ) -> None:
     """And so is what its masks are refined by."""
-    segmenter, driver = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, pycuda=True, refine=refine)
     with segmenter:
         segmenter.set_support("red", *red_shot)
         supports = segmenter._current.snapshot("test")
@@ -196,7 +180,7 @@ def test_features_are_those_of_the_frame_whatever_ran_since(
 def test_logits_that_are_not_finite_are_an_error_and_the_slot_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
 ) -> None:
-    segmenter, _ = load(tmp_path / "b", monkeypatch, pycuda=True)
+    segmenter, _, _ = load(tmp_path / "b", monkeypatch, pycuda=True)
     with segmenter:
         image, mask = red_shot
         segmenter.set_support("red", image, mask)

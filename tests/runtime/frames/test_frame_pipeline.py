@@ -1,54 +1,29 @@
-"""Frames on a GPU that is not there: what comes out, what is allocated, in which order."""
+"""Frames on a GPU that is not there come out as on the CPU."""
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from helpers.columns_bundle import columns_match
-from helpers.fake_cuda import FakeCuda
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.frame_answers import assert_alike, pictures
-from helpers.tiny_bundle import SIZE, as_a_camera_gives_it
+from helpers.bundles.columns import columns_match
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.gpu_segmenter import load
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.pictures.frame_answers import assert_alike, pictures
+from helpers.pictures.scenes import as_a_camera_gives_it
 
 from hsnet_trt import FewShotSegmenter
-from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime import backends
 from hsnet_trt.runtime.device.machine import Driver, Gpu
-from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.runtime.frames.frame_kernels import PREPARE
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
-from hsnet_trt.runtime.network import Network
 
 Shot = tuple[np.ndarray, np.ndarray]
-
-
-def load(
-    path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    profile: tuple[int, int, int] = (1, 1, 4),
-    integrated: bool = False,
-    contrast: float = 0.0,
-    contents: dict[str, bytes] | None = None,
-    refine: bool | None = None,
-    **libraries: bool,
-) -> tuple[FewShotSegmenter, FakeDriver, Any]:
-    driver = FakeDriver()
-    driver.integrated = integrated
-    bindings = install(monkeypatch, driver, fake_tensorrt(driver, VERSION, profile), **libraries)
-    made = engines(profile[2])
-    bundle = engine_bundle(path, made, contrast, **(contents or {}))
-    network = Network(bundle, TensorRTRunner(bundle, made), SIZE, "", refine)
-    return FewShotSegmenter(network), driver, bindings
 
 
 @pytest.mark.usefixtures("packaged_kernels")
@@ -196,139 +171,6 @@ def test_a_cameras_frames_are_taken_as_they_lie(
         wrong = segmenter.segment(as_a_camera_gives_it(queries[0]))
         assert pitch_and_swap(driver)[-1][1] == 0
         assert (wrong.labels != expected[0].labels).any()
-    assert driver.settled()
-
-
-@pytest.mark.usefixtures("packaged_kernels")
-@pytest.mark.parametrize("refine", [False, True])
-def test_no_allocation_and_no_shape_after_the_first_frames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, refine: bool
-) -> None:
-    """Nor does anything cross the bus but pixels, the counts and the labels."""
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, bindings=True, refine=refine)
-    query = pictures(1)[0]
-    with segmenter:
-        segmenter.set_support("red", [red_shot[0]] * 6, [red_shot[1]] * 6)
-        stream = segmenter.stream([query] * 14, slots=2)
-        for _ in range(4):
-            next(stream)
-        contexts = [e.contexts[0] for e in sys.modules["tensorrt"].engines]
-        before = driver.allocations, [c.reshaped for c in contexts], len(driver.copies)
-        taken = 0
-        for frame in stream:
-            taken += 1
-            assert frame.result is not None and frame.result.scores == {}
-        assert taken == 10
-        assert driver.allocations == before[0]
-        assert [c.reshaped for c in contexts] == before[1]
-        copies = driver.copies[before[2] :]
-        # Of each frame, pixels up; counts and labels down. One or two were under way already.
-        ups = copies.count("in")
-        assert ups in (9, 10) and copies.count("out") == 2 * ups
-    assert driver.settled()
-
-
-@pytest.mark.usefixtures("packaged_kernels")
-@pytest.mark.parametrize("pays", [True, False])
-def test_an_integrated_gpu_maps_memory_if_that_was_measured_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, pays: bool
-) -> None:
-    times = {False: 2.0 if pays else 1.0, True: 1.5}
-    asked = []
-
-    def elapsed(self: FakeCuda, start: object, end: object) -> float:
-        mapped = len(asked) >= 5
-        asked.append(mapped)
-        return times[mapped]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeCuda, "elapsed", elapsed)
-        segmenter, driver, _ = load(tmp_path / "b", monkeypatch, integrated=True)
-    assert len(asked) == 10
-    with segmenter, FewShotSegmenter.load(tmp_path / "b", backend="onnxruntime") as there:
-        frames = segmenter._network.runner.frames
-        assert frames is not None and frames.mapped == pays
-        for one in (segmenter, there):
-            one.set_support("red", *red_shot)
-        before = len(driver.copies)
-        for query in pictures(3):
-            assert_alike(segmenter.segment(query), there.segment(query))
-        # What is left to copy: tables and supports once, and the counts.
-        assert len(driver.copies) - before >= 6
-        mapped = [f.result for f in segmenter.stream([query] * 3)]
-        copies = driver.copies[-3 * (1 if pays else 3) :]
-        assert len(mapped) == 3 and copies.count("in") == (0 if pays else 3)
-    assert driver.settled()
-
-
-@pytest.mark.usefixtures("packaged_kernels")
-@pytest.mark.parametrize("refine", [False, True])
-def test_logits_that_are_not_finite_are_an_error_of_that_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot, refine: bool
-) -> None:
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch, refine=refine)
-    with segmenter:
-        segmenter.set_support("red", *red_shot)
-        session = sys.modules["tensorrt"].engines[2].session
-        true_run = session.run
-        calls: list[int] = []
-
-        class Spoiled:
-            get_outputs = session.get_outputs
-
-            def run(self, outputs: Any, feed: Any) -> Any:
-                calls.append(1)
-                answer = true_run(outputs, feed)
-                if len(calls) == 2:
-                    answer[0][:] = np.inf
-                return answer
-
-        sys.modules["tensorrt"].engines[2].session = Spoiled()
-        found = list(segmenter.stream(pictures(4)))
-        assert [f.error is None for f in found] == [True, False, True, True]
-        assert "not finite" in str(found[1].error)
-    assert driver.settled()
-
-
-@pytest.mark.usefixtures("packaged_kernels")
-def test_closing_in_the_middle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
-) -> None:
-    """During a stream, with frames under way; then by losing a stream; then by an exception."""
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
-    segmenter.set_support("red", *red_shot)
-    stream = segmenter.stream(pictures(8), slots=3)
-    next(stream)
-    segmenter.close()
-    with pytest.raises(BackendError, match="closed during a stream"):
-        next(stream)
-    assert driver.settled()
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
-    segmenter.set_support("red", *red_shot)
-    for frame in segmenter.stream(pictures(8)):
-        assert frame.result is not None
-        break
-    with pytest.raises(ZeroDivisionError), segmenter:
-        for frame in segmenter.stream(pictures(8)):
-            assert frame.index / 0
-    assert driver.settled()
-
-
-@pytest.mark.usefixtures("packaged_kernels")
-def test_memory_that_runs_out_for_a_frame_fails_that_frame_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
-) -> None:
-    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
-    small = pictures(1)[0]
-    with segmenter:
-        segmenter.set_support("red", *red_shot)
-        segmenter.segment(small)
-        driver.memory_left = 100_000
-        with pytest.raises(BackendError, match="memory does not suffice"):
-            segmenter.segment(np.zeros((600, 600, 3), np.uint8))
-        driver.memory_left = 10**9
-        for size in (600, 128):
-            assert segmenter.segment(np.zeros((size, size, 3), np.uint8)).labels.shape[0] == size
     assert driver.settled()
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver import Cuda, open_cuda

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.frame_answers import pictures
-from helpers.tiny_bundle import SIZE
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.pictures.frame_answers import pictures
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.engines.runner import TensorRTRunner

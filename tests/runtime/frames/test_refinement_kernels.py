@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.guarded_frames import GuardedFrames
+from helpers.kernels.guarded_frames import GuardedFrames
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 from PIL import Image
 
 from hsnet_trt.errors import InputError

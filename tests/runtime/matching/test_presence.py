@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import RED, make_bundle, scene
+from helpers.bundles.tiny import make_bundle
+from helpers.pictures.scenes import RED, scene
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.matching.packing import compress

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from helpers.fake_gpu import install
-from helpers.fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
-from helpers.fake_pycuda import FakeDriver
-from helpers.frame_answers import LEVEL, assert_alike, pictures
-from helpers.half_bundle import both
-from helpers.tiny_bundle import GREEN, RED, as_a_camera_gives_it, make_bundle
+from helpers.bundles.half import both
+from helpers.bundles.tiny import make_bundle
+from helpers.fakes.gpu import install
+from helpers.fakes.onnxruntime import FakeOnnxRuntime, install_onnxruntime
+from helpers.fakes.pycuda import FakeDriver
+from helpers.pictures.frame_answers import LEVEL, assert_alike, pictures
+from helpers.pictures.scenes import GREEN, RED, as_a_camera_gives_it
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError

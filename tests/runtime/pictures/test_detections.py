@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from helpers.pictures.results import result
 from helpers.places import ROOT
-from helpers.results import result
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.detections import coco_dataset, detections
@@ -38,7 +38,7 @@ def test_without_scores_or_libraries() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "sys.modules['pycocotools'] = sys.modules['supervision'] = None\n"
-        "from helpers.results import result\n"
+        "from helpers.pictures.results import result\n"
         "from hsnet_trt.errors import HSNetError\n"
         "for call in (result().to_coco, result().to_supervision):\n"
         "    try: call()\n"

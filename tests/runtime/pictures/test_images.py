@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import as_a_camera_gives_it
+from helpers.pictures.scenes import as_a_camera_gives_it
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -234,11 +234,11 @@ def test_damaged_png_never_leaks_another_error(damage: bytes, at: int) -> None:
     [
         (np.zeros((4, 5, 3), np.float32), "uint8"),
         (np.zeros((3, 40, 50), np.uint8), "transpose"),
-        (np.zeros((2, 4, 5, 3), np.uint8), "one image"),
+        (np.zeros((2, 4, 5, 3), np.uint8), "segment_batch"),
         (np.zeros((0, 5, 3), np.uint8), "1 x 1"),
         (np.full((4, 5), -3, np.int16), "65535"),
         (np.zeros((4, 5), bool), "uint8"),
-        (None, "uint8"),
+        (None, "imread returns None"),
         ([[1, 2], [3]], "uint8"),
         (np.array(["a"]), "uint8"),
     ],

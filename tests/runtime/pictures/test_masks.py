@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from hsnet_trt.errors import HSNetWarning, InputError
 from hsnet_trt.runtime.pictures.masks import read_mask
 
+PHOTOGRAPHS = Path(__file__).parents[3] / "cli" / "demo_photographs"
 SHAPE = (12, 17)
 TRUTH = np.zeros(SHAPE, bool)
 TRUTH[3:9, 4:15] = True
@@ -67,6 +69,20 @@ def test_jpeg_mask(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "mask.jpg", quality=70)
     found = read_mask(tmp_path / "mask.jpg", (64, 64))
     assert (found != (grey > 0)).mean() < 0.01
+
+
+@pytest.mark.parametrize("photograph", sorted(PHOTOGRAPHS.glob("*/*.jpg")), ids=lambda p: p.stem)
+def test_a_photograph_in_the_place_of_its_mask_warns(photograph: Path) -> None:
+    with Image.open(photograph) as image:
+        grey = np.array(image.convert("L"))
+    grey[0, 0] = 255
+    with pytest.warns(HSNetWarning, match="looks like a photograph"):
+        read_mask(photograph, grey.shape)
+    with pytest.warns(HSNetWarning, match="looks like a photograph"):
+        read_mask(grey, grey.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_mask(photograph.with_suffix(".png"), grey.shape)
 
 
 def test_mask_follows_exif(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import as_a_camera_gives_it
+from helpers.pictures.scenes import as_a_camera_gives_it
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_bundle import RED, SIZE, scene
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.pictures.scenes import RED, scene
 
 pytest.importorskip("cv2")
 

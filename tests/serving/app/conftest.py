@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
 
 from hsnet_trt.runtime.network import Network
 from hsnet_trt.serving.app.workspace import PageLimits, Workspace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,8 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from hsnet_trt.serving.app import bodies
 from hsnet_trt.serving.app.bodies import Bodies
 from hsnet_trt.serving.app.messages import BusyError, TooLargeError
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 def upload(parts: AsyncIterator[bytes]) -> Request:

@@ -8,8 +8,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.page import LEFT, SUPPORT, file_of, mask_of, refusal, shot
-from helpers.tiny_bundle import make_bundle
+from helpers.bundles.tiny import make_bundle
+from helpers.pictures.page import LEFT, SUPPORT, file_of, mask_of, refusal, shot
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.segmenter import FewShotSegmenter

@@ -9,8 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers.page import LEFT, QUERY, RIGHT, SUPPORT, compose, file_of, mask_of, refusal, shot
-from helpers.tiny_bundle import SIZE
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.pictures.page import (
+    LEFT,
+    QUERY,
+    RIGHT,
+    SUPPORT,
+    compose,
+    file_of,
+    mask_of,
+    refusal,
+    shot,
+)
 from PIL import Image
 
 from hsnet_trt.runtime.pictures.result import Segmentation

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from helpers.fake_engines import VERSION, engine_bundle, engines
-from helpers.fake_gpu import install
-from helpers.fake_pycuda import FakeDriver
-from helpers.fake_tensorrt import fake_tensorrt
-from helpers.page import LEFT, RIGHT, SUPPORT, mask_of
-from helpers.tiny_bundle import SIZE, make_bundle
+from helpers.bundles.tiny import make_bundle
+from helpers.bundles.tiny_graphs import SIZE
+from helpers.bundles.with_engines import VERSION, engine_bundle, engines
+from helpers.fakes.gpu import install
+from helpers.fakes.pycuda import FakeDriver
+from helpers.fakes.tensorrt import fake_tensorrt
+from helpers.pictures.page import LEFT, RIGHT, SUPPORT, mask_of
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.runtime.engines.runner import TensorRTRunner

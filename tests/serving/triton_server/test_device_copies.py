@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_triton import HALVES, INDICES, Server, Tensor
+from helpers.fakes.triton import HALVES, INDICES, Server, Tensor
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
@@ -88,7 +88,7 @@ class GpuServer(Server):
 @pytest.fixture(autouse=True)
 def tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's own answers are such tensors, too."""
-    monkeypatch.setattr("helpers.fake_triton.Tensor", GpuTensor)
+    monkeypatch.setattr("helpers.fakes.triton.Tensor", GpuTensor)
 
 
 def registered(networks: Networks) -> Shots:

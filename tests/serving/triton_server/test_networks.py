@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from helpers.fake_triton import FLOATS, HALF_FEATURES, HALVES, INDICES, Server, Tensor
+from helpers.fakes.triton import FLOATS, HALF_FEATURES, HALVES, INDICES, Server, Tensor
 
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime.matching.presence import Objects, best_matches, objects_in

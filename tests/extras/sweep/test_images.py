@@ -1,0 +1,84 @@
+"""Images inside tables and in a bucket."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from extras.sweep.pictures import PLAN, picture, png, read
+
+from hsnet_trt.serving.sweep.plan import begin, list_images
+from hsnet_trt.serving.sweep.sweep import sweep
+from hsnet_trt.serving.sweep.worker import SweepWorker
+
+pytest.importorskip("ray.data", reason="the extra `sweep` is not installed")
+pytest.importorskip("pycocotools.mask", reason="the extra `sweep` is not installed")
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def test_images_inside_tables(bundle, supports, local, tmp_path):
+    """As data sets have them: bytes beside a path, a struct, and paths beside the table."""
+    content = [png(picture(number)) for number in range(10)]
+    names = [f"{number}.png" for number in range(10)]
+    (tmp_path / "t").mkdir()
+    for name, data in zip(names, content, strict=True):
+        (tmp_path / "t" / name).write_bytes(data)
+    tables = {
+        "bytes": {"path": names, "bytes": [*content[:9], None]},
+        "image": {"image": [{"bytes": data, "path": None} for data in content], "label": names},
+        "path": {"path": [*names[:5], *(f"file://{tmp_path}/t/{name}" for name in names[5:])]},
+    }
+    for kind, columns in tables.items():
+        table = tmp_path / "t" / f"{kind}.parquet"
+        parquet.write_table(pa.table(columns), table, row_group_size=4)
+        out = str(tmp_path / kind)
+        plan = begin(out, str(table), PLAN, 3)
+        assert (plan.count, plan.parts) == (10, 4)
+        files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*.*")}
+        worker = SweepWorker(files, supports.read_bytes(), out, plan.images, {"size": (96, 128)})
+        worker({"part": np.arange(4)})
+        errors = read(out, "errors") if kind == "bytes" else []
+        assert [row["path"] for row in errors] == (["9.png"] if kind == "bytes" else [])
+        swept = read(out, "images")
+        assert len(swept) == 10 - len(errors)
+        if kind == "bytes":
+            assert "holds nothing" in errors[0]["error"]
+        listed = list_images(str(table))["path"].to_pylist()
+        for number, path in enumerate(listed[:9]):
+            expected = {n for n, m in local.segment(picture(number)).masks.items() if m.any()}
+            assert {r["class"] for r in read(out, "found") if r["path"] == path} == expected
+
+
+def test_on_s3(bundle, supports, local, tmp_path, monkeypatch):
+    """Images from a bucket, results into it; a server of this process's own answers."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed")
+    boto3 = pytest.importorskip("boto3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    moto = server.ThreadedMotoServer(port=0, verbose=False)
+    moto.start()
+    try:
+        host, port = moto.get_host_and_port()
+        url = f"http://{host}:{port}"
+        store = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+        store.create_bucket(Bucket="pictures")
+        for number in range(6):
+            store.put_object(Bucket="pictures", Key=f"in/{number}.png", Body=png(picture(number)))
+        store.put_object(Bucket="pictures", Key="in/bad.jpg", Body=b"nonsense")
+        there = f"s3://pictures/%s?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        ended = sweep(bundle, supports, there % "in", there % "out", workers=1, part=3)
+        assert (ended.images, ended.done_now, ended.errors_now) == (7, 7, 1)
+        assert sweep(bundle, supports, there % "in", there % "out").done_now == 0
+        for kind, count in (("images", 6), ("errors", 1)):
+            rows = []
+            for entry in store.list_objects(Bucket="pictures", Prefix=f"out/{kind}/")["Contents"]:
+                body = store.get_object(Bucket="pictures", Key=entry["Key"])["Body"].read()
+                rows += parquet.read_table(io.BytesIO(body)).to_pylist()
+            assert len(rows) == count
+        for row in rows:
+            assert row["path"] == "pictures/in/bad.jpg"
+    finally:
+        moto.stop()

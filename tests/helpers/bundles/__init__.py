@@ -1,0 +1,1 @@
+"""Small bundles, and the graphs in them."""

@@ -1,0 +1,1 @@
+"""Miniature data sets, episodes and videos."""

@@ -1,0 +1,1 @@
+"""ONNX graphs of a few nodes, and rows as graphs take them."""

@@ -1,0 +1,1 @@
+"""The CUDA kernels compiled for the CPU, and what they are given."""

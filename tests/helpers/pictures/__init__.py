@@ -1,0 +1,1 @@
+"""Pictures, and answers about them."""
