@@ -136,7 +136,8 @@ class Together(nn.Module):
         layers: list[Any] = [match.get_submodule(name) for name in names]
         self.grids: list[Grid] = [layer.query for layer in layers]
         self.whole = (max(h for h, _ in self.grids), max(w for _, w in self.grids))
-        self.support, self.stride = layers[0].support, layers[0].stride
+        self.support: Grid = layers[0].support
+        self.stride: int = layers[0].stride
         self.over_query = _grouped([layer.over_query for layer in layers])
         self.over_support = _grouped([layer.over_support for layer in layers])
 

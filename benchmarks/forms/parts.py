@@ -1,4 +1,4 @@
-"""Parts of the lowerings on the inputs that they get in a real call: blocks, and equal layers."""
+"""Parts of a lowering: its blocks and equal layers, on the inputs of a real call; its kernels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from hsnet_trt.benchmarks.forms import changes
 from hsnet_trt.benchmarks.forms.device import LOWERINGS, ROW_S, TOLERANCE, Device, off
+from hsnet_trt.benchmarks.forms.whole import call_of
 from hsnet_trt.export.graphs.lowering import padded
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 
@@ -94,6 +95,52 @@ def equal_layers(
                     if not error <= TOLERANCE[precision]:
                         wrong.append(f"{rows[-1]['form']} {names} {precision}: off by {error:.2g}")
     return {"rows": rows, "wrong": wrong}
+
+
+def kernels(device: Device, form: str, precision: str, most: int = 30) -> dict[str, Any]:
+    """Where the time of a form goes, by PyTorch's profiler, the kernels that take most first.
+
+    Returns:
+        `rows`: kernel (on a CPU the operation), calls, microseconds of all of them, share of the
+        whole; `us` and `calls` of the whole, of which `rows` are `most` at most. Or `skipped`.
+    """
+    torch = device.torch
+    profiler = torch.profiler
+    on_gpu = device.device != "cpu"
+    kind = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+    activities = [profiler.ProfilerActivity.CPU]
+    if on_gpu:
+        activities.append(profiler.ProfilerActivity.CUDA)
+    with torch.no_grad():
+        call = call_of(device, form, device.compute_in(precision))
+        for _ in range(3):
+            call()
+        try:
+            with profiler.profile(activities=activities) as profile:
+                call()
+                if on_gpu:
+                    torch.cuda.synchronize()
+        except RuntimeError as error:  # where others hold the card's counters, for one
+            return {"skipped": f"the profiler: {error}"[:300]}
+    times = {
+        event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event)
+        for event in profile.key_averages()
+        if event.device_type == kind
+    }
+    whole = sum(us for us, _ in times.values())
+    if not whole:
+        return {"skipped": "the profiler saw no kernels; it may not be allowed here"}
+    rows = [
+        {
+            "kernel": name[:160],
+            "calls": event.count,
+            "us": round(us, 1),
+            "share": round(us / whole, 3),
+        }
+        for name, (us, event) in sorted(times.items(), key=lambda item: -item[1][0])
+    ]
+    calls = sum(row["calls"] for row in rows)
+    return {"form": form, "us": round(whole, 1), "calls": calls, "rows": rows[:most]}
 
 
 def inputs_of(

@@ -79,7 +79,7 @@ def whole_network(
             continue
         try:
             with device.torch.no_grad():
-                call = _form(device, form, device.compute_in(precision))
+                call = call_of(device, form, device.compute_in(precision))
                 logits = call()
                 verdict = device.judged(form, precision, device.torch.cat(logits))
                 row |= {"error": verdict["error"], "ms": device.timed(call)}
@@ -89,7 +89,7 @@ def whole_network(
     return {"rows": found, "wrong": wrong}
 
 
-def _form(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
+def call_of(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
     """The call that a row times; it returns logits, as one tensor or one per shot."""
     torch = device.torch
     kind, *details = form.split(", ")

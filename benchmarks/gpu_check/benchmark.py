@@ -2,10 +2,11 @@
 
 Runs from the source tree with the installed PyTorch. It measures the card's own rates; the whole
 network in the authors' order of operations and in this repository's lowerings; each block of each
-lowering; changes to the lowerings that may be faster; and, with ``BUNDLE=folder`` of a bundle with
-engines for this card, TensorRT or TensorRT for RTX. The most important figures come first; parts
-that time does not allow are skipped, and the file names them. ``ARGS=--full`` takes up to 8 minutes
-and adds TF32, BF16 and the correlation kernels against native operations (with nvcc).
+lowering; changes to the lowerings that may be faster; the kernels that take most; and, with
+``BUNDLE=folder`` of a bundle with engines for this card, TensorRT or TensorRT for RTX. The most
+important figures come first; parts that time does not allow are skipped, and the file names them.
+``ARGS=--full`` takes up to 8 minutes and adds TF32, BF16 and the correlation kernels against native
+operations (with nvcc).
 
 The figures go into ``$OUT/benchmark.json`` (``build/gpu_check`` without ``OUT``), rewritten after
 each part. It ends with 1 if something is wrong; a missed target is printed, but is no error.
@@ -192,6 +193,7 @@ class NetworkParts:
             "equal layers, 1-shot",
             lambda: parts.equal_layers(self._device, precisions[:2], lambda: report.left),
         )
+        report.run("kernels, 1-shot", self._kernels)
         self._whole("other forms, 1-shot", whole.OTHER_ROWS)
         report.run("whole network, 5-shot", self._five_shots)
         if self._compiled:
@@ -206,6 +208,17 @@ class NetworkParts:
         report = self._report
         report.run(part, lambda: whole_network(self._device, rows, lambda: report.left))
         self.rows += report.content[part].get("rows", [])
+
+    def _kernels(self) -> dict[str, Any]:
+        """Of the fastest lowering, where its time goes."""
+        from hsnet_trt.benchmarks.forms.parts import kernels
+        from hsnet_trt.benchmarks.forms.whole import OURS
+
+        ours = [(ms, r) for r in self.rows if r["form"] in OURS and (ms := best_ms(r))]
+        if not ours:
+            return {"skipped": "no lowering was measured"}
+        _, fastest = min(ours, key=lambda pair: pair[0])
+        return kernels(self._device, fastest["form"], fastest["precision"])
 
     def _five_shots(self) -> dict[str, Any]:
         from hsnet_trt.benchmarks.forms.device import Device
@@ -263,6 +276,8 @@ def main() -> int:
     print(table(blocks, "lowering", "block", "precision", "layout"))
     layers = report.content["equal layers, 1-shot"].get("rows", [])
     print(table(layers, "layers", "form", "precision", "error"))
+    kernels = report.content["kernels, 1-shot"].get("rows", [])
+    print(table(kernels, "us", "share", "calls", "kernel"))
     report.content["targets"] = verdicts(parts.rows)
     print("\n".join(report.content["targets"]))
     report.write()

@@ -86,6 +86,32 @@ def test_blocks_are_timed_on_their_own_inputs(device):
     assert all(row["ms"]["plain"] == 1.5 for row in rows)
 
 
+def test_the_kernels_that_take_most_are_named(device):
+    found = parts.kernels(device, "ours, conv2d", "fp32", most=5)
+    shares = [row["share"] for row in found["rows"]]
+    assert len(shares) == 5 and shares == sorted(shares, reverse=True) and sum(shares) <= 1.001
+    assert any("conv" in row["kernel"] for row in found["rows"])
+    assert found["calls"] > 100 and found["us"] > sum(row["us"] for row in found["rows"]) - 1
+
+
+def test_a_profiler_that_sees_nothing_is_no_fault(device, monkeypatch):
+    class Blind:
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        def __enter__(self) -> Blind:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def key_averages(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(torch.profiler, "profile", Blind)
+    assert "no kernels" in parts.kernels(device, "ours, conv2d", "fp32")["skipped"]
+
+
 def test_children_get_what_they_get_in_a_call():
     pair = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
     x = torch.ones(1, 2)
@@ -122,7 +148,7 @@ def test_tf32_is_on_for_its_rows_alone(device, monkeypatch, tf32):
     flags = {}
     monkeypatch.setattr(
         whole,
-        "_form",
+        "call_of",
         lambda d, form, dtype: lambda: flags.update({form: torch.backends.cudnn.allow_tf32}) or [],
     )
     whole.whole_network(device, [("a", "tf32"), ("b", "fp32"), ("c", "fp16"), ("d", "bf16")])

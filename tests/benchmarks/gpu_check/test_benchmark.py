@@ -53,6 +53,7 @@ def test_all_parts_are_written_down(tmp_path, monkeypatch):
         "blocks, 1-shot",
         "changes, 1-shot",
         "equal layers, 1-shot",
+        "kernels, 1-shot",
         "other forms, 1-shot",
         "whole network, 5-shot",
         "TF32 and BF16, 1-shot",
@@ -64,7 +65,7 @@ def test_all_parts_are_written_down(tmp_path, monkeypatch):
 def test_without_time_every_part_says_so(tmp_path, monkeypatch):
     """And TF32 and BF16 are for a full run alone."""
     kept, order = run_whole(monkeypatch, tmp_path, check.RESERVE_S - 1)
-    assert len(order) == 7
+    assert len(order) == 8
     assert all(kept[name] == {"skipped": "no time was left"} for name in order)
 
 
