@@ -1,1 +1,1 @@
-"""Speed, accuracy and their floors, measured and written down."""
+"""Measurements of speed and accuracy, estimates of their limits, and reports."""

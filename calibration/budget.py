@@ -28,7 +28,7 @@ class Chosen:
     Attributes:
         layers: the INT8 layers.
         kept: names of the layers that stay float, the most sensitive first.
-        cost: of this choice.
+        cost: of this choice; None if nothing was judged.
         path: every evaluation, in order.
     """
 

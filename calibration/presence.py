@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hsnet_trt.calibration.collect import some_object
+from hsnet_trt.calibration.collect import Progress, some_object
 from hsnet_trt.calibration.episodes import encode
 from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.data.episodes.forms import in_form
@@ -16,8 +16,6 @@ from hsnet_trt.runtime.matching.presence import objects_in, presence, score_quer
 from hsnet_trt.runtime.network import Network
 
 LEAST = 8  # episodes of each kind
-
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in total
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def presence_of(network: Network, episode: Episode) -> float:
 def choose_threshold(there: Sequence[float], absent: Sequence[float]) -> Threshold:
     """The threshold with the highest kept + silent: 0, or midway between two scores.
 
-    The lowest of equally good ones, because a missed object is worse than a false one.
+    The lowest of equally good ones, so that what is there is shown.
     """
     best = max(_candidates(there, absent), key=lambda t: (t.kept + t.silent, -t.value))
     return best

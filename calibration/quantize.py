@@ -76,7 +76,7 @@ def _with_pairs(
         tensor: _range(thresholds[source], source in (unsigned or ()))
         for tensor, source in pairs.items()
     }
-    # It warns of operators with unknown types and recommends preprocessing that is not needed.
+    # It warns of operators whose types it cannot infer, and of steps that do not apply here.
     logging.getLogger().addFilter(_no_warnings)
     try:
         quantizer = QDQQuantizer(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class CenterPivotConv4d(nn.Module):
-    """A 4D convolution whose kernel is non-zero only at its query centre or its support centre.
+    """A 4D convolution with a kernel that is zero unless its query or support half is centred.
 
     It is the sum of a 2D convolution over the query positions (`conv1`, evaluated only at the
     support positions that the stride keeps) and one over the support positions (`conv2`, strided).

@@ -107,6 +107,7 @@ class HSNet(nn.Module):
             query: features of B queries.
             support: S supports, as `support` returns them.
             size: (H, W) of the images.
+
         Returns:
             logits [B,S,2,2*h2,2*w2] at the decoder's resolution.
         """

@@ -20,7 +20,7 @@ from hsnet_trt.model.mobilenet import torchvision_names
 
 # Of DataParallel and DeepSpeed, torch.compile, FSDP, activation checkpointing; anywhere in a key.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# One key of each kind of backbone. Without `backbone.` only ResNet's could be another network's.
+# One key of each kind of backbone: the first one, except for ResNets, where it is too common.
 _BACKBONE = re.compile(
     r"(?P<before>.*?\.)??(backbone\.)?"
     r"(layer1\.0\.conv1\.weight|features\.0\.weight|features\.0\.0\.weight|_conv_stem\.weight)$"

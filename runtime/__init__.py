@@ -1,1 +1,1 @@
-"""A bundle in, masks out: what ships to the edge. Never imports torch, onnx or the exporter."""
+"""The runtime that ships to the edge, from a bundle to masks; imports no torch, onnx or export."""

@@ -1,4 +1,4 @@
-"""Which backend runs a bundle here, and why."""
+"""Choosing and opening the backend that runs a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Entry = TypeVar("Entry", EngineFile, GraphFile)
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 BACKENDS = (*TENSORRT, "onnxruntime_cuda", "onnxruntime")  # the best first
 
-# What `precision=None` means: on GPUs FP16 is faster and INT8 is a choice to be made knowingly; on
-# CPUs FP32 is the fastest but for INT8.
+# Preference for `precision=None`: on GPUs FP16 is faster than FP32, on CPUs it is not. INT8 comes
+# last because its loss of accuracy should be a deliberate choice.
 _PREFERENCE = {"gpu": ("fp16", "fp32", "int8"), "cpu": ("fp32", "fp16", "int8")}
-CPU_LOWERING = "packed"  # the lowering that is for CPUs
+CPU_LOWERING = "packed"  # the lowering for CPUs
 _BUILD = "build engines: hsnet-trt build-engine BUNDLE --target this"
 
 
@@ -39,25 +39,26 @@ def open_runner(
     lowering: str | None = None,
     cuda: CudaChoice = USUAL,
 ) -> tuple[Runner, str]:
-    """Open the backend that is asked for, or the best one that works here.
+    """Open the requested backend, or the best one that works here.
 
     Args:
         bundle: the opened bundle.
         size: height and width of the network's input, one of the bundle's.
         backend: "auto", or one of `BACKENDS`.
-        precision: fp32, fp16, int8; None for fp16, fp32, int8 on a GPU and fp32, fp16, int8 on a
-            CPU, the first that the bundle holds.
-        lowering: of `match`: conv2d, conv3d or packed; None for packed on a CPU, and else the
-            first that was exported.
-        cuda: of ONNX Runtime on a GPU; nothing to the others.
+        precision: fp32, fp16 or int8; None for the first that the bundle holds of fp16, fp32, int8
+            on a GPU, and of fp32, fp16, int8 on a CPU.
+        lowering: of `match`: conv2d, conv3d or packed; None for packed on a CPU if the bundle holds
+            it, else the first exported.
+        cuda: options of ONNX Runtime on a GPU; other backends ignore them.
 
     Returns:
-        The runner, and in words why it is that one.
+        The runner, and in words why it was chosen.
 
     Raises:
-        InputError: no such backend or precision, or no memory at all.
-        BackendError: it cannot run here; with "auto", none can.
-        BundleError: a file was altered. That is never passed over in silence.
+        InputError: no such backend or precision, or a memory limit that is not positive.
+        BackendError: the backend cannot run here; with "auto", none can.
+        BundleError: a file was altered, also with "auto"; or the requested graphs for the CPU are
+            missing.
     """
     if backend not in ("auto", *BACKENDS):
         raise InputError(
@@ -93,7 +94,7 @@ def open_runner(
             if refusals
             else "the best one"
         )
-        # The CPU, although there are engines or a GPU, is slow enough for a warning.
+        # Falling back to the CPU although there are engines or a GPU deserves a warning.
         fallen = candidate == "onnxruntime" and bool(bundle.manifest.engines or find_driver().gpus)
         _log.log(
             logging.WARNING if fallen else logging.INFO,
@@ -134,7 +135,7 @@ def _open(
 
 
 def _lowered(entry: EngineFile | GraphFile, lowering: str | None) -> bool:
-    """Whether it is in that form; features and support have none."""
+    """Whether an entry has that lowering; features and support have none and always fit."""
     return lowering is None or entry.variant.lowering in ("", lowering)
 
 
@@ -147,7 +148,7 @@ def _open_cuda(
 ) -> Runner:
     try:
         graphs = choose_graphs(bundle, size, precision, device="gpu", lowering=lowering)
-    except BundleError as error:  # it may hold graphs for CPUs alone, or engines
+    except BundleError as error:  # the bundle may hold only engines, or graphs for CPUs
         raise BackendError(
             "the bundle holds no graphs for GPUs that are wanted",
             expected=error.expected,
@@ -220,21 +221,24 @@ def choose_graphs(
     device: str = "cpu",
     lowering: str | None = None,
 ) -> dict[str, GraphFile]:
-    """The ONNX graphs; of several forms the first exported, those of native ops before others.
+    """The three ONNX graphs to run: the first exported of each, native forms before plugin forms.
 
-    (Graphs for the plugin carry the op as native ops too, and run all the same.)
+    Graphs for the plugin contain the op as native ops too, and run without it.
 
     Args:
-        bundle: where their files are.
+        bundle: the opened bundle.
         size: height and width of the network's input.
         precision: as for `open_runner`.
-        packed: whether `match` may take its supports packed; that form is then the first choice,
-            because it is the fastest on a CPU. (So are the INT8 `features` of that form.)
-        device: "cpu" or "gpu", where they are to run: decides what a precision of None means.
+        packed: whether `match` may take packed supports. That form is then preferred, since it is
+            the fastest on a CPU, and so are INT8 `features` of that form.
+        device: "cpu" or "gpu"; decides the order of preference if `precision` is None.
         lowering: as for `open_runner`.
 
+    Returns:
+        The entries of features, support and match, by name.
+
     Raises:
-        BundleError: it does not hold all three in that size and precision.
+        BundleError: the bundle does not hold all three in that size and precision.
     """
     best_first = sorted(
         (
@@ -278,7 +282,7 @@ def _first_complete(
 ) -> dict[str, Entry] | None:
     """All three graphs in the first precision that has them.
 
-    `support` has no weights and may be there in another precision alone: then that one is taken.
+    `support` has no weights, so one of another precision will do.
     """
     for wanted in [precision] if precision else _PREFERENCE[device]:
         chosen = {graph: pick(graph, wanted) for graph in GRAPHS}

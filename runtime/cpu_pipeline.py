@@ -1,4 +1,4 @@
-"""Frames that Pillow and NumPy resize and draw, around any runner."""
+"""The frame pipeline on the CPU: Pillow and NumPy around any runner."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from hsnet_trt.runtime.pipeline import ArrangedSupports
 
 @dataclass(frozen=True)
 class Prepared:
-    """Images as the network takes them.
+    """Preprocessed images.
 
     Attributes:
         batch: float32 [N,3,H,W], normalised.
         placements: where each photograph is in its input.
-        milliseconds: what preparing all of them took.
+        milliseconds: for preprocessing all of them.
     """
 
     batch: npt.NDArray[np.float32]
@@ -44,11 +44,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Guide:
-    """What masks are refined by: see `pictures.guided_filter.refine`.
+    """The guide of mask refinement: see `pictures.guided_filter.refine`.
 
     Attributes:
-        pictures: the network's inputs, float32 [N,3,H,W].
-        preprocessing: how they were normalised.
+        pictures: the network's inputs, float32 [N,3,H,W], normalised.
+        preprocessing: the normalisation that was used.
     """
 
     pictures: npt.NDArray[np.float32]
@@ -60,10 +60,10 @@ class CpuFrame:
     """A decoded frame; see `pipeline.ReadFrame`.
 
     Attributes:
-        pipeline: what it goes through.
+        pipeline: the frame's pipeline.
         pixels: uint8 [H,W,3] RGB.
-        placement: where it is in the network's input.
-        prepared: the whole frame, resized and normalised; None to do that when it is matched.
+        placement: where the whole frame is in the network's input.
+        prepared: the whole frame, preprocessed; None to do that when it is matched.
     """
 
     pipeline: CpuFramePipeline
@@ -72,11 +72,11 @@ class CpuFrame:
     prepared: Prepared | None
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> CpuPending:
-        """Nothing runs yet: there is no second device that could work meanwhile."""
+        """Run nothing yet: there is no second device to overlap with."""
         return CpuPending(self, supports, scores)
 
     def match(self, supports: ArrangedSupports, window: Window | None = None) -> CpuMatched:
-        """Run the network on the frame, or on a part of it."""
+        """Run the network on the frame, or on a window of it."""
         whole, pipeline = self.prepared, self.pipeline
         if whole is None and (window is None or pipeline.refine):
             whole = pipeline.prepare([self.pixels])
@@ -87,7 +87,7 @@ class CpuFrame:
         matched = dataclasses.replace(matched, drawn=[self.placement])
         if whole is None or matched.guide is None:
             return matched
-        # What is drawn is the whole frame, and so is what refines it.
+        # Masks are drawn of the whole frame, so the whole frame guides their refinement.
         timing = dict(matched.timing)
         timing["preprocess"] += whole.milliseconds
         guide = dataclasses.replace(matched.guide, pictures=whole.batch)
@@ -109,22 +109,21 @@ class CpuPending:
         return frame.pipeline.infer(prepared, self.supports, scores=self.scores)[0]
 
     def abandon(self) -> None:
-        """Nothing is under way."""
+        """No-op: nothing is running."""
 
 
 @dataclass(frozen=True)
 class CpuMatched:
-    """Images that were matched; see `video.following.MatchedFrame`, of which this may hold several.
+    """N matched images: like `video.following.MatchedFrame`, but possibly several.
 
     Attributes:
         features: `f2`, `f3`, `f4` [N,L,C,row].
         logits: float32 [N,S,2,h,w].
-        shot_scores: float32 [N,S], whether the object of each shot is there: see
-            `matching.presence`.
-        placements: where what was matched of each photograph is in the network's input.
-        drawn: where the whole photographs would be.
-        timing: milliseconds of `preprocess`, `features` and `match`, each image's equal share.
-        guide: what masks are refined by; None where they are not.
+        shot_scores: presence score of each shot, float32 [N,S] in [0,1]: see `matching.presence`.
+        placements: where each matched photograph or window is in the network's input.
+        drawn: where the whole photographs would be in it.
+        timing: milliseconds of `preprocess`, `features` and `match`, per image.
+        guide: the guide of mask refinement; None without it.
     """
 
     features: Tensors
@@ -137,7 +136,7 @@ class CpuMatched:
 
     @property
     def placement(self) -> Placement:
-        """Where what was matched of the first photograph is in the network's input."""
+        """Where the first photograph or window is in the network's input."""
         return self.placements[0]
 
     def draw(
@@ -149,7 +148,15 @@ class CpuMatched:
         scores: bool,
         index: int = 0,
     ) -> Segmentation:
-        """Draw the masks of one of the images, from so many shots of each class."""
+        """Draw the masks of image `index`.
+
+        Args:
+            logits: float32 [S,2,h,w], class after class.
+            classes: the number of shots of each class; their sum is S.
+            seen: the presence scores.
+            scores: whether the result carries score maps.
+            index: of the image, from 0.
+        """
         start = time.perf_counter()
         if self.guide is not None:
             logits = refine(logits, self.guide.pictures[index], self.guide.preprocessing)
@@ -167,11 +174,11 @@ class CpuMatched:
         )
 
     def abandon(self) -> None:
-        """Nothing is under way."""
+        """No-op: nothing is running."""
 
 
 class CpuFramePipeline:
-    """See `pipeline.FramePipeline`. Threads take turns at the runner.
+    """A `pipeline.FramePipeline` on the CPU; safe to use from several threads, as the runner is.
 
     Attributes:
         refine: whether masks are refined: see `pictures.guided_filter`.
@@ -192,18 +199,18 @@ class CpuFramePipeline:
         self._present_from, self.refine = present_from, refine
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """As many supports to a call as the runner takes; packed ones share memory with it."""
+        """Group the shots into calls of the runner's limit; packed shots become views of these."""
         calls = match_calls(self._runner, supports.classes.values())
         return ArrangedSupports(supports, calls, objects_of(supports))
 
     def with_slots(self, slots: int) -> CpuFramePipeline:
-        """This one: it holds nothing of a frame."""
+        """This pipeline: it has no state per frame."""
         return self
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
     ) -> list[Segmentation]:
-        """Segment queries, as many at once as the runner takes."""
+        """Segment queries in batches of the runner's limit."""
         most = min(self._runner.limits.images, self._runner.limits.queries)
         results: list[Segmentation] = []
         for first in range(0, len(images), most):
@@ -218,13 +225,13 @@ class CpuFramePipeline:
         return dataclasses.replace(frame, prepared=self.prepare([frame.pixels]))
 
     def view(self, source: Any, what: str, color: str) -> CpuFrame:
-        """Decode only: which part of it is matched is not known yet."""
+        """Decode only, since the window to match is not known yet."""
         pixels = view_image(source, what, color)
         shape = (pixels.shape[0], pixels.shape[1])
         return CpuFrame(self, pixels, place(shape, self._size, self._preprocessing.resize), None)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to free."""
 
     def infer(
         self, prepared: Prepared, supports: ArrangedSupports, *, scores: bool = True

@@ -1,4 +1,4 @@
-"""The supports that a segmenter has now, and the calls that are under way with them."""
+"""A segmenter's current supports, and the calls that are running with them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from hsnet_trt.runtime.pipeline import ArrangedSupports
 
 
 class CurrentSupports:
-    """A support set that threads change while others segment with it.
+    """A support set that threads may change while others segment with it.
 
-    A call takes a snapshot and keeps it; what has begun is finished before all is closed.
+    A call works on a snapshot. Closing waits for running calls.
     """
 
     def __init__(self, arrange: Callable[[SupportSet], ArrangedSupports]) -> None:
-        """Start without a class; `arrange` makes a set ready to be matched."""
+        """Start without classes; `arrange` prepares a set for matching."""
         self._arrange = arrange
         self._supports = SupportSet()
         self._arranged: ArrangedSupports | None = None
-        self._idle = threading.Condition()  # guards all of it
+        self._idle = threading.Condition()  # guards all attributes
         self._active = 0
         self.closed = False
 
     @contextmanager
     def use(self, call: str) -> Iterator[None]:
-        """While a call is under way.
+        """Count a call as running, for the length of the block.
 
         Raises:
-            BackendError: the segmenter is closed; `call` is named.
+            BackendError: the segmenter is closed; the message names `call`.
         """
         with self._idle:
             if self.closed:
@@ -54,10 +54,10 @@ class CurrentSupports:
             return self._supports
 
     def change(self, changed: Callable[[SupportSet], SupportSet]) -> None:
-        """Replace the set by what `changed` makes of it, if that raises nothing.
+        """Replace the set with `changed(set)`; an exception leaves it as it was.
 
         Raises:
-            InputError: there are too many classes.
+            InputError: there are more than 255 classes.
         """
         with self._idle:
             supports = changed(self._supports)
@@ -70,10 +70,10 @@ class CurrentSupports:
             self._supports, self._arranged = supports, None
 
     def snapshot(self, call: str) -> ArrangedSupports:
-        """The set, ready to be matched; it is arranged once, however often it is asked for.
+        """The set, arranged for matching; arranged again only after a change.
 
         Raises:
-            InputError: no support was set; `call` is named.
+            InputError: no support was set; the message names `call`.
         """
         with self._idle:
             if not self._supports.classes:
@@ -87,13 +87,13 @@ class CurrentSupports:
             return self._arranged
 
     def refuse_calls(self) -> None:
-        """From now on, no call begins."""
+        """Refuse all further calls."""
         with self._idle:
             self.closed = True
 
     @contextmanager
     def emptied(self) -> Iterator[None]:
-        """Wait for the calls under way, and forget the set; one thread at a time is inside."""
+        """Wait for running calls, drop the set, and hold the lock for the length of the block."""
         with self._idle:
             self._idle.wait_for(lambda: self._active == 0)
             self._supports, self._arranged = SupportSet(), None

@@ -1,7 +1,7 @@
-"""The differences between an answer and the right one, as a distribution, not as one number.
+"""Differences between computed and expected tensors, as a distribution.
 
-The largest difference alone means little for 80,000 logits: a single position can cause it. So the
-99.9th percentile stands beside it, and the share of positions that change class.
+The largest of 80,000 logits' differences says little: a single position can cause it. So the 99.9th
+percentile and the share of positions that change class are reported too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Differences:
-    """|found - expected| of one tensor, in its own unit; NaN where something is not finite."""
+    """|found - expected| of one tensor, in its own unit; NaN if a value is not finite."""
 
     largest: float
     p999: float  # 99.9th percentile
-    spread: float  # standard deviation of what was expected
+    spread: float  # standard deviation of the expected values
 
     @classmethod
     def between(cls, found: Array, expected: Array) -> Differences:
-        """Compare two arrays of one shape, in float64."""
+        """Compare two arrays of the same shape, in float64."""
         exact = expected.astype(np.float64)
         differences = np.abs(found.astype(np.float64) - exact)
         if not differences.size:
@@ -36,13 +36,13 @@ class Differences:
         return cls(float(differences.max()), p999, float(exact.std()))
 
     def relative(self, figure: float) -> float:
-        """One of the figures over the spread; 0 stays 0 where nothing spreads."""
+        """A figure divided by the spread; 0 for a figure of 0, even if the spread is 0."""
         if figure == 0:
             return 0.0
         return figure / self.spread if self.spread > 0 else float("inf")
 
 
 def flipped(found: Array, expected: Array) -> float:
-    """The share of positions whose class differs, of logits [..., 2, h, w]; in [0,1]."""
+    """The share of positions whose class differs between logits [...,2,h,w]; in [0,1]."""
     classes = [logits[..., 1, :, :] > logits[..., 0, :, :] for logits in (found, expected)]
     return float((classes[0] != classes[1]).mean())

@@ -1,4 +1,4 @@
-"""Frames that stay on the GPU from pixels to masks, where the runner can do that."""
+"""The frame pipeline on the GPU, from pixels to masks, for runners that support it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hsnet_trt.runtime.pipeline import ArrangedSupports
 
 @dataclass(frozen=True)
 class GpuFrame:
-    """A decoded frame; the rest is the GPU's, BGR and padded rows included."""
+    """A decoded frame; everything else runs on the GPU, BGR and padded rows included."""
 
     lane: FrameLane
     pixels: Pixels
@@ -42,7 +42,7 @@ class GpuFrame:
         return GpuPending(frame, supports, self.present_from)
 
     def match(self, supports: ArrangedSupports, window: Window | None = None) -> GpuMatched:
-        """Run the network on the frame, or on a part of it, and wait for its logits."""
+        """Run the network on the frame, or on a window of it, and wait for the logits."""
         (stack,) = supports.calls
         shots, placement = supports.supports.shots, self.placement
         if window is not None:
@@ -57,7 +57,7 @@ class GpuMatched:
     """A frame that was matched on the GPU; see `video.following.MatchedFrame`."""
 
     frame: MatchedOnGpu
-    placement: Placement  # of what was matched
+    placement: Placement  # of the matched frame or window
     objects: Objects
 
     @property
@@ -67,22 +67,22 @@ class GpuMatched:
 
     @property
     def shot_scores(self) -> Floats:
-        """Float32 [1,S]."""
+        """Float32 [1,S] in [0,1]."""
         return self.objects.scores(self.frame.matches)[None]
 
     @property
     def features(self) -> Tensors:
-        """`f2`, `f3`, `f4`, brought from the GPU."""
+        """`f2`, `f3`, `f4`, copied from the GPU."""
         return self.frame.features
 
     def draw(
         self, logits: Floats, classes: Mapping[str, int], seen: Seen, *, scores: bool
     ) -> Segmentation:
-        """Draw the masks on the GPU, of one plane a class."""
+        """Draw the masks on the GPU, from logits [classes,2,h,w]."""
         return _segmentation(self.frame.draw(logits, scores=scores), tuple(classes), seen)
 
     def abandon(self) -> None:
-        """Let go of the frame."""
+        """Release the frame."""
         self.frame.abandon()
 
 
@@ -95,7 +95,11 @@ class GpuPending:
     present_from: float
 
     def result(self) -> Segmentation:
-        """Wait for the frame and take its masks."""
+        """Wait for the frame and fetch its masks.
+
+        Raises:
+            BackendError: CUDA failed, or the logits are not finite.
+        """
         answer = self.frame.collect()
         names, shots = tuple(self.supports.supports.classes), self.supports.supports.shots
         objects = self.supports.objects
@@ -122,7 +126,7 @@ def _segmentation(answer: FrameAnswer, names: tuple[str, ...], seen: Seen) -> Se
 
 
 class GpuFramePipeline:
-    """See `pipeline.FramePipeline`."""
+    """A `pipeline.FramePipeline` on the GPU."""
 
     def __init__(
         self,
@@ -140,10 +144,10 @@ class GpuFramePipeline:
         Args:
             frames: the GPU.
             size: height and width of the network's input.
-            policy: how photographs are brought to that size, see `preprocess.place`.
-            present_from: the presence from which a class counts as present.
-            slots: how many frames may be under way at once.
-            sets: how many support sets frames are matched with in turns.
+            policy: resize policy, see `preprocess.place`.
+            present_from: the score from which a class counts as present.
+            slots: how many frames may be in flight at once.
+            sets: how many support sets the frames alternate between.
             refine: whether masks are refined, see `pictures.guided_filter`.
         """
         self.slots = slots
@@ -152,20 +156,20 @@ class GpuFramePipeline:
         self._lane = frames.open_lane(slots, sets, refine=refine)
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """All shots one after the other, in one set of arrays."""
+        """All shots in one set of arrays, class after class."""
         objects = objects_of(supports)
         call = arranged(list(supports), columns=self._frames.columns)
         return ArrangedSupports(supports, [{**call, OBJECTS: objects.vectors}], objects)
 
     def with_slots(self, slots: int) -> GpuFramePipeline:
-        """The same with slots of its own."""
+        """A pipeline of the same network with its own slots, for one support set at a time."""
         own = (self._frames, self._size, self._policy, self._present_from)
         return GpuFramePipeline(*own, slots, refine=self._refine)
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
     ) -> list[Segmentation]:
-        """Segment queries, the next one under way while the one before comes back."""
+        """Segment queries, two in flight at a time."""
         what = "the query image"
         if len(images) == 1:
             return [self.read(images[0], what, color).start(supports, scores=True).result()]
@@ -184,7 +188,7 @@ class GpuFramePipeline:
             own.close()
 
     def read(self, source: Any, what: str, color: str) -> GpuFrame:
-        """Decode."""
+        """Decode a frame."""
         pixels = view_image(source, what, color)
         placement = place((pixels.shape[0], pixels.shape[1]), self._size, self._policy)
         return GpuFrame(self._lane, pixels, placement, self._policy, self._present_from)
@@ -192,5 +196,5 @@ class GpuFramePipeline:
     view = read
 
     def close(self) -> None:
-        """Give the slots back."""
+        """Free the slots."""
         self._lane.close()

@@ -1,9 +1,9 @@
-"""Which form of the network is the fastest here: each is timed once, and the answer remembered.
+"""Choose the fastest form of the network on this machine: time each once, and keep the times.
 
-The forms are the lowerings of `match` that a bundle holds and, where ONNX Runtime runs on a GPU,
-the ways of finding cuDNN's algorithms. What is remembered is a small file in the user's cache
-folder, by card (or processor), backend with its version, precision, size and the graphs' hashes:
-whatever changes, it is timed again.
+The forms are the lowerings of `match` that a bundle holds and, for ONNX Runtime on a GPU, the
+searches for cuDNN's algorithms. The times are kept in a small file in the user's cache folder, by
+card (or processor), backend with its version, precision, size and the graphs' hashes. If any of
+these changes, the forms are timed again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Form:
-    """What is timed: a lowering, of a graph or engine with that hash, opened with `cuda`."""
+    """What is timed: a lowering, the hash of its graph or engine, and the CUDA options."""
 
     lowering: str
     sha256: str
@@ -42,9 +42,9 @@ class Opened:
     """A runner of the fastest form.
 
     Attributes:
-        runner: opened.
-        reason: in words, why it is that backend and that form.
-        lowering: its name; None if there was no choice.
+        runner: open.
+        reason: in words, why this backend and form were chosen.
+        lowering: name of the lowering; None if there was only one form.
     """
 
     runner: Runner
@@ -60,15 +60,15 @@ def open_fastest(
     frame_ms: Callable[[Runner], float],
     cuda: CudaChoice = USUAL,
 ) -> Opened:
-    """Open the fastest form of those that the bundle holds for the backend that runs here.
+    """Open the fastest of the bundle's forms for the backend that runs here.
 
     Args:
         bundle: the opened bundle.
         size: height and width of the network's input.
         backend: as for `open_runner`.
         precision: as for `open_runner`.
-        frame_ms: times a runner: milliseconds of a frame.
-        cuda: as for `open_runner`; its `search` is chosen.
+        frame_ms: measures the milliseconds per frame of a runner.
+        cuda: as for `open_runner`; with ONNX Runtime on a GPU, `search` is replaced by the fastest.
 
     Raises:
         InputError, BackendError, BundleError: as of `open_runner`.
@@ -98,7 +98,7 @@ def _forms(
 ) -> dict[str, Form]:
     """The forms that this backend could run in this precision, by name.
 
-    (Of engines of one lowering for several machines, one stands for all.)
+    Of several engines of one lowering, for different machines, only the first is listed.
     """
     manifest = bundle.manifest
     entries = manifest.engines if runner.backend in TENSORRT else manifest.graphs
@@ -128,7 +128,7 @@ def _times(
     forms: Mapping[str, Form],
     frame_ms: Callable[[Runner], float],
 ) -> dict[str, float]:
-    """Milliseconds of a frame in each form; one that cannot run here is left out.
+    """Milliseconds per frame of each form that can run here.
 
     Raises:
         BackendError: none can.

@@ -1,4 +1,4 @@
-"""A bundle's network without supports of its own: what segmenter, page and judge share."""
+"""A bundle's network without supports, shared by the segmenter, the web page and evaluation."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from hsnet_trt.runtime.video.follower import Follower
 from hsnet_trt.runtime.video.following import FollowingPipeline
 from hsnet_trt.trt_plugins.sizes import row_length
 
-_LEAST_CALLS, _SECONDS = 5, 1.0  # of a timing
+_LEAST_CALLS, _SECONDS = 5, 1.0  # a timing's fewest calls, and its shortest duration
 
 
 class Network:
-    """Encodes shots and carries frames. Safe to use from several threads.
+    """Encodes shots and segments frames. Safe to use from several threads.
 
     Attributes:
-        bundle: where it comes from.
-        runner: what runs its graphs.
+        bundle: the opened bundle.
+        runner: runs its graphs.
         size: height and width of its input, in pixels.
-        reason: in words, why it is that backend.
-        pipeline: the way of a frame through it.
-        origin: what a support set must come from to be matched by it.
-        lowering: of `match`, if one was asked for or chosen by time.
-        asked_lowering: the one that was asked for, maybe "auto".
-        gpu_memory: bytes that ONNX Runtime may take of a GPU; None for all.
+        reason: in words, why this backend was chosen.
+        preprocessing: normalisation and resize policy.
+        pipeline: the frame pipeline.
+        origin: the origin that support sets must have.
+        lowering: of `match`, if one was requested or chosen by timing.
+        asked_lowering: the requested one, possibly "auto".
+        gpu_memory: bytes that ONNX Runtime may use of a GPU; None for all.
         refine: whether the masks' edges are refined: see `pictures.guided_filter`.
     """
 
@@ -100,7 +101,7 @@ class Network:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """Arguments of `load` that open the same bundle again, on the same kind of backend."""
+        """Arguments of `load`, besides the path, that open the same network again."""
         return {
             "backend": self.runner.backend,
             "size": self.size,
@@ -113,9 +114,9 @@ class Network:
 
     @property
     def shot_bytes(self) -> int:
-        """What an arranged shot takes at most: one whose mask covers the whole picture.
+        """Bytes of an arranged shot at most, which is when its mask covers the whole picture.
 
-        Its columns with their positions and count, and the direction of its object.
+        Counts its columns with their positions and count, and its contrast direction.
         """
         shapes = self.origin.shapes
         numbers = [
@@ -132,7 +133,7 @@ class Network:
         color: str = "rgb",
         crop: float | None = None,
     ) -> list[Shot]:
-        """Encode the shots of a class, which `name` stands for in errors and warnings.
+        """Encode the shots of a class; `name` names it in errors and warnings.
 
         Arguments, errors and warnings are those of `FewShotSegmenter.set_support`.
         """
@@ -144,7 +145,7 @@ class Network:
         return shots
 
     def follow(self, follower: Follower) -> FramePipeline:
-        """The way of one stream's frames, each of which is answered by what others left, too."""
+        """The frame pipeline of one video stream, with the state in `follower`."""
         present_from, refine = self.bundle.manifest.present_from, self.refine
         inner: CpuFramePipeline | GpuFramePipeline
         if self.runner.frames is None:
@@ -159,9 +160,10 @@ class Network:
         return FollowingPipeline(inner, self.runner, follower, present_from)
 
     def frame_ms(self) -> float:
-        """Milliseconds of a frame of noise, its support registered: the median of several.
+        """Milliseconds per frame with one support, the median of several, on a frame of noise.
 
-        The support's mask covers a fifth of it: some lowerings compute only what is under masks.
+        The support's mask covers a fifth of the picture, since the time of some lowerings depends
+        on it.
         """
         height, width = self.size
         picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -179,5 +181,5 @@ class Network:
         return float(np.median(times[3:]))
 
     def close(self) -> None:
-        """Free the network; nothing may still use it."""
+        """Free the network; nothing may be using it."""
         self.runner.close()

@@ -1,7 +1,7 @@
-"""The way of a frame through the network, the same for CPU and GPU: read, start, result.
+"""The interface of frame pipelines: read, start, result.
 
-`FramePipeline.read` may run in another thread than the rest. `cpu_pipeline` and `gpu_pipeline` are
-the two that there are.
+`FramePipeline.read` may run in another thread than the rest. `cpu_pipeline` and `gpu_pipeline`
+implement it, and `video.following` for the frames of a video.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from hsnet_trt.runtime.pictures.result import Segmentation
 
 @dataclass(frozen=True)
 class ArrangedSupports:
-    """A support set as one pipeline matches it.
+    """A support set, arranged for one pipeline.
 
     Attributes:
-        supports: the set; its shots may be views of the arrays below.
-        calls: the inputs of `match` besides the query's features, a dict for each of its calls.
-        objects: what each shot's object looks like: see `matching.presence`.
+        supports: the set; its shots may be views of the arrays in `calls`.
+        calls: the inputs of `match` besides the query's features, one dict per call.
+        objects: the vectors of each shot's object: see `matching.presence`.
     """
 
     supports: SupportSet
@@ -33,24 +33,24 @@ class ArrangedSupports:
 
     @property
     def nbytes(self) -> int:
-        """What the arrays take in memory."""
+        """Bytes of the arrays in `calls`."""
         return sum(array.nbytes for call in self.calls for array in call.values())
 
 
 class Pending(Protocol):
-    """A frame that was started; ask for its result or abandon it, once."""
+    """A frame that was started; call `result` or `abandon`, once."""
 
     def result(self) -> Segmentation:
         """Wait for the frame. Raises BackendError: the backend failed."""
         ...
 
     def abandon(self) -> None:
-        """Let go of the frame; its result is not wanted any more."""
+        """Release the frame without its result."""
         ...
 
 
 class ReadFrame(Protocol):
-    """A frame that was decoded."""
+    """A decoded frame."""
 
     @property
     def pixels(self) -> Pixels:
@@ -58,34 +58,34 @@ class ReadFrame(Protocol):
         ...
 
     def start(self, supports: ArrangedSupports, *, scores: bool) -> Pending:
-        """Set the frame going; `scores` says whether score maps are wanted."""
+        """Start the frame; `scores` says whether score maps are wanted."""
         ...
 
 
 class FramePipeline(Protocol):
-    """What frames are sent through."""
+    """Segments frames against arranged supports."""
 
     @property
     def slots(self) -> int:
-        """How many frames may be under way at once."""
+        """How many frames may be in flight at once."""
         ...
 
     def arrange(self, supports: SupportSet) -> ArrangedSupports:
-        """The supports as this pipeline matches them; their shots may become views of that."""
+        """Prepare supports for matching; their shots may become views of the result."""
         ...
 
     def with_slots(self, slots: int) -> FramePipeline:
-        """The same network with slots of its own, so that other frames do not hold these up."""
+        """The same network with its own slots, so that other frames do not delay these."""
         ...
 
     def segment_all(
         self, images: Sequence[Any], supports: ArrangedSupports, color: str = "rgb"
     ) -> list[Segmentation]:
-        """Segment queries, several at once, each read when its turn comes."""
+        """Segment queries, several at once where possible, and read each only when needed."""
         ...
 
     def read(self, source: Any, what: str, color: str) -> ReadFrame:
-        """Decode a frame, and do what can be done before its turn comes.
+        """Decode a frame, and do what does not depend on other frames.
 
         Raises:
             InputError: `source`, named `what` in the error, is no image.
@@ -93,5 +93,5 @@ class FramePipeline(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what only this pipeline holds; harmless when repeated."""
+        """Free the resources that only this pipeline uses; harmless when repeated."""
         ...

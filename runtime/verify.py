@@ -1,4 +1,4 @@
-"""Repeat here, on any backend, what the PyTorch model gave when the bundle was made."""
+"""Compare a bundle on any backend with the PyTorch outputs recorded when it was made."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ class Figure:
     """The differences between one tensor and PyTorch's.
 
     Attributes:
-        graph: which graph gave it: features, support or match.
+        graph: the graph that computed it: features, support or match.
         tensor: its name.
         max_difference: the largest |difference|, in the tensor's own unit.
-        relative: that over the standard deviation of PyTorch's values; NaN if one is not finite.
-        relative_p999: the same of the 99.9th percentile of |difference|.
+        relative: `max_difference` over the standard deviation of PyTorch's values; NaN if a value
+            is not finite.
+        relative_p999: the 99.9th percentile of |difference| over the same.
     """
 
     graph: str
@@ -48,12 +49,12 @@ class Verification:
 
     Attributes:
         size: height and width of the network's input.
-        backend: what ran it.
+        backend: the backend that ran it.
         precision: fp32, fp16 or int8.
-        device: what it ran on, in words.
-        figures: of each tensor, in the order of computation; the logits last.
-        tolerance: what bounds the logits.
-        flipped: the share of decoder positions with another argmax, in [0,1].
+        device: the device it ran on, in words.
+        figures: one per tensor, in the order of computation; the logits last.
+        tolerance: bounds for the logits.
+        flipped: the share of decoder positions whose argmax differs, in [0,1].
     """
 
     size: tuple[int, int]
@@ -71,7 +72,7 @@ class Verification:
 
     @property
     def culprit(self) -> Figure | None:
-        """Of a failed verification, the first tensor out of the logits' tolerance."""
+        """The first tensor outside the logits' tolerance; None if the verification passed."""
         if self.passed:
             return None
         return next((f for f in self.figures if not self._within(f)), self.figures[-1])
@@ -101,12 +102,12 @@ def verify_bundle(
         sha256: as for `FewShotSegmenter.load`.
 
     Returns:
-        One verification a size; see `Verification.passed`.
+        One verification per size; see `Verification.passed`.
 
     Raises:
         BundleError: no bundle, an altered file, or no golden outputs for that size and precision.
         BackendError: the backend cannot run here.
-        InputError: no such backend or precision.
+        InputError: no such backend or precision, or a size that is not a number or a pair.
     """
     bundle = Bundle.open(path, sha256=sha256)
     bundle.check()
@@ -140,7 +141,8 @@ def verify_runner(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verific
     """Check an opened network of one size against the golden outputs.
 
     Raises:
-        BundleError: the bundle states no tolerance for that precision, or holds other outputs.
+        BundleError: the bundle states no tolerance for that precision, or its golden outputs do not
+            fit its graphs.
         BackendError: the runner failed.
     """
     tolerance = golden.tolerance.get(runner.precision)
@@ -159,13 +161,14 @@ def verify_runner(bundle: Bundle, golden: GoldenFile, runner: Runner) -> Verific
 def golden_figures(
     bundle: Bundle, golden: GoldenFile, runner: Runner
 ) -> tuple[tuple[Figure, ...], float]:
-    """Run the golden inputs; the differences of each tensor from PyTorch's, the logits last.
+    """Run the golden inputs, and compare each tensor with PyTorch's.
 
     Returns:
-        The figures, and the share of decoder positions with another argmax, in [0,1].
+        The figures, the logits' last, and the share of decoder positions whose argmax differs, in
+        [0,1].
 
     Raises:
-        BundleError: the golden outputs are not of this bundle's graphs.
+        BundleError: the golden outputs do not fit this bundle's graphs.
         BackendError: the runner failed.
     """
     data = read_golden(bundle, golden)
@@ -190,10 +193,10 @@ def golden_figures(
 
 
 def read_golden(bundle: Bundle, golden: GoldenFile) -> Tensors:
-    """The arrays of golden inputs and outputs: see `export.golden`.
+    """The arrays of golden inputs and outputs: see `export.graphs.golden`.
 
     Raises:
-        BundleError: the file was altered, or does not hold them.
+        BundleError: the file was altered, or lacks one of the arrays.
     """
     names = ["queries", "supports", "masks", "logits"]
     _, supports = names_of("support", contrast=bool(bundle.manifest.model.contrast))

@@ -1,1 +1,1 @@
-"""Past one process: a Triton model repository and its client, and sweeps over folders with Ray."""
+"""Serving: the web page, a Triton model repository and its client, and sweeps with Ray."""

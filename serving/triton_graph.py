@@ -1,4 +1,4 @@
-"""The graphs' models where exported Triton repositories look for them."""
+"""The graphs' models, by the name that exported Triton repositories import."""
 
 from hsnet_trt.serving.triton_server.graph import TritonPythonModel
 

@@ -1,4 +1,4 @@
-"""The model `hsnet` where exported Triton repositories look for it."""
+"""The model `hsnet`, by the name that exported Triton repositories import."""
 
 from hsnet_trt.serving.triton_server.model import TritonPythonModel
 

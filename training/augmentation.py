@@ -33,7 +33,7 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
         drawn = torch.rand((count, *shape), generator=generator, device=images.device)
         return (2 * drawn - 1) * scale
 
-    # Rotate in pixels, not in normalised coordinates, which would shear pictures not square.
+    # In pixels: in normalised coordinates, a rotation would shear pictures that are not square.
     turn, zoom = spread(_TURN), torch.exp(spread(_ZOOM))
     flip = torch.where(spread(1.0) < 0, -1.0, 1.0)
     cos, sin = torch.cos(turn) * zoom, torch.sin(turn) * zoom

@@ -87,8 +87,8 @@ def learning_batches(
         pin: put the batches into pinned memory, for copies to a GPU.
 
     Raises:
-        InputError: an episode's files are broken, and `skip_bad` is False or 100 replacements in a
-            row are broken too.
+        InputError: an episode's files are broken, and `skip_bad` is False or the next 99
+            replacements are broken, too.
     """
     if workers:
         # A worker is a fork of this process. It would wait for ever for OpenCV's threads, which it

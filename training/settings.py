@@ -204,10 +204,10 @@ def speed_settings(
     compile: bool | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """The fastest `device`, `precision`, `compile` and `workers` here, for those that are None.
+    """The fastest `device`, `precision`, `compile` and `workers` here, as fields of `Settings`.
 
-    On a GPU: bf16, torch.compile, and one drawing process per core, at most 16. On a CPU, where
-    training is slower than drawing: one drawing process.
+    Arguments that are not None are kept. On a GPU: bf16, torch.compile, and one drawing process per
+    core, at most 16. On a CPU, where training is slower than drawing: one drawing process.
     """
     import torch
 

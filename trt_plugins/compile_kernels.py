@@ -1,7 +1,7 @@
-"""Compile the CUDA kernels with nvcc, for all GPUs it knows, into one file that travels.
+"""Compile the correlation kernels with nvcc, for all GPUs it knows, into one portable file.
 
 ``python -m hsnet_trt.trt_plugins.compile_kernels`` writes the file beside the kernels' source,
-where the Python plugin looks for it; ``--table`` prints what every kernel needs of a GPU instead.
+where the Python plugin looks for it; ``--table`` prints each kernel's resource usage instead.
 """
 
 from __future__ import annotations
@@ -23,25 +23,29 @@ FATBIN = KERNELS / "correlation.fatbin"
 
 @dataclass(frozen=True)
 class KernelFigures:
-    """What one kernel needs on one architecture, as ``ptxas -v`` says."""
+    """The resources of one kernel on one architecture, as reported by ``ptxas -v``."""
 
-    architecture: int
-    kernel: str
-    registers: int
-    shared_bytes: int
-    spilled_bytes: int
+    architecture: int  # 87 for 8.7
+    kernel: str  # without the prefix hsnet_
+    registers: int  # per thread
+    shared_bytes: int  # per block
+    spilled_bytes: int  # spill stores and loads per thread
 
 
 def compiled_kernels() -> bytes | None:
-    """Return the kernels, compiled for all GPUs; see ``nvcc.compiled``."""
+    """Return the kernels, compiled for all GPUs; None if that is not possible: ``nvcc.compiled``.
+
+    Raises:
+        BuildError: nvcc failed.
+    """
     return nvcc.compiled(SOURCE, FATBIN)
 
 
 def kernel_figures(architecture: int, folder: Path) -> list[KernelFigures]:
-    """Compile for one architecture, into ``folder``, and read what ``ptxas -v`` says.
+    """Compile for one architecture, into ``folder``, and parse the output of ``ptxas -v``.
 
     Raises:
-        BuildError: there is no nvcc, or it failed.
+        BuildError: there is no nvcc, it failed, or its output was not understood.
     """
     output = folder / f"correlation_{architecture}.cubin"
     options = ("-cubin", "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v")

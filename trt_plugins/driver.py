@@ -1,8 +1,8 @@
-"""Load compiled kernels and launch them through the CUDA driver's own C interface.
+"""Load compiled kernels and launch them through the CUDA driver's C interface, with ctypes.
 
-Why not pycuda: it launches only on streams that it made itself, and TensorRT hands a plugin one of
-its own; ctypes needs nothing but the driver. Everything runs in the CUDA context that is current on
-the calling thread, which is TensorRT's during ``enqueue``.
+pycuda launches only on streams that it created, but a plugin gets TensorRT's stream. ctypes needs
+only the driver. Everything runs in the calling thread's current CUDA context, which is TensorRT's
+during ``enqueue``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BAD_PTX = 222  # CUDA_ERROR_UNSUPPORTED_PTX_VERSION
 
 @dataclass(frozen=True)
 class _Loaded:
-    """The kernels' module in one context."""
+    """The kernels' module, loaded in one context."""
 
     functions: dict[str, ctypes.c_void_p]
     module: ctypes.c_void_p
@@ -37,13 +37,13 @@ class _Loaded:
 class CorrelationKernels:
     """The compiled kernels, loaded once into every CUDA context that uses them.
 
-    Safe to use from several threads. They stay loaded as long as the context.
+    Safe to use from several threads. The kernels stay loaded as long as the context exists.
 
     Args:
         kernels: the file that ``compile_kernels`` wrote, or its content.
 
     Raises:
-        BackendError: the file is not there.
+        BackendError: the file cannot be read.
     """
 
     def __init__(self, kernels: Path | bytes = FATBIN) -> None:
@@ -61,12 +61,12 @@ class CorrelationKernels:
         self._lock = threading.Lock()
 
     def launch(self, plan: Plan, problem: Problem, stream: int) -> None:
-        """Start the op's kernel on a stream and return at once.
+        """Launch the op's kernel on a stream; does not wait for it.
 
         Args:
             plan: the call's sizes.
-            problem: its addresses, of ``plan.problem``.
-            stream: a CUstream of the current context; 0 for the default one.
+            problem: its parameter, from ``plan.problem``; ``multiprocessors`` is filled in.
+            stream: handle of a CUstream of the current context; 0 for the default stream.
 
         Raises:
             BackendError: there is no driver or context, no code for this GPU, or a launch failed.
@@ -74,11 +74,15 @@ class CorrelationKernels:
         self.start(self.choose(plan), problem, stream)
 
     def choose(self, plan: Plan) -> Launch:
-        """Return the kernel of a call on the current context's GPU."""
+        """Return the kernel and grid of a call on the current context's GPU.
+
+        Raises:
+            BackendError: as of ``launch``.
+        """
         return plan.launch(self._in_current_context().multiprocessors)
 
     def start(self, launch: Launch, problem: Problem, stream: int) -> None:
-        """Start one form of the kernel; see ``launch``."""
+        """Launch a given form of the kernel; see ``launch``."""
         loaded = self._in_current_context()
         function = loaded.functions[launch.kernel]
         problem.multiprocessors = loaded.multiprocessors
@@ -142,18 +146,18 @@ class CorrelationKernels:
 
 
 def _number_of(driver: Any, context: ctypes.c_void_p) -> int:
-    """A context's id; a later context may have the same address, as after a reset."""
+    """A context's unique id: a later context (a reset primary one) may have the same address."""
     number = ctypes.c_uint64()
     try:
         check_status(driver.cuCtxGetId(context, ctypes.byref(number)), "cuCtxGetId")
-    except AttributeError:  # a driver before CUDA 12
+    except AttributeError:  # drivers before CUDA 12 have no cuCtxGetId
         return context.value or 0
     return number.value
 
 
 @cache
 def cuda_driver() -> Any:
-    """Return the driver's library, as ctypes sees it.
+    """Return the driver's library, loaded by ctypes.
 
     Raises:
         BackendError: no driver is installed.
@@ -171,7 +175,7 @@ def cuda_driver() -> Any:
 
 
 def check_status(status: int, action: str) -> None:
-    """Raise BackendError, naming the action, unless a driver call's status is success."""
+    """Raise BackendError, which names the action, unless a driver call's status is 0."""
     if status == 0:
         return
     text = ctypes.c_char_p()

@@ -1,4 +1,4 @@
-"""Give TensorRT the correlation op, from the content of a plugin's file that was checked before."""
+"""Register the correlation op with TensorRT, from the verified content of a plugin's file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hsnet_trt.trt_plugins.nvcc import is_fatbin
 from hsnet_trt.trt_plugins.sizes import DOMAIN, OP
 
 LIBRARY_NAME = "libhsnet_correlation.so"
-# Where `make plugin` leaves the library, in a source tree.
+# Where `make plugin` writes the library in a source tree.
 BUILT_LIBRARY = Path(__file__).resolve().parents[1] / "build" / "plugin" / LIBRARY_NAME
 
 _ELF = b"\x7fELF"
-_loaded: set[str] = set()  # the TensorRT modules that have the op
+_loaded: set[str] = set()  # names of the TensorRT modules that have the op
 _lock = threading.Lock()
 
 
@@ -27,7 +27,7 @@ def is_library(content: bytes) -> bool:
 
 
 def check_plugin(name: str, content: bytes) -> None:
-    """See that a file can be a plugin.
+    """Check that a file's content is a plugin, by its first bytes.
 
     Raises:
         InputError: it is neither a library nor compiled kernels.
@@ -42,19 +42,19 @@ def check_plugin(name: str, content: bytes) -> None:
 
 
 def load_plugin(trt: Any, name: str, content: bytes) -> None:
-    """Give TensorRT the op; once for each TensorRT of a process, later calls do nothing.
+    """Register the op with TensorRT, once per TensorRT module and process; later calls do nothing.
 
-    (All plugins of the op's version run each other's engines, so the first may stay.) A library is
-    loaded from a private copy: what lies at its own path may change after it was checked.
+    (All plugins of the op's version run each other's engines, so the first one will do.) A library
+    is loaded from a private copy, since its own file may change after it was checked.
 
     Args:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
-        name: the file's name, for messages.
-        content: what is in it: native code, which the caller vouches for.
+        name: the file's name, for errors.
+        content: the file's content: native code, so the caller must have verified it.
 
     Raises:
         BackendError: TensorRT refuses it.
-        InputError: it is no plugin.
+        InputError: it is not a plugin.
     """
     check_plugin(name, content)
     with _lock:
@@ -68,7 +68,7 @@ def load_plugin(trt: Any, name: str, content: bytes) -> None:
 
 
 def _load_library(trt: Any, name: str, content: bytes) -> None:
-    with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:  # for this user's eyes alone
+    with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:  # accessible to this user only
         copy = Path(folder, LIBRARY_NAME)
         copy.write_bytes(content)
         handle = trt.get_plugin_registry().load_library(str(copy))

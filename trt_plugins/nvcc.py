@@ -1,4 +1,4 @@
-"""nvcc: where it is, what it compiles for, and kernels' source to one file that travels."""
+"""nvcc: finding it, its architectures, and compiling kernels into one portable file."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 
 from hsnet_trt.errors import BuildError
 
-# Compute capabilities with code of their own; others run that of their generation (8.8 runs 8.7's,
-# 10.3 runs 10.0's, 12.1 runs 12.0's), and later ones compile the PTX of the newest. Thor is 101
-# to CUDA 12 and 110 to CUDA 13.
+# Compute capabilities that get their own code. Others run that of their generation (8.8 runs 8.7's,
+# 10.3 runs 10.0's, 12.1 runs 12.0's), and later ones compile the newest one's PTX. Thor is 101 in
+# CUDA 12 and 110 in CUDA 13.
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 101, 110, 120)
 
 _FATBIN_MAGIC = b"\x50\xed\x55\xba"
 
 
 def find_nvcc() -> Path | None:
-    """Return nvcc: on the path, in $CUDA_HOME, else where CUDA installs itself; None if nowhere."""
+    """Return the path of nvcc: from PATH, $CUDA_HOME, $CUDA_PATH or /usr/local/cuda; else None."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
     found = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home, "bin")))
     return Path(found) if found else None
 
 
 def require_nvcc() -> Path:
-    """`find_nvcc`, for those who cannot do without.
+    """`find_nvcc`, but an error if there is none.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there is no nvcc.
     """
     nvcc = find_nvcc()
     if nvcc is None:
@@ -45,7 +45,7 @@ def require_nvcc() -> Path:
 
 
 def run_nvcc(nvcc: Path, *arguments: str) -> str:
-    """What nvcc prints.
+    """Run nvcc and return its output: stdout, then stderr.
 
     Raises:
         BuildError: it failed.
@@ -68,17 +68,20 @@ def architectures(nvcc: Path) -> list[int]:
 
 
 def compile_fatbin(source: Path, target: Path, targets: Sequence[int] | None = None) -> Path:
-    """Compile kernels for ``targets`` (all that nvcc knows) and, as PTX, for newer GPUs.
+    """Compile kernels for ``targets`` and, as PTX, for newer GPUs.
 
-    The file appears whole or not at all.
+    The file is written atomically.
 
     Args:
-        source: the ``.cu``.
+        source: the ``.cu`` file.
         target: the file to write.
-        targets: compute capabilities, 87 for 8.7, ascending.
+        targets: compute capabilities, 87 for 8.7, ascending; None for all ``architectures``.
+
+    Returns:
+        ``target``.
 
     Raises:
-        BuildError: there is no nvcc, or it failed.
+        BuildError: there is no nvcc, it knows none of the architectures, or it failed.
     """
     nvcc = require_nvcc()
     chosen = list(targets) if targets is not None else architectures(nvcc)
@@ -102,10 +105,11 @@ def compile_fatbin(source: Path, target: Path, targets: Sequence[int] | None = N
 
 
 def compiled(source: Path, kept: Path) -> bytes | None:
-    """Kernels, compiled for all GPUs; None where they are not and there is no nvcc.
+    """The content of the kernels compiled for all GPUs; None if they are missing without nvcc.
 
-    Those that came with the package, or were compiled before, are taken; where there is nvcc they
-    are compiled when they are not there, or older than the files beside their source (a minute).
+    Existing kernels, from the package or compiled before, are used. With nvcc, they are compiled
+    (a minute) if they are missing, or older than a source file; they are kept at ``kept`` if its
+    folder is writable.
 
     Raises:
         BuildError: nvcc failed.
@@ -119,16 +123,16 @@ def compiled(source: Path, kept: Path) -> bytes | None:
 
 
 def sources(source: Path) -> list[Path]:
-    """The source of kernels and the headers beside it, in the order of their names."""
+    """The kernels' source and the headers beside it, sorted by name."""
     return sorted(p for p in source.parent.iterdir() if p.suffix in (".cu", ".cuh", ".h"))
 
 
 def is_fresh(source: Path, kept: Path) -> bool:
-    """Whether compiled kernels are there, and no older than their source and its headers."""
+    """Whether compiled kernels exist and are not older than their source and its headers."""
     newest = max(path.stat().st_mtime for path in sources(source))
     return kept.is_file() and kept.stat().st_mtime >= newest
 
 
 def is_fatbin(content: bytes) -> bool:
-    """Whether a file's content is a fat binary, as nvcc writes it."""
+    """Whether a file's content is a fat binary of nvcc."""
     return content.startswith(_FATBIN_MAGIC)

@@ -1,7 +1,7 @@
-"""NVRTC: kernels compiled where there is no CUDA toolkit, by a library that wheels bring.
+"""Compiling kernels without a CUDA toolkit, with NVRTC from pip's wheels.
 
-Needed are `cuda-bindings`, and of the same CUDA the wheels `nvidia-cuda-nvrtc` and, for its
-headers, `nvidia-cuda-runtime`; both come with `onnxruntime-gpu[cuda]` and with PyTorch for CUDA.
+It needs `cuda-bindings`, and for the same CUDA version the wheels `nvidia-cuda-nvrtc` and, for its
+headers, `nvidia-cuda-runtime`. Both come with `onnxruntime-gpu[cuda]` and with PyTorch for CUDA.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hsnet_trt.errors import BuildError
 from hsnet_trt.trt_plugins.nvcc import sources
 
 INSTALL = "python -m pip install cuda-bindings nvidia-cuda-nvrtc nvidia-cuda-runtime"
-_HEADER = "cuda_fp16.h"  # CUDA's, that kernels include
-# NVRTC has no C++ library of its own; of it, the kernels include this alone.
+_HEADER = "cuda_fp16.h"  # CUDA's header that the kernels include
+# NVRTC brings no C++ standard library; this is the only header of it that the kernels include.
 _CSTDINT = b"""
 typedef signed char int8_t; typedef unsigned char uint8_t;
 typedef short int16_t; typedef unsigned short uint16_t;
@@ -31,15 +31,14 @@ def compile_cubin(source: Path, architecture: int) -> bytes:
     """Compile kernels for one GPU; takes about a second.
 
     Args:
-        source: the ``.cu``; it may include the headers beside it, ``cstdint`` and what CUDA's own
-            headers hold.
+        source: the ``.cu`` file; it may include headers beside it, ``cstdint`` and CUDA's headers.
         architecture: compute capability, 87 for 8.7.
 
     Returns:
-        What the driver loads (a cubin).
+        A cubin, which the driver can load.
 
     Raises:
-        BuildError: NVRTC or CUDA's headers are not here, or it failed.
+        BuildError: NVRTC or CUDA's headers are missing, or the compilation failed.
     """
     nvrtc = _load()
     includes = [b"-I" + os.fsencode(folder) for folder in _include_folders()]
@@ -89,7 +88,11 @@ def _load() -> Any:
 
 
 def _call(nvrtc: Any, name: str, *arguments: Any) -> Any:
-    """What a function gives beside its status."""
+    """Call a function and return its result besides the status.
+
+    Raises:
+        BuildError: the status is not success.
+    """
     status, *results = getattr(nvrtc, name)(*arguments)
     if int(status):
         raise BuildError("NVRTC failed", found=f"{name}: {status.name}", fix=INSTALL)
@@ -97,7 +100,7 @@ def _call(nvrtc: Any, name: str, *arguments: Any) -> Any:
 
 
 def _include_folders() -> Iterator[Path]:
-    """Where CUDA's headers are."""
+    """Folders with CUDA's headers: of NVIDIA's wheels, and of the toolkit."""
     for entry in sys.path:
         for header in sorted(Path(entry, "nvidia").glob(f"*/include/{_HEADER}")):
             yield header.parent

@@ -1,7 +1,7 @@
-"""How full the correlation kernels keep a GPU, from what ptxas says and the grid of a call.
+"""Occupancy of the correlation kernels, from their resource usage and the grid of a call.
 
-``python -m hsnet_trt.trt_plugins.occupancy`` prints a table; it needs nvcc and no GPU. It predicts
-no time: it says how many blocks live on a multiprocessor, and how often the card is filled.
+``python -m hsnet_trt.trt_plugins.occupancy`` prints a table; it needs nvcc but no GPU. It predicts
+no times: it gives the blocks resident on a multiprocessor, and the waves of a launch.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hsnet_trt.trt_plugins.compile_kernels import KernelFigures, kernel_figures
 from hsnet_trt.trt_plugins.plan import Launch, Plan
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
 
-REGISTERS = 65_536  # of a multiprocessor
-REGISTER_UNIT = 256  # a warp's registers are given out in these
-SHARED_UNIT = 128  # bytes
-SHARED_RESERVED = 1024  # bytes of every block, for the system
+REGISTERS = 65_536  # per multiprocessor
+REGISTER_UNIT = 256  # allocation unit of a warp's registers
+SHARED_UNIT = 128  # allocation unit of shared memory, in bytes
+SHARED_RESERVED = 1024  # bytes per block that the system reserves
 
 # ResNet-50 at 400 x 400, one query and one support: layers, channels, side, stride.
 LEVELS = {2: (4, 512, 50, 4), 3: (6, 1024, 25, 4), 4: (3, 2048, 13, 2)}
@@ -30,9 +30,9 @@ class Multiprocessor:
     """Limits of one architecture (CUDA C++ Programming Guide, "Compute Capabilities").
 
     Args:
-        warps, blocks: how many live at once, at most.
-        shared_bytes: shared memory that blocks can have, with 1 KiB reserved of each.
-        card, count: a usual card, and its multiprocessors.
+        warps, blocks: the most that are resident at once.
+        shared_bytes: shared memory for all blocks, including 1 KiB reserved per block.
+        card, count: a typical card, and its number of multiprocessors.
     """
 
     warps: int
@@ -54,12 +54,12 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How one kernel fills a multiprocessor, and one launch of it a card.
+    """Occupancy of a multiprocessor by a kernel, and of a card by one launch of it.
 
     Args:
-        blocks: blocks that live on a multiprocessor at once.
-        warps_share: their warps, of those that the multiprocessor can hold (0 to 1).
-        waves: blocks of the launch, in fillings of the whole card.
+        blocks: blocks resident on a multiprocessor at once.
+        warps_share: their warps as a share of the multiprocessor's most (0 to 1).
+        waves: blocks of the launch over those resident on the whole card.
     """
 
     blocks: int
@@ -70,10 +70,10 @@ class Occupancy:
 def occupancy(
     figures: KernelFigures, launch: Launch, chip: Multiprocessor, multiprocessors: int
 ) -> Occupancy:
-    """Return how a launch fills a card of this chip with so many multiprocessors."""
+    """Return the occupancy of a launch on a card with so many multiprocessors of this kind."""
     warps = -(-launch.threads // 32)
     of_warp = -(-figures.registers * 32 // REGISTER_UNIT) * REGISTER_UNIT
-    # Each of the four schedulers has a quarter of the registers.
+    # Each of the four schedulers owns a quarter of the registers.
     by_registers = REGISTERS // 4 // of_warp * 4 // warps
     shared = -(-figures.shared_bytes // SHARED_UNIT) * SHARED_UNIT + SHARED_RESERVED
     blocks = min(chip.blocks, chip.warps // warps, by_registers, chip.shared_bytes // shared)
@@ -90,7 +90,7 @@ def level_plan(level: int, element_size: int) -> Plan:
 
 
 def table(architectures: Sequence[int], figures: Sequence[KernelFigures]) -> str:
-    """Return Markdown: every kernel of every level, and how it fills each architecture's card."""
+    """Return a Markdown table of the occupancy of each level's kernels on each card."""
     by_place = {(item.kernel, item.architecture): item for item in figures}
     heads = [f"sm_{a}, {ARCHITECTURES[a].card}" for a in architectures]
     lines = [f"| level | kernel | {' | '.join(heads)} |", "|---|---|" + "---|" * len(heads)]

@@ -1,9 +1,9 @@
 """``hsnet::HyperCorrelation`` in ONNX: schema, node, and a model-local function of native ops.
 
-A model that carries the function runs everywhere: ONNX Runtime and TensorRT expand it. TensorRT
-10.15 and later (and TensorRT for RTX) take a registered plugin in its place when the parser has
+A model with the function runs everywhere: ONNX Runtime and TensorRT expand it. TensorRT 10.15 and
+later (and TensorRT for RTX) use a registered plugin instead if the parser has
 ``ENABLE_PLUGIN_OVERRIDE``. For TensorRT 10.3 to 10.14, ``drop_function`` leaves the bare op for the
-plugin, and ``inline_function`` leaves native ops and nothing else.
+plugin, and ``inline_function`` leaves only native ops.
 
 ``onnx`` is imported by the functions that need it.
 """
@@ -30,9 +30,9 @@ full [B * S * query_h * query_w, L, support_h, support_w];
 pruned [B * S * ceil(support_h / stride) * ceil(support_w / stride), L, query_h, query_w].
 The query's norm: sum of squares in FP32, 1e-5 added to the norm."""
 
-# The correlation is one batched product; both layouts are views and permutes of it. The norm is an
-# island of FP32: 2048 squares overflow FP16. A support is made whole first: each column goes to its
-# position, those behind the last one to places of their own behind the grid, which is then cut.
+# The correlation is one batched product; both layouts are views and permutes of it. The norm is
+# computed in FP32, since 2048 squares overflow FP16. Supports are made dense first: each column is
+# scattered to its position, and unused columns to places behind the grid, which are cut off.
 _BODY = f"""
 <domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
 {OP} <query_h, query_w, support_h, support_w, stride>
@@ -123,11 +123,11 @@ def _check_dtype(dtype: str) -> None:
 
 
 def correlation_function(dtype: str) -> onnx.FunctionProto:
-    """Return the op as native ops of opset 18.
+    """Return the op as a function of native ops of opset 18.
 
     Args:
         dtype: ``"float32"`` or ``"float16"``: the type of query, columns and outputs. The query is
-            normalised in FP32 and rounded to it before the product.
+            normalised in FP32 and rounded to this type before the product.
 
     Raises:
         ExportError: another dtype.
@@ -144,13 +144,13 @@ def correlation_function(dtype: str) -> onnx.FunctionProto:
 def correlation_node(
     inputs: Sequence[str], outputs: Sequence[str], sizes: CorrelationSizes, *, name: str = OP
 ) -> onnx.NodeProto:
-    """Return a node that reads and writes the tensors of these names.
+    """Return a node of the op.
 
     Args:
-        inputs: of query, columns, positions, counts.
-        outputs: of full, pruned.
+        inputs: tensor names of query, columns, positions, counts.
+        outputs: tensor names of full, pruned.
         sizes: the op's attributes.
-        name: the node's own.
+        name: the node's name.
     """
     from onnx import helper
 
@@ -167,7 +167,7 @@ def node_sizes(node: onnx.NodeProto) -> CorrelationSizes:
     """Read a node's attributes.
 
     Raises:
-        InputError: one is missing, is no integer, or is less than 1.
+        InputError: one is missing, not an integer, or less than 1.
     """
     from onnx import helper
 
@@ -181,12 +181,12 @@ def _is_the_op(function: onnx.FunctionProto) -> bool:
 
 
 def add_function(model: onnx.ModelProto, dtype: str) -> onnx.ModelProto:
-    """Return a copy of the model that carries the function, and imports the op's domain.
+    """Return a copy of the model with the function, importing the op's domain.
 
-    Every node's attributes are checked first. A function that is there already is replaced.
+    Every node's attributes are checked first. An existing function is replaced.
 
     Raises:
-        ExportError: another dtype than float32 and float16, or a model of an older opset.
+        ExportError: a dtype other than float32 and float16, or an opset below 18.
         InputError: a node's attributes are wrong.
     """
     from onnx import ModelProto, helper
@@ -213,9 +213,9 @@ def add_function(model: onnx.ModelProto, dtype: str) -> onnx.ModelProto:
 
 
 def drop_function(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy without the function: only a plugin can run it then (TensorRT 10.3 to 10.14).
+    """Return a copy without the function, which only a plugin can run (TensorRT 10.3 to 10.14).
 
-    The outputs' types and shapes are inferred before, and kept.
+    Types and shapes are inferred first, with the function, and kept.
     """
     from onnx import shape_inference
 
@@ -227,10 +227,10 @@ def drop_function(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def inline_function(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which native ops stand in the op's place; no plugin can take it then.
+    """Return a copy in which the op is replaced by native ops, so that no plugin is used.
 
     Raises:
-        ExportError: there are nodes of the op and no function to put in their place.
+        ExportError: the model has nodes of the op but not the function.
     """
     from onnx import inliner
 

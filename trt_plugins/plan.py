@@ -1,6 +1,6 @@
-"""What a call of the kernel is: the parameter it takes, and its grid.
+"""The parameter and grid of a call of the correlation kernel.
 
-The same page as ``kernels/plan.h``, which the C++ plugin reads; a test holds the two together.
+The same as ``kernels/plan.h``, which the C++ plugin uses; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-# The kernel's three forms: positions of a tile. Large tiles of floats have half as many columns.
+# The kernel's three forms, by the side of a tile in positions. Large FP32 tiles have half as many
+# columns.
 TILES = {"large": 128, "small": 64, "split": 32}
-THREADS = 128  # of a block
-_CUT = 4  # small tiles of a large one
-_RESIDENT = 2  # large blocks of halves on a multiprocessor
+THREADS = 128  # per block
+_CUT = 4  # small tiles in a large one
+_RESIDENT = 2  # large FP16 blocks resident on a multiprocessor
 KERNELS = tuple(f"correlate_{tiles}" for tiles in TILES)
 TENSORS = ("query", "columns", "positions", "counts", "full", "pruned")
 
@@ -36,7 +37,7 @@ class Problem(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel: its name, its grid (x, y, z) and the threads of a block."""
+    """One launch: the kernel's name, the grid (x, y, z), and the threads per block."""
 
     kernel: str
     grid: tuple[int, int, int]
@@ -45,13 +46,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a call but its addresses.
+    """A call without its addresses.
 
     Args:
         sizes: the op's attributes.
         batch, supports, layers, channels: B, S, L and C.
-        element_size: bytes of an element: 2 for FP16, 4 for FP32.
-        query_row, column_row: elements from one row of the input to the next.
+        element_size: bytes per element: 2 for FP16, 4 for FP32.
+        query_row, column_row: elements from one row of that input to the next.
     """
 
     sizes: CorrelationSizes
@@ -67,10 +68,10 @@ class Plan:
     def of(
         cls, sizes: CorrelationSizes, inputs: Sequence[Sequence[int]], element_size: int
     ) -> Plan:
-        """Plan for inputs of these shapes: query, columns, positions, counts.
+        """The plan for these shapes of query, columns, positions and counts.
 
         Raises:
-            InputError: the shapes do not fit.
+            InputError: the shapes do not fit, or the correlation is too large.
         """
         query, columns, positions, counts = inputs
         sizes.output_shapes(query, columns, positions, counts)
@@ -80,7 +81,7 @@ class Plan:
     def problem(self, addresses: Sequence[int]) -> Problem:
         """Return the kernel's parameter for the device addresses of ``TENSORS``.
 
-        They are multiples of 16. The GPU's multiprocessors are left for the launch to fill in.
+        Addresses must be multiples of 16. The launch fills in the GPU's ``multiprocessors``.
         """
         return Problem(
             **dict(zip(TENSORS, addresses, strict=True)),
@@ -94,16 +95,16 @@ class Plan:
         )
 
     def tiles(self, multiprocessors: int) -> str:
-        """Return the form of the product, a key of ``TILES``, for a GPU with so many processors."""
+        """Return the form to use, a key of ``TILES``, on a GPU with so many multiprocessors."""
         if self._blocks("large") >= (8 if self.element_size == 4 else 1) * multiprocessors:
             return "large"
         return "small" if self._blocks("small") >= multiprocessors else "split"
 
     def correlate(self, tiles: str, multiprocessors: int = 0) -> Launch:
-        """Return the product's kernel in one of its forms, a key of ``TILES``.
+        """Return the launch of one of the kernel's forms, a key of ``TILES``.
 
-        For a GPU with so many processors the grid has room for the large tiles of halves that are
-        cut in four (``cut_tiles`` in ``plan.h``); without it none is.
+        With the GPU's multiprocessors given, the grid has room for the large FP16 tiles that are
+        cut in four (``cut_tiles`` in ``plan.h``); for 0, none are cut.
         """
         side = TILES[tiles]
         width = side // 2 if tiles == "large" and self.element_size == 4 else side
@@ -117,11 +118,11 @@ class Plan:
         return Launch(f"hsnet_correlate_{tiles}_{self._suffix}", grid, THREADS)
 
     def launch(self, multiprocessors: int) -> Launch:
-        """Return the call's kernel on a GPU with so many processors."""
+        """Return the call's launch on a GPU with so many multiprocessors."""
         return self.correlate(self.tiles(multiprocessors), multiprocessors)
 
     def cut_tiles(self, tiles: int, multiprocessors: int) -> int:
-        """Return how many of so many large tiles of halves are cut in four, the last ones."""
+        """Return how many of the large FP16 tiles, the last ones, are cut in four."""
         at_once = _RESIDENT * multiprocessors
         if at_once < 1 or self.batch * self.supports != 1:
             return 0

@@ -1,7 +1,7 @@
-"""The op as an ``IPluginV3`` in Python, over the compiled kernels: for TensorRT from pip.
+"""The op as an ``IPluginV3`` in Python, with the compiled kernels: for TensorRT from pip.
 
-It needs no TensorRT headers and, where ``correlation.fatbin`` came along, no nvcc. Engines built
-with it name the same plugin as the C++ library's, so either can run them. TensorRT developer guide,
+It needs no TensorRT headers and, if ``correlation.fatbin`` is present, no nvcc. Engines built with
+it use the same plugin name as the C++ library, so either can run them. TensorRT developer guide,
 "Adding Custom Layers using the Python API".
 """
 
@@ -20,7 +20,7 @@ from hsnet_trt.trt_plugins.sizes import DOMAIN, OP, VERSION, CorrelationSizes
 
 _FIELDS = tuple(CorrelationSizes(1, 1, 1, 1, 1).attributes())
 
-# TensorRT keeps no reference to a creator from Python: it would be freed while registered.
+# TensorRT keeps no reference to a Python creator, which would be freed while registered.
 _CREATORS: dict[str, Any] = {}
 
 
@@ -29,8 +29,8 @@ def register(trt: Any, kernels: Path | bytes = FATBIN) -> None:
 
     Args:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
-        kernels: the compiled kernels, or their file, which is read when an engine first runs: so
-            engines can be built ahead of time without it.
+        kernels: the compiled kernels, or their file. The file is read when an engine first runs,
+            so it is not needed to build engines ahead of time.
 
     Raises:
         BackendError: this TensorRT is too old, or another plugin has the name.
@@ -65,7 +65,7 @@ def _read(collection: Any) -> CorrelationSizes:
 
 def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
     element_bytes = {trt.DataType.HALF: 2, trt.DataType.FLOAT: 4}
-    shared: list[CorrelationKernels] = []  # of all instances; read at the first run
+    shared: list[CorrelationKernels] = []  # shared by all instances; read at the first run
 
     def loaded() -> CorrelationKernels:
         if not shared:
@@ -92,7 +92,7 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             values = " ".join(str(value) for value in sizes.attributes().values())
             self.timing_cache_id = f"{OP} {VERSION} {values}"
             self._serialized = fields_of(sizes)
-            # A collection of them holds copies of what a field points to, and keeps none alive.
+            # A collection holds pointers to the fields' data, but does not keep the data alive.
             self._collection = trt.PluginFieldCollection(self._serialized)
 
         def get_capability_interface(self, kind: Any) -> Any:
@@ -164,7 +164,7 @@ def _plugin_class(trt: Any, kernels: Path | bytes) -> type:
             workspace: int,
             stream: int,
         ) -> None:
-            # Raises where it fails: TensorRT looks at no status that a Python plugin returns.
+            # Failures must raise: TensorRT ignores the status that a Python plugin returns.
             size = element_bytes[in_desc[0].type]
             plan = Plan.of(self.sizes, [tuple(tensor.dims) for tensor in in_desc], size)
             loaded().launch(plan, plan.problem([*inputs, *outputs]), stream)

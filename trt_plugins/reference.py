@@ -1,4 +1,4 @@
-"""The op in NumPy, in float64: what every other form of it is judged by."""
+"""The op in NumPy, in float64: the reference for all other implementations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def hyper_correlation(
 
     Args:
         query: raw features [B, L, C, query_h * query_w or more]; any float type.
-        support: features [S, L, C, support_h * support_w or more], masked and L2-normalised. What
-            lies behind the positions is left out.
+        support: features [S, L, C, support_h * support_w or more], masked and L2-normalised.
+            Elements behind the positions are ignored, as in the query.
         sizes: the op's attributes.
 
     Returns:
         ``full`` [B * S * query_h * query_w, L, support_h, support_w] and
-        ``pruned`` [B * S * pruned_h * pruned_w, L, query_h, query_w], float64, from 0 to 1 for
-        normalised support. NaN in a column makes the column's correlation NaN.
+        ``pruned`` [B * S * pruned_h * pruned_w, L, query_h, query_w], float64, in [0,1] for
+        normalised support. NaN in a column makes that column's correlation NaN.
     """
     q = query[..., : sizes.query_positions].astype(np.float64)
     s = support[..., : sizes.support_positions].astype(np.float64)

@@ -12,9 +12,9 @@ DOMAIN = "hsnet"
 VERSION = 1
 EPSILON = 1e-5  # added to the query's norm, as HSNet does
 
-# Rows of positions are filled up with zeros to a multiple of so many elements: 32 bytes in FP16, a
-# whole sector of GPU memory. With 8, which would do for cuBLAS, every other row of 50 x 50 begins
-# within a sector, and the kernel's copies from them touch half as many sectors again (README.md).
+# Rows of positions are padded with zeros to a multiple of so many elements: 32 bytes in FP16, a
+# sector of GPU memory. With 8, which is enough for cuBLAS, every other row of 50 x 50 starts inside
+# a sector, and the kernel's copies from such rows touch half as many sectors again (README.md).
 ROW_UNIT = 16
 
 # TensorRT's builder accepts larger tensors and computes them wrongly.
@@ -23,7 +23,7 @@ MAX_PAIRS = 65_535  # the z axis of a CUDA grid
 
 
 def row_length(positions: int) -> int:
-    """The elements of a row that holds so many positions: 2,512 for 50 x 50."""
+    """Elements of a padded row of so many positions: 2,512 for 50 x 50."""
     return -(-positions // ROW_UNIT) * ROW_UNIT
 
 
@@ -34,8 +34,8 @@ class CorrelationSizes:
     Args:
         query_h, query_w: height and width of the query's feature map.
         support_h, support_w: height and width of the support's feature map.
-        stride: the support stride of the first center-pivot convolution; of every axis the
-            support positions 0, stride, 2 * stride, ... are kept in ``pruned``.
+        stride: the support stride of the first center-pivot convolution; ``pruned`` keeps the
+            support positions 0, stride, 2 * stride, ... of each axis.
 
     Raises:
         InputError: a value is not a positive integer.
@@ -62,10 +62,10 @@ class CorrelationSizes:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, int]) -> CorrelationSizes:
-        """Read them from a node's attributes; others are ignored.
+        """Read the sizes from a node's attributes; other attributes are ignored.
 
         Raises:
-            InputError: one is missing or wrong.
+            InputError: one is missing or invalid.
         """
         names = [field.name for field in fields(cls)]
         missing = [name for name in names if name not in attributes]
@@ -112,14 +112,15 @@ class CorrelationSizes:
         """Return the shapes of ``full`` and ``pruned``.
 
         Args:
-            query: [B, L, C, row], a row holding at least query_h * query_w elements.
+            query: [B, L, C, row], with rows of at least query_h * query_w elements. Both rows are
+                multiples of ``ROW_UNIT``.
             columns: [S, L, C, row'].
             positions: [S, row'].
             counts: [S].
 
         Raises:
-            InputError: a shape does not fit the attributes or the other inputs, or an output would
-                have more elements than TensorRT can count.
+            InputError: a shape does not fit the attributes or the other inputs, or ``full`` would
+                have more than ``MAX_ELEMENTS`` elements, or of more than ``MAX_PAIRS`` pairs.
         """
         shapes = [tuple(shape) for shape in (query, columns, positions, counts)]
         fits = (

@@ -14,33 +14,34 @@ from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.metrics import Interval, Score, boundary, share_interval
 from hsnet_trt.errors import InputError
 
-JUDGED = 1000  # episodes of what never ends
-SOMETHING = 0.005  # of the picture: an answer of less counts as nothing found
+JUDGED = 1000  # default number of episodes of an endless source
+SOMETHING = 0.005  # share of the picture; a smaller answer counts as nothing found
 _SHOWN = 6  # episodes on the sheet
 
-OnEpisode = Callable[[str, int, int], None]  # what is being done, episodes done, episodes in all
+OnEpisode = Callable[[str, int, int], None]  # what is being done, episodes done, episodes in total
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one network or trivial answer came to; all figures in percent.
+    """The figures of one network or trivial answer, in percent unless stated otherwise.
 
     Attributes:
-        name: who answered.
-        on: what ran it, in words; empty for trivial answers.
-        trivial: it has no squeeze network.
+        name: of the network or trivial answer.
+        on: what ran it, as text; empty for trivial answers.
+        trivial: whether it has no squeeze network.
         miou, fb_iou: with a 95 % bootstrap interval over episodes.
-        found: share of the episodes in which something was found, right or wrong, with a 95 %
-            interval (Wilson); "something" is at least 0.5 % of the picture.
-        shown: the same of what is shown, where nothing is that does not count as present; None for
-            trivial answers.
-        area: share of the pictures that the answers cover, in the mean.
-        boundary: boundary IoU, its classes averaged as those of mIoU are, with a 95 % bootstrap
-            interval.
+        found: share of the episodes in which the answer covers at least 0.5 % of the picture, right
+            or wrong, with a 95 % interval (Wilson).
+        shown: the same, counting only answers whose class counts as present; None for trivial
+            answers.
+        area: mean share of the picture that the answers cover.
+        boundary: boundary IoU, averaged over classes as mIoU is, with a 95 % bootstrap interval.
         per_class: class name -> IoU.
-        difference: of mIoU to the first network's; None for itself and for trivial answers.
-        changed: share of the judged pixels that are answered otherwise than by the first network.
-        seconds: per episode, supports and query, in the mean.
+        difference: mIoU minus that of the first network, in points; None for the first network and
+            for trivial answers.
+        changed: share of the judged pixels that differ from the first network's answer; None
+            likewise.
+        seconds: mean per episode, for supports and query.
     """
 
     name: str
@@ -60,19 +61,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A judgement.
+    """The result of an evaluation.
 
     Attributes:
-        data: what the episodes are of.
-        episodes: how many were judged.
-        shots: supports in each.
+        data: name of the episodes.
+        episodes: number of episodes judged.
+        shots: supports per episode.
         size: (height, width) of the network's input.
-        original_size: judged at the queries' own size.
-        form: "clean", "mosaic" or "absent", as `data.episodes.forms` makes them; where the class
-            is absent, `found` and `area` count, and mIoU and FB-IoU say nothing.
+        original_size: whether answers were judged at the queries' own size.
+        form: "clean", "mosaic" or "absent", see `data.episodes.forms`. If the class is absent, only
+            `found` and `area` are meaningful, not mIoU and FB-IoU.
         rows: the networks, the reference first, then the trivial answers.
         left_out: one line for each broken file.
-        shown: numbers of the episodes that the sheet shows, and why these, in words.
+        shown, shown_for: numbers of the episodes on the sheet, and why these, as text.
     """
 
     data: str
@@ -88,7 +89,7 @@ class Accuracy:
 
     @property
     def best_trivial(self) -> Row | None:
-        """The trivial answer to beat; None where the class is absent."""
+        """The trivial answer to beat; None if the class is absent or there is none."""
         rows = [row for row in self.rows if row.trivial and self.form != "absent"]
         return max(rows, key=lambda row: row.miou.value) if rows else None
 
@@ -100,12 +101,12 @@ class _Counts:
     trivial: bool
     answer: Callable[[Episode], Mask]
     score: Score
-    borders: Score  # of the masks' borders
+    borders: Score  # of the masks' borders, for boundary IoU
     ious: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     network: JudgedNetwork | None = None
     present: list[bool] = field(default_factory=list)
-    changed: list[tuple[int, int]] = field(default_factory=list)  # pixels changed, pixels judged
+    changed: list[tuple[int, int]] = field(default_factory=list)  # (pixels changed, pixels judged)
     seconds: float = 0.0
 
     def judge(self, episode: Episode, reference: Mask | None) -> Mask:
@@ -123,11 +124,11 @@ class _Counts:
         return answer
 
     def found(self) -> Interval:
-        """How often something was found."""
+        """How often at least 0.5 % of the picture was found."""
         return share_interval(sum(area >= SOMETHING for area in self.areas), len(self.areas))
 
     def shares(self) -> list[float]:
-        """By episode, the share of the pixels that changed."""
+        """The share of changed pixels in each episode, in percent."""
         return [100 * changed / max(judged, 1) for changed, judged in self.changed]
 
 
@@ -145,17 +146,17 @@ def evaluate(
     """Judge networks and trivial answers on the same episodes.
 
     Args:
-        networks: at least one; the first is what the others are compared with.
-        trivial: answers that need no squeeze network.
-        episodes: of the size that the networks take.
-        count: how many, from the first; by default all, or 1000 of what never ends.
-        skip_bad: where broken episodes are noted; None raises at the first.
-        original_size: only to be written down; `episodes` has been opened so.
-        form: what `episodes` has been brought into.
+        networks: at least one; the others are compared with the first.
+        trivial: answers without a squeeze network.
+        episodes: of the networks' input size.
+        count: how many of the first ones; by default all, or 1000 of an endless source.
+        skip_bad: collects errors of broken episodes; None raises at the first.
+        original_size: only recorded; `episodes` must have been opened with it.
+        form: only recorded; the form of `episodes`.
         on_episode: called before each episode.
 
     Raises:
-        InputError: a broken file, or nothing to judge.
+        InputError: a broken file, or no episode to judge.
         BackendError: a network failed.
     """
     if count is None:
@@ -229,7 +230,7 @@ def _row(counts: _Counts, first: _Counts) -> Row:
 
 
 def _choose(counted: list[_Counts], numbers: list[int], form: str) -> tuple[tuple[int, ...], str]:
-    """Choose the episodes to show: those that changed most, or good and bad ones alike."""
+    """Choose the episodes to show: those that changed most, else a range from bad to good."""
     compared = [counts for counts in counted if counts.changed]
     if compared:
         worst = np.max([counts.shares() for counts in compared], axis=0)

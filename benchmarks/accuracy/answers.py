@@ -1,4 +1,4 @@
-"""What answers episodes: PyTorch in FP32, a bundle's network, and what needs to be beaten."""
+"""Networks that answer episodes: PyTorch in FP32, and a bundle's network."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class JudgedNetwork(Protocol):
     """A network that answers episodes at its size."""
 
     name: str
-    on: str  # what runs it, in words
+    on: str  # what runs it, as text
 
     @property
     def refine(self) -> bool:
-        """Whether its masks are refined."""
+        """Whether its masks' edges are refined."""
         ...
 
     def answer(self, episode: Episode) -> Mask:
@@ -44,7 +44,7 @@ class JudgedNetwork(Protocol):
 
     @property
     def says_present(self) -> bool:
-        """Whether the class counted as present in the episode that was answered last."""
+        """Whether the class counted as present in the last answered episode."""
         ...
 
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
@@ -53,12 +53,12 @@ class JudgedNetwork(Protocol):
 
 
 class TorchNetwork:
-    """PyTorch in FP32, by the paper's rule: argmax per shot, vote, half of the largest vote."""
+    """PyTorch in FP32, with the paper's vote: argmax per shot, then half of the largest vote."""
 
     def __init__(self, model: HSNet, device: str = "cpu") -> None:
         self._model, self._device = model.to(device).eval(), device
         self.says_present = True
-        self.refine = model.refine  # whether masks are refined
+        self.refine = model.refine  # whether masks' edges are refined
         self.size = model.size
         self.name = "PyTorch fp32"
         self.on = device if device == "cpu" else _gpu_name()
@@ -74,21 +74,21 @@ class TorchNetwork:
             logits = model.match(query, encoded, size)[0]
             if self.refine:
                 logits = torch.from_numpy(refined(logits.cpu().numpy(), episode, Preprocessing()))
-            # Straight to the size that is judged: the authors' mode "use original image size".
+            # Upsample directly to the judged size, as the authors' mode "use original image size".
             votes = upsample(logits, size_of(episode.query_mask)).argmax(dim=1).sum(dim=0)
             answer = votes / votes.amax().clamp(min=1) >= 0.5
         self.says_present = self._score(query, encoded, episode) >= model.present_from
         return np.asarray(answer.cpu().numpy(), np.bool_)
 
     def presence(self, episode: Episode) -> float:
-        """The score of an episode's class in its query, in [0,1]."""
+        """The presence score of an episode's class in its query, in [0,1]."""
         import torch
 
         with torch.no_grad():
             return self._score(*self._encode(episode), episode)
 
     def _encode(self, episode: Episode) -> tuple[Levels, Encoded]:
-        """Features of the query, and the supports, encoded."""
+        """Features of the query, and the encoded supports."""
         import torch
 
         shown = self._features(episode.supports)
@@ -118,7 +118,7 @@ class TorchNetwork:
 
 
 class BundleNetwork:
-    """A bundle's network, through the runtime's own steps, on episodes of its size."""
+    """A bundle's network, run by the runtime's own steps, on episodes of its size."""
 
     def __init__(
         self,
@@ -132,10 +132,10 @@ class BundleNetwork:
 
         Args:
             path: its folder.
-            backend: as FewShotSegmenter.load takes it.
+            backend: as in FewShotSegmenter.load.
             precision: likewise.
-            size: one of the bundle's; None for its first.
-            refine: whether masks are refined; None as the bundle says.
+            size: one of the bundle's sizes; None for its first.
+            refine: whether masks' edges are refined; None takes the bundle's setting.
 
         Raises:
             BundleError: no bundle, a damaged one, or one without that size or precision.
@@ -152,7 +152,7 @@ class BundleNetwork:
 
     @property
     def refine(self) -> bool:
-        """Whether its masks are refined."""
+        """Whether its masks' edges are refined."""
         return self._network.refine
 
     def answer(self, episode: Episode) -> Mask:
@@ -168,7 +168,7 @@ class BundleNetwork:
     def features(self, images: npt.NDArray[np.uint8]) -> Tensors:
         batch, _ = network_input(list(images), self.size, self._network.preprocessing)
         rows = run_features(self._network.runner, batch)
-        # Those of the background contrast's vectors come behind the levels'.
+        # Columns of the background contrast's vectors follow the levels' features: cut them off.
         levels = self._network.origin.shapes[: len(FEATURES)]
         return {n: rows[n][..., :count] for n, (_, _, count) in zip(FEATURES, levels, strict=True)}
 
@@ -178,13 +178,13 @@ class BundleNetwork:
 
 
 def refined(logits: Floats, episode: Episode, preprocessing: Preprocessing) -> Floats:
-    """Logits [K,2,h,w] refined by the query: see `pictures.guided_filter`."""
+    """Logits [K,2,h,w] refined along the query's edges: see `pictures.guided_filter`."""
     batch, _ = network_input([episode.query], size_of_input(episode), preprocessing)
     return refine(logits, batch[0], preprocessing)
 
 
 def _presence(query: Floats, supports: Tensors, episode: Episode) -> float:
-    """The score of its class, of `f4` [1,L,C,h*w] and its supports."""
+    """The presence score of the episode's class, from `f4` [1,L,C,h*w] and encoded supports."""
     objects = objects_in(supports)
     return presence(score_queries(query, objects)[0], objects.counts, [episode.shots])[0]
 
@@ -196,12 +196,12 @@ def timed(answer: Callable[[Episode], Mask], episode: Episode) -> tuple[Mask, fl
 
 
 def size_of_input(episode: Episode) -> tuple[int, int]:
-    """Height and width of what the network is shown."""
+    """(height, width) of the network's input."""
     return episode.query.shape[0], episode.query.shape[1]
 
 
 def size_of(mask: Mask) -> tuple[int, int]:
-    """Height and width of a mask."""
+    """(height, width) of a mask."""
     return mask.shape[0], mask.shape[1]
 
 

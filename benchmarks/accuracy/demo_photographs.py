@@ -1,11 +1,11 @@
-"""The pictures that the recipe learns from: free ones that anybody can install.
+"""The recipe's photographs: free ones that anybody can install.
 
 - `tuxpaint-stamps-default` (Debian): photographed animals, fruit, tools, signs, ..., cut out.
 - `gcompris-qt-data` (Debian): photographs of animals, fish, monuments, machines, tools.
-- scikit-image's own, as its wheel brings them.
+- scikit-image's own, from its wheel.
 
-None of them is part of this repository. What several pictures of GCompris show (the Eiffel tower,
-windmills, scissors, ...) is left out here: on those the demo and people judge the model.
+None of them is part of this repository. Motifs that several of GCompris' pictures show (the Eiffel
+tower, windmills, scissors, ...) are left out, because the demo and people judge the model on them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hsnet_trt.errors import InputError
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 GCOMPRIS = Path("/usr/share/gcompris-qt/rcc")
-# No code, drawings or text, and not the motorcycles, which the demo shows.
+# No code, drawings or text, and no motorcycles, because the demo shows them.
 SKIMAGE = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
     "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg",
@@ -40,7 +40,7 @@ _HELD_OUT = re.compile(
     re.IGNORECASE,
 )
 _DRAWN = {"cartoon", "symbols", "flags", "hats", "hanukkah", "easter", "newyears"}
-# Stamps of one class; every other is a class by itself.
+# Stamps that form one class; every other stamp is a class by itself.
 _KINDS = {
     "frog": "frog frog-1",
     "duck": "drake duck",
@@ -89,19 +89,19 @@ _KINDS = {
 
 
 def held_out(name: str) -> bool:
-    """Whether a file's name says that the demo shows it, or people judge by it."""
+    """Whether a file's name matches what the demo shows or people judge the model by."""
     return _HELD_OUT.search(name) is not None
 
 
 def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
-    """Copy them into a folder that `photo_cut` reads; what is there already is kept.
+    """Copy the pictures into a folder for `photo_cut` or `mixture`; a complete folder is kept.
 
     Args:
         folder: the folder.
-        left_out: whether to leave out the file of that name (without its ending).
+        left_out: whether to leave a file out, by its name without ending.
 
     Raises:
-        InputError: a package is not installed, with the command that installs it.
+        InputError: a package is not installed; the fix names the command that installs it.
     """
     if (folder / "done").is_file():
         return folder
@@ -140,10 +140,13 @@ def _keep_photograph(content: bytes, path: Path) -> None:
 
 
 def read_resources(path: Path) -> dict[str, bytes]:
-    """Read the files in a Qt resource file (.rcc) by their names; zstd-packed ones are left out.
+    """Read the files in a Qt resource file (.rcc) by their names, except zstd-compressed ones.
 
-    The format: https://doc.qt.io/qt-6/resources.html, and the offsets as Qt's rcc writes them: a
-    tree of nodes, their names in UTF-16 behind a length and a hash, their data behind a length.
+    The format (https://doc.qt.io/qt-6/resources.html; offsets as Qt's rcc writes them) is a tree of
+    nodes; names are UTF-16 after a length and a hash, data follows a length.
+
+    Raises:
+        InputError: it is not a Qt resource file.
     """
     content = path.read_bytes()
     magic, version, tree, data, names = struct.unpack(">4sIIII", content[:20])
@@ -159,7 +162,7 @@ def read_resources(path: Path) -> dict[str, bytes]:
         (length,) = struct.unpack(">H", content[names + name_at : names + name_at + 2])
         start = names + name_at + 6
         name = f"{parent}/{content[start : start + 2 * length].decode('utf-16-be')}"
-        if flags & 2:  # a folder: how many children, and the first one's index
+        if flags & 2:  # a folder: number of children, and index of the first
             waiting += [(child, name) for child in range(second, second + first)]
             continue
         (size,) = struct.unpack(">I", content[data + second : data + second + 4])

@@ -1,4 +1,4 @@
-"""A bundle's FP16 graphs in a form that a CPU judges honestly: rounded after every operation."""
+"""A bundle's FP16 graphs in a form that shows FP16's errors on a CPU: rounded after every op."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.runtime.bundle import Bundle, describe, write_bundle
 from hsnet_trt.runtime.bundle.manifest import GraphFile
 
-SUFFIX = "-emulated"  # "fp16-emulated" is what `evaluate --precision` takes
+SUFFIX = "-emulated"  # as in `evaluate --precision fp16-emulated`
 
 
 @contextlib.contextmanager
 def emulated_bundle(source: Bundle, precision: str = "fp16") -> Iterator[Path]:
-    """A bundle, for as long as the block lasts, whose graphs of that precision are emulated.
+    """A temporary bundle, for the `with` block, whose graphs of that precision are emulated.
 
-    Everything of the runtime runs on it as on any other; see `export.emulation`.
+    The runtime treats it like any other bundle; see `export.precision.emulation`.
 
     Raises:
-        InputError: the bundle holds no such graphs, or there is nothing to emulate in them.
+        InputError: the bundle has no such graphs, or they have nothing to emulate.
         BundleError: a graph was altered.
     """
     graphs = [g for g in source.manifest.graphs if g.variant.precision == precision]
@@ -60,7 +60,7 @@ def _in_float32(graph: GraphFile) -> GraphFile:
         )
         for tensors in (graph.inputs, graph.outputs)
     )
-    # Every value is there twice, before and after it is rounded.
+    # Every value exists twice, before and after rounding.
     growth = graph.activation_bytes
     twice = dataclasses.replace(
         growth, **{f.name: 2 * getattr(growth, f.name) for f in dataclasses.fields(growth)}

@@ -1,4 +1,4 @@
-"""From a bundle or a checkpoint and a source of episodes to a written judgement."""
+"""Judge a bundle or a checkpoint on a source of episodes, and write the report."""
 
 from __future__ import annotations
 
@@ -48,33 +48,34 @@ def judge(
     command: str = "",
     on_episode: OnEpisode = lambda what, done, total: None,
 ) -> Accuracy:
-    """Judge a bundle, or a checkpoint, or a bundle beside its checkpoint, and write it down.
+    """Judge a bundle, a checkpoint, or a bundle beside its checkpoint, and write a report.
 
     Args:
-        model: a bundle's folder, or a checkpoint's file.
-        source: what the episodes are of; its size is replaced by the network's.
+        model: a bundle's folder, a checkpoint's file, or "shipped".
+        source: the source of episodes; its size is replaced by the network's.
         out: the folder for accuracy.json, accuracy.md and accuracy.png.
-        checkpoint: what the bundle was exported from; PyTorch FP32 is then the reference.
-        weights: which of a checkpoint that holds several: see `load_checkpoint`.
+        checkpoint: the checkpoint that the bundle was exported from, whose PyTorch FP32 answers
+            then are the reference.
+        weights: which set of a checkpoint that holds several: see `load_checkpoint`.
         contrast, self_support: of the checkpoint: see `load_checkpoint`.
-        refine: whether masks are refined: see `pictures.guided_filter`; None as the checkpoint or
-            the bundle says.
-        size: network input; by default the bundle's first, else what the checkpoint was learned
-            for, else the paper's 400 x 400.
+        refine: whether masks' edges are refined: see `pictures.guided_filter`; None takes the
+            setting of the bundle or the checkpoint.
+        size: network input; by default the bundle's first size, else the size that the checkpoint
+            was trained for, else the paper's 400 x 400.
         backend: of the bundle.
-        precisions: of the bundle, one network each; None is what it runs by default. Of
-            "fp16-emulated" a CPU's answers are those of FP16 arithmetic: see `emulated_bundle`.
+        precisions: of the bundle, one network each; None is its default. "fp16-emulated" gives the
+            answers of FP16 arithmetic on a CPU: see `emulated_bundle`.
         device: of PyTorch.
         original_size: judge at the queries' own size.
         form: of the episodes: see `data.episodes.forms`.
-        count: how many episodes; by default the protocol's, else 1000.
-        skip_bad: leave out broken files, and list them.
-        command: what was typed, to be kept beside the figures.
+        count: number of episodes; by default the protocol's, else 1000.
+        skip_bad: skip broken files, and list them.
+        command: the command line to record.
         on_episode: called before each episode.
 
     Raises:
-        InputError: broken data, or a checkpoint of other weights than the bundle's.
-        BundleError, BackendError, CheckpointError: what is to be judged cannot be opened.
+        InputError: broken data, or a checkpoint with other weights than the bundle's.
+        BundleError, BackendError, CheckpointError: the bundle or checkpoint cannot be opened.
     """
     if form != "clean" and (original_size or not _ONE_CLASS.issuperset(source.names)):
         raise InputError(
@@ -155,7 +156,7 @@ def judge(
 
 
 def _shipped(path: Path) -> Path:
-    """The file behind the name "shipped"; torch is only needed for a checkpoint."""
+    """The file behind the name "shipped"; torch is imported only for that."""
     if str(path) != "shipped":
         return path
     from hsnet_trt.model.checkpoint import SHIPPED

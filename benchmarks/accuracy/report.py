@@ -1,4 +1,4 @@
-"""A judgement on disk: accuracy.json, accuracy.md and accuracy.png."""
+"""The report of an evaluation: accuracy.json, accuracy.md and accuracy.png."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def write_report(
     out: Path,
     facts: dict[str, Any],
 ) -> None:
-    """Write the three files into a folder; each replaces an older one only when it is whole.
+    """Write the three files into a folder; each replaces an older one only when complete.
 
     Args:
-        accuracy: what was found.
-        networks: those that were judged, for the sheet.
-        episodes: those that were judged.
+        accuracy: the result.
+        networks: the judged networks, which answer again for the sheet.
+        episodes: the judged episodes.
         out: the folder.
         facts: plain facts for the JSON (the command, the weights' hash).
     """
@@ -46,7 +46,7 @@ def write_report(
 
 
 def markdown(accuracy: Accuracy, command: str) -> str:
-    """The judgement as a page of tables."""
+    """The result as a Markdown page of tables."""
     height, width = accuracy.size
     judged = "the queries' own size" if accuracy.original_size else f"{height} x {width}"
     lines = [
@@ -120,7 +120,7 @@ def _per_class(networks: Sequence[Row]) -> list[str]:
 def _line(row: Row, absent: bool) -> str:
     difference = "" if row.difference is None else f"{row.difference:+.2f}"
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
-    # Of the prototypes, the first one pays for the features of all.
+    # No time for trivial answers: the first prototypes compute the features for all.
     time = "" if row.trivial else f"{1000 * row.seconds:.0f}"
     shown = "" if row.shown is None else f"{row.shown} %"
     figures = (
@@ -134,7 +134,7 @@ def _line(row: Row, absent: bool) -> str:
 def sheet(
     accuracy: Accuracy, networks: Sequence[JudgedNetwork], episodes: Episodes
 ) -> PILImage.Image:
-    """Draw the episodes that are to be shown: supports, truth, and each network's answer."""
+    """Draw the chosen episodes: supports, query with truth, and each network's answer."""
     rows = []
     for number in accuracy.shown:
         episode = episodes[number]

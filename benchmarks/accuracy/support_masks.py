@@ -1,8 +1,8 @@
-"""What a support's mask may cost: drawn, from a box, from a scribble, or the box itself.
+"""How the kind of support mask affects the result: drawn, GrabCut from box or scribble, the box.
 
     python -m hsnet_trt.benchmarks.accuracy.support_masks BUNDLE
 
-Every photograph of `cli/demo_photographs` shows its class in every other of that class.
+Each photograph of `cli/demo_photographs` is the support for all others of its class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def box_of(mask: Mask, wider: float = 0.0) -> Box:
-    """The box of a mask, by a share of its longer side wider, a pixel short of the whole image."""
+    """The box of a mask, widened on each side by `wider` times its longer side.
+
+    A widened box stays at least a pixel inside the image, so that some background is outside it.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     if wider:
@@ -37,7 +40,7 @@ def box_of(mask: Mask, wider: float = 0.0) -> Box:
 
 
 def cross(mask: Mask) -> Mask:
-    """A stroke across and one down through the object's thickest place, where it is thick."""
+    """A horizontal and a vertical stroke through the object's thickest point, where it is thick."""
     import cv2
 
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
@@ -54,7 +57,7 @@ def cross(mask: Mask) -> Mask:
 
 
 def below(mask: Mask) -> Mask:
-    """A stroke below the object, as wide as it."""
+    """A stroke below the object, of the same width."""
     left, top, width, height = box_of(mask)
     row = min(mask.shape[0] - 1, top + height + max(3, round(0.04 * max(width, height))))
     stroke = np.zeros_like(mask)
@@ -88,11 +91,11 @@ def iou(one: Mask, other: Mask) -> float:
 
 
 def measure(segmenter: FewShotSegmenter) -> dict[str, tuple[float, float, float]]:
-    """How well each kind of mask agrees with the drawn one, and what it finds.
+    """Measure how well each kind of mask agrees with the drawn one, and how well it segments.
 
     Returns:
-        For each kind: the mean and the median IoU of the support masks, and the mean over classes
-        of the mean IoU of the queries; all 0..1.
+        for each kind: mean and median IoU of the support masks with the drawn ones, and the mean
+        over classes of the queries' mean IoU; all 0..1.
     """
     photographs: dict[str, list[tuple[Image, Mask]]] = {}
     for path in sorted(PHOTOGRAPHS.glob("*/*.jpg")):
@@ -121,7 +124,7 @@ def measure(segmenter: FewShotSegmenter) -> dict[str, tuple[float, float, float]
 
 
 def main() -> None:
-    """Measure with the bundle that is named, and print a table in Markdown."""
+    """Measure with the bundle named on the command line, and print a Markdown table."""
     if len(sys.argv) != 2:
         raise InputError("which bundle?", expected="python -m ... BUNDLE", found=sys.argv[1:])
     with FewShotSegmenter.load(sys.argv[1]) as segmenter:

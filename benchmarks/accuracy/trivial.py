@@ -1,4 +1,4 @@
-"""Answers that need no learned squeeze network: what the network has to beat."""
+"""Trivial answers, without a trained squeeze network: the baseline that a network has to beat."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Floats = npt.NDArray[np.float32]
 
 
 def foreground_minus_background(features: Tensors, levels: Sequence[str], episode: Episode) -> Mask:
-    """Answer by two prototypes, without any learning beyond the backbone's.
+    """Segment by two prototypes; nothing is trained except the backbone.
 
-    The prototypes are the mean feature of the supports' objects (masked average pooling, SG-One,
-    arXiv 1810.09091, section III) and that of all the rest. A pixel is the object where its
-    feature's cosine to the first is above that to the second, in the mean over the levels.
+    One prototype is the mean feature of the supports' objects (masked average pooling, SG-One,
+    arXiv 1810.09091, section III), the other that of their backgrounds. A pixel is foreground if
+    the cosine of its feature to the first exceeds that to the second, averaged over the levels.
 
     Args:
-        features: of the query, then of the K supports, each level [1+K,L,C,h*w].
-        levels: of "f2", "f3" and "f4" (strides 8, 16, 32); the last layer of each is used.
-        episode: whose supports' masks they are.
+        features: of the query, then of the K supports; each level is [1+K,L,C,h*w].
+        levels: some of "f2", "f3" and "f4" (strides 8, 16, 32); the last layer of each is used.
+        episode: the episode that the features belong to.
 
     Returns:
         bool, shaped as the episode's query_mask.
@@ -42,9 +42,10 @@ def foreground_minus_background(features: Tensors, levels: Sequence[str], episod
 
 
 def _contrast(last: Floats, episode: Episode) -> Floats:
-    """Cosine to the objects' mean less cosine to the rest's, float32 [H,W] of the query's mask.
+    """Cosine to the foreground prototype minus that to the background's, float32 [H,W].
 
-    `last` holds the features of the query and of the K supports, [1+K,C,h*w].
+    `last`: features of the query and of the K supports, [1+K,C,h*w]. [H,W] is the shape of the
+    episode's query_mask.
     """
     grid = _grid(last.shape[2], size_of_input(episode))
     shares = np.stack([_shrunk(mask, grid) for mask in episode.support_masks])  # [K,h*w]
@@ -65,14 +66,14 @@ def _contrast(last: Floats, episode: Episode) -> Floats:
 
 @dataclass(frozen=True)
 class Trivial:
-    """An answer that needs no learned squeeze network, named."""
+    """A named answer that needs no trained squeeze network."""
 
     name: str
     answer: Callable[[Episode], Mask]
 
 
 _STRIDE = 4  # of a network's logits
-# One level each, and the two best ones together, which is the strongest of all.
+# Each level alone, and the two best ones together, which is the strongest.
 _PROTOTYPES = {
     "prototypes, stride 8": ("f2",),
     "prototypes, stride 16": ("f3",),
@@ -84,9 +85,9 @@ _PROTOTYPES = {
 def trivial_answers(network: JudgedNetwork) -> list[Trivial]:
     """All trivial answers; the prototypes use the backbone of `network`.
 
-    Where its masks are refined, those of the trivial answers are given so, too.
+    If `network` refines its masks, refined trivial answers are added.
     """
-    kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, for all prototypes
+    kept: list[tuple[Episode, Tensors]] = []  # features of the last episode, shared by prototypes
 
     def features_of(episode: Episode) -> Tensors:
         if not kept or kept[0][0] is not episode:
@@ -109,7 +110,7 @@ def trivial_answers(network: JudgedNetwork) -> list[Trivial]:
 
 
 def _refined_too(trivial: Trivial) -> Trivial:
-    """The same answer with refined edges, as if it were a network's on a grid of stride 4."""
+    """The same answer with refined edges, as if it were a network's at stride 4."""
 
     def answer(episode: Episode) -> Mask:
         size = size_of_input(episode)
@@ -124,7 +125,7 @@ def _refined_too(trivial: Trivial) -> Trivial:
 
 
 def _grid(positions: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of so many positions, of the images' proportions."""
+    """(h, w) of a grid with that many positions and the images' aspect ratio."""
     heights = [h for h in range(1, positions + 1) if positions % h == 0]
     wanted = math.log(size[0] / size[1])
     height = min(heights, key=lambda h: abs(math.log(h * h / positions) - wanted))
@@ -132,7 +133,7 @@ def _grid(positions: int, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _shrunk(mask: Mask, grid: tuple[int, int]) -> Floats:
-    """The share of each position that the mask covers, float32 [h*w]."""
+    """The share of each grid position that the mask covers, float32 [h*w]."""
     picture = PILImage.fromarray(mask.astype(np.float32))
     small = picture.resize((grid[1], grid[0]), PILImage.Resampling.BOX)
     return np.asarray(small, np.float32).ravel()

@@ -1,4 +1,4 @@
-"""Videos judged: ways to follow an object, on the same drawn videos, frame by frame."""
+"""Evaluate ways to follow an object, frame by frame, on the same drawn videos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.runtime.video.closer import CROP
 from hsnet_trt.runtime.video.memory import Memory
 
-STEADY = "steady"  # the way that is drawn
+STEADY = "steady"  # the way whose answers are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +27,21 @@ class Answer:
 
     Attributes:
         mask: where the object is, bool [H, W].
-        present: whether it is there at all; None if the way does not decide it.
+        present: whether the object is there; None if the way does not say.
     """
 
     mask: Mask
     present: bool | None = None
 
 
-# (a video, of which only the supports may be looked at; its pictures, uint8 [H, W, 3]) -> an answer
-# to each picture in turn.
+# (a video, of which only the supports may be used; its pictures, uint8 [H, W, 3]) -> an answer to
+# each picture, in order.
 Follow = Callable[[Video, Iterable[Image]], Iterator[Answer]]
 
 
 @dataclass(frozen=True)
 class FollowRow:
-    """What one way to follow an object came to.
+    """The result of one way to follow an object.
 
     Attributes:
         name: of the way.
@@ -56,16 +56,16 @@ class FollowRow:
 
 @dataclass(frozen=True)
 class VideoJudgement:
-    """A judgement.
+    """The result of an evaluation on videos.
 
     Attributes:
-        data: what the videos are of.
-        videos: name and class of each.
-        frames: of each.
+        data: name of the videos.
+        videos: (name, class) of each.
+        frames: per video.
         size: (height, width) of the frames.
-        shots: supports of each.
+        shots: supports per video.
         seed: of the videos.
-        rows: one for each way, in the order in which they were given.
+        rows: one for each way, in the given order.
     """
 
     data: str
@@ -77,7 +77,7 @@ class VideoJudgement:
     rows: tuple[FollowRow, ...]
 
     def median(self, way: FollowRow) -> int:
-        """Number of the video with the median J of one of the ways."""
+        """The number of the video with the median J of a way."""
         js = [score.j / max(score.there, 1) for score in way.scores]
         return int(np.argsort(js, kind="stable")[len(js) // 2])
 
@@ -89,12 +89,12 @@ def evaluate_videos(
     *,
     on_video: OnEpisode = lambda what, done, total: None,
 ) -> VideoJudgement:
-    """Judge ways to follow an object on the same videos.
+    """Evaluate ways to follow an object on the same videos.
 
     Args:
-        ways: by name.
-        videos: see there.
-        count: how many, from the first.
+        ways: name -> way.
+        videos: an endless sequence of videos.
+        count: how many of the first ones.
         on_video: called before each video.
 
     Raises:
@@ -126,7 +126,7 @@ def evaluate_videos(
 
 
 def judge_video(follow: Follow, video: Video) -> VideoScore:
-    """Judge one way on one video. Frames are held only until they are answered."""
+    """Judge one way on one video. A frame is kept only until it is answered."""
     score = VideoScore()
     for frame, answer in answered(follow, video):
         score.add(answer.mask, frame.truth, frame.origin, present=answer.present)
@@ -136,7 +136,7 @@ def judge_video(follow: Follow, video: Video) -> VideoScore:
 
 def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Answer]]:
     """Each frame with its answer. Raises InputError if there are fewer answers than frames."""
-    waiting: list[VideoFrame] = []  # a way may read ahead
+    waiting: list[VideoFrame] = []  # because a way may read ahead
 
     def pictures() -> Iterator[Image]:
         for frame in video:
@@ -154,7 +154,7 @@ def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Answer]
 
 
 class Streamed:
-    """Follows with `segmenter.stream`; by default each frame by itself."""
+    """Follow an object with `segmenter.stream`; by default each frame on its own."""
 
     def __init__(
         self,
@@ -169,10 +169,10 @@ class Streamed:
 
         Args:
             segmenter: its supports are replaced by those of each video.
-            memory: how many frames are remembered; 0 for none.
+            memory: number of remembered frames; 0 for none.
             steady: whether scores are averaged over time.
-            only_present: whether masks of what does not count as present are left out.
-            crop: with how much room supports are cropped about their objects; None for not at all.
+            only_present: whether masks of a class that does not count as present are emptied.
+            crop: margin with which supports are cropped around their objects; None: not cropped.
         """
         self._only_present, self._crop = only_present, crop
         self._segmenter, self._memory, self._steady = segmenter, memory, steady
@@ -180,7 +180,7 @@ class Streamed:
 
     @property
     def milliseconds(self) -> float:
-        """Median of what a frame took so far, without drawing and reading it."""
+        """Median time of a frame so far, without drawing and reading it."""
         return float(np.median(self._spent))
 
     def __call__(self, video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
@@ -201,7 +201,7 @@ class Streamed:
 
 
 def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[str, Streamed]:
-    """Frame by frame, and steady; with sizes of memories, with each of them and more ways, too."""
+    """Frame by frame, and steady; if `memories` is not empty, more ways, and each memory size."""
     ways = {
         "frame by frame": Streamed(segmenter),
         STEADY: Streamed(segmenter, steady=True, crop=CROP),
@@ -219,7 +219,7 @@ def streamed_ways(segmenter: FewShotSegmenter, memories: Sequence[int]) -> dict[
 
 
 def by_episode(answer: Callable[[Episode], Mask]) -> Follow:
-    """Every frame as the query of an episode: how trivial answers follow."""
+    """Treat every frame as the query of an episode; trivial answers follow like this."""
 
     def follow(video: Video, pictures: Iterable[Image]) -> Iterator[Answer]:
         for number, picture in enumerate(pictures):

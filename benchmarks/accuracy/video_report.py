@@ -1,4 +1,4 @@
-"""A judgement of videos on disk: video.json, video.md, video.jpg and video.webp, which moves."""
+"""The report of a video evaluation: video.json, video.md, video.jpg and video.webp (animated)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from hsnet_trt.data.episodes.metrics import Interval
 from hsnet_trt.data.episodes.video_metrics import SOON, plain
 from hsnet_trt.data.sheet import ANSWER, TRUTH
 
-_CELLS, _ACROSS = 24, 6  # pictures on the sheet, in a row of it
-_WIDTH = 200  # pixels of a picture there
+_CELLS, _ACROSS = 24, 6  # pictures on the sheet, and in each of its rows
+_WIDTH = 200  # pixels of a picture on the sheet
 _MOVING = 320  # pixels of a picture in the animation
-_RATE = 12  # its frames a second
-Shown: TypeAlias = tuple[Image, Mask, Mask, str]  # picture, answer, truth, what is written on it
+_RATE = 12  # frames per second of the animation
+Shown: TypeAlias = tuple[Image, Mask, Mask, str]  # picture, answer, truth, caption
 _MEASURES = {
     "j": "J, %", "f": "F, %", "flicker": "flicker, %", "missed": "missed, %",
     "denied": "absence declared wrongly, %", "shown_absent": "shown while absent, %",
@@ -46,12 +46,12 @@ _MEASURES = {
 def table(
     judgement: VideoJudgement, times: dict[str, float] | None = None, *, intervals: bool = True
 ) -> tuple[list[str], list[list[str]]]:
-    """The heads of the columns, and a row for each measure, as text.
+    """The heads of the columns, and one row of text for each measure.
 
     Args:
-        judgement: what was found.
-        times: of several ways, what a frame takes, in milliseconds; the first one's is 1.
-        intervals: whether they stand beside the values.
+        judgement: the result.
+        times: way -> milliseconds per frame; they are shown relative to the first.
+        intervals: whether to show intervals with the values.
     """
     heads = ["", *(row.name for row in judgement.rows)]
     rows = [
@@ -78,7 +78,7 @@ def _cell_text(value: Interval | None, measure: str, intervals: bool) -> str:
 def markdown(
     judgement: VideoJudgement, times: dict[str, float], on: str, date: str, command: str
 ) -> str:
-    """The judgement as a page."""
+    """The result as a Markdown page."""
     height, width = judgement.size
     heads, rows = table(judgement, times)
     drawn = _drawn(judgement)
@@ -104,7 +104,7 @@ def markdown(
 
 
 def _drawn(judgement: VideoJudgement) -> FollowRow:
-    """The way whose answers are drawn: the steady one, or else the first."""
+    """The way whose answers are drawn: the steady one, else the first."""
     return next((row for row in judgement.rows if row.name == STEADY), judgement.rows[0])
 
 
@@ -118,18 +118,18 @@ def write_video_report(
     on: str,
     command: str,
 ) -> None:
-    """Write the four files into a folder; each replaces an older one only when it is whole.
+    """Write the four files into a folder; each replaces an older one only when complete.
 
     Args:
-        judgement: what was found.
-        ways: those that were judged; the answers of the steady one, or else of the first, are on
-            the sheet and in the animation.
-        videos: those that were judged.
+        judgement: the result.
+        ways: the judged ways; the answers of the steady one, else of the first, are on the sheet
+            and in the animation.
+        videos: the judged videos.
         out: the folder.
-        times: what a frame takes, in milliseconds, by way; kept with the facts, since only the
-            rest is the same every time.
-        on: what ran, in words.
-        command: what was typed.
+        times: way -> milliseconds per frame; stored with the facts, because only the other figures
+            are reproducible.
+        on: what ran the network, as text.
+        command: the command line.
     """
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     content = {
@@ -181,7 +181,7 @@ def write_video_report(
 
 
 def sheet(video: Video, shown: Sequence[Shown]) -> PILImage.Image:
-    """Draw the first support, then frames at equal distances with truth and answer outlined."""
+    """Draw the first support, then evenly spaced frames with truth and answer outlined."""
     numbers = np.linspace(0, len(shown) - 1, _CELLS - 1).astype(int)
     frames = [_framed(*shown[n], width=_WIDTH) for n in sorted({*numbers})]
     cells = [_support(video, _WIDTH), *frames]
@@ -193,14 +193,14 @@ def sheet(video: Video, shown: Sequence[Shown]) -> PILImage.Image:
 
 
 def animation(video: Video, shown: Sequence[Shown]) -> list[PILImage.Image]:
-    """Beside the first support, frame after frame with truth and answer outlined."""
+    """The frames with truth and answer outlined, each beside the first support."""
     support = _support(video, _MOVING)
     pictures = (_framed(*frame, width=_MOVING) for frame in shown)
     return [PILImage.fromarray(np.concatenate([support, p], axis=1)) for p in pictures]
 
 
 def _support(video: Video, width: int) -> Image:
-    """The first support, in a picture of the shape that the frames have."""
+    """The first support, in the size of the frames."""
     nothing = np.zeros(video.supports.shape[1:3], np.bool_)
     return _framed(video.supports[0], nothing, video.support_masks[0], "support", width=width)
 
@@ -211,7 +211,7 @@ def _framed(picture: Image, answer: Mask, truth: Mask, text: str, *, width: int)
     for mask, colour in ((answer, ANSWER), (truth, TRUTH)):
         line = contour(resize_mask(mask, size))
         wide = np.pad(line, 1)
-        # A dark edge, or a line would be lost on a picture of its own colour.
+        # A dark edge keeps the line visible on a picture of its own colour.
         image[wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2]] = 0
         image[line] = colour
     drawn = PILImage.fromarray(image)

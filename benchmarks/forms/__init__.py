@@ -1,5 +1,5 @@
-"""The network in PyTorch on a device, in every form that might win there: whole, and in parts.
+"""The network in PyTorch on a device, in every form that might be fastest: whole, and in parts.
 
-In: a network, a case, ways to time a call. Out: rows of milliseconds, each judged by the model.
+In: a network, a case, ways to time a call. Out: rows of milliseconds, compared with the model.
 May import: `benchmarks.speed`, `.limits`.
 """

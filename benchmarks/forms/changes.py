@@ -1,12 +1,13 @@
-"""Changes to a lowering that may be faster on a card: tried in PyTorch before any is exported.
+"""Changes to a lowering that may be faster on a card, tried in PyTorch before any is exported.
 
-What each computes is what the lowering computes, but for the order of sums. None is part of the
-product: one that wins by `WORTH` on a card is worth a lowering, or a pass over the graphs.
+Each computes the same as the lowering, apart from the order of sums. None is part of the product:
+a change that is `WORTH` times faster on a card is worth a lowering, or a pass over the graphs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +17,13 @@ from hsnet_trt.export.graphs.lowering import Grid, GroupNormRelu, keep
 from hsnet_trt.export.graphs.lowering_conv3d import MatchConv3d
 from hsnet_trt.model.learner import GROUPS
 
-UNIT = 8  # channels, of which tensor cores take whole multiples
+UNIT = 8  # tensor cores take multiples of this many channels
 WORTH = 1.1  # times faster
 LEVELS = ("squeeze2", "squeeze3", "squeeze4")
-Inputs = dict[str, tuple[Tensor, ...]]
 
 
 def widen(match: nn.Module) -> None:
-    """Fill up the channels of every convolution to `UNIT`: those of the first layers are few."""
+    """Pad every convolution's channels to a multiple of `UNIT`: the first layers have few."""
     for parent in list(match.modules()):
         for name, conv in list(parent.named_children()):
             if isinstance(conv, nn.Conv2d | nn.Conv3d) and conv.in_channels % UNIT:
@@ -31,7 +31,7 @@ def widen(match: nn.Module) -> None:
 
 
 def fuse_norms(match: nn.Module) -> None:
-    """Group norms by PyTorch's one operation, instead of the steps that every parser takes."""
+    """Replace the steps of group norms, which every parser takes, by PyTorch's single operation."""
     for parent in list(match.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, GroupNormRelu):
@@ -39,7 +39,7 @@ def fuse_norms(match: nn.Module) -> None:
 
 
 def channels_last(module: nn.Module) -> None:
-    """The weights of every convolution; what convolutions give is laid out alike, and stays so."""
+    """Make every convolution's weights channels-last; its outputs then have this layout, too."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -47,7 +47,7 @@ def channels_last(module: nn.Module) -> None:
             child.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
-# By the words of a form, in the order in which they are made.
+# Words in a form's name -> change, in the order of application.
 CHANGES: dict[str, Callable[[nn.Module], None]] = {
     "8 channels": widen,
     "fused norms": fuse_norms,
@@ -56,7 +56,7 @@ CHANGES: dict[str, Callable[[nn.Module], None]] = {
 
 
 class _Widened(nn.Module):
-    """A convolution of more channels, the last of which are zero."""
+    """A convolution with additional input channels, which are zero."""
 
     def __init__(self, conv: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
@@ -90,23 +90,23 @@ class _FusedNorm(nn.Module):
         self.bias = nn.Parameter(norm.bias.detach().flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        """The shape stays."""
+        """[P,...,C,...] -> the same shape."""
         y = x.movedim(self.channel, 1)
         y = F.group_norm(y, GROUPS, self.weight, self.bias, self.eps).relu_()
         return y.movedim(1, self.channel)
 
 
 def equal_layers(match: MatchConv3d) -> list[list[str]]:
-    """The names of layers of several levels that differ in weights and query grids alone.
+    """Groups of layers, by name, of several levels that differ only in weights and query grids.
 
-    The second and the third of the squeeze blocks, where kernels, strides and support grids agree;
-    the mixing blocks are equal, too, but one takes the result of the other.
+    These are second and third layers of squeeze blocks with equal kernels, strides and support
+    grids. The mixing blocks are equal, too, but one needs the result of the other.
     """
     found = []
     for index in (1, 2):
         alike: dict[object, list[str]] = {}
         for level in LEVELS:
-            layer = match.get_submodule(f"{level}.convs.{index}")
+            layer: Any = match.get_submodule(f"{level}.convs.{index}")  # a center-pivot layer
             form = (layer.over_support.weight.shape, layer.stride, layer.support)
             alike.setdefault(form, []).append(f"{level}.convs.{index}")
         found += [names for names in alike.values() if len(names) > 1]
@@ -114,7 +114,7 @@ def equal_layers(match: MatchConv3d) -> list[list[str]]:
 
 
 class Apart(nn.Module):
-    """Center-pivot layers of `conv3d`, one after another, as a lowering has them."""
+    """Center-pivot layers of `conv3d`, computed one after another as in the lowering."""
 
     def __init__(self, match: MatchConv3d, names: Sequence[str]) -> None:
         super().__init__()
@@ -126,14 +126,14 @@ class Apart(nn.Module):
 
 
 class Together(nn.Module):
-    """The same as one grouped convolution each way, on query grids filled up to the largest.
+    """The same layers as one grouped convolution each way, on query grids padded to the largest.
 
-    Behind the end of a grid are zeros, as behind its padding; what is computed there is cut off.
+    The padding is zero, like a convolution's own; the results in it are cut off.
     """
 
     def __init__(self, match: MatchConv3d, names: Sequence[str]) -> None:
         super().__init__()
-        layers = [match.get_submodule(name) for name in names]
+        layers: list[Any] = [match.get_submodule(name) for name in names]
         self.grids: list[Grid] = [layer.query for layer in layers]
         self.whole = (max(h for h, _ in self.grids), max(w for _, w in self.grids))
         self.support, self.stride = layers[0].support, layers[0].stride

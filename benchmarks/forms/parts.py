@@ -19,11 +19,11 @@ def blocks(
     precisions: Sequence[str] = ("fp16", "fp32"),
     left: Callable[[], float] = lambda: math.inf,
 ) -> dict[str, Any]:
-    """Every block of every lowering, on the inputs that it gets in a real call.
+    """Time every block of every lowering, on the inputs that it gets in a real call.
 
     Returns:
         `rows`: lowering, block, precision, layout of the weights, milliseconds by clock; `skipped`
-        if time ran out before the last.
+        if time ran out before the last one.
     """
     torch = device.torch
     rows: list[dict[str, Any]] = []
@@ -64,11 +64,11 @@ def equal_layers(
     precisions: Sequence[str] = ("fp16", "fp32"),
     left: Callable[[], float] = lambda: math.inf,
 ) -> dict[str, Any]:
-    """Equal layers of several levels, one after another and as one grouped convolution each way.
+    """Time equal layers of several levels, one by one and as one grouped convolution each way.
 
     Returns:
-        `rows`: layers, form, precision, error, milliseconds by clock; `wrong`: what is not the
-        same; `skipped` if time ran out before the last.
+        `rows`: layers, form, precision, error, milliseconds by clock; `wrong`: forms whose error is
+        too large; `skipped` if time ran out before the last one.
     """
     rows: list[dict[str, Any]] = []
     wrong: list[str] = []
@@ -99,7 +99,7 @@ def equal_layers(
 def inputs_of(
     module: Any, names: Sequence[str], inputs: Sequence[Any]
 ) -> dict[str, tuple[Any, ...]]:
-    """What each of those modules within one is called with, when that one is."""
+    """The inputs of each named submodule, when `module` runs on `inputs`."""
     found: dict[str, tuple[Any, ...]] = {}
     hooks = [
         module.get_submodule(name).register_forward_pre_hook(

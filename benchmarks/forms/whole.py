@@ -21,13 +21,13 @@ OURS = (
     "ours, conv3d",
     "ours, conv2d",
 )
-# By worth: time may run out after any of them.
+# The most important first: time may run out after any of them.
 FIRST_ROWS: tuple[Trial, ...] = (
     (EAGER, "fp32"),
     (EAGER, "fp16"),
     *((form, "fp16") for form in OURS),
 )
-# Lowerings with a change or two (`changes`): which of them would be worth exporting?
+# Lowerings with one or two changes (see `changes`), to find out which are worth exporting.
 CHANGED = (
     "ours, conv3d, channels-last throughout",
     "ours, conv3d, channels-last throughout, 8 channels",
@@ -42,7 +42,7 @@ OTHER_ROWS: tuple[Trial, ...] = (
     ("authors' order, channels-last", "fp32"),
     ("authors' order, channels-last", "fp16"),
 )
-# What a compiler fuses of ours (norms with their ReLU, for one) bounds what fusing can bring.
+# What a compiler fuses (such as norms with their ReLU) shows how much fusing can gain.
 OURS_COMPILED = "ours, conv3d, channels-last, torch.compile"
 COMPILED_ROWS: tuple[Trial, ...] = (
     (COMPILED, "fp16"),
@@ -52,22 +52,22 @@ COMPILED_ROWS: tuple[Trial, ...] = (
 FULL_ROWS: tuple[Trial, ...] = tuple(
     (form, precision) for precision in ("tf32", "bf16") for form in (EAGER, *OURS, COMPILED)
 )
-COMPILED_ROW_S = 40.0  # as ROW_S, of a row that is compiled
+COMPILED_ROW_S = 40.0  # like ROW_S, for a compiled row
 
 
 def whole_network(
     device: Device, rows: Sequence[Trial], left: Callable[[], float] = lambda: math.inf
 ) -> dict[str, Any]:
-    """One query with its supports registered before, and with everything anew (as the authors).
+    """Time one query: "ours" with supports registered before, the authors' order with none.
 
     Args:
         device: the network and its inputs.
-        rows: form and precision of each, the most worthwhile first.
-        left: seconds that are left for all of them.
+        rows: (form, precision), the most important first.
+        left: seconds left for all rows.
 
     Returns:
-        `rows`: form, precision, error, milliseconds by clock, or why not; `wrong`: what is not the
-        model.
+        `rows`: form, precision, error and milliseconds by clock, or why there are none; `wrong`:
+        forms whose error is too large.
     """
     found: list[dict[str, Any]] = []
     wrong: list[str] = []
@@ -90,7 +90,7 @@ def whole_network(
 
 
 def _form(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
-    """What a row times: a call that gives logits, one tensor or one for each shot."""
+    """The call that a row times; it returns logits, as one tensor or one per shot."""
     torch = device.torch
     kind, *details = form.split(", ")
     last = any(detail.startswith("channels-last") for detail in details)
@@ -106,12 +106,12 @@ def _form(device: Device, form: str, dtype: Any) -> Callable[[], list[Any]]:
 
 
 def _authors(device: Device, layout: Any, dtype: Any, *, compiled: bool) -> Callable[[], list[Any]]:
-    """Query and support encoded anew for every shot; FP16 and BF16 by autocast."""
+    """Query and support are encoded again for every shot; FP16 and BF16 by autocast."""
     torch, case = device.torch, device.case
     net = AuthorsOrder(device.model).eval()
     half_size = (2 * device.model.grids(case.size)[0][0], 2 * device.model.grids(case.size)[0][1])
 
-    # Logits at the decoder's size, to be compared with the model's; upsampling is left out for all.
+    # Logits at the decoder's size, to compare with the model's; no form upsamples.
     def forward(query: Any, image: Any, mask: Any) -> Any:
         return net.match(net.encode(query), net.encode_support(image, mask), half_size)
 

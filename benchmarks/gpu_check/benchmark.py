@@ -1,16 +1,15 @@
 """``make gpu-check PART=benchmark``: how fast HSNet can be on this card, in under 90 seconds.
 
-Runs from the source tree with the PyTorch that is there; nothing is installed. Measured are what
-the card can do at best, the whole network in the authors' order of operations and in this
-repository's lowerings, each block of each lowering, changes to the lowerings that may be faster,
-and, with ``BUNDLE=folder`` of a bundle with engines for this card, TensorRT or TensorRT for RTX.
-What is worth most comes first: what there is no time for is left out, and the file names it.
-``ARGS=--full`` takes up to 8 minutes and adds TF32, BF16 and the correlation's kernels against
-native operations (with nvcc).
+Runs from the source tree with the installed PyTorch. It measures the card's own rates; the whole
+network in the authors' order of operations and in this repository's lowerings; each block of each
+lowering; changes to the lowerings that may be faster; and, with ``BUNDLE=folder`` of a bundle with
+engines for this card, TensorRT or TensorRT for RTX. The most important figures come first; parts
+that time does not allow are skipped, and the file names them. ``ARGS=--full`` takes up to 8 minutes
+and adds TF32, BF16 and the correlation kernels against native operations (with nvcc).
 
 The figures go into ``$OUT/benchmark.json`` (``build/gpu_check`` without ``OUT``), rewritten after
-each part. Ends with 1 if something is wrong; a target that was missed is printed, and is no error.
-Without a GPU it prints that, and ends with 0.
+each part. It ends with 1 if something is wrong; a missed target is printed, but is no error.
+Without a GPU it says so, and ends with 0.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ TARGETS = (("authors' order, eager", "fp32", 10.0), ("authors' order, torch.comp
 
 
 def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
-    """A bundle's engines on this card: verified, then timed; or the exact refusal."""
+    """Verify and time a bundle's engines on this card. An engine that cannot run raises why."""
     from hsnet_trt.benchmarks.limits.case import draw_inputs
     from hsnet_trt.benchmarks.speed.bundle_contender import BundleContender
     from hsnet_trt.benchmarks.speed.contenders import Spec
@@ -69,7 +68,7 @@ def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
 
 
 def median_ms(call: Callable[[], Any], synchronise: Callable[[], Any] = lambda: None) -> float:
-    """Milliseconds of a call as it is, Python and all: the median of at least seven."""
+    """Milliseconds of a call including Python's overhead: the median of at least seven."""
     times: list[float] = []
     for _ in range(3):
         call()
@@ -84,13 +83,15 @@ def median_ms(call: Callable[[], Any], synchronise: Callable[[], Any] = lambda: 
 
 
 def best_ms(row: dict[str, Any]) -> float | None:
-    """The fastest of a row's clocks; None if none could."""
+    """The lowest of a row's times over its clocks; None if there is none."""
     return min((ms for ms in row.get("ms", {}).values() if isinstance(ms, float)), default=None)
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """Which targets are reached, from the rows of the whole network with one shot; and which
-    changes to a lowering are worth exporting."""
+    """Which targets are reached, and which changes to a lowering are worth exporting, as text.
+
+    `rows`: those of the whole network with one shot.
+    """
     from hsnet_trt.benchmarks.forms.changes import WORTH
     from hsnet_trt.benchmarks.forms.whole import CHANGED, OURS, OURS_COMPILED
 
@@ -119,13 +120,13 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def best_plain(row: dict[str, Any]) -> float | None:
-    """A row's time as people run it, without a CUDA graph."""
+    """A row's time as users run it, without a CUDA graph; None if there is none."""
     ms = row.get("ms", {}).get("plain")
     return ms if isinstance(ms, float) else None
 
 
 def table(rows: list[dict[str, Any]], *keys: str) -> str:
-    """Rows with `ms` by clock as Markdown."""
+    """Rows as a Markdown table, with a column of `ms` for each clock."""
     clocks = list(dict.fromkeys(name for row in rows for name in row.get("ms", {})))
     head = [*keys, *(f"{name} ms" for name in clocks)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -138,15 +139,15 @@ def table(rows: list[dict[str, Any]], *keys: str) -> str:
 
 
 class NetworkParts:
-    """The parts that PyTorch runs, for a report.
+    """The parts of the benchmark that run in PyTorch.
 
     Args:
-        report: where the figures go, and how much time is left.
+        report: collects the figures and knows the time left.
         device: as PyTorch names it.
-        clocks: ways to time a call, by name.
-        full: TF32 and BF16 too.
-        case: what is measured; ResNet-50 at 400 x 400 with one shot by default.
-        compiled: whether torch.compile is tried.
+        clocks: name -> way to time a call.
+        full: also TF32 and BF16.
+        case: what to measure; by default ResNet-50 at 400 x 400 with one shot.
+        compiled: whether torch.compile is measured.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class NetworkParts:
         self.rows: list[dict[str, Any]] = []  # of the whole network with one shot
 
     def first(self) -> None:
-        """What the card can do, and the rows that are worth most."""
+        """The card's rates, and the most important rows."""
         from hsnet_trt.benchmarks.forms import whole
         from hsnet_trt.benchmarks.limits import rates
 
@@ -178,7 +179,7 @@ class NetworkParts:
         self._report.run("rates", lambda: rates.best(self._name.partition(":")[0]))
 
     def rest(self) -> None:
-        """Blocks, changes, other forms, five shots, and last what takes longest: torch.compile."""
+        """Blocks, changes, other forms, five shots, and last torch.compile, which takes longest."""
         from hsnet_trt.benchmarks.forms import parts, whole
 
         report = self._report
@@ -216,7 +217,7 @@ class NetworkParts:
 
 
 def main() -> int:
-    """Measure what this machine can, print it, write it down."""
+    """Measure what this machine can run, print it and write it to the file."""
     parser = argparse.ArgumentParser(description="Measure HSNet on this card.")
     parser.add_argument("--full", action="store_true", help="TF32, BF16, kernels: up to 8 minutes")
     full = parser.parse_args().full
@@ -269,7 +270,7 @@ def main() -> int:
 
 
 def check_correlation(report: GpuReport, out: Path) -> dict[str, Any]:
-    """The correlation's own kernels against native operations, where there is an nvcc."""
+    """The correlation kernels against native operations, if there is an nvcc."""
     from hsnet_trt.benchmarks.gpu_check import plugin_timing
     from hsnet_trt.benchmarks.gpu_check.plugin import compile_for
     from hsnet_trt.trt_plugins.nvcc import find_nvcc

@@ -1,4 +1,4 @@
-"""Where the time of a frame goes: copy, upload, kernels, engines, refining, download, reading."""
+"""The time of a frame by parts: copy, upload, kernels, engines, refining, download, reading."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
 from hsnet_trt.runtime.matching.graphs import Tensors
 
-# By events: from, to. The time between "uploaded" and "turn" is the CPU's, and part of `rest_ms`;
-# so is that between "matched" and "drawn", in which a frame is compared with the objects.
+# Part -> events (from, to). The CPU works between "uploaded" and "turn", and between "matched" and
+# "drawn", where a frame is compared with the objects; both count towards `rest_ms`.
 _SPANS = {
     "prepare_ms": ("turn", "prepared"),
     "engines_ms": ("prepared", "matched"),
@@ -31,22 +31,22 @@ def measure_parts(
     supports: Tensors,
     count: int = 50,
 ) -> dict[str, float]:
-    """Medians over single frames, one at a time, each part in milliseconds.
+    """Median milliseconds of each part, over single frames, one at a time.
 
     Args:
         cuda: the driver.
         frames: the loop around the engines.
-        stream: any stream; the parts alone are timed in it.
+        stream: any stream; only the parts alone are timed in it.
         pixels: a frame, uint8 [H,W,3].
         supports: `s2`, `s3`, `s4` of one shot.
-        count: how many frames, after five that are not counted.
+        count: number of frames, after five for warming up.
 
     Returns:
-        `frame_ms`, the whole; its parts, one after another: `copy_and_upload_ms`, `prepare_ms`,
-        `engines_ms`, `vote_ms`, `download_ms`, `read_ms` (the answer out of page-locked memory) and
-        `rest_ms` (launching, waiting, waking); and beside them `copy_alone_ms` into page-locked
-        memory and `upload_alone_ms`, each without the other, and `refine_ms`, by which the way from
-        the logits to the masks is longer where masks are refined.
+        `frame_ms`, the whole frame; its consecutive parts `copy_and_upload_ms`, `prepare_ms`,
+        `engines_ms`, `vote_ms`, `download_ms`, `read_ms` (copying the masks out of page-locked
+        memory) and `rest_ms` (launching, waiting, waking). Also `copy_alone_ms` into page-locked
+        memory and `upload_alone_ms`, each without the other, and `refine_ms`, the extra time from
+        logits to masks if masks are refined.
     """
     with cuda.current():
         slot, refining = frames.make_slot(), frames.make_slot(refine=True)
@@ -111,7 +111,7 @@ def _alone(cuda: Cuda, slot: Any, stream: Any, pixels: NDArray[np.uint8]) -> dic
 
 
 def in_words(parts: dict[str, float]) -> str:
-    """One line of `measure_parts`."""
+    """The parts of `measure_parts` as one line of text."""
     names = (
         ("copy_and_upload_ms", "copy and upload"),
         ("prepare_ms", "prepare"),

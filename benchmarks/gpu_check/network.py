@@ -1,17 +1,17 @@
 """``make gpu-check PART=network BUNDLE=folder``: a bundle's whole network on this card, in 90 s.
 
-Checked and measured, what is worth most first: the golden outputs; one query of 1280 x 720 with its
+It checks and measures, the most important first: the golden outputs; one query of 1280 x 720 with
 supports registered before, one at a time and streamed, beside PyTorch eager (FP32, and FP16 by
-autocast) and torch.compile in FP16; FP32 against FP16 on up to 300 drawn episodes; five shots;
-2,000 frames without growth; the bundle's lowerings under several options of ONNX Runtime's CUDA
-provider. What there is no time for is left out, and the file names it.
+autocast) and torch.compile in FP16; FP32 against FP16 on up to 300 drawn episodes; five shots; that
+2,000 frames do not grow memory; the bundle's lowerings with several options of ONNX Runtime's CUDA
+provider. Parts that time does not allow are skipped, and the file names them.
 
 Runs from the source tree with the libraries on PYTHONPATH; nothing is installed. The backend is the
-best that works here; where that is the CPU although there is a card, the reasons are an error, and
-PyTorch is measured alone. The figures go into ``$OUT/network.json`` (``build/gpu_check`` without
-``OUT``), rewritten after each part. Ends with 1 if something is wrong; a target that was missed is
-printed, and is no error. ``ARGS=--full`` takes up to 5 minutes. Without a GPU it prints that, and
-ends with 0; ``ARGS=--rehearse`` goes through it on the CPU, with few frames, to see that it runs.
+best that works here; if that is the CPU in spite of a card, the reasons are an error, and only
+PyTorch is measured. The figures go into ``$OUT/network.json`` (``build/gpu_check`` without
+``OUT``), rewritten after each part. It ends with 1 if something is wrong; a missed target is
+printed, but is no error. ``ARGS=--full`` takes up to 5 minutes. Without a GPU it says so, and ends
+with 0; ``ARGS=--rehearse`` runs all of it on the CPU with few frames, to test the check itself.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How much is done.
+    """How much to measure.
 
     Attributes:
-        budget_s: seconds for all of it.
+        budget_s: seconds for everything.
         device: of PyTorch.
         pace: of each timed row.
-        episodes: at most.
+        episodes: most episodes.
         episodes_s: seconds for them.
-        compile_s: with fewer seconds left, torch.compile is not waited for any longer.
+        compile_s: when fewer seconds are left, torch.compile is no longer waited for.
         frames: of the long run.
     """
 
@@ -74,17 +74,17 @@ class Scale:
 CARD = Scale(85.0, "cuda", Pace(1.0, 10), 300, 12.0, 40.0, 2000)
 FULL = Scale(300.0, "cuda", Pace(1.5, 20), 300, 25.0, 150.0, 2000)
 REHEARSAL = Scale(500.0, "cpu", Pace(0.2, 2), 6, 20.0, 30.0, 20)
-# What is checked of the bundle, beside its rows.
+# Parts that need the bundle to run, apart from its rows in the race.
 BUNDLE_PARTS = ("golden outputs", "FP16 against FP32", "long run", "options of ONNX Runtime")
 
 
 class Parts:
-    """The parts of the check, for a report.
+    """The parts of the check.
 
     Args:
-        report: where the figures go, and how much time is left.
+        report: collects the figures and knows the time left.
         bundle: its folder.
-        scale: how much is done.
+        scale: how much to measure.
     """
 
     def __init__(self, report: GpuReport, bundle: str, scale: Scale) -> None:
@@ -99,7 +99,7 @@ class Parts:
         self.rows: list[dict[str, Any]] = []
 
     def backend(self) -> dict[str, Any]:
-        """The best backend that works here."""
+        """Open the best backend that works here; wrong if that is the CPU in spite of a card."""
         opened = Bundle.open(self._bundle)
         runner, reason = open_runner(opened, self._size, self._backend, self._precisions[0])
         try:
@@ -117,7 +117,7 @@ class Parts:
         return found | {"wrong": [f"the CPU runs it: {reason}"] if fallen else []}
 
     def all(self) -> None:
-        """Everything, in the order of worth; of a bundle that cannot run here, PyTorch's rows."""
+        """Everything, the most important first; only PyTorch if the bundle cannot run here."""
         report = self.report
         report.run("backend", self.backend)
         if report.failed:
@@ -129,7 +129,7 @@ class Parts:
             report.write()
 
     def _pytorch_alone(self, reason: str) -> None:
-        """The race without the bundle; what is left out for that reason says so."""
+        """Race without the bundle; its rows and parts are marked as skipped for `reason`."""
         for part in BUNDLE_PARTS:
             self.report.content[part] = {"skipped": reason}
         ours, pytorch = self._contenders()
@@ -145,7 +145,7 @@ class Parts:
         report.run("episodes drawn", self._draw)
         one = self._inputs(1)
         ours, pytorch = self._contenders()
-        # While processes load and compile, what is no matter of time is done here.
+        # Checks that do not measure time run while processes load and compile.
         with Contest([*ours, *pytorch], Case(self._backbone, self._size), one) as contest:
             report.run(
                 "golden outputs",
@@ -169,13 +169,13 @@ class Parts:
             )
 
     def _contenders(self) -> tuple[list[Spec], list[Spec]]:
-        """The bundle in each precision, and PyTorch in each way."""
+        """The bundle in each precision, and PyTorch in each variant."""
         bundle, device, precisions = self._bundle, self._scale.device, self._precisions
         specs = contenders(bundle, self._backbone, self._backend, device, precisions)
         return [s for s in specs if s.name == OURS], [s for s in specs if s.name != OURS]
 
     def _race(self, contest: Contest, missing: Sequence[dict[str, Any]] = ()) -> None:
-        """One shot, then five; `missing` are the rows of those that cannot run."""
+        """One shot, then five; `missing`: rows of contenders that cannot run."""
         report, pace = self.report, self._scale.pace
 
         def measure(left: Callable[[], float]) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _grids(backbone: str, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
 
 
 def _device_bytes(device: str) -> int | None:
-    """What is used of the card, by whomever."""
+    """Used memory of the card, by all processes; None on the CPU."""
     if device == "cpu":
         return None
     import torch
@@ -228,7 +228,7 @@ def _device_bytes(device: str) -> int | None:
 
 
 def main() -> int:
-    """Check what this machine can, print it, write it down."""
+    """Check what this machine can run, print it and write it to the file."""
     parser = argparse.ArgumentParser(description="A bundle's network on this card.")
     parser.add_argument("--full", action="store_true", help="up to 5 minutes: for every option")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, with few frames")

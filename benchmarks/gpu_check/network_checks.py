@@ -1,4 +1,4 @@
-"""What `make gpu-check PART=network` checks in its own process: outputs, accuracy, memory."""
+"""Checks of `make gpu-check PART=network` in its own process: outputs, accuracy, memory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
 from hsnet_trt.runtime.verify import verify_bundle
 
-FIRST_EPISODES = 5  # tell how many there is time for
-SLACK_BYTES = 32 << 20  # an allocator's, in which nothing grows
-# Beside what the runtime chooses (`ort.cuda.OPTIONS`).
+FIRST_EPISODES = 5  # their time decides how many are judged
+SLACK_BYTES = 32 << 20  # growth that an allocator may cause without a leak
+# Options in addition to the runtime's own (`ort.cuda.OPTIONS`).
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "as it is": {},
     "every algorithm timed": {"cudnn_conv_algo_search": "EXHAUSTIVE"},
@@ -36,11 +36,12 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "prefer_nhwc": "1",
         "cudnn_conv_algo_search": "EXHAUSTIVE",
     },
+    "without CUDA graphs": {"enable_cuda_graph": "0"},
 }
 
 
 def golden(bundle: str, backend: str, precisions: Sequence[str]) -> dict[str, Any]:
-    """The bundle against PyTorch's outputs of when it was made, in each precision."""
+    """Compare the bundle, in each precision, with PyTorch's outputs from when it was made."""
     rows, wrong = [], []
     size = Bundle.open(bundle).manifest.sizes[0]
     for precision in precisions:
@@ -65,11 +66,11 @@ def golden(bundle: str, backend: str, precisions: Sequence[str]) -> dict[str, An
 
 
 def draw_episodes(size: tuple[int, int], count: int) -> Episodes | None:
-    """So many drawn episodes, drawn by all cores; None where OpenCV or scikit-image is missing."""
+    """Draw `count` episodes on all cores; None if OpenCV or scikit-image is missing."""
     if not (has("cv2") and has("skimage")):
         return None
     source = Source(("procedural",), size=size)
-    # Nothing of CUDA may be forked.
+    # Spawned, because a process that uses CUDA must not be forked.
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
         made = list(pool.map(partial(_draw, source), range(count), chunksize=8))
     opened = source.open("test")
@@ -83,9 +84,9 @@ def _draw(source: Source, number: int) -> Episode:
 def fp16_against_fp32(
     bundle: str, backend: str, episodes: Episodes | None, seconds: float
 ) -> dict[str, Any]:
-    """mIoU in both precisions, and the share of pixels that FP16 flips, on episodes of truth.
+    """mIoU in both precisions, and the share of pixels that FP16 changes, on drawn episodes.
 
-    As many episodes as there are seconds for; the targets are 0.1 mIoU and 0.2 % of pixels.
+    As many episodes as `seconds` allow; the targets are 0.1 mIoU and 0.2 % of pixels.
     """
     if episodes is None:
         return {"skipped": "OpenCV and scikit-image, which episodes are drawn with, are missing"}
@@ -121,14 +122,14 @@ def long_run(
     device_bytes: Callable[[], int | None],
     left: Callable[[], float],
 ) -> dict[str, Any]:
-    """Stream so many frames; memory after a tenth of them and at the end.
+    """Stream frames, and compare memory after a tenth of them with memory at the end.
 
     Args:
-        segmenter: opened; its supports are replaced.
+        segmenter: an open one; its supports are replaced.
         inputs: frames, and one support set.
-        count: how many frames, or as many as there is time for.
-        device_bytes: what is used of the device, where there is one.
-        left: seconds.
+        count: number of frames; fewer if time runs out.
+        device_bytes: used memory of the device; None without one.
+        left: seconds left.
     """
     segmenter.clear()
     supports = inputs.supports[0]
@@ -167,7 +168,7 @@ def long_run(
 def provider_options(
     bundle: str, precision: str, inputs: Inputs, pace: Pace, left: Callable[[], float]
 ) -> dict[str, Any]:
-    """The lowerings that the bundle holds, each with several options of the CUDA provider."""
+    """Time each lowering in the bundle with several options of the CUDA provider."""
     from hsnet_trt.runtime.backends import CPU_LOWERING, choose_graphs
     from hsnet_trt.runtime.ort.cuda import OPTIONS, check_cuda
     from hsnet_trt.runtime.ort.runner import OnnxRuntimeRunner, load_onnxruntime
@@ -185,7 +186,7 @@ def provider_options(
         for lowering in lowerings:
             row: dict[str, Any] = {"options": choice, "lowering": lowering}
             rows.append(row)
-            if left() < 4 * pace.seconds:
+            if left() < 5 * pace.seconds:
                 row["skipped"] = "no time was left"
                 continue
             try:
@@ -199,7 +200,9 @@ def provider_options(
 
 
 def _paced(segmenter: FewShotSegmenter, inputs: Inputs, pace: Pace) -> dict[str, float]:
-    """The median of a frame, and of the parts that the GPU's events time, in milliseconds."""
+    """Median milliseconds of a frame alone and of the parts that the GPU's events time; and
+    milliseconds of a frame when frames are streamed.
+    """
     supports = inputs.supports[0]
     segmenter.set_support("thing", supports.images[0], supports.masks[0])
     times: dict[str, list[float]] = {}
@@ -213,11 +216,27 @@ def _paced(segmenter: FewShotSegmenter, inputs: Inputs, pace: Pace) -> dict[str,
         for name, ms in result.timing.items():
             times.setdefault(name, []).append(ms)
         calls += 1
-    return {name: round(sorted(found)[len(found) // 2], 3) for name, found in times.items()}
+    found = {name: round(sorted(each)[len(each) // 2], 3) for name, each in times.items()}
+    return found | {"streamed": round(1000 * _streamed(segmenter, picture, pace), 3)}
+
+
+def _streamed(segmenter: FewShotSegmenter, picture: Any, pace: Pace) -> float:
+    """Seconds from result to result."""
+    begin, ends = time.perf_counter(), [0.0]
+
+    def frames() -> Any:
+        while len(ends) < pace.least + 3 or time.perf_counter() - begin < pace.seconds:
+            yield picture
+
+    for frame in segmenter.stream(frames()):
+        if frame.error is not None:
+            raise frame.error
+        ends.append(time.perf_counter())
+    return (ends[-1] - ends[1]) / (len(ends) - 2)
 
 
 def _host_bytes() -> int:
-    """The resident memory of this process; 0 where the system does not tell."""
+    """The resident memory of this process; 0 if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,7 +1,7 @@
-"""The whole network of a bundle against PyTorch: one query, its supports registered before.
+"""The whole network of a bundle against PyTorch: one query, with supports registered before.
 
-Every contender has a process of its own (`speed.worker`), in which it loads, compiles and warms up
-while others do; they are timed one after the other.
+Every contender has its own process (`speed.worker`). All load, compile and warm up at the same
+time, but are timed one after the other.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Pace:
     """How long each figure is measured.
 
     Attributes:
-        seconds: for each.
-        least: calls or frames, at least.
+        seconds: per figure.
+        least: least number of calls or frames.
     """
 
     seconds: float
@@ -41,11 +41,11 @@ class Pace:
 def contenders(
     bundle: str, backbone: str, backend: str, device: str, precisions: tuple[str, ...]
 ) -> list[Spec]:
-    """The bundle in each precision, and PyTorch as called, by autocast and compiled.
+    """The bundle in each precision, and PyTorch eager, with autocast, and compiled.
 
-    PyTorch has the recipe's weights: speed does not depend on them. On a CPU its half precision is
-    BF16, since FP16 there is twenty times slower than FP32, and nothing is compiled, which takes
-    minutes there.
+    PyTorch has random weights, because speed does not depend on them. On a CPU its half precision
+    is BF16, as FP16 there is twenty times slower than FP32, and nothing is compiled, as that would
+    take minutes.
     """
     half = "bf16" if device == "cpu" else "fp16"
     ours = [Spec(OURS, p, "bundle", True, bundle=bundle, backend=backend) for p in precisions]
@@ -59,21 +59,21 @@ def contenders(
 
 
 def frames_of(case: Case, grids: Sequence[tuple[int, int]]) -> Inputs:
-    """Supports of the network's size, and queries as a camera gives them."""
+    """Supports of the network's size, and queries of a camera's size (`FRAME`)."""
     drawn, rng = draw_inputs(case, grids), np.random.RandomState(3)
     return Inputs([[smooth_picture(rng, FRAME)] for _ in drawn.queries], drawn.supports)
 
 
 class Contest:
-    """The contenders of a case, warming up from the start; a context manager that ends them."""
+    """The contenders of a case, which warm up from the start; a context manager that ends them."""
 
     def __init__(self, specs: list[Spec], case: Case, inputs: Inputs) -> None:
         """Start the processes."""
         self._inputs, self._size = inputs, case.size
         self._workers = {self._name(spec): RemoteWorker(spec, case.size) for spec in specs}
         self._specs = {self._name(spec): spec for spec in specs}
-        self._call_s: dict[str, float] = {}  # seconds of a call, of those that were measured
-        self._ended: dict[str, str] = {}  # why, of those that take no part any more
+        self._call_s: dict[str, float] = {}  # seconds of a call, for measured contenders
+        self._ended: dict[str, str] = {}  # contenders that were ended -> why
         self._pool = ThreadPoolExecutor(len(specs))
         self._ready: dict[str, Future[Any]] = {
             name: self._pool.submit(worker.call, "prepare", inputs)
@@ -89,18 +89,18 @@ class Contest:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def measure(self, pace: Pace, left: Callable[[], float]) -> dict[str, Any]:
-        """Time each contender, one at a time and streamed.
+        """Time each contender, one query at a time and streamed.
 
         Args:
             pace: how long.
-            left: seconds that are left for those that still warm up, as compiling may take. Then
-                they are ended, so that they do not disturb the others.
+            left: seconds left for contenders that still warm up (compiling may take long). After
+                that they are ended, so that they do not disturb the others.
 
         Returns:
-            `rows`: contender, precision, what runs it, and `ms` (the median of a call, its 10th and
-            90th percentile, `streamed` milliseconds a frame; of the bundle also `network`, what
-            `features` and `match` take of a call), or why not; `wrong`: what failed that the bundle
-            should have done.
+            `rows`: contender, precision, what runs it, and `ms` (median, 10th and 90th percentile
+            of a call, `streamed` milliseconds per frame; for the bundle also `network`, the time of
+            `features` and `match` in a call), or why there are none; `wrong`: failures of the
+            bundle.
         """
         for name in [name for name in self._workers if not self._warm(name, left)]:
             self._end(name, "no time was left: it still warmed up", wait_s=0)
@@ -130,7 +130,7 @@ class Contest:
         return {"rows": rows, "wrong": wrong}
 
     def _warm(self, name: str, left: Callable[[], float]) -> bool:
-        """Wait for a contender; whether it has warmed up, or failed, in time."""
+        """Wait for a contender; returns whether it warmed up, or failed, in time."""
         try:
             self._ready[name].exception(timeout=max(1.0, left()))
         except TooLate:
@@ -140,16 +140,16 @@ class Contest:
     def again(self, inputs: Inputs, shots: int, pace: Pace, left: Callable[[], float]) -> None:
         """Let contenders warm up on the inputs of another case.
 
-        Those that failed, or would take a third of the time that is left, are ended. (Compiled ones
-        are not compiled anew: they take one shot at a time.)
+        Those that failed, or would take more than a third of the time left, are ended. (Compiled
+        ones are not compiled again: they take one shot at a time.)
 
         Args:
             inputs: of that case.
-            shots: how many times as long a call may take as those that were measured.
+            shots: expected factor on the time of a call.
             pace: at which they will be measured.
-            left: seconds.
+            left: seconds left.
         """
-        calls = 2 * pace.least + 4  # one at a time, streamed, and to warm up
+        calls = 2 * pace.least + 4  # one at a time, streamed, and warming up
         for name, worker in list(self._workers.items()):
             if name not in self._call_s:
                 self._end(name, "it failed before")
@@ -173,9 +173,11 @@ def _spread(times: list[float]) -> dict[str, float]:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """The targets, in words: at least 4 times eager FP32, not slower than compiled FP16; at most
-    0.3 ms or 5 % beside the network, and streamed 95 % of what it does back to back; 300 frames a
-    second with the shipped model."""
+    """Whether the targets are reached, as text.
+
+    At least 4 times eager FP32, and not slower than compiled FP16; at most 0.3 ms or 5 % beyond the
+    network; streamed, 95 % of the network's own rate; 300 frames a second with the shipped model.
+    """
 
     def ms(contender: str, precision: str, what: str = "median") -> float | None:
         for row in rows:

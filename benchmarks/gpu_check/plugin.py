@@ -1,10 +1,10 @@
 """``make gpu-check PART=plugin``: the correlation kernels on a real GPU, in a minute.
 
-Runs from the source tree; nothing of it need be installed. Three parts: correctness against the
-float64 reference, compute-sanitizer, and times against PyTorch, each in a process of its own: what
-one of them finds is kept whatever becomes of the others. The figures go into ``$OUT/plugin.json``
-(``build/gpu_check`` without ``OUT``). Ends with 1 if a kernel is wrong; a speed that was not
-reached is said, and is no error. Without a GPU it says so and ends with 0.
+Runs from the source tree, with nothing installed. Its three parts (correctness against the float64
+reference, compute-sanitizer, times against PyTorch) have a process of their own each, so that a
+failure of one does not lose the results of the others. The figures go into ``$OUT/plugin.json``
+(``build/gpu_check`` without ``OUT``). It ends with 1 if a kernel is wrong; a missed speed is
+printed, but is no error. Without a GPU it says so, and ends with 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hsnet_trt.trt_plugins import compile_kernels, nvcc
 BUDGET_S = 58.0
 DTYPES = ("float16", "float32")
 SANITIZER_S = 20
-TIMING_S = 20.0  # for the rows of most worth, whatever time the other parts took
+TIMING_S = 20.0  # for the most important rows, however long the other parts took
 GRACE_S = 8.0  # beyond the budget, for a row that has begun
 TIMING = "plugin_timing.json"  # rewritten after each row
 
@@ -62,7 +62,7 @@ def correctness(device: Any, count: int, largest: int) -> dict[str, Any]:
 
 
 def sanitize(tool: str, fatbin: Path) -> str:
-    """Run few small cases under compute-sanitizer; return "clean", or what it said."""
+    """Run a few small cases under compute-sanitizer; returns "clean", or its output."""
     sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
@@ -82,7 +82,7 @@ def sanitize(tool: str, fatbin: Path) -> str:
 
 
 def on_device(fatbin: Path, count: int = 60, largest: int = 30) -> dict[str, Any]:
-    """`correctness` on the first GPU; where CUDA gives up, that is what is wrong."""
+    """`correctness` on the first GPU; a CUDA failure is reported as what is wrong."""
     from hsnet_trt.benchmarks.gpu_check.plugin_on_device import DeviceRunner
 
     try:
@@ -93,11 +93,11 @@ def on_device(fatbin: Path, count: int = 60, largest: int = 30) -> dict[str, Any
 
 
 def time_apart(fatbin: Path, out: Path, seconds: float) -> dict[str, Any]:
-    """Time in a process of its own, which a context that CUDA gave up here does not concern.
+    """Time in a separate process, which is not affected if CUDA failed in this one.
 
     Returns:
-        What `plugin_timing.time_all` found, as far as it came, and `problem`: why it came no
-        further, if so.
+        the result of `plugin_timing.time_all`, as far as it got, and `problem`: why it stopped
+        early, or None.
     """
     kept = out / TIMING
     kept.unlink(missing_ok=True)
@@ -117,14 +117,14 @@ def time_apart(fatbin: Path, out: Path, seconds: float) -> dict[str, Any]:
 
 
 def few_cases(fatbin: Path) -> int:
-    """What runs under the sanitizer: both tile sizes, both types, masks and gaps."""
+    """The cases for the sanitizer: both tile sizes, both types, masks and gaps."""
     wrong = on_device(fatbin, 4, 17)["wrong"]
     print("\n".join(wrong))
     return 1 if wrong else 0
 
 
 def compile_for(capability: str, folder: Path) -> Path:
-    """Compile for this GPU only, or for the newest that nvcc knows, as PTX."""
+    """Compile for this GPU only, or as PTX for the newest GPU that nvcc knows."""
     found = nvcc.find_nvcc()
     known = nvcc.architectures(found) if found else []
     number = int(capability.replace(".", ""))
@@ -135,7 +135,7 @@ def compile_for(capability: str, folder: Path) -> Path:
 
 
 def wrong_rows(timing: dict[str, Any]) -> list[str]:
-    """The rows whose results were not those of the native sequence in float64."""
+    """The rows whose results differ from the native sequence in float64."""
     return [
         f"{row['dtype']}, {row['level']} at {row['area']}: off by {row['largest_error']:.2e}"
         for row in timing["rows"]
@@ -144,9 +144,9 @@ def wrong_rows(timing: dict[str, Any]) -> list[str]:
 
 
 def earlier_kernels(gpu: str) -> dict[tuple[str, str, str], float]:
-    """Milliseconds by type, level and mask of the kernels before, if they ran on such a GPU.
+    """Milliseconds of earlier kernels by type, level and mask, if measured on such a GPU.
 
-    These took whole supports, and packed them in every call.
+    Those kernels took whole supports, and packed them in every call.
     """
     timing = json.loads(EARLIER.read_text(encoding="utf-8"))["timing"]
     if timing["gpu"] != gpu:
@@ -155,7 +155,7 @@ def earlier_kernels(gpu: str) -> dict[tuple[str, str, str], float]:
 
 
 def table(timing: dict[str, Any]) -> str:
-    """Return the rows as Markdown; a column of what was not measured for a row is empty there."""
+    """The rows as a Markdown table; figures that were not measured are left empty."""
     lines = [
         "| type | level | mask | plugin ms | kernels before ms | native ms | faster "
         "| native, rows padded ms | product ms | product, rows padded ms | FLOP floor ms "
@@ -179,12 +179,12 @@ def table(timing: dict[str, Any]) -> str:
 
 
 def targets(timing: dict[str, Any], capability: str) -> list[str]:
-    """Say of each speed that is aimed at whether it was reached, and if not, where.
+    """For each target speed, whether it was reached, and if not, where it was missed.
 
     Args:
-        timing: what `time_all` found.
-        capability: compute capability of the GPU: what share of the attainable rate is aimed at
-            depends on it.
+        timing: the result of `time_all`.
+        capability: compute capability of the GPU, which the target share of the attainable rate
+            depends on.
     """
     share = 0.6 if capability in ("8.0", "8.6", "8.7", "8.9") else 0.4
     whole, upper, every = ("no mask", "100%"), ("level 2", "level 3"), tuple(LEVELS)
@@ -220,7 +220,7 @@ def targets(timing: dict[str, Any], capability: str) -> list[str]:
 
 
 def main() -> int:
-    """Check what this machine can, print it, write it down."""
+    """Check what this machine can run, print it and write it to the file."""
     parser = argparse.ArgumentParser(description="Check the correlation kernels on a GPU.")
     parser.add_argument("--few-cases", type=Path, help="compiled kernels; for compute-sanitizer")
     arguments = parser.parse_args()
@@ -244,7 +244,7 @@ def main() -> int:
         report["seconds"] = round(time.monotonic() - start, 1)
         partial = out / "plugin.json.part"
         partial.write_text(json.dumps(report, indent=2) + "\n")
-        partial.replace(out / "plugin.json")  # whole at every moment, if time runs out
+        partial.replace(out / "plugin.json")  # atomic, in case time runs out
 
     try:
         fatbin = compile_for(gpu.compute_capability, out)

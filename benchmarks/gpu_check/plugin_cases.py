@@ -1,7 +1,7 @@
-"""What the correlation kernels are tried on: random sizes, and inputs made to break them.
+"""Test cases for the correlation kernels: random sizes, and inputs made to break them.
 
-Every case is judged by the float64 reference. ``run(query, support, sizes)`` is whatever computes
-the op; nothing here needs a GPU.
+Every case is judged by the float64 reference. ``run(query, support, sizes)`` is any implementation
+of the op; nothing here needs a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hsnet_trt.trt_plugins.sizes import CorrelationSizes, row_length
 
 Arrays = tuple[NDArray[Any], ...]  # query, columns, positions, counts
 Run = Callable[[NDArray[Any], NDArray[Any], CorrelationSizes], "tuple[NDArray[Any], NDArray[Any]]"]
-# Rounding to FP16 alone is 2.4e-4 near 1; tensor cores truncate their FP32 sums.
+# Rounding to FP16 alone gives 2.4e-4 near 1; tensor cores truncate their FP32 sums.
 TOLERANCE = {"float16": 6e-4, "float32": 3e-6}
 
 
@@ -51,7 +51,7 @@ def draw(
 
 
 def op_inputs(query: NDArray[Any], support: NDArray[Any]) -> Arrays:
-    """Whole features [..., positions] as the op takes them: query, columns, positions, counts."""
+    """The op's inputs (query, columns, positions, counts) for whole features [..., positions]."""
     query, support = (
         np.pad(x, [(0, 0)] * 3 + [(0, row_length(x.shape[3]) - x.shape[3])])
         for x in (query, support)
@@ -79,7 +79,7 @@ def random_cases(dtype: str, count: int, largest: int, seed: int = 0) -> Iterato
 
 
 def adversarial_cases(dtype: str) -> Iterator[Case]:
-    """Yield extreme norms, NaN, infinities of nothing, -0, scattered columns, wide gaps."""
+    """Yield extreme norms, NaN, no columns, -0, scattered columns, wide gaps."""
     random = np.random.default_rng(1)
     sizes = CorrelationSizes(11, 9, 26, 27, 4)
     sparse = np.zeros(sizes.support_positions, np.bool_)
@@ -102,14 +102,14 @@ def adversarial_cases(dtype: str) -> Iterator[Case]:
     edge[[0, -1]] = True
     query, support = (a.astype(dtype) for a in draw(random, (1, 1, 1, 24), sizes, edge))
     yield Case("first and last position only", query, support, sizes)
-    # 276 large tiles of halves: on 132 multiprocessors the last ones are cut in four.
+    # 276 large FP16 tiles: with 132 multiprocessors the last ones are cut into four.
     sizes = CorrelationSizes(19, 20, 21, 20, 4)
     query, support = (a.astype(dtype) for a in draw(random, (1, 1, 23, 8), sizes, None))
     yield Case("tiles that a last wave would have", query, support, sizes)
 
 
 def judge(case: Case, run: Run) -> tuple[float, str | None]:
-    """Return the largest error of a case, and what is wrong with it if anything is."""
+    """The largest error of a case, and what is wrong with it (None if nothing is)."""
     outputs = run(case.query, case.support, case.sizes)
     expected = hyper_correlation(case.query, case.support, case.sizes)
     worst = 0.0
@@ -125,7 +125,7 @@ def judge(case: Case, run: Run) -> tuple[float, str | None]:
 
 
 def skipping_differs(dtype: str, run: Run) -> str | None:
-    """Compare a masked run with a dense one on the kept columns: equal to the last bit, or why."""
+    """Compare a masked run with a dense one on the kept columns: None if bit-identical."""
     random = np.random.default_rng(2)
     sizes = CorrelationSizes(21, 19, 24, 25, 2)
     keep = square_mask(sizes, 0.3)
@@ -139,7 +139,7 @@ def skipping_differs(dtype: str, run: Run) -> str | None:
 
 
 def survives_anything(dtype: str, run: Callable[[Arrays, CorrelationSizes], Arrays]) -> str | None:
-    """Run on random bits, as TensorRT's builder may when it times: only finish, twice alike."""
+    """Run on random bits, as TensorRT's builder may: it must finish, twice with the same result."""
     random = np.random.default_rng(3)
     sizes = CorrelationSizes(13, 17, 19, 14, 4)
     bits = np.uint16 if dtype == "float16" else np.uint32

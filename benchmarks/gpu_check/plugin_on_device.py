@@ -1,6 +1,6 @@
-"""Run the correlation kernel on NumPy arrays, with the CUDA driver and nothing else.
+"""Run the correlation kernel on NumPy arrays, with nothing but the CUDA driver.
 
-Without torch or cupy in the process, ``compute-sanitizer`` sees our kernels only, and soon.
+Without torch or cupy in the process, ``compute-sanitizer`` sees only our kernels and starts fast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hsnet_trt.trt_plugins.driver import CorrelationKernels, check_status, cuda_
 from hsnet_trt.trt_plugins.plan import Plan
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
-GUARD = 4096  # bytes behind every tensor that nobody may write
+GUARD = 4096  # bytes behind every tensor that must not be written
 POISON = 0xFF  # NaN in FP16 and FP32
 
 
@@ -58,16 +58,16 @@ class DeviceRunner:
         driver.cuDevicePrimaryCtxRelease_v2(self._device)
 
     def run(self, query: NDArray[Any], support: NDArray[Any], sizes: CorrelationSizes) -> Arrays:
-        """Return full and pruned of whole features, as the reference takes them; see ``run_op``."""
+        """Full and pruned correlation of whole features, like the reference; see ``run_op``."""
         return self.run_op(op_inputs(query, support), sizes)
 
     def run_op(self, inputs: Arrays, sizes: CorrelationSizes) -> Arrays:
-        """Return full and pruned for the op's inputs: query, columns, positions, counts.
+        """Full and pruned correlation of the op's inputs: query, columns, positions, counts.
 
-        Outputs start poisoned; what lies behind each tensor is looked at.
+        Outputs start poisoned, and the guard bytes behind each tensor are checked.
 
         Raises:
-            BackendError: a CUDA call failed, or something was written behind the end of a tensor.
+            BackendError: a CUDA call failed, or the kernels wrote beyond the end of a tensor.
         """
         driver = cuda_driver()
         shapes = [array.shape for array in inputs]

@@ -1,7 +1,8 @@
 """Time the correlation kernel against the native sequence in PyTorch, with the floors beside.
 
-Both are replayed as CUDA graphs, so that neither pays for Python. The floors come from the same
-run: cuBLAS' rate on a large product of the same type, and the rate of a large copy.
+Both are replayed as CUDA graphs, so that neither includes Python's overhead. The floors are
+measured in the same run: cuBLAS' rate on a large product of the same type, and the rate of a large
+copy.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
 
 # ResNet-50 at 400 x 400: layers, channels, side, support stride of the first convolution.
 LEVELS = {"level 2": (4, 512, 50, 4), "level 3": (6, 1024, 25, 4), "level 4": (3, 2048, 13, 2)}
-AREAS = (None, 0.2, 1.0, 0.05, 0.5)  # by worth; None: support that was never masked
+AREAS = (None, 0.2, 1.0, 0.05, 0.5)  # most important first; None: support that was never masked
 SECONDS_OF_A_ROW = 3
 REPLAYS = 20
 ROUNDS = 7
 
 
 def time_graph(torch: Any, work: Callable[[], Any]) -> float:
-    """Return seconds of one call of ``work``: the median over rounds of replayed graphs."""
+    """Seconds of one call of ``work``: the median over rounds of replayed graphs."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -55,7 +56,7 @@ def time_graph(torch: Any, work: Callable[[], Any]) -> float:
 
 
 def rates(torch: Any, dtype: Any) -> tuple[float, float]:
-    """Return what the card reaches: multiply-add FLOP/s of cuBLAS, bytes/s of a copy."""
+    """The card's rates: multiply-add FLOP/s of cuBLAS, bytes/s of a copy."""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=dtype) * 0.01 for _ in range(2))
     c = torch.empty_like(a)
     flops = 2 * 8192**3 / time_graph(torch, lambda: torch.matmul(a, b, out=c))
@@ -65,7 +66,7 @@ def rates(torch: Any, dtype: Any) -> tuple[float, float]:
 
 
 def padded(torch: Any, tensor: Any) -> Any:
-    """Return a copy in rows as the graphs pass them: zeros behind the positions."""
+    """A copy with padded rows, as in the graphs: zeros after the positions."""
     positions = tensor.shape[-1]
     return torch.nn.functional.pad(tensor, (0, row_length(positions) - positions))
 
@@ -73,8 +74,8 @@ def padded(torch: Any, tensor: Any) -> Any:
 def native(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> tuple[Any, Any]:
     """The op as PyTorch would run it: norm in FP32, batched product, ReLU, both permutes.
 
-    Rows of query and support may be longer than the positions of ``sizes``, as ``padded`` gives
-    them: what lies behind the positions is multiplied and left out of the outputs.
+    Rows of query and support may be longer than the positions of ``sizes`` (see ``padded``): the
+    padding is multiplied, too, but cut from the outputs.
     """
     raw = query.float()
     unit = (raw / (torch.linalg.vector_norm(raw, dim=2, keepdim=True) + EPSILON)).to(query.dtype)
@@ -87,7 +88,7 @@ def native(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> tup
 
 
 def time_padding(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) -> dict[str, float]:
-    """Return what padded rows do for the native sequence, and cuBLAS' product alone.
+    """The effect of padded rows on the native sequence and on cuBLAS' product alone.
 
     Returns:
         Milliseconds: ``native_padded_ms``, ``product_ms``, ``product_padded_ms``.
@@ -108,7 +109,7 @@ def time_padding(torch: Any, query: Any, support: Any, sizes: CorrelationSizes) 
 
 
 class Call:
-    """The kernels on tensors of PyTorch, of one level, with all its memory."""
+    """The kernel on PyTorch's tensors, for one level, with all its memory."""
 
     def __init__(
         self, torch: Any, kernels: CorrelationKernels, inputs: Sequence[Any], sizes: Any
@@ -124,11 +125,11 @@ class Call:
         self._problem = self.plan.problem([tensor.data_ptr() for tensor in tensors])
 
     def run(self) -> None:
-        """Start the kernel on PyTorch's current stream."""
+        """Launch the chosen form of the kernel on PyTorch's current stream."""
         self.start(self._kernels.choose(self.plan))
 
     def start(self, launch: Launch) -> None:
-        """Start one form of it."""
+        """Launch a given form of the kernel."""
         stream = self._torch.cuda.current_stream().cuda_stream
         self._kernels.start(launch, self._problem, stream)
 
@@ -142,7 +143,7 @@ def time_level(
     dtype: str,
     reached: tuple[float, float],
 ) -> dict[str, Any]:
-    """Return one row of the table: times in milliseconds, floors, and the error against native."""
+    """One row of the table: milliseconds, floors, and the error against native in float64."""
     layers, channels, side, stride = LEVELS[level]
     sizes = CorrelationSizes(side, side, side, side, stride)
     keep = None if area is None else square_mask(sizes, area)
@@ -162,14 +163,14 @@ def time_level(
     floors = {"flop": flops / reached[0] * 1e3, "byte": moved / reached[1] * 1e3}
     ours = time_graph(torch, call.run) * 1e3
     theirs = time_graph(torch, lambda: native(torch, query, support, sizes)) * 1e3
-    # The other forms of the kernel, to see whether the choice between them is right.
+    # The other forms of the kernel, to see whether the right one was chosen.
     forms = {kernels.choose(call.plan).kernel: ours}
     for other in (call.plan.correlate(tiles) for tiles in TILES):
         if other.kernel not in forms:
             forms[f"(not used) {other.kernel}"] = (
                 time_graph(torch, partial(call.start, other)) * 1e3
             )
-    # Without a mask only: none of these looks at one.
+    # Only without a mask, because none of these depends on it.
     padding = time_padding(torch, query, support, sizes) if area is None else {}
     if padding:
         padding["padding"] = theirs / padding["native_padded_ms"]
@@ -192,17 +193,17 @@ def time_level(
 def time_all(
     fatbin: Path, seconds_left: Callable[[], float], keep: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Time every level, mask and type while there is time; FP16 first.
+    """Time every level, mask and type while time is left; FP16 first.
 
     Args:
         fatbin: the compiled kernels.
         seconds_left: of the budget.
-        keep: is given all that is known, after each row.
+        keep: called after each row with everything found so far.
     """
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.zeros(1, device="cuda")  # makes the context that the kernels are loaded into
+    torch.zeros(1, device="cuda")  # creates the context that the kernels are loaded into
     kernels = CorrelationKernels(fatbin)
     found: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),

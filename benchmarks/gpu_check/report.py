@@ -1,4 +1,4 @@
-"""What a check on a GPU found, on disk after each part, whole at every moment."""
+"""The result file of a GPU check, rewritten atomically after each part."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hsnet_trt.errors import HSNetError
 
 
 class GpuReport:
-    """The figures of one `make gpu-check`, within a budget of time."""
+    """The figures of one `make gpu-check`, with a time budget."""
 
     def __init__(self, file: Path, budget_s: float, reserve_s: float = 30, **facts: Any) -> None:
-        """Begin to count the time.
+        """Start the clock.
 
         Args:
             file: the JSON to write.
             budget_s: seconds for all checks.
-            reserve_s: with fewer seconds left, a check is not begun.
+            reserve_s: a check is skipped if fewer seconds are left.
             facts: what is known before anything is measured.
         """
         self._file, self._budget, self._start = file, budget_s, time.monotonic()
@@ -30,11 +30,11 @@ class GpuReport:
 
     @property
     def left(self) -> float:
-        """Seconds of the budget."""
+        """Seconds left of the budget."""
         return self._budget - (time.monotonic() - self._start)
 
     def run(self, name: str, check: Callable[[], dict[str, Any]]) -> None:
-        """Do a check and write down what it found, or why it could not be done."""
+        """Run a check and store its result, or why it failed or was skipped."""
         if self.left < self._reserve:
             self.content[name] = {"skipped": "no time was left"}
         else:
@@ -49,7 +49,7 @@ class GpuReport:
         print(f"{name}: {json.dumps(self.content[name])}", flush=True)
 
     def write(self) -> None:
-        """Write down all that is known so far."""
+        """Write everything known so far."""
         self.content["seconds"] = round(time.monotonic() - self._start, 1)
         part = self._file.with_suffix(".part")
         part.write_text(json.dumps(self.content, indent=2) + "\n")

@@ -1,11 +1,11 @@
 """``make gpu-check PART=runtime``: the runtime on a real GPU, in under 8 minutes.
 
-Runs from the source tree with pycuda or cuda-bindings (both are tried where both are there) and
-nvcc; no TensorRT is needed, then kernels of fixed duration stand in for engines. With TensorRT and
-``BUNDLE=folder`` of a bundle with engines for this machine, that is verified, too. The figures go
-into ``$OUT/runtime.json`` (``build/gpu_check`` without ``OUT``), rewritten after each check. Ends
-with 1 if something is wrong; a target that was missed is printed, and is no error. Without a GPU it
-prints that, and ends with 0.
+Runs from the source tree with pycuda or cuda-bindings (both are checked if both are installed) and
+nvcc. It needs no TensorRT: kernels of fixed duration stand in for engines. With TensorRT and
+``BUNDLE=folder`` of a bundle with engines for this machine, these are verified, too. The figures go
+into ``$OUT/runtime.json`` (``build/gpu_check`` without ``OUT``), rewritten after each check. It
+ends with 1 if something is wrong; a missed target is printed, but is no error. Without a GPU it
+says so, and ends with 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.trt_plugins import nvcc
 
 BUDGET_S = 420.0
-ALONE_MS = 0.4  # aimed at: what one frame at a time may take beyond the engines
+ALONE_MS = 0.4  # target: time of a single frame beyond the engines
 LIBRARIES = {
     "pycuda": ("pycuda", "driver_pycuda", "PycudaDriver"),
     "cuda-bindings": ("cuda.bindings", "driver_bindings", "BindingsDriver"),
@@ -46,7 +46,7 @@ LIBRARIES = {
 def check_library(
     report: GpuReport, library: str, open_it: Callable[[], Cuda], out: Path, arch: int
 ) -> None:
-    """All that needs a CUDA library."""
+    """All checks of one CUDA library."""
     cuda = open_it()
     try:
         image = nvcc.compile_fatbin(
@@ -65,7 +65,7 @@ def check_library(
 
 
 def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
-    """A bundle's engines against PyTorch's golden outputs, or the exact refusal."""
+    """Compare a bundle's engines with PyTorch's golden outputs. Raises if one cannot run."""
     from hsnet_trt.runtime.verify import verify_bundle
 
     results = verify_bundle(bundle, flavour)
@@ -86,7 +86,7 @@ def check_engines(bundle: str, flavour: str) -> dict[str, Any]:
 
 
 def table(content: dict[str, Any]) -> str:
-    """One line for each check; for the frame loop, its cost beside the engines'."""
+    """One line per check; for the frame loop, its cost beyond the engines."""
     lines = ["| check | result |", "|---|---|"]
     for name, found in content.items():
         if not isinstance(found, dict):
@@ -112,7 +112,7 @@ def _reached(yes: bool) -> str:
 
 
 def main() -> int:
-    """Check what this machine can, print it, write it down."""
+    """Check what this machine can run, print it and write it to the file."""
     driver = find_driver()
     if not driver.gpus:
         print(f"gpu-check runtime: skipped, {driver.problem}")

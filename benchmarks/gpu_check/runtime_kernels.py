@@ -33,12 +33,12 @@ from hsnet_trt.runtime.pictures.preprocess import network_input, normalisation, 
 NETWORK, DECODER = (400, 400), (100, 100)
 LEVEL = 1 / 255 / 0.224  # one grey level, normalised
 FRAME = (720, 1280)
-# `refined` in probabilities; a colour that rounding takes to the next bin moves what is around it.
+# `refined` is in probabilities; a colour that rounding moves to the next bin shifts those around.
 WORST = {"scores": 1e-5, "likeness": 1e-5, "refined": 5e-3}
 
 
 def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
-    """Both ways of the frame kernels against Pillow and the CPU path, on odd sizes."""
+    """The frame kernels in FP32 and FP16 against Pillow and the CPU path, on odd sizes."""
     rng = np.random.default_rng(1)
     wrong: list[str] = []
     worst = dict.fromkeys(("prepare_f32", "prepare_f16", *WORST), 0.0)
@@ -70,7 +70,7 @@ def check_kernels(cuda: Cuda, image: bytes, rounds: int = 40) -> dict[str, Any]:
             few = rng.normal(0, 2, (sum(shots), 2, *decoder)).astype(dtype)
             refined, invalid = _refine(cuda, kernels, stream, found.astype(dtype), few)
             like = refine(few.astype(np.float32), found, Preprocessing())
-            # Next to 0 and 1 the logits of two probabilities that are alike lie far apart.
+            # Compared as probabilities: near 0 and 1 the logits of similar ones differ widely.
             error = float(np.abs(np.tanh(refined / 2) - np.tanh(like / 2)).max()) / 2
             worst["refined"] = max(worst["refined"], error)
             if invalid:
@@ -180,9 +180,9 @@ def _refine(
     planes: NDArray[Any],
     logits: NDArray[Any],
 ) -> tuple[NDArray[np.float32], bool]:
-    """Refined logits [S,2,2h,2w] of [S,2,h,w] in chunks of two shots; whether some are not finite.
+    """Refine logits [S,2,h,w] in chunks of two shots -> [S,2,2h,2w], and whether any is not finite.
 
-    `planes` is the network's input [3,H,W].
+    `planes`: the network's input [3,H,W].
     """
     shots, _, height, width = logits.shape
     positions, chunk = height * width, 2 * logits[0].size
@@ -244,7 +244,7 @@ def _likeness(
     last: NDArray[Any],
     vectors: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Float32 [N] of the features [C,h*w] of one query and the vectors [N,C] of objects."""
+    """Best matches, float32 [N], of a query's features [C,h*w] with the objects' vectors [N,C]."""
     objects, best = tiled(vectors), np.empty(len(vectors), np.float32)
     sizes = {"last": last.nbytes, "objects": objects.nbytes, "best": best.nbytes}
     block = Block(cuda, sizes)

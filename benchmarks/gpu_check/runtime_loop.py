@@ -1,7 +1,7 @@
-"""The loop around the network on a real GPU: its cost, how frames overlap, and that nothing grows.
+"""The loop around the network on a real GPU: its cost, the overlap of frames, and leaks.
 
-Where no TensorRT engine can be run, a kernel of fixed duration stands in for each engine, so that
-what the loop itself costs is measured all the same.
+A kernel of fixed duration stands in for each engine, so that the cost of the loop itself can be
+measured without TensorRT.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ extern "C" __global__ void hsnet_spin(unsigned long long nanoseconds)
 
 
 def compile_spin(folder: Path, arch: int) -> bytes:
-    """Compile the kernel that runs for a given time and does nothing."""
+    """Compile a kernel that only runs for a given time."""
     (folder / "spin.cu").write_text(SPIN)
     target = folder / "spin.fatbin"
     source = str(folder / "spin.cu")
@@ -55,7 +55,7 @@ def draw_frame() -> NDArray[np.uint8]:
 
 
 class StandIn:
-    """Stands for a `DeviceGraph`: a kernel of a given duration, in milliseconds."""
+    """Stands in for a `DeviceGraph`: a kernel of a given duration in milliseconds."""
 
     def __init__(
         self, cuda: Cuda, spin: Any, stream: Any, most: dict[str, tuple[int, ...]], ms: float
@@ -67,17 +67,17 @@ class StandIn:
         self._argument = int(ms * 1e6).to_bytes(8, "little")
 
     def bind(self, name: str, address: int) -> None:
-        """Nothing is read or written."""
+        """Do nothing: no tensor is read or written."""
 
     def shape(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Shapes do not change."""
+        """Do nothing: shapes do not change."""
 
     def output_shape(self, name: str) -> tuple[int, ...]:
         """The largest shape of a tensor."""
         return self.most[name]
 
     def launch(self, stream: int, *, capturing: bool = False) -> None:
-        """Start that kernel in the stream it was made for."""
+        """Launch the kernel in the stream given at construction."""
         self._cuda.launch(self._spin, "hsnet_spin", (1, 1), (1, 1), self._argument, self._stream)
 
 
@@ -125,7 +125,7 @@ class StandInFrames:
             self.cuda.destroy(self.stream)
 
     def run(self, count: int, each: Callable[[int], None] | None = None) -> float:
-        """Send `count` frames through, `slots` in flight; returns seconds."""
+        """Process `count` frames with `slots` in flight; returns seconds."""
         pixels = draw_frame()
         under_way: list[Any] = []
         start = time.perf_counter()
@@ -140,7 +140,7 @@ class StandInFrames:
         return time.perf_counter() - start
 
     def engines_alone(self, count: int) -> float:
-        """Seconds of the stand-ins back to back, nothing else on the GPU."""
+        """Seconds for the stand-ins back to back, with nothing else on the GPU."""
         with self.cuda.current():
             start = time.perf_counter()
             for _ in range(count):
@@ -151,7 +151,7 @@ class StandInFrames:
 
 
 def measure_loop(cuda: Cuda, image: bytes, spin: bytes, count: int = 400) -> dict[str, Any]:
-    """What the loop costs beyond engines of 5 ms (3 + 2), one frame at a time and streamed."""
+    """The loop's cost beyond engines of 5 ms (3 + 2), one frame at a time and streamed."""
     found: dict[str, Any] = {"frame": f"{FRAME[1]}x{FRAME[0]}", "engine_ms": 5.0}
     for slots in (1, 2, 3):
         with StandInFrames(cuda, image, spin, (3.0, 2.0), slots) as standing:
@@ -177,7 +177,7 @@ def measure_loop(cuda: Cuda, image: bytes, spin: bytes, count: int = 400) -> dic
 
 
 def show_overlap(cuda: Cuda, image: bytes, spin: bytes) -> dict[str, Any]:
-    """By events: the second frame is up before the first one's engines are done."""
+    """Check by events that the second frame is uploaded before the first one's engines end."""
     with StandInFrames(cuda, image, spin, (6.0, 4.0), 2) as standing:
         standing.run(10)
         pixels = np.zeros((*FRAME, 3), np.uint8)
@@ -197,7 +197,7 @@ def show_overlap(cuda: Cuda, image: bytes, spin: bytes) -> dict[str, Any]:
 
 
 def long_run(cuda: Cuda, image: bytes, spin: bytes, count: int = 20_000) -> dict[str, Any]:
-    """Many frames: device and host memory must not grow (under 1 MB)."""
+    """Process many frames; device and host memory must not grow by more than 1 MB each."""
     seen: list[tuple[int, int]] = []
 
     def look(index: int) -> None:

@@ -1,4 +1,4 @@
-"""The runtime's checks of memory on a real GPU: copies, mapped memory, threads, refusals."""
+"""Checks of the runtime's GPU memory: copies, mapped memory, threads, refused allocations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 
 
 def check_memory(cuda: Cuda) -> dict[str, Any]:
-    """Copies, page-locked and mapped memory, threads, and a request that cannot be met."""
+    """Check copies, page-locked and mapped memory, threads, and an impossible allocation."""
     wrong: list[str] = []
     data = np.random.default_rng(0).integers(0, 256, 5_000_001, dtype=np.uint8)
     with cuda.current():

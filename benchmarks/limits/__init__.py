@@ -1,4 +1,4 @@
-"""What cannot be beaten: counted work, measured and published rates, and estimates from both.
+"""Limits of speed: counted work, measured and published rates, and estimates from both.
 
 In: ONNX graphs, a machine. Out: FLOP and bytes, rooflines, a band of predicted latency.
 May import: no other room.

@@ -1,4 +1,4 @@
-"""What one benchmark is run on: sizes, shots, classes, mask area, and the pictures themselves."""
+"""A benchmark's case: sizes, shots, classes, mask area, and the pictures themselves."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from hsnet_trt.export.graphs.probe import is_stable, smooth_picture
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-VARIANTS = 3  # of every input, taken in turn, so that no call repeats the one before
+VARIANTS = 3  # of every input, used in turn, so that no call repeats the previous one
 _TRIES = 500
-FULL = 0.999  # from this area on the mask is the whole picture
+FULL = 0.999  # from this area on, the mask is the whole picture
 
 
 @dataclass(frozen=True)
 class Case:
-    """One point of the matrix. `area` is the share of a support picture that its mask covers."""
+    """One point of the benchmark's matrix; `area`: share of a support picture under its mask."""
 
     backbone: str
     size: tuple[int, int]  # height, width of the pictures and of the network's input
     shots: int = 1
     classes: int = 1
-    batch: int = 1  # queries given at once
+    batch: int = 1  # queries per call
     area: float = 0.2
 
     def __str__(self) -> str:
@@ -58,15 +58,15 @@ class Inputs:
 
 
 def draw_inputs(case: Case, grids: Sequence[Grid]) -> Inputs:
-    """Pictures and masks, the same for the same arguments on every machine.
+    """Pictures and masks; the same arguments give the same ones on every machine.
 
     Args:
-        case: what is wanted.
-        grids: (h, w) of the feature levels. Masks are ellipses that leave no position of them
-            almost outside, where rounding turns into signal (see `export.probe`).
+        case: the case.
+        grids: (h, w) of the feature levels. Masks avoid positions that they hardly cover, where
+            rounding errors would be amplified (see `export.graphs.probe`).
 
     Raises:
-        InputError: an area that is not above 0 and at most 1.
+        InputError: the area is not above 0 and at most 1.
     """
     if not 0 < case.area <= 1:
         raise InputError("the mask area is not one", expected="above 0, at most 1", found=case.area)
@@ -86,9 +86,9 @@ def draw_inputs(case: Case, grids: Sequence[Grid]) -> Inputs:
 
 
 def draw_mask(rng: np.random.RandomState, size: Grid, area: float, grids: Sequence[Grid]) -> Mask:
-    """An ellipse inside the picture that covers that share of it; the whole picture from `FULL` on.
+    """A mask inside the picture that covers `area` of it; the whole picture from `FULL` on.
 
-    An ellipse covers at most 78 %; above that it is a rectangle.
+    It is an ellipse up to an area of 0.6, and a rectangle above (an ellipse fills at most 78 %).
     """
     height, width = size
     if area >= FULL:

@@ -1,4 +1,4 @@
-"""Energy while something runs, where the machine measures it: by RAPL, NVML or tegrastats."""
+"""Energy during a measurement, if the machine measures it: by RAPL, NVML or tegrastats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _RAPL = Path("/sys/class/powercap")
 class EnergyMeter:
     """Joules from `__enter__` to `__exit__`: of a GPU or a Jetson's board, else of the processor.
 
-    What stands by is counted too: it is what the machine takes while it does the work.
+    Idle power is included: the machine draws it while it does the work. `joules` and `source` are
+    None if nothing measures energy here.
     """
 
     def __init__(self, rapl: Path = _RAPL) -> None:
@@ -45,7 +46,7 @@ class EnergyMeter:
             )
 
     def _counters(self) -> dict[Path, int]:
-        """Microjoules of every package; readable by root alone on most machines."""
+        """Microjoules of every processor package; most machines let only root read them."""
         found = {}
         for path in self._rapl.glob("*-rapl:[0-9]*"):
             if path.name.count(":") == 1:  # a package, not one of its parts
@@ -59,7 +60,7 @@ class EnergyMeter:
     def _passed(path: Path, before: int, after: int) -> int:
         if after >= before:
             return after - before
-        try:  # the counter began anew
+        try:  # the counter wrapped around
             return after - before + int((path / "max_energy_range_uj").read_text())
         except (OSError, ValueError):
             return 0

@@ -1,13 +1,13 @@
-"""How fast would it be on that GPU? A model, from counted work and published rates; nothing is run.
+"""Estimate the latency on a GPU from counted work and published rates, without running anything.
 
-A call is a chain of kernels. Each takes the longer of computing and moving, at a share of the
-published peaks, and some microseconds more for its launch and its ends. At the fast end of the band
-everything that works element by element is fused into its neighbours; at the slow end nothing is.
-Products of few channels reach a smaller share of the tensor cores, and so do those of matrices
-whose rows do not start on 16 bytes.
+A call is modelled as a chain of kernels. Each takes the longer of computing and moving data, at a
+share of the published peaks, plus some microseconds for its launch. At the fast end of the band all
+element-wise operations are fused into their neighbours; at the slow end none is. Products with few
+channels reach a smaller share of the tensor cores' rate, and so do products of matrices whose rows
+are not aligned to 16 bytes.
 
-The shares and the microseconds were set so that the band holds what one card took, an H100, with
-PyTorch and CUDA graphs (`checks`); no engine of TensorRT has been timed on any card.
+The shares and microseconds were chosen so that the band contains the times of one card, an H100,
+with PyTorch and CUDA graphs (`checks`); no TensorRT engine has been timed on any card.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hsnet_trt.export.engines.targets import TARGETS, Target
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "int8": 1}
 _TENSOR_CORES = ("tf32", "fp16", "int8")
-# Of the channels of a convolution; with fewer, tensor cores multiply zeros.
+# Channels of a convolution that fill the tensor cores; with fewer, they multiply zeros.
 _FULL_WIDTH = 64
 # cuBLAS on the H100: 2,500 columns reached 0.3 to 0.4 of what 2,504 did (`h100-products.json`).
 _UNALIGNED, _ALIGNED_COLUMNS = 0.3, 8
-# What an engine computes within the kernel before or after.
+# Operations that an engine computes within a neighbouring kernel.
 _FUSED = {
     "Add", "Clip", "Concat", "Div", "Mul", "Reciprocal", "Relu", "Slice", "Sqrt", "Sub",
 }  # fmt: skip
@@ -42,9 +42,9 @@ class End:
 
     Attributes:
         computing: share of the published rate that products reach.
-        moving: share of the published bandwidth.
-        kernel_s: seconds of a kernel beyond that.
-        fused: whether element-wise operations cost nothing of their own.
+        moving: share of the published bandwidth that copies reach.
+        kernel_s: overhead of each kernel, in seconds.
+        fused: whether element-wise operations are free.
     """
 
     computing: float
@@ -58,8 +58,8 @@ class End:
         Args:
             work: in that precision.
             precision: of the products.
-            rate: operations a second.
-            bandwidth: bytes a second.
+            rate: operations per second.
+            bandwidth: bytes per second.
         """
         computing = moving = 0.0
         kernels = 0
@@ -79,7 +79,7 @@ class End:
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds of a call: of kernels that compute, of those that move, and of their launches."""
+    """Seconds of a call: of compute-bound kernels, of memory-bound kernels, and of launches."""
 
     computing: float
     moving: float
@@ -87,12 +87,12 @@ class Parts:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The whole call, in seconds."""
         return self.computing + self.moving + self.launching
 
     @property
     def largest(self) -> str:
-        """compute | memory | launches."""
+        """What takes most of the time: compute | memory | launches."""
         shares = {
             "compute": self.computing, "memory": self.moving, "launches": self.launching
         }  # fmt: skip
@@ -105,12 +105,12 @@ SLOW = End(computing=0.3, moving=0.4, kernel_s=6e-6, fused=False)
 
 @dataclass(frozen=True)
 class Estimate:
-    """Milliseconds of a call on a target, probably between `low` and `high`."""
+    """Milliseconds of a call on a target, expected between `low` and `high`."""
 
     target: str
     precision: str
-    low: float | None  # None: not even the bandwidth is published
-    high: float | None  # None: the rate is not published; then `low` counts no products
+    low: float | None  # None: the bandwidth is not published
+    high: float | None  # None: the rate is not published; `low` then leaves products out
     bound: str  # compute | memory | launches: most of the fast end
 
     @property
@@ -123,7 +123,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Check:
-    """What a card took, and the band for it."""
+    """A card's measured time, and the band that the model gives for it; milliseconds."""
 
     card: str
     form: str
@@ -134,12 +134,12 @@ class Check:
 
     @property
     def inside(self) -> bool:
-        """Whether the band holds what was measured."""
+        """Whether the measured time is in the band."""
         return self.low <= self.measured <= self.high
 
     @property
     def error(self) -> float:
-        """How far the middle of the band is off, as a share of what was measured."""
+        """Error of the band's geometric mean, relative to the measured time."""
         return math.sqrt(self.low * self.high) / self.measured - 1
 
 
@@ -147,9 +147,9 @@ def estimate(work: Work, target: Target, precision: str) -> Estimate:
     """The band of one call.
 
     Args:
-        work: what a call must do, as the FP32 graphs have it, or those of that precision.
-        target: the machine; figures that are not published are None.
-        precision: fp32, tf32, fp16 or int8: what products are computed in, and tensors stored.
+        work: the work of a call, of FP32 graphs or of graphs in that precision.
+        target: the machine; unpublished figures are None.
+        precision: fp32, tf32, fp16 or int8: of products, and of stored tensors.
     """
     rate = getattr(target, precision)
     if target.bandwidth is None:
@@ -192,15 +192,15 @@ def in_precision(work: Work, precision: str) -> Work:
 
 
 def best_precision(target: Target) -> str:
-    """The fastest that needs no calibration, of those whose rate is published; else fp16."""
+    """The fastest precision with a published rate that needs no calibration; else fp16."""
     return next((p for p in ("fp16", "tf32", "fp32") if getattr(target, p)), "fp16")
 
 
 def checks() -> list[Check]:
-    """The band against the whole networks that a card has run with CUDA graphs.
+    """Compare the band with measured times of whole networks with CUDA graphs.
 
-    `benchmarks/results` holds `h100-network.json`, and `h100-network-work.json`: what each lowering
-    of that network (ResNet-50 at 400 x 400, one shot) has to do, as `work.count` counts it.
+    `benchmarks/results` holds `h100-network.json` (the times) and `h100-network-work.json`: the
+    work of each lowering of that network (ResNet-50 at 400 x 400, one shot), from `work.count`.
     """
     measured = json.loads((RESULTS / "h100-network.json").read_text(encoding="utf-8"))
     counted = json.loads((RESULTS / "h100-network-work.json").read_text(encoding="utf-8"))
@@ -221,7 +221,7 @@ def checks() -> list[Check]:
 
 
 def read_work(rows: Sequence[Mapping[str, Any]]) -> Work:
-    """The steps of a work: fields of `Step`, and `times`, how many there are of each."""
+    """Work from rows with the fields of `Step`, and `times`, the number of equal steps."""
     steps: list[Step] = []
     for row in rows:
         fields = {name: value for name, value in row.items() if name != "times"}
@@ -230,7 +230,7 @@ def read_work(rows: Sequence[Mapping[str, Any]]) -> Work:
 
 
 def summary(found: Sequence[Check]) -> str:
-    """How well the band fits what was measured, in words."""
+    """How well the band fits the measured times, as text."""
     errors = [check.error for check in found]
     return (
         f"Held against {found[0].card}, the one card that has run whole networks, in PyTorch with "

@@ -1,4 +1,4 @@
-"""What a figure was measured on: all that a sceptic would ask for."""
+"""The machine and software that a figure was measured on, in the detail that a sceptic needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hsnet_trt.runtime.device.machine import (
 _PACKAGES = (
     "torch", "onnxruntime", "onnxruntime-gpu", "numpy", "Pillow", "tensorrt", "tensorrt_rtx",
 )  # fmt: skip
-# Of a processor's many flags, those that decide how fast a network runs.
+# Those of a processor's flags that decide how fast a network runs.
 _FLAGS = (
     "avx2",
     "avx512f",
@@ -42,7 +42,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
 
 
 def machine_facts() -> dict[str, Any]:
-    """The machine and the software, as plain values for JSON; nothing of a person or a path."""
+    """The machine and the software, as plain values for JSON, without personal data or paths."""
     driver = find_driver()
     memory = host_memory()
     return {
@@ -67,7 +67,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def revision() -> str | None:
-    """The git revision of this source tree, with a + if it was changed; None outside of one."""
+    """The git revision of this source tree, with a + if it was changed; None outside a tree."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -85,16 +85,16 @@ def revision() -> str | None:
 
 
 class Bystanders:
-    """How much of the machine other processes used while something was measured (Linux)."""
+    """How much processor time other processes used during a measurement (Linux)."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._busy = _busy_seconds()
 
     def share(self, own_seconds: float) -> float | None:
-        """Of the time of all cores since the beginning, 0 to 1; None if the system keeps no count.
+        """Others' share of the time of all cores since the start, 0 to 1; None if not known.
 
-        `own_seconds`: the processor time that the measuring itself took, children included.
+        `own_seconds`: processor time of the measurement itself, children included.
         """
         now = _busy_seconds()
         if now is None or self._busy is None:
@@ -104,7 +104,7 @@ class Bystanders:
 
 
 def _busy_seconds() -> float | None:
-    """Processor time of all that ran, and what the host took away (steal)."""
+    """Processor time of all processes, including what the host took away (steal)."""
     fields = (_first_line("/proc/stat") or "").split()
     if fields[:1] != ["cpu"]:
         return None
@@ -118,7 +118,7 @@ def _flags() -> list[str]:
 
 
 def _clocks() -> str | None:
-    """The clock of the cores now, in MHz."""
+    """The current clock of the cores, in MHz."""
     found = [float(line.split(":")[1]) for line in _lines("/proc/cpuinfo") if "cpu MHz" in line]
     if not found:
         return None

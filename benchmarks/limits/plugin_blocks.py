@@ -1,7 +1,7 @@
-"""What the blocks of one launch of the correlation do: steps, windows, instructions, sectors.
+"""The blocks of one launch of the correlation kernel: steps, windows, instructions, sectors.
 
-Of the kernel of today and of that which was measured (revision 6c4d0ab). Instructions of the loops
-are counted in the listing of nvdisasm (nvcc 13.0, sm_90); how often each loop runs follows from the
+For the current kernel and for the measured one (revision 6c4d0ab). The loops' instructions are
+counted in the listing of nvdisasm (nvcc 13.0, sm_90); how often each loop runs follows from the
 sizes and the mask.
 """
 
@@ -18,8 +18,8 @@ from hsnet_trt.trt_plugins.plan import Plan
 from hsnet_trt.trt_plugins.sizes import CorrelationSizes
 
 MULTIPROCESSORS = ARCHITECTURES[90].count
-PROLOGUE = 300  # instructions of a warp before its loop, and between it and the first window
-TOGETHER = 8  # rows of tiles whose blocks follow each other
+PROLOGUE = 300  # instructions of a warp before its loop, and from the loop to the first window
+TOGETHER = 8  # rows of tiles whose blocks are consecutive
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Form:
     Args:
         tile: query positions of a block.
         width: columns of a block.
-        warps: of a block.
-        resident: blocks that live on a multiprocessor.
-        channels: of one step of the loop.
+        warps: warps of a block.
+        resident: resident blocks per multiprocessor.
+        channels: channels of one step of the loop.
         loop: instructions of a warp in one step.
-        copies, reads: a block's asynchronous copies, and other wavefronts, in one step.
-        window: columns of the results that are staged at a time.
-        earlier: whether it is of revision 6c4d0ab. Its stores were of single elements, it looked at
-            every position for the pruned output, and its blocks came in the order of their tiles.
+        copies, reads: a block's asynchronous copies, and its other wavefronts, in one step.
+        window: columns of results that are staged at a time.
+        earlier: whether it is the form of revision 6c4d0ab, which stored single elements, tested
+            every position for the pruned output, and ordered its blocks by tile.
     """
 
     tile: int
@@ -69,11 +69,11 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Parts:
-    """One block: steps of the loop, windows, and of the rest what a warp issues and stores.
+    """One block: steps of the loop, windows, and what a warp issues and stores besides.
 
     Args:
-        sectors: of 32 bytes, that the block's stores touch.
-        form: its own, where its tile is not that of the launch.
+        sectors: sectors of 32 bytes that the block's stores touch.
+        form: its own form, if its tile is not that of the launch.
     """
 
     steps: int
@@ -88,9 +88,9 @@ class Case:
     """One launch.
 
     Args:
-        blocks: in the order in which they begin.
-        shifted: whether every other row of the inputs begins within a sector.
-        bytes: that inputs and outputs have, once each.
+        blocks: in launch order.
+        shifted: whether every other row of the inputs starts within a sector.
+        bytes: of inputs and outputs, each counted once.
     """
 
     form: Form
@@ -100,7 +100,7 @@ class Case:
 
 
 def square_mask(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
-    """Return a rectangle of about this share of the support, in its middle: [hs * ws]."""
+    """A centred rectangle with about this share of the support: [hs * ws]."""
     keep = np.zeros((sizes.support_h, sizes.support_w), np.bool_)
     height, width = (
         max(1, round(area**0.5 * side)) if area > 0 else 0
@@ -112,7 +112,7 @@ def square_mask(sizes: CorrelationSizes, area: float) -> NDArray[np.bool_]:
 
 
 def case(level: str, area: float | None, element_size: int, form: Form) -> Case:
-    """Return a launch of one form at one level of ResNet-50 at 400 x 400, with a square mask."""
+    """One launch at one level of ResNet-50 at 400 x 400, with a square mask or none (`area`)."""
     plan = level_plan(int(level[-1]), element_size)
     sizes = plan.sizes
     kept = np.ones(sizes.support_positions, bool) if area is None else square_mask(sizes, area)
@@ -132,12 +132,12 @@ def case(level: str, area: float | None, element_size: int, form: Form) -> Case:
 
 
 def _tiles(plan: Plan, form: Form, columns: int) -> int:
-    """Tiles of one layer."""
+    """Number of tiles of one layer."""
     return -(-plan.sizes.query_positions // form.tile) * -(-columns // form.width)
 
 
 def _finer(plan: Plan, form: Form, columns: int, grid: int) -> Form:
-    """The tiles that the large form of half takes on the device, where few blocks have columns."""
+    """The form used on the device: smaller FP16 tiles if few blocks have columns."""
     finer = replace(FORMS["small_f16"], resident=form.resident)
     few = _tiles(plan, form, columns) * plan.layers < MULTIPROCESSORS
     fits = _tiles(plan, finer, columns) * plan.layers < grid
@@ -145,12 +145,12 @@ def _finer(plan: Plan, form: Form, columns: int, grid: int) -> Form:
 
 
 def _cut(plan: Plan, form: Form, tiles: int) -> int:
-    """How many of so many tiles are cut in four."""
+    """How many of the tiles are cut into four."""
     return plan.cut_tiles(tiles, MULTIPROCESSORS) if form == FORMS["large_f16"] else 0
 
 
 def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> Iterator[Parts]:
-    """Those with columns, of all layers, and then those that share the zeros outside of them."""
+    """Blocks with columns, of all layers, then the blocks that share the zeros outside of them."""
     sizes, size = plan.sizes, plan.element_size
     nq, ns = sizes.query_positions, sizes.support_positions
     places = list(_places(plan, form, columns)) * plan.layers
@@ -180,7 +180,7 @@ def _blocks(plan: Plan, form: Form, columns: NDArray[np.int64], grid: int) -> It
 
 
 def _places(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """The tiles of one layer that have columns, by columns and rows, in the order of the blocks."""
+    """The (column, row) tiles of one layer that have columns, in the order of the blocks."""
     tiles = -(-len(columns) // form.width)
     rows_of = -(-plan.sizes.query_positions // form.tile)
     for group in range(0, rows_of, TOGETHER):
@@ -192,7 +192,7 @@ def _places(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Iterator[tupl
 def _busy(
     plan: Plan, form: Form, columns: NDArray[np.int64], tile: int, row: int, *, alone: bool
 ) -> Parts:
-    """One block. Where no others are there to do it, they write the zeros at the ends."""
+    """One block with columns; if `alone`, it also writes the zeros at both ends."""
     sizes, size = plan.sizes, plan.element_size
     rows = min(form.tile, sizes.query_positions - row * form.tile)
     mine = columns[tile * form.width : (tile + 1) * form.width]
@@ -211,7 +211,7 @@ def _busy(
 
 
 def _earlier_blocks(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Iterator[Parts]:
-    """Of one layer: blocks with and without columns, in the order of their tiles."""
+    """Blocks of one layer, with and without columns, in the order of their tiles."""
     sizes, size = plan.sizes, plan.element_size
     nq, ns = sizes.query_positions, sizes.support_positions
     rows_of, tiles = -(-nq // form.tile), -(-ns // form.width)
@@ -234,7 +234,7 @@ def _earlier_blocks(plan: Plan, form: Form, columns: NDArray[np.int64]) -> Itera
 def _window(
     form: Form, rows: int, width: float, size: int, *, kept: float, zero: bool
 ) -> tuple[float, float]:
-    """Instructions of a warp, and sectors of the block, that write ``width`` of the columns."""
+    """Instructions of a warp, and sectors of the block, to write ``width`` columns."""
     threads = 32 * form.warps
     sectors = rows * (width + kept) * size / 32
     if form.earlier:

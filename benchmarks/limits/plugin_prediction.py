@@ -1,14 +1,14 @@
-"""What the correlation's kernel may take on an H100: a prediction, calibrated on earlier kernels.
+"""Predict the time of the correlation kernel on an H100, calibrated on measured earlier kernels.
 
 ``python -m hsnet_trt.benchmarks.limits.plugin_prediction`` prints a table; it needs no GPU. The
-model has seven constants, which are fitted to the times of the *correlate* kernels of revision
-6c4d0ab (``benchmarks/results/h100-plugin.json``), and is then given the kernel of today.
+model's seven constants are fitted to the times of the *correlate* kernels of revision 6c4d0ab
+(``benchmarks/results/h100-plugin.json``); the model is then applied to the current kernel.
 
-A block works through steps of channels and then through windows of its results. Its work is what it
+A block runs through steps of channels and then through windows of results. Its work is what it
 issues and moves (instructions of its warps, wavefronts of shared memory, sectors of stores); its
-latency is what it waits for at each step and window. Blocks on a multiprocessor overlap one
-another's latency, not their work; a new block begins where one has ended. No launch is faster than
-its bytes at the rate of a large copy.
+latency is the waiting at each step and window. Blocks on a multiprocessor hide each other's
+latency, not each other's work; when a block ends, a new one starts. No launch is faster than its
+bytes at the rate of a large copy.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from hsnet_trt.benchmarks.limits.plugin_blocks import (
 from hsnet_trt.trt_plugins.occupancy import level_plan
 
 EARLIER = Path(__file__).resolve().parents[1] / "results" / "h100-plugin.json"
-CLOCK = 1.755e6  # cycles of a millisecond, H100 SXM at its boost clock
-SCHEDULERS = 4  # of a multiprocessor
+CLOCK = 1.755e6  # cycles per millisecond, H100 SXM at its boost clock
+SCHEDULERS = 4  # per multiprocessor
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What is fitted, in cycles but for the launch.
+    """The fitted constants, in cycles, except for `launch` and `slow`.
 
     Args:
         issue: of an instruction of a warp, on its scheduler.
         wavefront: of a wavefront of shared memory, or a sector of a store, on the multiprocessor.
         step, window, block: latency of a step, of a window and of a block.
         launch: milliseconds.
-        slow: of an instruction of the earlier epilogue, on top of ``issue`` (divergent stores).
+        slow: factor on ``issue`` for instructions of the earlier epilogue (divergent stores).
     """
 
     issue: float = 1.27
@@ -60,10 +60,10 @@ class Constants:
 
 
 def _work(parts: Parts, launch: Case, c: Constants) -> tuple[float, float]:
-    """Cycles of a multiprocessor that a block's instructions take, and what it moves."""
+    """Cycles of a multiprocessor: for a block's instructions, and for the data it moves."""
     form = parts.form or launch.form
     warps = form.warps / SCHEDULERS
-    # A copy of a warp is four wavefronts, and ten where its second row begins within a sector.
+    # A warp's copy is four wavefronts, or ten if its second row starts within a sector.
     moved = form.copies * (10 if launch.shifted else 4) + form.reads
     rest = parts.instructions * (c.slow if form.earlier else 1.0)
     issued = c.issue * warps * (parts.steps * form.loop + rest)
@@ -71,14 +71,14 @@ def _work(parts: Parts, launch: Case, c: Constants) -> tuple[float, float]:
 
 
 def _alone(parts: Parts, launch: Case, c: Constants) -> tuple[float, float]:
-    """Cycles of a block alone on a multiprocessor, and how many of them others cannot use."""
+    """Cycles of a block that has a multiprocessor to itself, and how many of them are work."""
     work = sum(_work(parts, launch, c))
     waits = parts.steps * c.step + parts.windows * c.window
     return work + waits + (c.block if parts.steps else c.block / 4), work
 
 
 def predict(launch: Case, c: Constants, rate: float) -> float:
-    """Milliseconds of a launch on a card that copies ``rate`` bytes a second."""
+    """Milliseconds of a launch on a card that copies ``rate`` bytes per second."""
     found = {parts: _alone(parts, launch, c) for parts in set(launch.blocks)}
     queue = [found[parts] for parts in launch.blocks][::-1]
     alive: list[list[list[float]]] = [[] for _ in range(MULTIPROCESSORS)]
@@ -96,7 +96,7 @@ def predict(launch: Case, c: Constants, rate: float) -> float:
             soonest = min(left for left, _ in alive[at])
             heapq.heappush(ends, (clock[at] + soonest * stretch, at, stretch))
 
-    for _ in range(launch.form.resident):  # one to each multiprocessor, then the next to each
+    for _ in range(launch.form.resident):  # one for each multiprocessor, then the next for each
         for at in range(MULTIPROCESSORS):
             begin(at)
     for at in range(MULTIPROCESSORS):
@@ -113,14 +113,14 @@ def predict(launch: Case, c: Constants, rate: float) -> float:
 
 
 def shares(launch: Case, time: float, c: Constants) -> tuple[float, float]:
-    """Of the card's time, the parts that instructions take and that memory within it takes."""
+    """The shares of the card's time that instructions take, and that data movement takes."""
     found = np.array([_work(parts, launch, c) for parts in launch.blocks]).sum(axis=0)
     issued, moved = found / (MULTIPROCESSORS * CLOCK * time)
     return float(issued), float(moved)
 
 
 def measured() -> list[tuple[Case, float, float, bool]]:
-    """The earlier kernels' launches: milliseconds, bytes a second, whether that form was chosen."""
+    """Launches of the earlier kernels: (case, milliseconds, bytes per second, form was chosen)."""
     timing = json.loads(EARLIER.read_text(encoding="utf-8"))["timing"]
     found = []
     for row in timing["rows"]:
@@ -137,14 +137,14 @@ def measured() -> list[tuple[Case, float, float, bool]]:
 
 
 def fit(rows: Sequence[tuple[Case, float, float, bool]]) -> tuple[Constants, NDArray[np.float64]]:
-    """Return the constants, and of each row the error (log) of a fit that leaves it out.
+    """The fitted constants, and each row's log error in a fit without that row.
 
-    Gauss-Newton on logarithms; a row is left out by one more step without it.
+    Gauss-Newton on logarithms; leaving a row out means one more step without it.
     """
     names = [field.name for field in fields(Constants)]
     logs = np.log([getattr(Constants(), name) for name in names])
     wanted = np.log([row[1] for row in rows])
-    steps = 0.05 * np.eye(len(names))  # wide, for the prediction has steps of its own
+    steps = 0.05 * np.eye(len(names))  # large, because the prediction is not smooth
 
     def predict_row(at: NDArray[np.float64], index: int) -> float:
         launch, _, rate, _ = rows[index]
@@ -173,7 +173,7 @@ def fit(rows: Sequence[tuple[Case, float, float, bool]]) -> tuple[Constants, NDA
 
 
 def table(c: Constants) -> str:
-    """Return Markdown: every type and level, without a mask and with one; what takes the time."""
+    """A Markdown table: every type and level, with and without a mask, and what takes the time."""
     timing = json.loads(EARLIER.read_text(encoding="utf-8"))["timing"]
     lines = [
         "| type | level | mask | kernel | predicted ms | native ms, measured | times faster "

@@ -1,7 +1,7 @@
-"""What this machine can do at best: products of large matrices, and copies. The roof of rooflines.
+"""This machine's best rates: products of large matrices, and copies; the roof of rooflines.
 
-`python -m hsnet_trt.benchmarks.limits.rates [cpu|cuda]` prints them as JSON, so that whoever
-measures keeps the libraries' threads out of its own process.
+`python -m hsnet_trt.benchmarks.limits.rates [cpu|cuda]` prints them as JSON, so that a benchmark
+keeps the libraries' threads out of its own process.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from hsnet_trt.errors import BackendError
 
-_SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices; far beyond any cache when multiplied
+_SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices; large enough to be compute-bound
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
-_SECONDS = 1.5  # for each figure
+_SECONDS = 1.5  # per rate
 
 
 def measure(device: str = "cpu") -> dict[str, float]:
-    """Measure in a process of its own; see `best`.
+    """Measure in a separate process; see `best`.
 
     Raises:
         BackendError: that process failed.
@@ -38,12 +38,12 @@ def measure(device: str = "cpu") -> dict[str, float]:
 
 
 def best(device: str) -> dict[str, float]:
-    """The largest rate seen of each kind.
+    """The highest measured rate of each kind.
 
     Returns:
         `fp32`, `bf16`, `fp16`, `int8` (and `tf32` on CUDA): operations per second, two for each
-        multiply-add; `copy`: bytes per second, read and written counted. Kinds that cannot be
-        computed here are left out.
+        multiply-add; `copy`: bytes per second, reads plus writes. Kinds that do not run here are
+        left out.
     """
     import torch
 
@@ -66,7 +66,7 @@ def best(device: str) -> dict[str, float]:
             ("bf16", torch.bfloat16, False),
         ):
             if device == "cpu" and kind in ("tf32", "fp16"):
-                continue  # CPUs have no TF32, and PyTorch's FP16 there is an emulation
+                continue  # CPUs have no TF32, and PyTorch emulates FP16 there
             torch.backends.cuda.matmul.allow_tf32 = tf32
             a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
             out = torch.empty_like(a)
@@ -112,7 +112,7 @@ def _onnxruntime_products(side: int) -> dict[str, Callable[[], Any]]:
 
 
 def _fastest(call: Callable[[], Any], synchronise: Callable[[], Any] | None) -> float:
-    """Seconds of the fastest call: what the machine can do, not what it did on average."""
+    """Seconds of the fastest call: the machine's limit, not its average."""
     call()
     fastest, begin = float("inf"), time.perf_counter()
     while time.perf_counter() - begin < _SECONDS:

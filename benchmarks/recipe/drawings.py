@@ -1,8 +1,8 @@
-"""Drawings of one thing in several styles, from emoji that are free for every use.
+"""Drawings of things in several styles, from emoji that are free for every use.
 
-A class is a name that Noto's list has among animals, plants, food, things, activities and places;
-smileys, people, flags and symbols are left out, and whatever models are judged on. The sets are npm
-packages of Iconify (SVG) and LobeHub (WebP).
+A class is a name in Noto's categories of animals, plants, food, things, activities and places.
+Smileys, people, flags and symbols are left out, and anything that models are judged on. The sets
+are npm packages of Iconify (SVG) and LobeHub (WebP).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from hsnet_trt.benchmarks.recipe.left_out import shows_judged
 from hsnet_trt.errors import InputError
 
 SIDE = 144  # pixels of a drawing
-_QUALITY = 85  # of WebP; how opaque a pixel is stays exact
+_QUALITY = 85  # of WebP colours; alpha is lossless
 _GROUPS = ("Activities", "Animals & Nature", "Food & Drink", "Objects", "Travel & Places")
-_NAMES = "noto"  # the set whose list names the classes
-_SOLID = 0.05  # of a drawing that must be opaque
+_NAMES = "noto"  # the set whose categories name the classes
+_SOLID = 0.05  # least share of a drawing that is opaque
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ STYLES = (
 
 
 def draw(folder: Path, packages: Path) -> int:
-    """Write FOLDER/CLASS/STYLE.webp of every class in every style that has it.
+    """Write FOLDER/CLASS/STYLE.webp for every class in every style that has it.
 
     Args:
         folder: for the drawings.
-        packages: where the packages' archives are kept.
+        packages: a folder that caches the packages' archives.
 
     Returns:
-        How many drawings there are.
+        the number of drawings.
 
     Raises:
-        InputError: npm or resvg-py is missing, or a package cannot be had.
+        InputError: npm or resvg-py is missing, or a package cannot be downloaded.
     """
     render = _renderer()
     archives = {style.name: _archive(style, packages) for style in STYLES}
@@ -87,7 +87,7 @@ def draw(folder: Path, packages: Path) -> int:
 
 def _class_names(metadata: dict[str, Any]) -> list[str]:
     listed = [name for group in _GROUPS for name in metadata["categories"][group]]
-    # 24 clock faces are one class in 24 names.
+    # The 24 clock faces are 24 names of one thing.
     return sorted(
         name
         for name in set(listed)
@@ -96,7 +96,7 @@ def _class_names(metadata: dict[str, Any]) -> list[str]:
 
 
 def _svg(icons: dict[str, Any], name: str, render: Callable[[str], bytes]) -> bytes | None:
-    """Draw an icon of an Iconify set; None where the set has none of that name."""
+    """Render an icon of an Iconify set; None if the set has no icon of that name."""
     entry = icons["icons"].get(icons.get("aliases", {}).get(name, {}).get("parent", name))
     if entry is None:
         return None
@@ -108,7 +108,7 @@ def _svg(icons: dict[str, Any], name: str, render: Callable[[str], bytes]) -> by
 
 
 def _solid(content: bytes) -> Image.Image | None:
-    """A drawing with its transparent background; None where there is hardly anything to see."""
+    """A drawing with its transparent background; None if almost nothing or everything is opaque."""
     with Image.open(io.BytesIO(content)) as opened:
         picture = opened.convert("RGBA")
     picture.thumbnail((SIDE, SIDE))
@@ -127,7 +127,7 @@ def _renderer() -> Callable[[str], bytes]:
 
 
 def _archive(style: Style, packages: Path) -> dict[str, bytes]:
-    """The files of a package by their names in it; npm checks what it downloads."""
+    """The files of a package by their paths in it; npm verifies what it downloads."""
     stem = style.package.removeprefix("@").replace("/", "-")
     path = packages / f"{stem}-{style.version}.tgz"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What no recipe learns from: whatever real-v1 or the demo shows, by hash and by name."""
+"""What no recipe trains on: anything that real-v1 or the demo shows, by hash and by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from hsnet_trt.benchmarks.real_v1.photographs import photographs
 from hsnet_trt.errors import InputError
 
-# Class of real-v1 -> words by which other sources name what it shows.
+# Class of real-v1 -> words (regular expressions) by which other sources name the same thing.
 WORDS = {
     "car": "cars? indycar sportscar automobile suv sport utility taxi sedan beetle pickup jeep",
     "castle": "castle castillo carcassonne chateau burg schloss palace chenonceau neuschwanstein"
@@ -42,7 +42,7 @@ WORDS = {
     "windmill": "windmills? mill turbine wind",
     "wrench": "wrench(es)? spanner",
 }
-# What the demo shows besides, and what people have judged earlier models on.
+# What else the demo shows, and what people have judged earlier models on.
 _DEMO = "motorcycles? motorbike motor rushmore colosseum brandenburg"
 _JUDGED = re.compile(
     rf"\b(?:{'|'.join(word for words in (*WORDS.values(), _DEMO) for word in words.split())})\b"
@@ -50,16 +50,16 @@ _JUDGED = re.compile(
 
 
 def shows_judged(name: str) -> bool:
-    """Whether the name of a picture or a class says that it shows what models are judged on.
+    """Whether the name of a picture or a class matches something that models are judged on.
 
-    `name`: words between hyphens, underscores, blanks, dots, digits or capitals.
+    `name`: words separated by hyphens, underscores, blanks, dots, digits or capitals.
     """
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return _JUDGED.search(re.sub(r"[\W_\d]+", " ", apart).lower()) is not None
 
 
 def check_left_out(root: Path) -> None:
-    """Look at every file below a folder of pictures to learn from.
+    """Check every file below a folder of training pictures.
 
     Raises:
         InputError: one of them is a photograph of real-v1.

@@ -1,4 +1,4 @@
-"""The pictures that the recipe learns from, gathered into one folder, and whose they are."""
+"""The recipe's pictures, gathered into one folder, with their sources and licences."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _DONE = "gathered"
 
 
 def gather_all(work: Path) -> Path:
-    """Gather photographs, their masks, cut-outs and drawings; what is there already is kept.
+    """Gather photographs, their masks, cut-outs and drawings; a complete folder is kept.
 
     Args:
-        work: a folder for the pictures and for packages that are downloaded.
+        work: a folder for the pictures and for downloaded packages.
 
     Returns:
-        The folder that `data.drawn.mixture` reads.
+        the folder that `data.drawn.mixture` reads.
 
     Raises:
-        InputError: a package is missing, with the command that gets it; or a photograph of the
-            judge is among them.
+        InputError: a package is missing (the fix names the command for it), or a photograph of
+            real-v1 is among the pictures.
     """
     root = work / "pictures"
     if (root / _DONE).is_file():
@@ -40,7 +40,7 @@ def gather_all(work: Path) -> Path:
 
 
 def sources() -> list[dict[str, str]]:
-    """What is learned from, where it comes from, and its licence: for the model's card."""
+    """The training data, its sources and licences, for the model's card."""
     return [
         {
             "what": "ImageNet weights of the backbone, frozen",

@@ -1,7 +1,7 @@
-"""The stages of the recipe: what is learned on which machine, and in which order.
+"""The stages of the recipe: what is trained on which machine, and in which order.
 
-A GPU learns all sizes at once. Two cores first learn on small pictures, where a pair costs a
-thirtieth of one at 400 x 400, and end on the sizes that the model is for.
+A GPU trains all sizes at once. Two cores start with small pictures, where a pair costs a thirtieth
+of one at 400 x 400, and end with the sizes that the model is meant for.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import torch
 from hsnet_trt.model.checkpoint import SHIPPED
 from hsnet_trt.training.settings import Part, Settings, speed_settings
 
-SIZE = 400  # that the model is for, and judged at
-CONTRAST = 5.0  # weight of the background contrast at the start; learned with the rest
-SELF_SUPPORT = 3.0  # its weight: not learned, but chosen on validation, and added at the end
+SIZE = 400  # that the model is meant for, and judged at
+CONTRAST = 5.0  # initial weight of the background contrast, which is trained
+SELF_SUPPORT = 3.0  # its weight: not trained but chosen on validation, and added at the end
 MINUTES = {"cuda": 6.0, "cpu": 90.0}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the recipe, which goes on from the one before.
+    """A part of the recipe, which continues from the previous one.
 
     Attributes:
         name: of its run's folder.
         share: of the minutes.
-        size: side that episodes are drawn at, the largest of `parts`.
-        parts: sides, shares of the batches, episodes in each.
-        batch, reuse: a pool gives `batch` episodes a step, of which one in `reuse` is fresh.
-        rate: of learning, at its highest.
-        validate_every: steps.
-        validation_episodes: at each.
+        size: side at which episodes are drawn, the largest of `parts`.
+        parts: sides, shares of the batches, episodes per batch.
+        batch, reuse: a pool gives `batch` episodes per step, of which one in `reuse` is fresh.
+        rate: highest learning rate.
+        validate_every: steps between two validations.
+        validation_episodes: episodes per validation.
     """
 
     name: str
@@ -58,7 +58,7 @@ _LARGE = Stage(
     "large", 1 / 3, SIZE, (Part(256, 0.6, 6), Part(400, 0.4, 3)),
     batch=8, reuse=8, rate=4e-4, validate_every=600, validation_episodes=60,
 )  # fmt: skip
-# On from a checkpoint.
+# The stage that continues from a checkpoint.
 _TUNED = {
     "cuda": Stage("tuned", 1.0, SIZE, _ALL.parts, 40, 20, 3e-4, 1000, 300),
     "cpu": Stage(
@@ -70,7 +70,7 @@ _TUNED = {
 
 
 def stages_of(device: str, tuned: bool) -> tuple[Stage, ...]:
-    """The stages on "cuda" or "cpu", from scratch or on from a checkpoint (`tuned`)."""
+    """The stages on "cuda" or "cpu", from scratch, or from a checkpoint (`tuned`)."""
     if tuned:
         return (_TUNED[device],)
     return (_ALL,) if device == "cuda" else (_SMALL, _LARGE)
@@ -79,21 +79,21 @@ def stages_of(device: str, tuned: bool) -> tuple[Stage, ...]:
 def settings_of(
     stage: Stage, root: Path, minutes: float, seed: int, start_from: Path | None = None
 ) -> Settings:
-    """The settings of a stage on this machine, of `minutes` for the whole recipe.
+    """The settings of a stage on this machine.
 
     Args:
         stage: one of `stages_of`.
         root: the gathered pictures.
         minutes: for all stages together.
-        seed: of the first weights and of all that is drawn; each stage draws other episodes.
-        start_from: the checkpoint to go on from; None: a squeeze network of random weights.
+        seed: of the initial weights and all sampling; each stage draws other episodes.
+        start_from: the checkpoint to continue from; None: a random squeeze network.
     """
     device = device_kind()
     return Settings(
         data=("mixture",),
         root=root,
         backbone="mobilenet_v2",
-        # Its own file holds ImageNet's weights as they were published, rounded to 16 bits.
+        # The shipped model holds ImageNet's published weights, rounded to 16 bits.
         backbone_weights=None if start_from else SHIPPED,
         start_from=start_from,
         contrast=None if start_from else CONTRAST,
@@ -118,12 +118,12 @@ def settings_of(
 
 
 def device_kind() -> str:
-    """ "cuda" or "cpu", whichever the recipe runs on here."""
+    """The device that the recipe uses here, "cuda" or "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _precision(device: str) -> str | None:
-    """BF16 also on processors that compute in it: a step at 192 x 192 took 0.68 of the time."""
+    """BF16 also on processors that support it: a step at 192 x 192 took 0.68 of the time."""
     if device == "cuda":
         return None
     has = torch.cpu.get_capabilities()

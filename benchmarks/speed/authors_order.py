@@ -1,10 +1,10 @@
-"""HSNet in PyTorch in the authors' order of operations: what every speed-up is measured against.
+"""HSNet in PyTorch in the authors' order of operations: the baseline of every speed-up.
 
-The weights are those of `HSNet`, and so are the results; but the pyramid's layers are masked,
-normalised and multiplied one by one, every tensor is permuted and copied before and after each of
-the two convolutions of a center-pivot convolution, and query and support are both encoded again
-for every shot. `match` alone, on supports that were encoded before, shows what caching them gains.
-A background contrast and self-support, which the authors do not have, are added as `HSNet` does.
+Weights and results are those of `HSNet`. But the pyramid's layers are masked, normalised and
+multiplied one by one; every tensor is permuted and copied before and after each of the two
+convolutions of a center-pivot convolution; and query and support are encoded again for every shot.
+`match` alone, on supports encoded before, shows the gain of caching them. A background contrast and
+self-support, which the authors do not have, are added as in `HSNet`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.learner import upsample
 from hsnet_trt.model.resnet import BasicBlock, Bottleneck, ResNet
 
-Layers = list[Tensor]  # every layer of levels 2, 3, 4 in the backbone's order, each [N,C,h,w]
+Layers = list[Tensor]  # all layers of levels 2, 3, 4 in the backbone's order, each [N,C,h,w]
 
 
 class AuthorsOrder(nn.Module):
-    """The network of `model`, copied."""
+    """A copy of the network `model`, run in the authors' order."""
 
     def __init__(self, model: HSNet) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class AuthorsOrder(nn.Module):
         self.contrast = copy.deepcopy(model.contrast)
         self.self_support = copy.deepcopy(model.self_support)
         self.counts = model.backbone.layers  # layers of levels 2, 3, 4
-        if isinstance(self.backbone, ResNet):  # as torchvision's; costs a twentieth otherwise
+        if isinstance(self.backbone, ResNet):  # in place as in torchvision; else 5 % slower
             for module in self.backbone.modules():
                 if isinstance(module, (BasicBlock, Bottleneck)):
                     module.relu = nn.ReLU(inplace=True)
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-        """Images [B,3,H,W], [B,3,H,W] and masks [B,H,W] -> logits [B,2,H,W]; all is computed."""
+        """Images [B,3,H,W], [B,3,H,W] and masks [B,H,W] -> logits [B,2,H,W]; nothing is cached."""
         features = self.encode(query)
         return self.match(features, self.encode_support(support, mask), query.shape[2:])
 
@@ -52,7 +52,7 @@ class AuthorsOrder(nn.Module):
         return [layer for level in self.backbone(image) for layer in level]
 
     def encode_support(self, image: Tensor, mask: Tensor) -> Layers:
-        """Masked features of every layer; the mask [B,H,W] is resized for each of them.
+        """Masked features of every layer; the mask [B,H,W] is resized for each layer anew.
 
         With a background contrast, its two vectors [B,1,C,1] follow.
         """
@@ -106,7 +106,7 @@ class AuthorsOrder(nn.Module):
 
 
 def vote(logits: Sequence[Tensor]) -> Tensor:
-    """The logits [B,2,H,W] of each shot -> the voted mask, bool [B,H,W] (paper section 4.4)."""
+    """Logits [B,2,H,W] of each shot -> the voted mask, bool [B,H,W] (paper section 4.4)."""
     votes = torch.stack([shot.argmax(dim=1) for shot in logits]).sum(dim=0)
     most = votes.flatten(1).amax(dim=1).clamp(min=1)
     return votes.float() / most[:, None, None] >= 0.5
@@ -136,7 +136,7 @@ def _run(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _center_pivot(layer: CenterPivotConv4d, x: Tensor) -> Tensor:
-    """Two 2D convolutions, each between two copies of the tensor."""
+    """Two 2D convolutions, with a copy of the tensor before and after each."""
     pruned = _prune(x, layer.stride) if layer.stride > 1 else x
     over_query = layer.conv1(_fold(pruned, (0, 4, 5, 1, 2, 3)))
     shape = (x.shape[0], *pruned.shape[4:], *over_query.shape[1:])
@@ -148,7 +148,7 @@ def _center_pivot(layer: CenterPivotConv4d, x: Tensor) -> Tensor:
 
 
 def _fold(x: Tensor, order: tuple[int, ...]) -> Tensor:
-    """Permute, copy, and take the first three dimensions as one batch."""
+    """Permute, copy, and merge the first three dimensions into a batch."""
     return x.permute(order).contiguous().flatten(0, 2)
 
 

@@ -1,4 +1,4 @@
-"""A bundle as a contender: opened, given supports and timed as people use it."""
+"""A bundle as a contender, used as in an application."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hsnet_trt.errors import BackendError
 
 
 class BundleContender:
-    """A bundle, used as people use it."""
+    """A bundle through `FewShotSegmenter`, as an application uses it."""
 
     def __init__(self, spec: Spec, size: tuple[int, int]) -> None:
         from hsnet_trt.runtime.segmenter import FewShotSegmenter
@@ -50,7 +50,7 @@ class BundleContender:
         return np.stack([result.scores[name] for name in self._names])
 
     def network_ms(self, image: Pixels) -> float:
-        """Milliseconds of a query in `features` and `match` alone."""
+        """Milliseconds of `features` and `match` for one query."""
         timing = self._segmenter.segment(image).timing
         return timing["features"] + timing["match"]
 
@@ -62,7 +62,7 @@ class BundleContender:
 
 
 def _nvml_bytes() -> int | None:
-    """What NVIDIA's management library says this process holds of the first GPU."""
+    """Memory of the first GPU that this process holds, according to NVML; None if unknown."""
     try:
         import pynvml
 

@@ -1,4 +1,4 @@
-"""What is compared: PyTorch in several ways, and a bundle on every backend that runs here."""
+"""The contenders: PyTorch in several ways, and a bundle on every backend that runs here."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BASELINE = "PyTorch eager"
 
 @dataclass(frozen=True)
 class Spec:
-    """A contender by name, and how to open it; plain, to be sent to a child process."""
+    """How to open a contender; plain values, to be sent to a child process."""
 
     name: str
     precision: str  # fp32 | fp16 | bf16 | int8
     kind: str  # torch | bundle
-    caches: bool  # whether supports are encoded once; if not, stream and episode are the same work
+    caches: bool  # whether supports are encoded once; if not, stream and episode do the same work
     # PyTorch
     backbone: str = ""
-    checkpoint: str | None = None  # None: the recipe's weights
-    weights: str | None = None  # which of a checkpoint that holds several
+    checkpoint: str | None = None  # None: the weights of `recipe_model`
+    weights: str | None = None  # which set of a checkpoint that holds several
     device: str = "cpu"
     compiled: bool = False
     channels_last: bool = False
@@ -39,37 +39,37 @@ class Spec:
 
 
 class Contender(Protocol):
-    """One opened contender, for one size. Supports are [class][shot]; masks [query,class,H,W]."""
+    """An opened contender for one size. Supports are [class][shot], masks [query,class,H,W]."""
 
     def register(self, supports: SupportPictures) -> None:
-        """Take the support set, and encode it if this contender keeps it encoded."""
+        """Set the supports; a contender that caches encodes them now."""
         ...
 
     def segment(self, images: Sequence[Pixels]) -> Masks:
-        """From decoded pictures to masks in host memory."""
+        """Decoded pictures -> masks in host memory."""
         ...
 
     def stream(self, frames: Iterable[Pixels]) -> Iterator[Masks]:
-        """The same for frame after frame, as a stream is served."""
+        """The same for one frame after the other, as in a video stream."""
         ...
 
     def scores(self, image: Pixels) -> Floats:
-        """Mean foreground softmax over the shots, [class,H,W], to compare contenders by."""
+        """Mean foreground softmax over the shots, [class,H,W], to compare contenders."""
         ...
 
     def device_bytes(self) -> int | None:
-        """The most device memory taken; None where there is no device."""
+        """Peak device memory; None without a device."""
         ...
 
     def facts(self) -> dict[str, str]:
-        """What runs it, in words."""
+        """What runs it, as text."""
         ...
 
 
 def torch_specs(
     backbone: str, checkpoint: str | None, device: str, weights: str | None = None
 ) -> list[Spec]:
-    """Every way of PyTorch that is compared; the baseline first."""
+    """All PyTorch contenders, the baseline first."""
 
     def spec(name: str, precision: str = "fp32", *, caches: bool = False, **more: Any) -> Spec:
         return Spec(
@@ -95,8 +95,9 @@ def torch_specs(
 
 
 def bundle_specs(path: str | os.PathLike[str], name: str = "") -> list[Spec]:
-    """A bundle in every precision it has graphs of on ONNX Runtime, on the CPU and on a GPU if
-    there is one, and on each TensorRT it has engines for.
+    """A bundle's contenders: every precision of its graphs on ONNX Runtime, and its engines.
+
+    ONNX Runtime runs on the CPU, and on a GPU if there is one.
     """
     from hsnet_trt.runtime.bundle import Bundle
 

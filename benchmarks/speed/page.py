@@ -1,4 +1,4 @@
-"""A record as a page: on what it was measured, the targets, and a table for each case."""
+"""A record as a page: the machine, the targets, and a table for each case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TITLES = {
 
 
 def markdown(record: Record) -> str:
-    """The page: on what, the targets, then a table for each case."""
+    """The page: the machine, the targets, then a table for each case."""
     lines = [f"# Speed: {machine_line(record)}", "", f"    {record.command}", ""]
     lines += [f"**{warning}.**\n" for warning in record.warnings]
     lines += _targets(record)
@@ -35,14 +35,14 @@ def markdown(record: Record) -> str:
 
 
 def machine_line(record: Record) -> str:
-    """The machine, in a line."""
+    """The machine, in one line."""
     m = record.machine
     parts = [*m["gpus"], f"{m['cpu']}, {m['cores']} cores ({', '.join(m['instructions'])})"]
     return "; ".join(parts)
 
 
 def our_name(record: Record) -> str:
-    """The bundle contender that targets are judged by: the one first measured."""
+    """The bundle contender that the targets are judged by: the first one measured."""
     names = [row.contender for row in record.rows if not row.contender.startswith("PyTorch")]
     return names[0] if names else ""
 

@@ -1,4 +1,4 @@
-"""The picture of a record: bars of what a query takes, and the machine's roofline."""
+"""The picture of a record: bars of the time per query, and the machine's roofline."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _INK = "0.25"
 
 
 def draw(record: Record, path: Path) -> None:
-    """Write the PNG: to the left bars for the first and the last case, to the right the roofline.
+    """Write a PNG: bars for the first case and one with more shots, and the roofline on the right.
 
     Args:
-        record: what was measured; at least one row of latency.
+        record: with at least one row of latency.
         path: the file.
     """
     from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ def _roof(axis: Any, record: Record, rows: Sequence[SpeedRow]) -> None:
             va="bottom",
         )
     axis.text(0.15, 0.17 * copy / 1e9, f"copy {copy / 1e9:.0f} GB/s", fontsize=8, color=_INK)
-    label = 0.0  # the height of the label below
+    label = 0.0  # height of the previous label
     for row in sorted(rows, key=lambda r: -r.times.median):
         roof = row.roofline
         if roof is None or row.workload != "stream":

@@ -1,4 +1,4 @@
-"""The race: contenders beside each other, turn by turn, in rounds of shuffled order."""
+"""The race: contenders timed in turn, in rounds of shuffled order."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ from hsnet_trt.errors import HSNetError
 from hsnet_trt.export.graphs.lowering import Grid
 
 TOLERANCE = 1e-4  # of scores in [0,1], between contenders in FP32
-SLOW = 4.0  # a contender that takes so many times the baseline's time is not timed in rounds
+SLOW = 4.0  # a contender this many times slower than the baseline is not timed in rounds
 MODES = (("stream", "latency"), ("episode", "latency"), ("stream", "throughput"))
-_SETTLE_S = 0.05  # the threads of the last one go to sleep
+_SETTLE_S = 0.05  # lets the previous contender's threads go to sleep
 
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in total
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long is measured."""
+    """How long to measure."""
 
-    rounds: int = 6  # whose range then holds the median ratio with 97 % confidence
-    seconds: float = 0.6  # of a turn, at least
-    least: int = 1  # calls of a turn, at least
+    rounds: int = 6  # the range of 6 ratios holds the median with 97 % confidence
+    seconds: float = 0.6  # least duration of a turn
+    least: int = 1  # least number of calls in a turn
 
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """One contender in one case, workload and mode."""
+    """The figures of one contender in one case, workload and mode."""
 
     case: Case
     contender: str
     precision: str
-    workload: str  # stream: a query, its support registered before | episode: support and query
+    workload: str  # stream: a query, with supports registered before | episode: supports and query
     mode: str  # latency: one at a time | throughput: streamed
-    times: Summary  # of a call, or between two results; milliseconds
+    times: Summary  # milliseconds of a call, or between two results
     per_second: float  # queries
-    speedup: Ratio | None  # against the baseline in the same mode and rounds; None: no baseline
+    speedup: Ratio | None  # over the baseline in the same mode and rounds; None: no baseline
     host_bytes: int | None
     device_bytes: int | None
-    joules: float | None  # a query, of the whole device or processor
-    score_difference: float | None  # the largest, to the baseline's scores
-    mask_difference: float | None  # share of pixels
+    joules: float | None  # per query, of the whole device or processor
+    score_difference: float | None  # largest difference to the baseline's scores
+    mask_difference: float | None  # share of the pixels
     roofline: Roofline | None = None
 
 
 @dataclass
 class Outcome:
-    """All that was measured, and who could not take part, and why."""
+    """Everything that was measured, and which contenders could not take part, and why."""
 
     rows: list[SpeedRow] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)  # FP32 results that are not the baseline's
+    wrong: list[str] = field(default_factory=list)  # FP32 results that differ from the baseline's
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # by contender
     energy_source: str | None = None
-    bystanders: float | None = None  # share of the machine that others used meanwhile
+    bystanders: float | None = None  # share of the machine that other processes used
 
 
 def label(spec: Spec) -> str:
@@ -86,14 +86,13 @@ def race(
     """Measure every contender in every case.
 
     Args:
-        specs: the contenders; the one named `BASELINE`, if it is there, is what the others are
-            compared with.
-        cases: all of one backbone and size; few shots before many, or the memory of few is not
-            seen.
+        specs: the contenders; the others are compared with the one named `BASELINE`, if any.
+        cases: all of one backbone and size; few shots before many, because memory is measured as a
+            peak.
         grids: (h, w) of the feature levels at that size.
-        effort: how long.
+        effort: how long to measure.
         progress: called before each step.
-        keep: called after each case with all that was found so far.
+        keep: called after each case with everything found so far.
     """
     outcome = Outcome()
     bystanders, own = Bystanders(), _own_seconds()
@@ -115,7 +114,7 @@ def race(
 
 
 class _Race:
-    """One case."""
+    """The race in one case."""
 
     def __init__(
         self,
@@ -129,7 +128,7 @@ class _Race:
         self.inputs = draw_inputs(case, grids)
         self.times: dict[tuple[str, str, str], list[list[float]]] = {}
         self.answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.joules: dict[str, list[float]] = {}  # [joules, queries] of the streamed turns
+        self.joules: dict[str, list[float]] = {}  # [joules, queries] of the throughput turns
 
     def run(self, progress: Callable[[str, int], None]) -> None:
         progress("warming up", 0)
@@ -166,7 +165,7 @@ class _Race:
         self._conclude()
 
     def _turns(self) -> list[tuple[str, str, str]]:
-        """Without a cache a stream costs what episodes cost: then episodes alone are timed."""
+        """Without a cache, a stream costs as much as episodes, so only episodes are timed."""
         return [
             (name, workload, mode)
             for name, worker in self.workers.items()
@@ -177,13 +176,16 @@ class _Race:
         ]
 
     def _plays(self, spec: Spec) -> bool:
-        """Without a cache K shots are K times the same forward: the baseline shows what that costs,
-        and its other forms are timed at one shot alone."""
+        """Whether a contender is timed in this case.
+
+        Without a cache, K shots are K times the same forward pass: the baseline shows what that
+        costs, and its variants are timed at one shot only.
+        """
         repeats = spec.kind == "torch" and not spec.caches and spec.name != BASELINE
         return not repeats or self.case.shots == 1
 
     def _streams(self, spec: Spec) -> bool:
-        """PyTorch's ways are streamed by the same loop; the slowest and the fastest show that."""
+        """PyTorch's variants all stream with the same loop, so only two of them are timed."""
         shown = spec.kind == "bundle" or spec.caches or spec.name == BASELINE
         return shown and (self.case.batch, self.case.shots) == (1, 1)
 
@@ -207,7 +209,7 @@ class _Race:
         return intervals
 
     def _ask(self, name: str, method: str, *arguments: Any) -> Any:
-        """A worker's answer; None where it could not, and then it is out for good."""
+        """A worker's answer; None if it failed, which removes it from the race."""
         if name not in self.workers:
             return None
         try:
@@ -270,6 +272,6 @@ class _Race:
 
 
 def _own_seconds() -> float:
-    """Processor time of this process and of its children that have ended."""
+    """Processor time of this process and of its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)

@@ -1,4 +1,4 @@
-"""A whole benchmark: from bundles to a record of all that was measured, and on what."""
+"""A whole benchmark: from bundles to a record of everything measured, and on which machine."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from hsnet_trt.model.recipe import recipe_model
 from hsnet_trt.runtime.bundle import Bundle
 
 FORMAT = 1
-NOISY_MACHINE = 0.10  # share of the machine that others may use before the record warns of it
+NOISY_MACHINE = 0.10  # share of the machine that others may use before the record warns
 
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What is measured: which cases, how long, and where PyTorch runs."""
+    """What to measure: which cases, how long, and where PyTorch runs."""
 
     shots: tuple[int, ...] = (1, 5)
     areas: tuple[float, ...] = (0.2, 1.0)
     classes: tuple[int, ...] = (1,)
     batches: tuple[int, ...] = (1,)
-    all_sizes: bool = False  # every size of the bundles, not the first alone
-    only: str = ""  # contenders whose name holds this, and the baseline
+    all_sizes: bool = False  # every size of the bundles, not only the first
+    only: str = ""  # only contenders whose name contains this, and the baseline
     device: str = "cpu"
-    scaling: bool = True  # whether cost is watched as shots, classes and sizes grow
+    scaling: bool = True  # whether to measure how cost grows with shots, classes and sizes
     effort: Effort = field(default_factory=Effort)
-    weights: str | None = None  # which of a checkpoint that holds several
+    weights: str | None = None  # which set of a checkpoint that holds several
 
 
-# Everything that is worth a look; takes hours.
+# Everything of interest; takes hours.
 FULL = BenchmarkPlan(classes=(1, 5), batches=(1, 2, 4, 8), all_sizes=True)
 
 
 @dataclass
 class Record:
-    """What is written down."""
+    """The result of a benchmark."""
 
     command: str
     machine: dict[str, Any]
@@ -67,7 +67,7 @@ class Record:
 
     @property
     def warnings(self) -> list[str]:
-        """Why its figures should not be believed, if there is a reason."""
+        """Reasons not to trust the figures, if any."""
         found = [f"WRONG RESULTS: {line}" for line in self.wrong]
         if not self.finished:
             found.append("the run has not come to its end: this is what it had found until then")
@@ -98,15 +98,15 @@ def benchmark(
 
     Args:
         bundles: their folders. Bundles of one backbone must hold the same weights.
-        checkpoint: the weights, for PyTorch; None if they are `random-checkpoint`'s.
-        plan: what is measured.
-        command: kept in the record.
+        checkpoint: the weights, for PyTorch; None if they are those of `random-checkpoint`.
+        plan: what to measure.
+        command: stored in the record.
         progress: called before each step.
-        keep: called after each case with the record so far, which is not `finished`.
+        keep: called after each case with the record so far, whose `finished` is False.
 
     Raises:
-        BundleError: no bundle.
-        InputError: bundles of other weights than the checkpoint, or no case to measure.
+        BundleError: a folder is not a bundle.
+        InputError: a bundle has other weights than the checkpoint, or there is no bundle.
     """
     record = Record(command, machine_facts(), plan.effort)
     groups = _groups(bundles, plan)
@@ -124,7 +124,7 @@ def benchmark(
             progress,
             functools.partial(_keep, keep, joined),
         )
-        # A machine that others use shows its rate in its best moments alone.
+        # On a busy machine, the best rate shows only in quiet moments: keep the highest.
         for kind, rate in machine_rates.measure(plan.device).items():
             record.rates[kind] = max(rate, record.rates.get(kind, 0.0))
         shares.append(outcome.bystanders)
@@ -147,7 +147,7 @@ def _keep(
 def _scaling(
     record: Record, groups: dict[tuple[str, tuple[int, int]], list[str]], progress: Progress
 ) -> list[Scale]:
-    """Of the first bundle's first contender, at all the sizes it has."""
+    """Scaling of the first bundle's first contender, at all sizes of that bundle."""
     first = next(iter(groups.values()))[0]
     try:
         return measure_scaling(bundle_specs(first)[0], Bundle.open(first).manifest.sizes, progress)
@@ -157,14 +157,14 @@ def _scaling(
 
 
 def as_json(record: Record) -> dict[str, Any]:
-    """The record as plain values."""
+    """The record as plain values for JSON."""
     return {**dataclasses.asdict(record), "warnings": record.warnings}
 
 
 def _groups(
     bundles: Sequence[str | os.PathLike[str]], plan: BenchmarkPlan
 ) -> dict[tuple[str, tuple[int, int]], list[str]]:
-    """Bundles by backbone and size."""
+    """Bundles by backbone and size. Raises InputError if there are none."""
     found: dict[tuple[str, tuple[int, int]], list[str]] = {}
     for path in bundles:
         manifest = Bundle.open(path).manifest
@@ -214,7 +214,7 @@ def _specs(
 
 
 def _cases(backbone: str, size: tuple[int, int], plan: BenchmarkPlan) -> list[Case]:
-    """Shots by areas, few shots first; then classes, then batches, each by itself."""
+    """Shots times areas, few shots first; then classes, then batches, each varied alone."""
     area = plan.areas[0]
     cases = [Case(backbone, size, shots=s, area=a) for s in plan.shots for a in plan.areas]
     cases += [Case(backbone, size, classes=n, area=area) for n in plan.classes if n > 1]
@@ -229,10 +229,10 @@ def _joined(
     bundle: str,
     size: tuple[int, int],
 ) -> Record:
-    """The record with what was measured, each row with its roofline.
+    """The record with the outcome added, each row with its roofline.
 
-    PyTorch's rows are held to the work of the bundle's FP32 graphs at the rate of their own
-    precision: work that the authors' order does twice, or on zeros, is not useful work.
+    PyTorch's rows are compared with the work of the bundle's FP32 graphs at the rate of their own
+    precision: what the authors' order computes twice, or on zeros, is not useful work.
     """
     counters: dict[tuple[str, str, bool], Counter] = {}
     sources = {label(spec): spec for spec in specs}

@@ -1,4 +1,4 @@
-"""A record on disk: JSON, a page and a picture; and as the short table of the README."""
+"""A record on disk (JSON, a page and a picture), and as the README's short table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ _BEGIN, _END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
 
 def write_report(record: Record, out: Path, name: str, plot: Path) -> list[Path]:
-    """Write `<name>.json`, `<name>.md` and the plot; each replaces an older one when it is whole.
+    """Write `<name>.json`, `<name>.md` and the plot; each replaces an older one when complete.
 
     Args:
-        record: what was measured.
+        record: the result.
         out: the folder.
-        name: of the files, as `machine_name` gives it.
-        plot: the picture's file; PNG.
+        name: of the files, from `machine_name`.
+        plot: the picture's file, a PNG.
+
+    Returns:
+        the three files.
     """
     from hsnet_trt.benchmarks.speed.plot import draw
 
@@ -42,7 +45,7 @@ def write_report(record: Record, out: Path, name: str, plot: Path) -> list[Path]
 
 
 def keep_unfinished(record: Record, out: Path, name: str) -> None:
-    """Write `<name>.unfinished.json` and `.md`, so that a run that is stopped leaves what it found.
+    """Write `<name>.unfinished.json` and `.md`, so that a stopped run leaves its results.
 
     `write_report` removes them.
     """
@@ -52,7 +55,7 @@ def keep_unfinished(record: Record, out: Path, name: str) -> None:
 
 
 def machine_name(machine: dict[str, Any]) -> str:
-    """A machine's name for a file: its GPU or processor, and how many cores of it."""
+    """A machine's name for a file: its GPU, or its processor and number of cores."""
     title = machine["gpus"][0].split(" (")[0] if machine["gpus"] else machine["cpu"]
     plain = re.sub(r"\(R\)|\(TM\)|processor|cpu", "", str(title), flags=re.IGNORECASE)
     plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
@@ -60,7 +63,7 @@ def machine_name(machine: dict[str, Any]) -> str:
 
 
 def block(record: Record, name: str) -> str:
-    """What the README shows: a short table, and beside it command, machine and date."""
+    """The README's block: a short table, with command, machine and date."""
     ours = our_name(record)
     lines = [
         "| mask | shots | PyTorch eager, authors' order | ours | stream | episode |",
@@ -100,7 +103,7 @@ def block(record: Record, name: str) -> str:
 
 
 def fill(page: str, text: str) -> str:
-    """The page with what stands between its two markers replaced.
+    """The page with the text between its two markers replaced.
 
     Raises:
         ValueError: it has no such markers.

@@ -1,4 +1,4 @@
-"""Does cost grow faster than the work? With shots, with classes, with pairs of positions."""
+"""Whether cost grows faster than the work: with shots, classes, and pairs of positions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hsnet_trt.benchmarks.speed.timing_stats import summarise
 from hsnet_trt.benchmarks.speed.worker import RemoteWorker
 from hsnet_trt.model.hsnet import HSNet
 
-SLACK = 1.10  # of linear, which timing may add
-MANY_CLASSES, MANY_BYTES = 50, 4e9  # so many registered classes fit in so much
+SLACK = 1.10  # over linear growth, for noise in the timing
+MANY_CLASSES, MANY_BYTES = 50, 4e9  # this many registered classes should fit in this memory
 _ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One step of one growing quantity."""
+    """The cost at one value of one growing quantity."""
 
     what: str  # shots | classes | pairs of positions
     case: Case
-    times: float  # how many times the first case's quantity
-    milliseconds: float  # of a query, supports registered
-    growth: float  # how many times the first case's milliseconds
+    times: float  # quantity relative to the first case
+    milliseconds: float  # of a query, with supports registered
+    growth: float  # milliseconds relative to the first case
     host_bytes: int | None  # of the whole process
 
     @property
@@ -56,8 +56,8 @@ def measure(
     """Measure one contender.
 
     Args:
-        spec: a bundle's.
-        sizes: those of the bundle, the default one first.
+        spec: of a bundle.
+        sizes: of the bundle, the default one first.
         progress: called before each case.
 
     Raises:
@@ -71,7 +71,7 @@ def measure(
         for case in cases:
             progress(f"{what}: {case}", done, total)
             done += 1
-            # A process of its own for each: memory that one took would be counted to the next.
+            # Each case gets its own process, or memory of one would be counted for the next.
             worker = RemoteWorker(spec, case.size)
             try:
                 grids = HSNet(spec.backbone).grids(case.size)
@@ -88,7 +88,7 @@ def measure(
 
 
 def summary(found: Sequence[Scale]) -> list[str]:
-    """Whether the figures bear out the two claims, in words."""
+    """Whether the figures support the two claims, as text."""
     lines = []
     for what in dict.fromkeys(scale.what for scale in found):
         last = [scale for scale in found if scale.what == what][-1]
@@ -108,7 +108,7 @@ def summary(found: Sequence[Scale]) -> list[str]:
 
 
 def _amount(what: str, case: Case, grids: Sequence[tuple[int, int]]) -> float:
-    """The quantity that grows; pairs of positions are summed over the levels."""
+    """The growing quantity; pairs of positions are summed over the levels."""
     if what == "pairs of positions":
         return float(sum(prod(grid) ** 2 for grid in grids))
     return float(case.shots * case.classes)

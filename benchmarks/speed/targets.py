@@ -12,14 +12,14 @@ from hsnet_trt.benchmarks.speed.timing_stats import Ratio, ratio
 
 @dataclass(frozen=True)
 class SpeedTarget:
-    """So many times faster than `against`, in one case of ResNet-50 at 400 x 400, latency."""
+    """A wanted speed-up over `against`, for latency in one case of ResNet-50 at 400 x 400."""
 
     workload: str
     shots: int
     area: float
     wanted: float
     precision: str = "fp32"
-    against: str = BASELINE  # a contender, or "fp32": the same one in FP32
+    against: str = BASELINE  # a contender, or "fp32": the same contender in FP32
 
 
 # On a CPU of 2 cores, against PyTorch in the authors' order of operations.
@@ -43,11 +43,11 @@ class Verdict:
     contender: str | None
     speedup: Ratio | None
     outcome: str  # reached | missed | too noisy to say | not measured
-    why: str = ""  # what bounds it, where it was not reached
+    why: str = ""  # what limits it, unless it was reached
 
 
 def judge(rows: Sequence[SpeedRow], ours: str) -> list[Verdict]:
-    """Every CPU target, for the contender of that name (without its precision)."""
+    """The verdict on every CPU target, for the contender of that name (without its precision)."""
     return [_judge(rows, ours, target) for target in CPU_TARGETS]
 
 

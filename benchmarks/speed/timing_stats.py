@@ -1,4 +1,4 @@
-"""From timings in rounds to figures that can be believed, or a word that they cannot."""
+"""Statistics of timings in rounds, which also say when figures are too noisy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NOISY = 0.10  # a spread between rounds above this is called noisy
+NOISY = 0.10  # spread between rounds above which a figure is called noisy
 CONFIDENCE = 0.95
 
 
@@ -20,9 +20,9 @@ class Summary:
     median: float
     p90: float
     p99: float
-    spread: float  # of the rounds' medians: interquartile range over median
-    noisy: bool  # the spread is above `NOISY`, or there was one round alone
-    rounds: tuple[float, ...]  # the median of each
+    spread: float  # of the rounds' medians: interquartile range / median
+    noisy: bool  # the spread is above `NOISY`, or there was only one round
+    rounds: tuple[float, ...]  # the median of each round
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Ratio:
     high: float
 
     def verdict(self, wanted: float) -> str:
-        """Whether it is at least `wanted`: "reached", "missed", or "too noisy to say"."""
+        """Whether the ratio is at least `wanted`: "reached", "missed", or "too noisy to say"."""
         if self.low >= wanted:
             return "reached"
         return "missed" if self.high < wanted else "too noisy to say"
 
 
 def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
-    """The figures of one contender's rounds, each of some calls."""
+    """The statistics of one contender's rounds, each a sequence of calls in milliseconds."""
     calls = np.concatenate([np.asarray(times, float) for times in rounds])
     medians = np.array([np.median(times) for times in rounds])
     low, high = np.percentile(medians, (25, 75))
@@ -59,10 +59,10 @@ def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
 
 
 def ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
-    """Compare the medians of two contenders round by round, as they ran beside each other.
+    """Compare the medians of two contenders round by round, since they ran side by side.
 
-    What slows the machine for a while slows both in the same round. The interval is that of the
-    median of the rounds' ratios, from order statistics: no shape of the noise is assumed.
+    A temporary slowdown of the machine affects both in the same round. The interval is that of the
+    median of the rounds' ratios, from order statistics, so no noise distribution is assumed.
     """
     ratios = np.sort(np.asarray(slower, float) / np.asarray(faster, float))
     skip = _outside(len(ratios))
@@ -70,8 +70,10 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
 
 
 def _outside(count: int) -> int:
-    """How many of the smallest and largest of `count` values may be left off, so that the rest
-    spans the median with `CONFIDENCE`; none if even all of them do not."""
+    """How many values to drop at each end of `count` sorted ones for an interval of the median.
+
+    The rest still holds the median with `CONFIDENCE`; 0 if not even all of them do.
+    """
     tail, skip = 0.0, -1
     for k in range((count + 1) // 2):
         tail += math.comb(count, k) / 2**count

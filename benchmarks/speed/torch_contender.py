@@ -1,4 +1,4 @@
-"""PyTorch as a contender: eager, compiled, in half precision, with supports kept encoded."""
+"""PyTorch as a contender: eager, compiled, in half precision, with cached supports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TorchContender:
         from hsnet_trt.model.recipe import recipe_model
 
         self._spec, self._size, self._torch = spec, size, torch
-        # FP32 is FP32: by default cuDNN rounds to TF32. Each contender has a process of its own.
+        # By default cuDNN rounds FP32 to TF32. This affects only this contender's own process.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         model = (
             load_checkpoint(spec.checkpoint, weights=spec.weights)
@@ -32,7 +32,7 @@ class TorchContender:
         )
         net = AuthorsOrder(model).eval().to(spec.device)
         if spec.channels_last:
-            # PyTorch annotates `to` without it
+            # PyTorch's annotation of `to` lacks it.
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._net = net
         self._forward: Callable[..., Any] = (
@@ -42,7 +42,7 @@ class TorchContender:
         self._types = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
     def register(self, supports: SupportPictures) -> None:
-        """[class][shot] of (picture, mask), or where they are cached of encoded layers."""
+        """Keep [class][shot] of (picture, mask), or of encoded layers if they are cached."""
         self._supports = []
         for images, masks in zip(supports.images, supports.masks, strict=True):
             shots = [
@@ -101,7 +101,7 @@ class TorchContender:
         return batch.to(self._spec.device)
 
     def _logits(self, images: Sequence[Pixels]) -> list[list[Any]]:
-        """[class][shot] of logits [B,2,H,W]."""
+        """Logits [B,2,H,W] for each [class][shot]."""
         query, count = self._tensor(images), len(images)
         if self._spec.caches:
             features = self._net.encode(query)
@@ -126,5 +126,5 @@ class TorchContender:
 
 
 def _each(tensors: Iterable[Any], count: int) -> list[Any]:
-    """The one support for every query of the batch."""
+    """One support, expanded to every query of the batch."""
     return [t.expand(count, *t.shape[1:]) for t in tensors]

@@ -2,9 +2,9 @@
 
     python -m hsnet_trt.benchmarks.speed.triton_load BUNDLE localhost:8001 --clients 1 8
 
-BUNDLE, the one the server's repository was made from, shows the speed without a server: the
-same pictures, one after the other, in this process. They are JPEGs of 640 x 480 pixels; what is on
-them does not matter for the time.
+BUNDLE, the one that the server's repository was made from, gives the speed without a server: the
+same pictures, one after the other, in this process. They are random JPEGs of 640 x 480 pixels; the
+content does not affect the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hsnet_trt.serving.triton_server.client import SegmentationClient
 
 
 def measure(call: Callable[[int], object], clients: int, seconds: float) -> tuple[float, float]:
-    """Pictures a second of so many callers at once, and the median milliseconds of one."""
+    """Pictures per second with that many concurrent callers, and median milliseconds of one."""
     took: list[list[float]] = [[] for _ in range(clients)]
     end = time.perf_counter() + seconds
 

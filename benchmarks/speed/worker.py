@@ -1,7 +1,7 @@
-"""One contender in a process of its own, which takes its orders from the one that measures.
+"""One contender in its own process, controlled by the process that measures.
 
-So that contenders share nothing but the machine: no thread pool of one spins while another is
-timed, the memory of each is its own, and one that crashes takes nothing down.
+Contenders thus share nothing but the machine: no thread pool of one spins while another is timed,
+each has its own memory, and a crash affects only one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from hsnet_trt.benchmarks.speed.contenders import Contender, Masks, Spec
 from hsnet_trt.benchmarks.speed.torch_contender import TorchContender
 from hsnet_trt.errors import BackendError, HSNetError
 
-_ANSWER_S = 600.0  # longer than any call takes, torch.compile's included
-_HOPELESS_S = 20.0  # nobody needs to see this twice
-_LONG_S = 0.5  # a call that takes longer is not changed by a cold cache
+_ANSWER_S = 600.0  # longer than any call takes, including torch.compile
+_HOPELESS_S = 20.0  # an episode this slow is not run twice
+_LONG_S = 0.5  # calls longer than this are not affected by a cold cache
 
 
 def open_contender(spec: Spec, size: tuple[int, int]) -> Contender:
-    """Open it.
+    """Open a contender.
 
     Raises:
         HSNetError: it cannot run here.
@@ -40,7 +40,7 @@ def open_contender(spec: Spec, size: tuple[int, int]) -> Contender:
 
 
 class Worker:
-    """What the child does. Inputs are taken in turn, so that no call repeats the one before."""
+    """The child's side. Inputs are used in turn, so that no call repeats the previous one."""
 
     def __init__(self, spec: Spec, size: tuple[int, int]) -> None:
         self._spec = spec
@@ -52,7 +52,8 @@ class Worker:
     def prepare(self, inputs: Inputs) -> float:
         """Take the inputs of a case and warm up; returns the seconds of an episode.
 
-        Of the second one, unless the first took so long that it cannot have been compiling alone.
+        It is the second episode that counts, unless the first took more than 20 s without
+        compiling.
         """
         self._inputs, self._turn = inputs, 0
         _forget_peak()
@@ -67,15 +68,15 @@ class Worker:
         return seconds
 
     def latency(self, workload: str, seconds: float, least: int) -> list[float]:
-        """Milliseconds of each call, one at a time: so many, and until `seconds` are over.
+        """Milliseconds of each call, one at a time: at least `least`, for at least `seconds`.
 
-        "stream": a query with the support set registered before. "episode": support and query.
+        "stream": a query, with the supports registered before. "episode": supports and query.
         """
         call = self._episode if workload == "episode" else self._query
         if workload == "stream":
             self._register()
         if self._seconds < _LONG_S:
-            call()  # the caches hold another contender's data
+            call()  # warm up, because the caches hold another contender's data
         times: list[float] = []
         begin = time.perf_counter()
         while len(times) < least or time.perf_counter() - begin < seconds:
@@ -85,17 +86,17 @@ class Worker:
         return times
 
     def throughput(self, seconds: float, least: int) -> dict[str, Any]:
-        """Stream frames: so many, and until `seconds` are over.
+        """Stream at least `least` frames, for at least `seconds`.
 
         Returns:
-            `intervals`: milliseconds from each result to the next; `frames`: how many there were.
+            `intervals`: milliseconds from each result to the next; `frames`: number of results.
         """
         self._register()
         begin = time.perf_counter()
         stamps: list[float] = []
 
         def frames() -> Iterator[Pixels]:
-            # One more than is counted: the first result comes when the stream is filled.
+            # One frame more than `least`, because the first result gives no interval.
             while len(stamps) <= least or time.perf_counter() - begin < seconds:
                 yield from self._next().queries[self._turn]
 
@@ -104,7 +105,7 @@ class Worker:
         return {"intervals": (1000 * np.diff(stamps)).tolist(), "frames": len(stamps)}
 
     def network(self, least: int) -> list[float]:
-        """Milliseconds of a bundle's `features` and `match` alone, in each of so many calls."""
+        """Milliseconds of a bundle's `features` and `match` alone, in `least` calls."""
         assert isinstance(self._contender, BundleContender)
         self._register()
         return [
@@ -119,11 +120,11 @@ class Worker:
         return self._contender.scores(image), self._contender.segment([image])[0]
 
     def memory(self) -> dict[str, int | None]:
-        """The most memory since `prepare`: the whole process on the host, and on the device."""
+        """Peak memory since `prepare`: of the whole process on the host, and on the device."""
         return {"host_bytes": _peak(), "device_bytes": self._contender.device_bytes()}
 
     def facts(self) -> dict[str, str]:
-        """What runs it, in words."""
+        """What runs it, as text."""
         return self._contender.facts()
 
     def _next(self) -> Inputs:
@@ -157,7 +158,7 @@ class RemoteWorker:
         """Call a method of the worker.
 
         Raises:
-            HSNetError: what the worker raised, or that it is gone or does not answer.
+            BackendError: the method raised, the process ended, or it does not answer.
         """
         try:
             self._pipe.send((method, arguments))
@@ -174,7 +175,7 @@ class RemoteWorker:
         return value
 
     def close(self, wait_s: float = 10) -> None:
-        """End the process; by force if it does not end within so many seconds."""
+        """End the process; kill it if it does not end within `wait_s` seconds."""
         self._pipe.close()
         self._process.join(wait_s)
         if self._process.is_alive():
@@ -189,7 +190,7 @@ def _serve(pipe: Connection, spec: Spec, size: tuple[int, int]) -> None:
         try:
             method, arguments = pipe.recv()
         except EOFError:
-            os._exit(0)  # no waiting for threads of the libraries
+            os._exit(0)  # do not wait for the libraries' threads
         try:
             worker = worker or Worker(spec, size)
             pipe.send(("value", getattr(worker, method)(*arguments)))
@@ -200,13 +201,13 @@ def _serve(pipe: Connection, spec: Spec, size: tuple[int, int]) -> None:
 
 
 def _forget_peak() -> None:
-    """Have Linux count the peak from now on; where it does not, it counts from the start."""
+    """Make Linux restart its count of peak memory; elsewhere it covers the whole run."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak() -> int:
-    """The largest resident memory of this process in bytes."""
+    """The peak resident memory of this process, in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""An episode of views that were drawn."""
+"""An episode made of drawn views."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import numpy as np
 
 from hsnet_trt.data.episodes.episode import Episode, Image, Mask
 
-View = tuple[Image, Mask]
-
 
 def drawn_episode(
-    query: View, supports: Sequence[View], class_id: int, class_name: str, name: str
+    query: tuple[Image, Mask],
+    supports: Sequence[tuple[Image, Mask]],
+    class_id: int,
+    class_name: str,
+    name: str,
 ) -> Episode:
-    """Put views together.
+    """Make an episode of views.
 
     Args:
-        query: uint8 [H, W, 3], and bool [H, W]: where the object is in it.
-        supports: the same, K of them.
+        query: its picture, uint8 [H, W, 3], and the object's mask, bool [H, W].
+        supports: K such pairs of the same size.
         class_id: see `Episode`.
         class_name: see `Episode`.
-        name: what the names of its pictures begin with.
+        name: prefix of the pictures' names.
     """
     image, mask = query
     return Episode(

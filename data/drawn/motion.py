@@ -40,7 +40,7 @@ def _rounded(keys: Sequence[tuple[float, Sequence[float]]], frames: int, sigma: 
 
 
 def wander(rng: Random, spread: Sequence[float], frames: int) -> Track:
-    """A random path about zero, [T, d]; `spread`: standard deviation of each value, cut at 2."""
+    """A random path about zero, [T, d]; `spread`: standard deviations, clipped at 2 of them."""
     drawn = np.clip(rng.normal(0, 1, (_TURNS, len(spread))), -2, 2) * spread
     return path(list(zip(np.linspace(0, 1, _TURNS), drawn, strict=True)), frames)
 

@@ -1,4 +1,4 @@
-"""The contours of masks, and how near those of an answer are to the true ones."""
+"""Contours of masks, and how close those of an answer are to the true ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hsnet_trt.data.episodes.episode import Mask
 
-_TOLERANCE = 0.008  # of the diagonal, as DAVIS has it
+_TOLERANCE = 0.008  # of the diagonal, as in DAVIS
 
 
 def contour(mask: Mask) -> Mask:
@@ -19,7 +19,7 @@ def contour(mask: Mask) -> Mask:
 
 
 def contour_tolerance(size: tuple[int, int]) -> int:
-    """Pixels by which a contour of a picture (height, width) may be off."""
+    """By how many pixels a contour may be off in a picture of (height, width)."""
     return int(np.ceil(_TOLERANCE * np.hypot(*size)))
 
 
@@ -43,7 +43,7 @@ def boundary_f(answer: Mask, truth: Mask) -> float:
 
 
 def _widened(mask: Mask, radius: int) -> Mask:
-    """All pixels at most `radius` from a mask."""
+    """All pixels within `radius` of a mask."""
     import cv2
 
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]

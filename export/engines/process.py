@@ -33,7 +33,8 @@ def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
         The worker's result.
 
     Raises:
-        BuildError: TensorRT refused, or a signal ended the child, for example when memory ran out.
+        BuildError: TensorRT refused, or the child ended without an answer, for example because
+            memory ran out.
         OSError: a file could not be read or written, for example because the disk is full.
     """
     kills = _kernel_kills()

@@ -1,7 +1,7 @@
-"""What is not in the paper in `match`: nodes that are put behind the logits of any lowering.
+"""Nodes for what is not in the paper, appended to the logits of `match` in any lowering.
 
-A lowering knows nothing of them, and a graph without them is left as it is. Maps are resized by
-products with constant matrices, so that no number of queries or supports has to be written down.
+The lowerings do not depend on them, and a graph without them is unchanged. Maps are resized by
+products with constant matrices, so that no number of queries or supports is fixed in the graph.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def add_contrast(match: onnx.ModelProto, weight: float, grids: Sequence[Grid]) -
 def add_self_support(match: onnx.ModelProto, weight: float, grids: Sequence[Grid]) -> None:
     """Add self-support to the foreground logits of an exported `match`, in place.
 
-    Sums over positions and channels are written as products and ReduceSums, which are float32
-    islands in FP16, since the sums are large.
+    Sums over positions and channels are products and ReduceSums, which stay float32 islands in
+    FP16, because the sums are large.
 
     Args:
         match: as `add_contrast` takes and leaves it.
@@ -76,7 +76,7 @@ def add_self_support(match: onnx.ModelProto, weight: float, grids: Sequence[Grid
 
 
 def _own_contrast(write: GraphWriter, found: str, features: str, grid: Grid, plane: Grid) -> str:
-    """The contrast of one level to what was found [B,S,*plane] and to the rest, [B,S,*plane]."""
+    """The contrast of one level to the found object [B,S,*plane] and to its rest, [B,S,*plane]."""
     count = grid[0] * grid[1]
     small = _resized(write, found, plane, grid)
     small = write.op("Reshape", small, write.constant([0, 0, 1, count]))
@@ -129,7 +129,7 @@ def _resized(write: GraphWriter, maps: str, now: Grid, wanted: Grid) -> str:
 def _raise(
     graph: onnx.GraphProto, write: GraphWriter, map_: str, weight: float, before: str
 ) -> None:
-    """End the graph with the foreground logits raised by a map; what they were is `before`."""
+    """End the graph with `map_` added to the foreground logits, which are renamed to `before`."""
     both = np.array([0, weight], np.float32).reshape(2, 1, 1)
     shift = write.op("Mul", write.op("Unsqueeze", map_, write.constant([2])), write.constant(both))
     write.op("Add", before, shift)

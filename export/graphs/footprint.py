@@ -1,7 +1,7 @@
-"""How much memory a graph's activations take, and its largest tensor, as they grow with the batch.
+"""Memory of a graph's activations, and its largest tensor, as functions of the batch.
 
-Counted on the ONNX graph, so that a profile can be refused before an engine is built, on a machine
-that has no onnx.
+Counted on the ONNX graph at export, so that a machine without onnx can refuse a profile before it
+builds an engine.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds."""
+        """The number of elements."""
         return prod(self.shape)
 
     @property
     def bytes(self) -> int:
-        """How much memory it takes."""
+        """Memory in bytes."""
         return self.elements * self.itemsize
 
 
@@ -63,7 +63,7 @@ def footprint(
 
 
 def _peak(model: onnx.ModelProto, sizes: dict[str, tuple[Growth, int]]) -> Growth:
-    home: dict[str, str] = {}  # the tensor whose bytes a view names
+    home: dict[str, str] = {}  # view -> the tensor that owns its bytes
     for node in model.graph.node:
         if node.op_type in VIEWS:
             home[node.output[0]] = home.get(node.input[0], node.input[0])
@@ -117,7 +117,7 @@ def _sizes(model: onnx.ModelProto, most: Mapping[str, Growth]) -> dict[str, tupl
 
 
 def tensors_of(model: onnx.ModelProto, batch: Mapping[str, int]) -> dict[str, Tensor]:
-    """Every tensor whose shape inference finds, with the named dimensions that `batch` gives."""
+    """Tensors whose shape can be inferred, with the named dimensions set as in `batch`."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     for value in (*fixed.graph.input, *fixed.graph.output):

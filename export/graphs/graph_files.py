@@ -55,7 +55,7 @@ class GraphFiles:
     def add(
         self, graph: str, lowering: str, model: onnx.ModelProto, correlation: str = ""
     ) -> dict[str, onnx.ModelProto]:
-        """Put the graph into the bundle; returns it by precision, FP32 in any case.
+        """Add a graph to the bundle; returns it by precision, always including FP32.
 
         CPUs run packed graphs, and nothing in FP16.
         """

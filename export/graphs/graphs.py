@@ -31,8 +31,8 @@ from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.matching.graphs import FEATURES, INPUTS, OUTPUTS, SUPPORTS, names_of
 from hsnet_trt.trt_plugins.sizes import DOMAIN, VERSION, row_length
 
-OPSET = 18  # TensorRT 10.3 and older ONNX Runtimes take it whole
-IR_VERSION = 10  # the newest that they read
+OPSET = 18  # fully supported by TensorRT 10.3 and older ONNX Runtimes
+IR_VERSION = 10  # the newest that these read
 LOWERINGS: dict[str, type[MatchConv2d] | type[MatchConv3d]] = {
     "conv2d": MatchConv2d,
     "conv3d": MatchConv3d,
@@ -126,10 +126,10 @@ def export_match(
 ) -> onnx.ModelProto:
     """`f2`..`f4` of B queries and `s2`..`s4` of S supports -> `logits` [B,S,2,2*h2,2*w2].
 
-    With `correlation="plugin"`, which is made of the `conv2d` lowering, the correlations are three
-    nodes `hsnet::HyperCorrelation`, and the model holds the op's function of native ops. The
-    lowering `packed` takes other supports: see `lowering_packed`. With a background contrast, any
-    of them takes `c3` and `c4` [S,1,C,1], too.
+    With `correlation="plugin"` (only the `conv2d` lowering) the correlations are three nodes
+    `hsnet::HyperCorrelation`, and the model holds the op's function of native ops. This form and
+    the lowering `packed` take other supports: see `lowering_plugin` and `lowering_packed`. With a
+    background contrast, every form also takes `c3` and `c4` [S,1,C,1].
     """
     graph = _as_in_the_paper(model, size, lowering, facts, correlation)
     if model.contrast is not None:
@@ -245,7 +245,10 @@ def _strip(model: onnx.ModelProto, batch: dict[str, str]) -> None:
 
 
 def _check(model: onnx.ModelProto, opsets: dict[str, int] | None = None) -> None:
-    """`opsets`: only ONNX's own (None), or also the correlation op's, with its function."""
+    """Check that the graph is valid ONNX with the expected opsets.
+
+    `opsets`: None for ONNX's own only; else also the correlation op's, with its function.
+    """
     opsets = opsets or {"": OPSET}
     found = {entry.domain: entry.version for entry in model.opset_import}
     functions = {function.domain for function in model.functions}
@@ -264,7 +267,7 @@ def _check(model: onnx.ModelProto, opsets: dict[str, int] | None = None) -> None
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own internals; what matters is checked on its result."""
+    """Silence the exporter's warnings about its own internals; its result is checked instead."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,9 +1,9 @@
-"""What the lowerings of `match` share: its inputs, its normalisations, its decoder.
+"""Shared by the lowerings of `match`: its inputs, its normalisations, its decoder.
 
-A lowering is a module that computes what `HSNet.match` means in another order of operations. It
-takes raw query features and encoded supports and handles every pair of B queries and S supports.
-Sums of squares and norms are computed in float32 whatever the type of the features, because they
-overflow in float16. The letters of the dimensions are explained in `export.graphs`.
+A lowering is a module that computes `HSNet.match` in another order of operations. It takes raw
+query features and encoded supports and handles every pair of B queries and S supports. Sums of
+squares and norms are computed in float32 for features of any type, because they overflow in
+float16. The letters of the dimensions are explained in `export.graphs`.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def cut(product: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def strided(grid: Grid, stride: int) -> Grid:
-    """The extent of a grid of which every `stride`-th position is kept."""
+    """The extent of a grid after keeping every `stride`-th position."""
     height, width = grid
     return (height + stride - 1) // stride, (width + stride - 1) // stride
 
 
 class GroupNormRelu(nn.Module):
-    """Group normalisation and ReLU of a tensor of four dimensions, `channel` that of the channels.
+    """Group normalisation and ReLU of a 4D tensor whose channels are dimension `channel`.
 
     Statistics are taken over everything but the batch (dimension 0) and the group.
     """
@@ -86,8 +86,8 @@ class GroupNormRelu(nn.Module):
         super().__init__()
         self.channel, self.eps = channel, norm.eps
         self.shape = (GROUPS, norm.num_channels // GROUPS)
-        # Step by step, the innermost first: one float32 sum over a million elements costs three
-        # digits in ONNX Runtime.
+        # The mean is taken step by step, the innermost dimension first: in ONNX Runtime, one
+        # float32 sum over a million elements loses three digits.
         self.steps = [[4], list(range(channel + 1, 4)), list(range(1, channel))]
         shape = [1] * 5  # with the channels as groups and channels of a group
         shape[channel : channel + 2] = self.shape

@@ -1,6 +1,6 @@
-"""`conv2d`: the center-pivot 4D convolution as reshaped 2D convolutions, laid out to move little.
+"""`conv2d`: the center-pivot 4D convolution as 2D convolutions, in layouts that need few permutes.
 
-Each of the two convolutions takes the positions of the other one as its batch, so two layouts are
+Each of the two convolutions takes the other one's positions as its batch, so two layouts are
 used (letters: see `export.graphs`):
 
 - query-major [P,Q,C,M] in the squeeze blocks, where the support side is large: the support
@@ -32,7 +32,7 @@ from hsnet_trt.model.center_pivot import CenterPivotConv4d
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.learner import upsample
 
-# Above so many support positions, the 3 x 3 convolution multiplies less than the full mix does.
+# Above this many support positions, the 3 x 3 convolution multiplies less than the full mix.
 DENSE_LIMIT = 9
 
 
@@ -94,8 +94,8 @@ class Squeeze(nn.Module):
         query = normalized(query).unsqueeze(1)  # [B,1,L,C,row]
         kept = padded(keep(support, self.grid, self.first.stride))
         positions = self.grid[0] * self.grid[1]
-        # Two products, the second of them small, so that the large result is never pruned. Their
-        # padding is cut in the copies that the two layouts cost anyway.
+        # A second, small product, instead of pruning the large one. The padding is cut in copies
+        # that the two layouts need anyway.
         full = torch.matmul(query.transpose(-1, -2), support).relu()
         full = cut(full, positions, positions)  # [B,S,L,Q,M]
         pruned = torch.matmul(kept.transpose(-1, -2), query).relu()
@@ -105,7 +105,7 @@ class Squeeze(nn.Module):
         return self.squeeze(full.unflatten(-1, self.grid), pruned.unflatten(-1, self.grid))
 
     def squeeze(self, full: Tensor, pruned: Tensor) -> Tensor:
-        """The block alone, on the correlation [P*Q,L,hs,ws] and, pruned, [P*M',L,hq,wq]."""
+        """The block alone, from the correlation [P*Q,L,hs,ws] and the pruned one [P*M',L,hq,wq]."""
         first = self.first
         over_query = first.query_plane(first.conv1(pruned)).transpose(1, 3)
         x = first.support_plane(first.conv2(full)) + over_query
@@ -120,7 +120,7 @@ class Squeeze(nn.Module):
 
 
 class _CenterPivot(nn.Module):
-    """The two halves of a center-pivot convolution, each on the layout that suits it."""
+    """The two halves of a center-pivot convolution, each in the layout that suits it."""
 
     def __init__(self, conv: CenterPivotConv4d, query: Grid, support: Grid) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class _CenterPivot(nn.Module):
         self.query, self.support, self.out = query, support, strided(support, conv.stride)
 
     def pruned(self, x: Tensor) -> Tensor:
-        """Query-major [P,Q,C,M] -> support-major [P,M',C,Q] of the positions that are kept."""
+        """Query-major [P,Q,C,M] -> support-major [P,M',C,Q], keeping every `stride`-th position."""
         kept = x.unflatten(-1, self.support)[..., :: self.stride, :: self.stride]
         return kept.flatten(-2).transpose(1, 3)
 
@@ -150,7 +150,7 @@ class _CenterPivot(nn.Module):
 
 
 class _Mix(nn.Module):
-    """Adding the coarser level and mixing, on support-major [P,M,C,Q]."""
+    """Add the coarser level and mix, on support-major [P,M,C,Q]."""
 
     def __init__(self, block: nn.Module, query: Grid, fine: Grid, coarse: Grid) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class _Mix(nn.Module):
         return x
 
     def _fit(self, x: Tensor, support: Grid) -> Tensor:
-        """Resize the support grid where rounding left the two levels with different ones."""
+        """Resize the support grid if rounding made the two levels' grids differ."""
         if support == self.out:
             return x
         rows = upsample(x.flatten(2).transpose(1, 2).unflatten(-1, support), self.out)

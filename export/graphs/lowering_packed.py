@@ -1,19 +1,19 @@
-"""`packed`: match only the support positions under the masks, where gathering is cheap (on CPUs).
+"""`packed`: match only the support positions under the masks, for CPUs, where gathering is cheap.
 
-Support positions outside the mask are exactly zero, so is their correlation, and a window of the
-first support convolution that touches none of them gives its bias alone, the same at every query
-position. The supports are therefore packed (`runtime.matching.packing`): the positions under the
-masks, the windows that touch one, and for each shot one window that stands for all the others. The
-cost of the correlation and of the first layer is then proportional to the area of the mask; the
-result is the same as without packing, for any mask. The supports of several shots are concatenated
-in one product.
+Support positions outside the mask are exactly zero, and so is their correlation. A window of the
+first support convolution that touches no position under the mask gives only its bias, the same at
+every query position. The supports are therefore packed (`runtime.matching.packing`): the positions
+under the masks, the windows that touch one, and for each shot one window that stands for all the
+others. The cost of the correlation and of the first layer is then proportional to the area of the
+mask; the result is the same as without packing, for any mask. The supports of several shots are
+concatenated in one product.
 
 Everything is support-major, with the query positions innermost (letters: see `export.graphs`): a
 support convolution gathers rows into windows and multiplies them by the weights, the query
 convolution reads the rows in place, and nothing is permuted.
 
-The graph is written node by node: it is smaller than what PyTorch's exporter would write, and
-takes a second.
+The graph is written node by node: it is smaller than what PyTorch's exporter would write, and is
+written in a second.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from hsnet_trt.trt_plugins.sizes import row_length
 
 
 def packing_of(model: HSNet, size: Grid) -> tuple[PackedLevel, PackedLevel, PackedLevel]:
-    """How the supports of that network are packed at that size, by level."""
+    """The packing of a network's supports at that size, for levels 2, 3, 4."""
     learner = model.hpn_learner
     blocks = (learner.encoder_layer2, learner.encoder_layer3, learner.encoder_layer4)
     level2, level3, level4 = (
@@ -55,7 +55,7 @@ def packing_of(model: HSNet, size: Grid) -> tuple[PackedLevel, PackedLevel, Pack
 
 
 def most_packed(packing: Sequence[PackedLevel]) -> dict[str, Growth]:
-    """How large the dimensions R and T of a packed `match` become when masks cover everything."""
+    """The largest dimensions R and T of a packed `match`, with masks that cover everything."""
     most = {}
     for level, of in zip(PYRAMID, packing, strict=False):
         windows = strided(of.grid, of.stride)
@@ -65,7 +65,7 @@ def most_packed(packing: Sequence[PackedLevel]) -> dict[str, Growth]:
 
 
 def taking_packed(match: Run, packing: Sequence[PackedLevel]) -> Run:
-    """Wrap a packed `match` so that it takes the supports as `support` encodes them."""
+    """Wrap a packed `match` so that it takes the outputs of `support`."""
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         queries = {name: inputs[name] for name in FEATURES}
@@ -189,7 +189,7 @@ def _mix(
 def _fit(
     write: PackedWriter, x: str, support: Grid, wanted: Grid, channels: int, positions: int
 ) -> str:
-    """Resize the support grid where rounding left two levels with different ones."""
+    """Resize the support grid if rounding made the two levels' grids differ."""
     if support == wanted:
         return x
     rows, columns = (interpolation(*pair) for pair in zip(support, wanted, strict=True))

@@ -1,8 +1,8 @@
-"""`match` with its correlations left to `hsnet::HyperCorrelation`, on packed supports.
+"""`match` with its correlations computed by `hsnet::HyperCorrelation`, on packed supports.
 
-PyTorch's exporter has no way to write an operator of ours with two outputs, so what follows the
-correlations is exported alone, and the op's nodes are put before it. They write both layouts that
-the first center-pivot layer of the `conv2d` lowering reads: nothing is permuted between the two.
+PyTorch's exporter cannot write a custom operator with two outputs, so the part after the
+correlations is exported alone, and the op's nodes are put before it. The op writes both layouts
+that the first center-pivot layer of the `conv2d` lowering reads, so nothing is permuted in between.
 The letters of the dimensions are explained in `export.graphs`.
 """
 
@@ -27,10 +27,10 @@ CORRELATION_INPUTS = ("full2", "pruned2", "full3", "pruned3", "full4", "pruned4"
 
 
 class AfterCorrelation(nn.Module):
-    """`MatchConv2d` from the correlations on: `CORRELATION_INPUTS` -> logits [P,2,2*h2,2*w2].
+    """`MatchConv2d` after the correlations: `CORRELATION_INPUTS` -> logits [P,2,2*h2,2*w2].
 
-    `full` are [P,Q,L,hs,ws] and `pruned` [P,M',L,hq,wq]: what the op writes, with the pairs as a
-    dimension of their own, which `forward` first flattens again.
+    `full` are [P,Q,L,hs,ws] and `pruned` [P,M',L,hq,wq], as the op writes them, with a separate
+    dimension of pairs, which `forward` flattens first.
     """
 
     def __init__(self, model: HSNet, size: Grid) -> None:
@@ -67,7 +67,7 @@ class AfterCorrelation(nn.Module):
 
 
 def taking_columns(match: Run) -> Run:
-    """Wrap a `match` of this form so that it takes the supports as `support` encodes them."""
+    """Wrap a `match` of this form so that it takes the outputs of `support`."""
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         queries = {name: inputs[name] for name in FEATURES}
@@ -79,12 +79,12 @@ def taking_columns(match: Run) -> Run:
 def put_correlations_before(
     tail: onnx.ModelProto, module: AfterCorrelation, channels: tuple[int, ...]
 ) -> onnx.ModelProto:
-    """Make `match` of an exported `AfterCorrelation`: the op's three nodes, and its function.
+    """Complete an exported `AfterCorrelation` to `match`: add the op's three nodes and function.
 
     Args:
         tail: inputs `CORRELATION_INPUTS`, output `logits` [P,2,2*h2,2*w2].
-        module: what it was exported from.
-        channels: of the features of level 2, 3, 4.
+        module: the module it was exported from.
+        channels: of the features of levels 2, 3, 4.
 
     Returns:
         a copy with the inputs `f2`, `f3`, `f4` [B,L,C,row] of the tail's type; `s`, `a` and `n`
@@ -92,7 +92,7 @@ def put_correlations_before(
         [B,S,2,2*h2,2*w2].
 
     Raises:
-        ExportError: the tail does not begin as it should, or is neither of float32 nor float16.
+        ExportError: the tail does not begin as expected, or is neither float32 nor float16.
     """
     result = onnx.ModelProto()
     result.CopyFrom(tail)
@@ -133,7 +133,7 @@ def put_correlations_before(
 
 
 def _drop_joins(graph: onnx.GraphProto) -> dict[str, str]:
-    """Drop the reshapes that flatten pairs and positions; by input, the name of what they made."""
+    """Remove the reshapes that flatten pairs and positions; returns input -> reshaped tensor."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     joined = {}
     for value in graph.input:

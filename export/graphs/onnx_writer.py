@@ -14,7 +14,7 @@ class GraphWriter:
     """Collects nodes and constants; a value is known by its name."""
 
     def __init__(self, prefix: str = "") -> None:
-        """`prefix` keeps names apart from those of a graph that the nodes join."""
+        """`prefix` keeps names distinct from those of a graph that the nodes are added to."""
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}

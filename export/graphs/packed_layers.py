@@ -19,14 +19,14 @@ from hsnet_trt.model.learner import GROUPS
 
 
 class PackedWriter(GraphWriter):
-    """With what this network uses often."""
+    """A `GraphWriter` with the operations that this network uses often."""
 
     def shaped(self, x: str, shape: list[int]) -> str:
         """Reshape; 0 keeps a dimension, -1 stands for the remaining elements."""
         return self.op("Reshape", x, self.constant(shape))
 
     def conv(self, x: str, conv: nn.Conv2d, bias: Tensor | None = None) -> str:
-        """A convolution of [n,C,h,w] with its padding, its bias or another."""
+        """A convolution of [n,C,h,w] with its padding, and with its own bias or `bias`."""
         bias = conv.bias if bias is None else bias
         assert bias is not None
         reach = conv.kernel_size[0] // 2
@@ -49,7 +49,10 @@ class PackedWriter(GraphWriter):
         return self.op("ReduceMean", x, self.constant([axis]), keepdims=int(keep))
 
     def rescale(self, centred: str, variance: str, norm: nn.GroupNorm, channels: list[int]) -> str:
-        """The end of a group norm, and ReLU: by the variance, shaped as `channels`, and weights."""
+        """The end of a group norm, and ReLU: divide by the deviation, apply weight and bias.
+
+        `channels`: the shape that weight and bias are given.
+        """
         root = self.op("Sqrt", self.op("Add", variance, self.constant(np.float32(norm.eps))))
         weight = self.constant(norm.weight.reshape(channels))
         bias = self.constant(norm.bias.reshape(channels))
@@ -89,7 +92,7 @@ def over_windows(
 def _group_norm_of_windows(write: PackedWriter, level: int, x: str, norm: nn.GroupNorm) -> str:
     """Group norm and ReLU of [B,T,C,Q], each window weighted by how many places share it.
 
-    The statistics of a shot are taken over all its places; each window belongs to one shot.
+    Statistics are per shot, over all its places; each window belongs to one shot.
     """
     places, channels = f"p{level}", norm.num_channels
     groups = [0, 0, GROUPS, channels // GROUPS]
@@ -103,7 +106,7 @@ def _group_norm_of_windows(write: PackedWriter, level: int, x: str, norm: nn.Gro
     group = write.constant(np.arange(channels) // (channels // GROUPS))
 
     def mean(y: str) -> str:
-        """Of each window's shot and each channel's group, [B,T,C,1], summed step by step."""
+        """The mean for each window's shot and channel's group, [B,T,C,1], summed step by step."""
         y = write.mean(write.shaped(write.mean(y, 3), groups), 3, keep=False)  # [B,T,G]
         of_shots = write.op("MatMul", share, y)  # [B,S,G]
         spread = write.op("Gather", write.op("Gather", of_shots, shot, axis=1), group, axis=2)
@@ -187,7 +190,7 @@ def group_norm(write: PackedWriter, x: str, norm: nn.GroupNorm) -> str:
     group = write.constant(np.arange(channels) // (channels // GROUPS))
 
     def mean(y: str) -> str:
-        """Of each channel's group, [P,1,C,1], summed step by step as `GroupNormRelu` does."""
+        """The mean of each channel's group, [P,1,C,1], summed step by step as `GroupNormRelu`."""
         y = write.mean(write.mean(y, 3), 1)  # [P,1,C,1]
         y = write.mean(write.shaped(y, [0, 1, GROUPS, channels // GROUPS]), 3)  # [P,1,G,1]
         return write.op("Gather", y, group, axis=2)

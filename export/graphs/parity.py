@@ -1,4 +1,4 @@
-"""Is an exported graph right? ONNX Runtime against PyTorch, in float32 and in float64."""
+"""Compare exported graphs in ONNX Runtime with PyTorch, in float32 and in float64."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def session(model: bytes) -> Run:
 
 
 class Reference:
-    """What PyTorch computes for three queries and three supports.
+    """PyTorch's results for three queries and three supports.
 
-    `float32` holds `f2`.. of the queries and `s2`.. (`c3`..) of the supports, in padded rows as the
-    graphs give them, and `logits` [3,3,2,h,w];
-    `logits64` [1,1,2,h,w] those of the first of each in float64, which is slow.
+    `float32` holds `f2`.. of the queries and `s2`.. (`c3`..) of the supports, in padded rows as in
+    the graphs, and `logits` [3,3,2,h,w]. `logits64` [1,1,2,h,w] is the float64 result for the first
+    query and support only, because it is slow.
     """
 
     def __init__(self, model: HSNet, size: Grid) -> None:
@@ -81,13 +81,13 @@ def check_parity(
         form: the lowering and the correlation of `match`, for the figures.
         graphs: the three graphs.
         activation_bytes: of `match` in FP32.
-        taking: wraps a `match` that does not take the supports as `support` gives them.
+        taking: wraps a `match` that does not take the outputs of `support` directly.
 
     Yields:
         the figures, for several B and S.
 
     Raises:
-        ExportError: a figure above `TOLERANCE`.
+        ExportError: a figure exceeds `TOLERANCE`.
     """
     rounds: list[tuple[str, tuple[tuple[int, int], ...]]] = [("onnxruntime", BATCHES)]
     if precision == "fp16":

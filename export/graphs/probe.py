@@ -1,10 +1,10 @@
-"""Pictures and masks to compare two forms of the network with.
+"""Pictures and masks for comparing two forms of the network.
 
-Pictures are smooth and masks are blobs. A support position at which the resized mask is nearly but
-not quite zero amplifies rounding, because the cosine normalises it: 1e-6 of a feature becomes half
-of a unit vector. Masks of independent pixels are full of such positions, and a blob has one
-wherever its edge touches a pixel that a resized position falls on exactly. Only blobs without such
-positions are used, so that the comparison measures the network and not this effect.
+Pictures are smooth and masks are blobs. At a support position where the resized mask is nearly but
+not quite zero, the cosine's normalisation amplifies rounding: 1e-6 of a feature becomes half of a
+unit vector. Masks of independent pixels are full of such positions, and a blob has one wherever its
+edge touches a pixel that a resized position falls on exactly. Only blobs without such positions are
+used, so that the comparison measures the network and not this effect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Probe:
     def draw(
         cls, size: Grid, grids: Sequence[Grid], queries: int, supports: int, seed: int = 0
     ) -> Probe:
-        """The same for the same arguments, on every machine.
+        """Draw a probe; the same arguments give the same one on every machine.
 
         Args:
             size: (H, W) of pictures and masks.
@@ -59,7 +59,7 @@ def normalise(images: np.ndarray) -> torch.Tensor:
 
 
 def smooth_picture(rng: np.random.RandomState, size: Grid) -> np.ndarray:
-    """Noise at several scales, as a picture has it."""
+    """Noise at several scales, like a photograph's; uint8 [H,W,3]."""
     height, width = size
     total = np.zeros((height, width, 3), np.float32)
     for cells in (4, 9, 25, 60):
@@ -78,7 +78,7 @@ def _stable_blob(rng: np.random.RandomState, size: Grid, grids: Sequence[Grid]) 
 
 
 def is_stable(mask: np.ndarray, grid: Grid) -> bool:
-    """Do zeros stay zero if the resized positions shift a little, with nothing else near zero?"""
+    """Whether zeros stay zero when resized positions shift a little, and nothing else is near 0."""
     exact = resize_mask(mask, grid)
     for shift in (-1e-3, 1e-3):
         moved = resize_mask(mask, grid, shift)

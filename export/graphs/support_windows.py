@@ -1,4 +1,4 @@
-"""The windows of a convolution over support positions, those at the edges cut to the grid."""
+"""The windows of a convolution over support positions, cut to the grid at its edges."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Windows:
 
 
 def windows_by_shape(support: Grid, kernel: int, stride: int) -> list[Windows]:
-    """All windows of a convolution with padding kernel//2, by which part of the kernel they see.
+    """All windows of a convolution with padding kernel//2, grouped by the part of the kernel used.
 
-    Those at an edge are smaller than those inside, so that no zero of the padding is multiplied.
+    Windows at an edge are smaller than those inside, so that no zero of the padding is multiplied.
     """
     height, width = support
     outputs = strided(support, stride)[1]
@@ -48,13 +48,13 @@ def windows_by_shape(support: Grid, kernel: int, stride: int) -> list[Windows]:
 
 
 def centres(support: Grid, stride: int) -> np.ndarray:
-    """The positions that the stride keeps, on which the windows are centred."""
+    """The positions that the stride keeps; the windows are centred on them."""
     positions = np.arange(support[0] * support[1]).reshape(support)
     return positions[::stride, ::stride].ravel()
 
 
 def _along(extent: int, kernel: int, stride: int) -> dict[tuple[int, ...], list[int]]:
-    """Which outputs see which part of the kernel, along one axis."""
+    """Along one axis: part of the kernel that is inside the grid -> outputs that use it."""
     parts: dict[tuple[int, ...], list[int]] = {}
     for place in range(strided((extent, extent), stride)[0]):
         first = place * stride - kernel // 2

@@ -1,7 +1,7 @@
-"""A bundle on disk: its manifest, and the folder whose every file the manifest vouches for.
+"""Bundles on disk: a folder of files and its manifest, which holds the hash of each file.
 
-In: a folder. Out: a `Bundle`, whose files are checked before anything reads them; a written bundle,
-whole or not at all. May import: no other room.
+In: a folder. Out: a `Bundle`, whose files are checked when they are read; or a bundle written
+completely or not at all. May import: no other room.
 """
 
 from hsnet_trt.runtime.bundle.bundle import MANIFEST, Bundle, describe

@@ -1,7 +1,7 @@
-"""A bundle on disk: a folder whose manifest vouches for every file that is read from it.
+"""A bundle on disk: a folder whose manifest holds the hash of every file that is read from it.
 
-Hashes in the same folder prove that nothing was damaged or swapped by accident; they do not prove
-who made it. Whoever needs that passes the manifest's own SHA-256, had from a trusted place.
+Hashes in the same folder show that no file was damaged or swapped by accident; they do not prove
+who made the bundle. To prove its origin, pass the manifest's SHA-256 from a trusted place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.runtime.bundle.manifest import FileRecord, GraphFile, Manifest
 
 MANIFEST = "bundle.json"
-# Whatever lies in these must be vouched for. Files elsewhere are never read.
+# All files in these folders must be in the manifest. Files elsewhere are never read.
 FOLDERS = ("graphs", "engines", "golden", "plugins", "calibration")
 _MANIFEST_LIMIT = 16 << 20
 
@@ -26,7 +26,7 @@ class Bundle:
 
     Attributes:
         path: its folder.
-        manifest: what `bundle.json` said when it was opened.
+        manifest: the content of `bundle.json` when it was opened.
         sha256: the SHA-256 of that `bundle.json`, in hex.
     """
 
@@ -36,15 +36,17 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, sha256: str | None = None) -> Bundle:
-        """Open a bundle and check that its files are there, all of them and no others.
+        """Open a bundle and check that all of its files are there, and no others.
+
+        File sizes are checked; hashes are checked by `read` and `check`.
 
         Args:
             path: the bundle's folder.
             sha256: the SHA-256 that `bundle.json` must have (hex), to prove its origin.
 
         Raises:
-            BundleError: no bundle, another format version, a missing, cut or extra file, or
-                another manifest than `sha256` names.
+            BundleError: no bundle, an invalid manifest, another format version, a missing,
+                truncated or extra file, or a manifest whose hash is not `sha256`.
         """
         folder = Path(path)
         try:
@@ -75,10 +77,10 @@ class Bundle:
         return bundle
 
     def read(self, name: str) -> bytes:
-        """The content of one file, after its hash was found right.
+        """The content of one file, after checking its hash.
 
         Raises:
-            BundleError: the manifest does not know the file, or it was altered or cannot be read.
+            BundleError: the file is not in the manifest, was altered, or cannot be read.
         """
         record = self._record(name)
         try:
@@ -108,7 +110,10 @@ class Bundle:
         lowering: str | None = None,
         correlation: str | None = None,
     ) -> GraphFile:
-        """The exported graph of that form; where a choice is left open, the first exported.
+        """The exported graph of that form; None for `lowering` or `correlation` fits any.
+
+        Returns:
+            The first such graph in the order of export.
 
         Raises:
             BundleError: no such graph was exported.
@@ -128,7 +133,10 @@ class Bundle:
         )
 
     def size(self, wanted: int | tuple[int, int] | None) -> tuple[int, int]:
-        """One of the sizes (height, width): the one that is wanted, or the first.
+        """The requested size as (height, width); for None, the bundle's first.
+
+        Args:
+            wanted: (height, width), the side of a square, or None.
 
         Raises:
             BundleError: the bundle was not exported at that size.
@@ -158,10 +166,10 @@ class Bundle:
         return size[0], size[1]
 
     def check(self) -> None:
-        """Read and check every file that the manifest names.
+        """Check the hash of every file in the manifest.
 
         Raises:
-            BundleError: at the first file that is not what it was.
+            BundleError: for the first file that was altered or cannot be read.
         """
         for name in self.manifest.files:
             self.read(name)
@@ -216,14 +224,14 @@ class Bundle:
 
 
 def resolved(path: Path) -> Path:
-    """The path without links; what a link leads to is what is read and replaced.
+    """The path with links resolved: their targets are read and replaced, not the links.
 
     Raises:
-        BundleError: a link onto itself, or a name that no file can have.
+        BundleError: a circular link, or a name that no file can have.
     """
     try:
         return path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a link onto itself is a RuntimeError
+    except (OSError, RuntimeError, ValueError) as error:  # a circular link is a RuntimeError
         raise BundleError(
             f"{str(path)!r} leads nowhere",
             expected="a folder or a file",

@@ -1,4 +1,4 @@
-"""What the fields of a manifest may hold: types with their rules, as `schema` checks them."""
+"""Types of the manifest's fields, with the rules that `schema` checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _is_shape(shape: tuple[int | str, ...]) -> bool:
     )
 
 
-# The path of a file in the bundle, as "graphs/match_400x400.onnx".
+# The path of a file in the bundle, such as "graphs/match_400x400.onnx".
 FileName = Annotated[
     str, Rule("the path of a file in the bundle, not outside of it", _fits_in_bundle)
 ]
@@ -34,7 +34,7 @@ Extent = Annotated[int, Rule("1 to 65536", lambda n: 1 <= n <= 1 << 16)]
 Grid = tuple[Extent, Extent]  # height, width
 Finite = Annotated[float, Rule("a finite number", math.isfinite)]
 Spread = Annotated[float, Rule("a number above 0", lambda x: 0 < x < math.inf)]
-# Of a graph's input or output.
+# The shape of a graph's input or output.
 Shape = Annotated[
     tuple[int | str, ...],
     Rule("numbers from 1 up, or names of dynamic dimensions (N, B, S, R2, T2, ...)", _is_shape),

@@ -1,4 +1,4 @@
-"""What was measured of a bundle's graphs: how exact they are, and what a precision costs."""
+"""Measured figures of a bundle's graphs: numerical differences, and accuracy by precision."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hsnet_trt.runtime.bundle.fields import Extent, FileName
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far logits may differ from PyTorch's float32; NaN is out of tolerance."""
+    """Bounds on the difference of logits from PyTorch's float32; NaN is out of tolerance."""
 
-    max_difference: float  # |difference| over the standard deviation of PyTorch's, the largest
-    p999_difference: float  # the same, its 99.9th percentile
+    max_difference: float  # largest |difference| over the standard deviation of PyTorch's logits
+    p999_difference: float  # 99.9th percentile of |difference| over the same
     flipped: float  # share of the decoder's positions whose class may change, in [0,1]
 
 
 @dataclass(frozen=True)
 class GoldenFile:
-    """Inputs and outputs of the PyTorch model, to verify a bundle where no checkpoint is."""
+    """Inputs and outputs of the PyTorch model, to verify a bundle without the checkpoint."""
 
     size: tuple[Extent, Extent]
     file: FileName
@@ -27,9 +27,9 @@ class GoldenFile:
 
 @dataclass(frozen=True)
 class ParityFigure:
-    """How far an exported form's logits differed from PyTorch's when it was exported.
+    """The difference of an exported form's logits from PyTorch's at export.
 
-    Of a run with so many queries and supports; in float64 only its first pair is compared.
+    Measured with `queries` x `supports`; against float64, only on the first pair.
     """
 
     size: tuple[Extent, Extent]
@@ -48,13 +48,13 @@ class ParityFigure:
 
 @dataclass(frozen=True)
 class AccuracyFigure:
-    """What a precision came to on episodes, against FP32 on the same ones; mIoU in percent."""
+    """The mIoU of a precision on episodes, in percent, against FP32 on the same episodes."""
 
     size: tuple[Extent, Extent]
     precision: str
     arithmetic: str  # what computed it: "onnxruntime" | "emulated" | "tensorrt" | "tensorrt_rtx"
-    data: str  # what the episodes are of, in words
+    data: str  # the data set of the episodes, in words
     episodes: int
     miou: float
     miou_fp32: float
-    changed: float  # share of the judged pixels answered otherwise than in FP32, in [0,1]
+    changed: float  # share of the evaluated pixels whose class differs from FP32, in [0,1]

@@ -1,25 +1,25 @@
-"""The manifest of a bundle (`bundle.json`): what its files are, made for what, and their hashes.
+"""The manifest of a bundle (`bundle.json`): its files, their purpose, and their hashes.
 
 It is the only contract between the build host and the edge.
 
-Compiled kernels lie under `plugins/`: the correlation plugin's, which an engine's entry names, and
-those that resize frames and draw masks, found by `runtime.frame_kernels.bundled_name`. They are in
-`files` like all else, so nothing of them is loaded but what the manifest vouches for.
+Compiled kernels are under `plugins/`: those of the correlation plugin, which an engine's entry
+names, and those that resize frames and draw masks, whose name is
+`runtime.frames.frame_kernels.bundled_name`. Their hashes are in `files`, as those of all files that
+are loaded.
 
 Precisions. A bundle holds the graphs `features`, `support` and `match` in each precision that was
-exported: `fp32` and `fp16` by `export`, `int8` by `calibrate`, which adds to a bundle that is there
-(`runtime.variants.add_variants`). Precision is written in the graphs: they are strongly typed, and
+exported: `fp32` and `fp16` by `export`, `int8` by `calibrate`, which adds to an existing bundle
+(`runtime.bundle.variants.add_variants`). Precision is part of the graphs, which are strongly typed;
 a graph's entry gives the types of its inputs and outputs. Three rules hold for every precision:
 
-- `features` and `match` are both there, and agree on the type of `f2`, `f3`, `f4`: on a GPU they
-  stay where they are. `support`, which has no weights, may be left out; another precision's is run.
-- Each has a `Tolerance` in every `GoldenFile`, by which `verify` judges it on any backend.
-- Each has `ParityFigure`s. What they were measured on is `arithmetic`: ONNX Runtime's own on a CPU
-  computes FP16 graphs in FP32, so those are judged on graphs that round after every operation
-  ("emulated").
+- `features` and `match` are both present, and agree on the type of `f2`, `f3`, `f4`, which stay in
+  place on a GPU. `support`, which has no weights, may be missing; another precision's is run.
+- It has a `Tolerance` in every `GoldenFile`, which `verify` applies on any backend.
+- It has `ParityFigure`s, measured with `arithmetic`: ONNX Runtime on a CPU computes FP16 graphs in
+  FP32, so FP16 is measured on graphs that round after every operation ("emulated").
 
-What a precision costs on episodes is an `AccuracyFigure`, where somebody measured it; `build-engine
---precision best` takes no precision that costs more than its budget, nor INT8 that nobody measured.
+`AccuracyFigure`s, where measured, give the accuracy of a precision on episodes. `build-engine
+--precision best` chooses no precision that loses more than its budget, and no unmeasured INT8.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FORMAT_VERSION = 2
 
 
 def _starts_with_features(graph: GraphFile) -> bool:
-    """Of `match`, whose first inputs say which shapes a query's features have."""
+    """Whether a `match` starts with the inputs f2, f3, f4 and their shapes; True for others."""
     return graph.variant.graph != "match" or all(
         tensor is not None
         and tensor.name == name
@@ -60,7 +60,10 @@ def _starts_with_features(graph: GraphFile) -> bool:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A graph's input or output. Dynamic dimensions are named: N images, B queries, S supports."""
+    """A graph's input or output. Dynamic dimensions are named: N images, B queries, S supports.
+
+    Of a packed `match`, also R columns and T windows of levels 2 to 4: R2, T2 and so on.
+    """
 
     name: str
     dtype: str
@@ -91,22 +94,22 @@ class Growth:
 
 @dataclass(frozen=True)
 class Variant:
-    """Which form of which graph: the key that ties a graph to the engines built from it."""
+    """The form of a graph: the key that links a graph to the engines built from it."""
 
     graph: Annotated[
         str, Rule("features, support or match", lambda s: s in ("features", "support", "match"))
     ]
     size: tuple[Extent, Extent]  # height, width of the network's input
     precision: str  # fp32 | fp16 | int8
-    lowering: str  # conv2d | conv3d | packed
-    correlation: str  # native | plugin
+    lowering: str  # conv2d | conv3d | packed; empty for graphs that have only one
+    correlation: str  # native | plugin; empty for graphs other than match
 
 
 @dataclass(frozen=True)
 class PackedLevel:
-    """The windows of a level's first support convolution, by which a packed `match` takes supports.
+    """The windows of a level's first support convolution, which a packed `match` gathers.
 
-    Output y, x of them is centred on position `stride*y`, `stride*x` of the grid.
+    The window of output y, x is centred on position `stride*y`, `stride*x` of the grid.
     """
 
     grid: Grid  # of the level's features
@@ -116,7 +119,7 @@ class PackedLevel:
 
 @dataclass(frozen=True)
 class GraphFile:
-    """An ONNX graph and what it asks of a machine."""
+    """An ONNX graph and its requirements."""
 
     variant: Variant
     file: FileName
@@ -125,12 +128,12 @@ class GraphFile:
     outputs: tuple[TensorSpec, ...]
     largest_tensor: Growth  # elements
     activation_bytes: Growth  # estimated peak
-    # Of the features of levels 2, 3, 4. Rows of their positions are longer, with zeros behind them
-    # (`trt_plugins.sizes.ROW_UNIT`).
+    # Of the features of levels 2, 3, 4. Their rows are padded with zeros to a multiple of
+    # `trt_plugins.sizes.ROW_UNIT`.
     grids: tuple[Grid, Grid, Grid]
-    # The same without the correlation op's function, for TensorRT below 10.15 and the plugin.
+    # The same graph without the correlation op's function, for the plugin in TensorRT below 10.15.
     bare: FileName | None = None
-    # Of a `match` that takes packed supports (`runtime.packing`), levels 2, 3 and 4.
+    # Levels 2, 3 and 4 of a `match` that takes packed supports (`runtime.matching.packing`).
     packing: tuple[PackedLevel, ...] = ()
 
 
@@ -145,7 +148,7 @@ class ProfileRange:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """A serialised TensorRT engine: native code, read only when its hash is right."""
+    """A serialised TensorRT engine: native code, so it is used only if its hash is right."""
 
     variant: Variant
     file: FileName
@@ -156,13 +159,13 @@ class EngineFile:
     platform: str  # "linux-x86_64"
     profile: dict[str, ProfileRange]  # by the name of the dynamic dimension
     build_seconds: float
-    activation_bytes: int | None = None  # what the builder reported, where it did
-    version_compatible: bool = False  # it runs with later minor versions of its TensorRT too
+    activation_bytes: int | None = None  # as the builder reported, if it did
+    version_compatible: bool = False  # runs with later minor versions of its TensorRT too
     plugin: FileName | None = None  # the correlation plugin's file: a library, or compiled kernels
 
     @property
     def record(self) -> str:
-        """Where the record of how it was built lies: layers, I/O and memory, as JSON."""
+        """The file that records how it was built: layers, I/O and memory, as JSON."""
         return self.file.removesuffix(".engine") + ".json"
 
 
@@ -172,12 +175,12 @@ class Model:
 
     backbone: str
     weights_sha256: str
-    trained: bool  # False: random weights, the masks show the pipeline and not the model
+    trained: bool  # False for random weights, whose masks are meaningless
     layers: tuple[Extent, Extent, Extent]  # feature layers of level 2, 3, 4
     channels: tuple[Extent, Extent, Extent]
-    # Weights of what is not in the paper; with 0, no graph knows of it.
-    contrast: Finite = 0.0  # with the support's background
-    self_support: Finite = 0.0  # of the query
+    # Weights of additions to the paper; with 0, the graphs do not contain them.
+    contrast: Finite = 0.0  # background contrast
+    self_support: Finite = 0.0  # the query's self-support
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file must be: its SHA-256 and its size in bytes."""
+    """A file's SHA-256 and its size in bytes."""
 
     sha256: Sha256
     bytes: Count
@@ -199,7 +202,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that `bundle.json` says."""
+    """The content of `bundle.json`."""
 
     model: Model
     preprocessing: Preprocessing
@@ -221,11 +224,12 @@ class Manifest:
     accuracy: tuple[AccuracyFigure, ...] = ()
     files: dict[FileName, FileRecord] = field(default_factory=dict)
     created_by: str = ""
-    # The score from which a class counts as present (`matching.presence`); 0: not calibrated.
+    # The score from which a class counts as present (`matching.presence`); 0 if not calibrated.
     present_from: Annotated[float, Rule("0 to 1", lambda x: 0 <= x <= 1)] = 0.0
-    # Whether masks follow the picture's edges (`pictures.guided_filter`), which the paper's do not.
+    # Whether masks are refined along the picture's edges (`pictures.guided_filter`); not in the
+    # paper.
     refine: bool = False
-    commands: tuple[str, ...] = ()  # what made the bundle, oldest first
+    commands: tuple[str, ...] = ()  # the commands that made the bundle, oldest first
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -237,8 +241,7 @@ class Manifest:
         """Read a manifest; every field's type and value is checked.
 
         Raises:
-            BundleError: not JSON, of another format version, or a field is not as it should be; it
-                is named.
+            BundleError: not JSON, another format version, or an invalid field, which is named.
         """
         data = parse(text, "bundle.json")
         version = data.get("format_version") if isinstance(data, dict) else None

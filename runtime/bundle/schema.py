@@ -1,6 +1,6 @@
-"""Parsed JSON -> dataclasses: every name, type and value is checked against the annotations.
+"""Parsed JSON -> dataclasses, with every name, type and value checked against the annotations.
 
-A rule about values stands in the annotation: `Annotated[int, Rule("1 or more", lambda n: n > 0)]`.
+Rules about values are part of annotations: `Annotated[int, Rule("1 or more", lambda n: n > 0)]`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from hsnet_trt.errors import BundleError
 Record = TypeVar("Record")
 
 _MISTYPED = object()
-_UNIONS = (types.UnionType, typing.Union)  # the second where a part has a rule
-_LARGEST = 1e300  # of whole numbers that become floats
+_UNIONS = (types.UnionType, typing.Union)  # the second for unions with an Annotated member
+_LARGEST = 1e300  # largest integer that is converted to a float
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value of the right type must be."""
+    """A condition on a value of the right type."""
 
-    words: str
+    words: str  # for errors: what is expected
     holds: Callable[[Any], bool]
-    shown: Callable[[Any], Any] = lambda value: value  # what an error quotes of it
+    shown: Callable[[Any], Any] = lambda value: value  # the part of a value that errors quote
 
 
 def parse(text: str, what: str) -> Any:
-    """The JSON of a text.
+    """Parse JSON; `what` names the text in errors.
 
     Raises:
-        BundleError: not JSON, or an object with a key twice, of which readers take either.
+        BundleError: not JSON, or a key occurs twice in an object, since parsers then differ.
     """
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
@@ -52,11 +52,11 @@ def read_record(kind: type[Record], data: Any, where: str) -> Record:
     Args:
         kind: the dataclass; its fields' annotations are the schema.
         data: what `parse` returned.
-        where: how an error names it; fields are named behind it.
+        where: names it in errors, followed by the field.
 
     Raises:
-        BundleError: a field is missing, unknown, of another type or against its rule. It is named,
-            with what was expected and what was found.
+        BundleError: a field is missing, unknown, of another type, or breaks its rule. The error
+            names it, with what was expected and what was found.
     """
     if not isinstance(data, dict):
         raise _wrong(where, f"an object ({kind.__name__})", data)
@@ -108,14 +108,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type of an annotation, and its rules."""
+    """An annotation's type, and its rules."""
     if typing.get_origin(hint) is typing.Annotated:
         return typing.get_args(hint)[0], typing.get_args(hint)[1:]
     return hint, ()
 
 
 def _words(hint: Any) -> str:
-    """A type as people read it: `two of: a whole number`."""
+    """A type in words: `a list (2 in all: a whole number)`."""
     names = {
         int: "a whole number",
         float: "a number",
@@ -147,7 +147,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _wrong(where: str, expected: str, found: Any, *, quoted: bool = True) -> BundleError:
     try:
         shown = repr(found)[:200] if quoted else str(found)
-    except ValueError:  # a whole number of thousands of digits
+    except ValueError:  # an integer of thousands of digits
         shown = f"a number of about {int(math.log10(abs(found)))} digits"
     return BundleError(
         f"{where} is not as it should be",

@@ -1,8 +1,8 @@
-"""A folder to write in beside its goal, which a killed process does not leave behind for ever.
+"""A scratch folder beside its target, which is cleaned up even if the writing process is killed.
 
-A writer holds a lock on a file of its own, `.NAME.xxxx.lock`, for as long as it lives: the system
-lets go of it however the process ends, so no process id has to be believed. Whoever comes next may
-clear what belongs to a lock that nobody holds, and nothing else.
+A writer holds a lock on its own file `.NAME.xxxx.lock` while it lives. The system releases the lock
+however the process ends, so process ids need not be trusted. The next writer may remove only what
+belongs to a lock that nobody holds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _EXCHANGE, _FROM_HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 @contextlib.contextmanager
 def scratch_folder(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, on its file system; it is gone at the end.
+    """An empty folder beside `target`, on its file system; it is removed at the end.
 
-    First, what killed writers of the same target left is cleared; a target that one of them had
-    put aside is put back.
+    First the leftovers of killed writers of the same target are removed; a target that one of them
+    had moved aside is moved back.
 
     Args:
-        target: an absolute path, in a folder that is there.
+        target: an absolute path, in an existing folder.
 
     Raises:
         OSError: nothing can be written there.
@@ -52,17 +52,19 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(fresh: Path, target: Path) -> None:
-    """Move `fresh`, a `scratch_folder`, to `target`. At any moment there is a whole target.
+    """Move `fresh`, a `scratch_folder`, to `target`, atomically where possible.
 
-    Where the file system cannot exchange two folders at once, the old one is put aside first: a
-    process killed between the two moves leaves it aside, and the next `scratch_folder` puts it
-    back.
+    Where the file system cannot exchange two folders in one step, the old one is moved aside first.
+    If the process is killed between the two moves, the next `scratch_folder` moves it back.
+
+    Raises:
+        OSError: the move failed; the old target is still there.
     """
     if not target.exists():
         fresh.rename(target)
         return
     if _exchange(fresh, target):
-        return  # `fresh` holds the old one now, and goes as scratch does
+        return  # `fresh` now holds the old one, and is removed with the scratch folder
     aside = _aside(fresh)
     target.rename(aside)
     try:
@@ -73,10 +75,10 @@ def replace_folder(fresh: Path, target: Path) -> None:
 
 
 def clear_dead(target: Path) -> None:
-    """Remove what killed writers of this target left; what a living one writes is not touched."""
+    """Remove the leftovers of killed writers of this target; running writers are not touched."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.lock")
     for lock in [path for path in target.parent.iterdir() if ours.fullmatch(path.name)]:
-        with contextlib.suppress(OSError):  # another one clears it, or it is not ours to clear
+        with contextlib.suppress(OSError):  # another process removes it, or it is not ours
             handle = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 if not _hold(handle) or not _is_open(handle, lock):
@@ -94,15 +96,15 @@ def _take_lock(target: Path) -> tuple[Path, int]:
     while True:
         lock = target.with_name(f".{target.name}.{secrets.token_hex(8)}.lock")
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        os.write(handle, f"{os.getpid()}\n".encode())  # for people
+        os.write(handle, f"{os.getpid()}\n".encode())  # for information only
         _hold(handle)
         if _is_open(handle, lock):
             return lock, handle
-        os.close(handle)  # cleared between the two: it looked dead for a moment
+        os.close(handle)  # another process removed the file before it was locked
 
 
 def _hold(handle: int) -> bool:
-    """Lock an open file if nobody else does; False too where there are no locks."""
+    """Lock an open file; False if another process holds it, or where there are no locks."""
     if not _LOCKS:
         return False
     try:
@@ -113,7 +115,7 @@ def _hold(handle: int) -> bool:
 
 
 def _is_open(handle: int, path: Path) -> bool:
-    """Whether the path still leads to the open file."""
+    """Whether the path still names the open file."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
     except OSError:
@@ -125,7 +127,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _remove(folder: Path, lock: Path) -> None:
-    """The lock goes last: while anything is left, the next one has to know that it may clear it."""
+    """Remove a scratch folder, and last its lock file, without which leftovers are never found."""
     for path in (folder, _aside(folder)):
         shutil.rmtree(path, ignore_errors=True)
     if not folder.exists() and not _aside(folder).exists():
@@ -134,7 +136,7 @@ def _remove(folder: Path, lock: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Give two folders each other's place in one step; False where this system cannot."""
+    """Exchange two folders atomically; False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Adding graphs of another precision or form to a bundle that is there."""
+"""Adding graphs of another precision or form to an existing bundle."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def add_variants(
     present_from: float | None = None,
     command: str = "",
 ) -> Bundle:
-    """Write a bundle that holds all that `source` does, and more graphs.
+    """Write a copy of a bundle with more graphs.
 
-    A graph of the same variant is replaced, and with it go the engines that were built from it.
-    Figures of the same precision, and their tolerance, are replaced by those that are given.
+    A graph of the same variant is replaced, and engines built from it are removed. Parity and
+    accuracy figures of the same precision are replaced by the given ones; given tolerances replace
+    old ones.
 
     Args:
-        source: the bundle to add to; it stays as it is unless `out` is the same folder.
-        out: where to write.
-        graphs: entries, each with the content of the files that it names (`file`, and `bare` where
-            it has one).
+        source: the bundle to add to; unchanged unless `out` is the same folder.
+        out: the folder to write.
+        graphs: entries, each with the content of its files (`file`, and `bare` if it has one).
         tolerance: by precision, for the golden outputs of every size.
-        parity: figures of the new graphs.
-        accuracy: what they came to on episodes.
-        files: further files by their name in the bundle, as `calibration/ranges.json`.
-        present_from: the score from which a class counts as present; None leaves it as it is.
-        command: what made them, to be kept in the manifest.
+        parity: parity figures of the new graphs.
+        accuracy: their accuracy figures.
+        files: further files by their name in the bundle, such as `calibration/ranges.json`.
+        present_from: the score from which a class counts as present; None keeps the old one.
+        command: the command that made the graphs, to be recorded in the manifest.
 
     Returns:
-        the bundle that was written.
+        The bundle that was written.
 
     Raises:
-        BundleError: a file of `source` was altered, or an entry comes without its files. Nothing is
-            written then.
+        BundleError: a file of `source` was altered, an entry lacks its files, or `out` cannot be
+            written. Nothing is written then.
     """
     manifest, files = source.manifest, dict(files or {})
     for entry, contents in graphs:
@@ -93,5 +93,5 @@ def add_variants(
 
 
 def layers_name(size: tuple[int, int], lowering: str) -> str:
-    """Where a bundle says which layers of its INT8 graphs are INT8, and why the others are not."""
+    """The bundle's file that lists which layers of its INT8 graphs are INT8, and why others not."""
     return f"calibration/{size[0]}x{size[1]}_{lowering}_layers.json"

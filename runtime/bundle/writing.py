@@ -1,4 +1,4 @@
-"""Writing a bundle: beside its place, and moved there whole."""
+"""Writing a bundle: in a scratch folder that is moved into place when complete."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hsnet_trt.runtime.bundle.bundle import MANIFEST, Bundle, resolved
 from hsnet_trt.runtime.bundle.manifest import FileRecord, Manifest
 from hsnet_trt.runtime.bundle.scratch import replace_folder, scratch_folder
 
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # left by file browsers
 
 
 class BundleWriter:
-    """The folder of a bundle that is being written; see `write_bundle`."""
+    """A bundle that is being written; see `write_bundle`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: dict[str, FileRecord] = {}
 
     def add(self, name: str, content: bytes | Path) -> str:
-        """Put a file into the bundle, from bytes or from another file; returns `name`."""
+        """Add a file to the bundle, from bytes or from another file; returns `name`."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):
@@ -36,13 +36,17 @@ class BundleWriter:
         return self.seal(name)
 
     def copy(self, source: Bundle, without: Container[str]) -> None:
-        """Put all files of another bundle into this one but those named, each checked."""
+        """Add all files of another bundle except those named, checking the hash of each.
+
+        Raises:
+            BundleError: a file was altered.
+        """
         for name in source.manifest.files:
             if name not in without:
                 self.add(name, source.read(name))
 
     def seal(self, name: str) -> str:
-        """Record the hash of a file that was written straight into the folder; returns `name`."""
+        """Record the hash of a file that was written directly into the folder; returns `name`."""
         digest = hashlib.sha256()
         with (self.path / name).open("rb") as stream:
             while block := stream.read(1 << 20):
@@ -51,22 +55,22 @@ class BundleWriter:
         return name
 
     def finish(self, manifest: Manifest) -> None:
-        """Write the manifest, with the hashes of all that was added."""
+        """Write the manifest, with the hashes of all added files."""
         complete = dataclasses.replace(manifest, files=self.files)
         (self.path / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
 
 
 @contextlib.contextmanager
 def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
-    """Write a bundle beside its place and move it there at the end.
+    """Write a bundle in a scratch folder, and move it to `path` at the end of the block.
 
     If the block fails, or never calls `finish`, nothing is left and an older bundle stays. If the
-    process is killed, the older bundle stays, and what was written is cleared when the same bundle
-    is written again.
+    process is killed, the older bundle stays, and the scratch folder is removed when the same
+    bundle is written again.
 
     Raises:
-        BundleError: `path` is something other than a bundle or an empty folder, or holds files
-            that are no part of its bundle; or it cannot be written, as on a full disk.
+        BundleError: `path` is neither a bundle nor an empty folder, or holds files that are not
+            part of its bundle; or it cannot be written, as on a full disk.
     """
     target = resolved(Path(path))
     _check_replaceable(target)
@@ -86,7 +90,7 @@ def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Refuse to replace what is no bundle, or holds files that would be lost with it."""
+    """Refuse to replace a folder that is not a bundle, or holds files that would be lost."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():
@@ -98,7 +102,7 @@ def _check_replaceable(target: Path) -> None:
     try:
         known = set(Bundle.open(target).manifest.files)
     except BundleError:
-        return  # damaged, or of another version: replacing it mends it
+        return  # damaged, or of another version, so it may be replaced
     names = (p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir())
     known.add(MANIFEST)
     strange = sorted(n for n in names if n not in known and PurePosixPath(n).name not in _LITTER)

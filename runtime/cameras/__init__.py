@@ -1,5 +1,5 @@
-"""Where frames come from: cameras, network streams, GStreamer pipelines, video files, folders.
+"""Sources of frames: cameras, network streams, GStreamer pipelines, video files, folders.
 
-In: what a person calls it. Out: a `FrameSource`; a camera that goes away is opened again.
+In: a source's name. Out: a `FrameSource`; a camera that is lost is opened again.
 May import: no other room.
 """

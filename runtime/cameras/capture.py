@@ -1,4 +1,4 @@
-"""What every reader of frames does, and what it says when no more come."""
+"""The interface of frame readers, and the error of a lost source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Picture: TypeAlias = npt.NDArray[np.uint8]
 
 
 class CaptureLost(InputError):
-    """A live source stopped giving frames, though nobody ended it."""
+    """A live source stopped delivering frames."""
 
 
 class Capture(Protocol):
@@ -22,17 +22,17 @@ class Capture(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether the frames come from a camera, which does not wait."""
+        """Whether frames come in real time, as from a camera, and are lost if not read."""
         ...
 
     @property
     def rate(self) -> float | None:
-        """Frames a second; None if that is not known."""
+        """Frames per second; None if unknown."""
         ...
 
     @property
     def count(self) -> int | None:
-        """How many frames there are; None if that is not known."""
+        """How many frames there are; None if unknown."""
         ...
 
     def read(self) -> Picture | None:
@@ -45,10 +45,10 @@ class Capture(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the device; harmless when repeated."""
+        """Release the device; harmless when repeated."""
         ...
 
 
 def without_password(text: str) -> str:
-    """A name or pipeline as it may be shown: `rtsp://user:secret@host` as `rtsp://***@host`."""
+    """A name or pipeline without credentials: `rtsp://user:secret@host` as `rtsp://***@host`."""
     return re.sub(r"(?<=://)[^/@\s]*@", "***@", text)

@@ -1,4 +1,4 @@
-"""Frames through GStreamer and PyGObject: pip's OpenCV has none, and a Jetson's cameras need it."""
+"""Frames through GStreamer and PyGObject, for Jetson cameras; pip's OpenCV lacks GStreamer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, without_password
 
-SILENCE = 10  # seconds that a pipeline may take to its first frame, and between two
+SILENCE = 10  # longest wait for the first frame and between frames, in seconds
 _SINK = "hsnet_trt_frames"
 
 
@@ -24,7 +24,7 @@ def csi_pipeline(number: int) -> str:
 
 
 def to_bgr(pipeline: str) -> str:
-    """A pipeline that ends in raw video, with what turns it into BGR and hands it over."""
+    """A pipeline that ends in raw video, extended by conversion to BGR and an appsink."""
     return f"{pipeline} ! videoconvert ! video/x-raw,format=BGR ! appsink sync=false"
 
 
@@ -36,10 +36,10 @@ class GStreamerCapture:
 
         Args:
             pipeline: elements that end in raw video of any format, without a sink.
-            name: how messages call it.
+            name: names it in messages.
 
         Raises:
-            InputError: PyGObject or GStreamer is missing, or the pipeline does not run.
+            InputError: PyGObject or GStreamer is missing, or the pipeline gives no frame.
         """
         self._gst = _library()
         self._name = without_password(name)
@@ -97,7 +97,7 @@ class GStreamerCapture:
             ) from error
 
     def _pull(self) -> Picture | None:
-        """The next frame; None at the end of what is not live."""
+        """The next frame; None at the end of a source that is not live."""
         for _ in range(4 * SILENCE):
             sample = self._sink.try_pull_sample(self._gst.SECOND // 4)
             if sample is not None:
@@ -115,7 +115,7 @@ class GStreamerCapture:
         )
 
     def _failure(self) -> str | None:
-        """What the pipeline reported, if it did."""
+        """The pipeline's latest error message; None if there is none."""
         message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
         if message is None:
             return None
@@ -129,7 +129,7 @@ class GStreamerCapture:
         if layout.fps_n > 0 and layout.fps_d > 0:
             self.rate = layout.fps_n / layout.fps_d
         buffer = sample.get_buffer()
-        # A copy, because the buffer goes back to the camera. Rows may be padded (to 4 bytes).
+        # Copied, because the buffer is reused by the camera. Rows may be padded (to 4 bytes).
         data = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8)
         height, width, pitch = layout.height, layout.width, layout.stride[0]
         if data.size < pitch * (height - 1) + 3 * width:
@@ -148,10 +148,10 @@ def is_there() -> bool:
 
 @cache
 def _library() -> Any:
-    """`gi.repository.Gst`, started.
+    """`gi.repository.Gst`, initialised.
 
     Raises:
-        InputError: it is not there.
+        InputError: PyGObject or GStreamer is not installed.
     """
     try:
         import gi

@@ -1,4 +1,4 @@
-"""Frames through OpenCV: V4L2 cameras, files, and network streams by its FFmpeg."""
+"""Frames through OpenCV: V4L2 cameras, video files, and network streams (through its FFmpeg)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, without_password
 
-SILENCE = 10_000  # milliseconds that a network stream may take to open, and between two frames
+SILENCE = 10_000  # timeout of a network stream, to open and between frames, in milliseconds
 
 
 class OpenCVCapture:
@@ -19,9 +19,9 @@ class OpenCVCapture:
         """Open it.
 
         Args:
-            source: a camera's number, a file's path, an address with `://`.
-            name: how messages call it.
-            live: whether an end means that it was lost.
+            source: a camera's number, a file's path, a URL, or a GStreamer pipeline.
+            name: names it in messages.
+            live: whether the end of frames means that the source was lost.
             through_gstreamer: whether `source` is a GStreamer pipeline; see `has_gstreamer`.
 
         Raises:
@@ -61,7 +61,7 @@ class OpenCVCapture:
 
 
 def has_gstreamer() -> bool:
-    """Whether this OpenCV was built with GStreamer; pip's never is."""
+    """Whether the installed OpenCV was built with GStreamer; pip's never is."""
     try:
         import cv2
     except ImportError:

@@ -1,4 +1,4 @@
-"""A live source that goes away is opened again, for so long."""
+"""Reopening a live source that is lost, for a limited time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threading import Event
 from hsnet_trt.errors import HSNetWarning, InputError
 from hsnet_trt.runtime.cameras.capture import Capture, CaptureLost, Picture
 
-_PAUSES = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between two attempts; then the last of them
+_PAUSES = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds before each attempt; the last one repeats
 
 
 def frames(
@@ -21,20 +21,20 @@ def frames(
     patience: float,
     ended: Event | None = None,
 ) -> Iterator[Picture]:
-    """The frames of a capture, and of those that follow when it is lost. Closes what it reads.
+    """The frames of a capture, which is reopened when it is lost, and closed at the end.
 
     Args:
-        capture: what is open.
-        name: how messages call it.
-        open_again: opens it anew; raises InputError where it cannot.
-        patience: the longest time without a frame, in seconds; 0 ends at the first loss.
-        ended: where it is set, a source that was lost is not waited for any longer.
+        capture: an open capture.
+        name: names it in messages.
+        open_again: opens it again; raises InputError if it cannot.
+        patience: how long to try to reopen it, in seconds; 0 ends the frames at the first loss.
+        ended: when set, a lost source is not waited for any longer.
 
     Raises:
-        InputError: it did not come back in that time.
+        InputError: it did not come back in that time, or a file cannot be decoded.
 
     Warns:
-        HSNetWarning: it went away; and again when it is back.
+        HSNetWarning: the source was lost, or is back.
     """
     try:
         while True:
@@ -62,9 +62,10 @@ def _wait(
     lost: CaptureLost,
     ended: Event,
 ) -> tuple[Capture, Picture | None] | None:
-    """The source, open again, and its first frame: one that opens and stays silent is not back.
+    """Reopen the source and read a frame: a source that opens but stays silent is not back.
 
-    None where nobody wants it any more.
+    Returns:
+        The capture and its first frame; None if `ended` was set.
     """
     start, attempt, reason = time.monotonic(), 0, lost.found or lost.summary
     warnings.warn(
@@ -87,7 +88,7 @@ def _wait(
             reason = str(error.found or error.summary)
         else:
             spent = time.monotonic() - start
-            with suppress(HSNetWarning):  # as an error it must not lose the frame
+            with suppress(HSNetWarning):  # where warnings are errors, keep the frame
                 warnings.warn(f"{name} is back after {spent:.1f} s", HSNetWarning, stacklevel=3)
             return capture, picture
         if time.monotonic() - start > patience:

@@ -1,4 +1,4 @@
-"""The source that a person names: a camera, an address, a pipeline, a file or a folder."""
+"""Opening a source by name: a camera, a URL, a pipeline, a video file or a folder."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _EXPECTED = "camera:0, csi:0, rtsp://..., gst:PIPELINE, a video file, or a folde
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Frames in their order, read once.
+    """Frames in order; they can be iterated once.
 
     Attributes:
-        frames: uint8 [H,W,3] BGR, or paths of photographs. Reading them may raise InputError.
-        live: whether they come from a camera, which does not wait: `drop="oldest"` keeps up.
-        count: how many there are; None if that is not known.
-        rate: frames a second; None if they have no time.
-        ended: set it, from any thread, where no more frames are wanted: a camera that went away is
-            then not opened again.
+        frames: uint8 [H,W,3] BGR, or paths of photographs. Iterating may raise InputError.
+        live: whether frames come in real time, as from a camera: use `drop="oldest"` to keep up.
+        count: how many there are; None if unknown.
+        rate: frames per second; None if unknown.
+        ended: set it, from any thread, when no more frames are wanted: a lost camera is then not
+            opened again.
     """
 
     frames: Iterator[Any]
@@ -43,14 +43,14 @@ def open_source(text: str | os.PathLike[str], *, patience: float = 30.0) -> Fram
     """Open a camera, a stream, a video or a folder; `FewShotSegmenter.stream` takes its frames.
 
     Args:
-        text: `camera:0` (V4L2), `csi:0` (a Jetson's CSI camera, through GStreamer), an address as
-            `rtsp://...`, `gst:PIPELINE` (as gst-launch-1.0 takes it, ending in raw video, without
-            a sink), a video file, or a folder of photographs in the order of their names.
-        patience: how many seconds a camera or stream may be away until it is given up; 0 ends the
-            frames when it first goes away. Files end at their end.
+        text: `camera:0` (V4L2), `csi:0` (a Jetson's CSI camera, through GStreamer), a URL such as
+            `rtsp://...`, `gst:PIPELINE` (in gst-launch-1.0's syntax, ending in raw video, without a
+            sink), a video file, or a folder of photographs in the order of their names.
+        patience: how many seconds to try to reopen a camera or stream that is lost; 0 ends the
+            frames at the first loss.
 
     Raises:
-        InputError: there is no such thing, or it cannot be opened.
+        InputError: there is no such source, or it cannot be opened.
     """
     if not isinstance(text, (str, os.PathLike)):
         raise InputError(
@@ -86,7 +86,7 @@ def open_source(text: str | os.PathLike[str], *, patience: float = 30.0) -> Fram
 
 
 def _pipeline(pipeline: str, name: str) -> Capture:
-    """Through PyGObject, or through an OpenCV that was built with GStreamer, as JetPack's."""
+    """A GStreamer capture through PyGObject, else through an OpenCV with GStreamer (JetPack's)."""
     if not gstreamer.is_there() and has_gstreamer():
         return OpenCVCapture(gstreamer.to_bgr(pipeline), name, live=True, through_gstreamer=True)
     return gstreamer.GStreamerCapture(pipeline, name)

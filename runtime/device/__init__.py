@@ -1,5 +1,5 @@
-"""The machine below the runtime: CUDA through pycuda or cuda-bindings, memory, facts, power.
+"""The machine: CUDA through pycuda or cuda-bindings, device memory, hardware facts, power.
 
-In: what the system reports. Out: `Cuda` (`driver`), device memory, what GPU and CPU are here.
+In: the system's drivers and files. Out: `Cuda` (`driver`), device memory, facts of GPU and CPU.
 May import: `bundle`.
 """

@@ -1,7 +1,7 @@
-"""Launch a fixed sequence of GPU work as one: capture a stream into a CUDA graph, replay it.
+"""CUDA graphs: capture a fixed sequence of GPU work from a stream, and replay it in one launch.
 
-pycuda has no graphs, so this goes through cuda-bindings whichever library holds the context; where
-that is not installed, work is simply launched again (CUDA driver API, "Graph Management").
+pycuda has no graphs, so this uses cuda-bindings whichever library holds the context. Without
+cuda-bindings, callers launch the work each time (CUDA driver API, "Graph Management").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hsnet_trt.runtime.device.driver_bindings import call_driver, load_bindings
 
 
 def open_graphs() -> CudaGraphs | None:
-    """The means to capture and replay, or None where cuda-bindings is not there."""
+    """A `CudaGraphs`, or None if cuda-bindings cannot be loaded."""
     if not has("cuda.bindings"):
         return None
     try:
@@ -25,20 +25,23 @@ def open_graphs() -> CudaGraphs | None:
 
 
 class CudaGraphs:
-    """Captures and replays; the context must be current for every call."""
+    """Captures and replays graphs; the context must be current for every call."""
 
     def __init__(self, bindings: Any) -> None:
         """Use `open_graphs`."""
         self._cuda = bindings
 
     def capture(self, work: Callable[[], None], stream: Any) -> Any:
-        """Record what `work` puts into the stream, without running it.
+        """Record what `work` enqueues in the stream, without running it.
+
+        Returns:
+            The executable graph, for `replay` and `destroy`.
 
         Raises:
             BackendError: something in it cannot be captured. The stream is usable again.
         """
         cuda, raw = self._cuda, self._cuda.CUstream(stream.handle)
-        # Thread-local: other threads may go on allocating while this one captures.
+        # Thread-local, so that other threads may allocate while this one captures.
         mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         call_driver(cuda, "cuStreamBeginCapture", raw, mode)
         try:
@@ -53,15 +56,15 @@ class CudaGraphs:
             cuda.cuGraphDestroy(graph)
 
     def replay(self, graph: Any, stream: Any) -> None:
-        """Launch a captured graph in the stream's order."""
+        """Enqueue a captured graph in the stream."""
         call_driver(self._cuda, "cuGraphLaunch", graph, self._cuda.CUstream(stream.handle))
 
     def destroy(self, graph: Any) -> None:
-        """Give a captured graph back."""
+        """Free a captured graph."""
         call_driver(self._cuda, "cuGraphExecDestroy", graph)
 
     def abandon(self, stream: int) -> None:
-        """End a capture that failed, whoever began it; no-op if there is none.
+        """End a failed capture, whichever library began it; no-op if there is none.
 
         Args:
             stream: handle of the stream.

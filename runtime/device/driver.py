@@ -1,8 +1,7 @@
-"""The CUDA driver, as far as the runtime needs it: one thin seam, two libraries behind it.
+"""A thin interface to the CUDA driver, implemented by pycuda or else cuda-bindings.
 
-pycuda where it can be loaded, else cuda-bindings. Addresses are plain integers, streams and events
-are whatever the library hands out (with an integer `handle`). Every call but `current` and `close`
-needs the context to be current: `with cuda.current(): ...`.
+Addresses are integers; streams and events are the library's own objects, with an integer `handle`.
+Every call but `current` and `close` needs a current context: `with cuda.current(): ...`.
 """
 
 from __future__ import annotations
@@ -22,92 +21,92 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 class Cuda(Protocol):
-    """The first GPU, through its primary context: the one other CUDA libraries use too."""
+    """The first GPU, through its primary context, which other CUDA libraries use too."""
 
     @property
     def library(self) -> str:
-        """What is behind it: pycuda or cuda-bindings."""
+        """The implementing library: pycuda or cuda-bindings."""
         ...
 
     @property
     def facts(self) -> GpuFacts:
-        """What the GPU is."""
+        """Name and capabilities of the GPU."""
         ...
 
     def current(self) -> AbstractContextManager[None]:
-        """Make the context this thread's, until the block ends; CUDA's errors become ours."""
+        """Make the context current in this thread; CUDA errors in the block become BackendError."""
         ...
 
     def close(self) -> None:
-        """Let go of the context; harmless when repeated."""
+        """Release the context; harmless when repeated."""
         ...
 
     def memory_info(self) -> tuple[int, int]:
-        """Bytes free and in all."""
+        """Free and total device memory, in bytes."""
         ...
 
     def allocate(self, size: int) -> int:
-        """Device memory, aligned to 256 bytes. Raises `OutOfGpuMemory`."""
+        """Allocate device memory, aligned to 256 bytes. Raises `OutOfGpuMemory`."""
         ...
 
     def free(self, address: int) -> None:
-        """Give back what `allocate` gave."""
+        """Free memory from `allocate`."""
         ...
 
     def allocate_host(self, size: int, *, mapped: bool) -> HostMemory:
-        """Page-locked host memory, reachable by kernels if `mapped`."""
+        """Allocate pinned host memory; kernels can access it if `mapped`."""
         ...
 
     def free_host(self, memory: HostMemory) -> None:
-        """Give back what `allocate_host` gave."""
+        """Free memory from `allocate_host`."""
         ...
 
     def upload(self, address: int, source: npt.NDArray[Any], stream: Any) -> None:
-        """Copy to the device, in the stream's order; `source` is contiguous and must stay."""
+        """Enqueue a copy to the device; `source` is contiguous and must live until it is done."""
         ...
 
     def download(self, target: npt.NDArray[Any], address: int, stream: Any) -> None:
-        """Copy from the device, in the stream's order; `target` is contiguous."""
+        """Enqueue a copy from the device; `target` is contiguous."""
         ...
 
     def zero(self, address: int, size: int, stream: Any) -> None:
-        """Fill device memory with zeros, in the stream's order."""
+        """Enqueue filling device memory with zeros."""
         ...
 
     def stream(self) -> Any:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not synchronise with the default stream."""
         ...
 
     def event(self) -> Any:
-        """An event that keeps time."""
+        """Create an event with timing."""
         ...
 
     def record(self, event: Any, stream: Any) -> None:
-        """The event happens when all that is in the stream so far is done."""
+        """Record the event after the work that is in the stream so far."""
         ...
 
     def wait(self, stream: Any, event: Any) -> None:
-        """What enters the stream from now on waits for the event."""
+        """Make later work in the stream wait for the event."""
         ...
 
     def synchronise(self, awaited: Any) -> None:
-        """Wait here for a stream or an event."""
+        """Block until a stream or an event is done."""
         ...
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Milliseconds between two events that have happened."""
+        """Milliseconds between two completed events."""
         ...
 
     def destroy(self, thing: Any) -> None:
-        """Give back a stream or an event."""
+        """Free a stream or an event."""
         ...
 
     def load_kernels(self, image: bytes, names: tuple[str, ...], size: dict[str, int]) -> Any:
-        """Load a fatbin: its kernels by name, each taking one struct of so many bytes."""
+        """Load the named kernels of a fatbin, each of which takes one struct of `size` bytes."""
         ...
 
     def unload_kernels(self, kernels: Any) -> None:
-        """Give them back; none may still run."""
+        """Unload kernels; none may still run."""
         ...
 
     def launch(
@@ -119,7 +118,7 @@ class Cuda(Protocol):
         argument: bytes,
         stream: Any,
     ) -> None:
-        """Start a kernel in the stream's order."""
+        """Enqueue a kernel; `argument` holds its struct's bytes, `grid` and `block` are (x, y)."""
         ...
 
 
@@ -165,12 +164,12 @@ def open_cuda() -> Cuda:
 
 @functools.cache
 def _warn_once(text: str) -> None:
-    """A warning in the log, once a process."""
+    """Log a warning, once per process."""
     _log.warning(text)
 
 
 def has(module: str) -> bool:
-    """Whether a module could be imported; it is not."""
+    """Whether a module can be found, without importing it."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent is missing; it has no spec

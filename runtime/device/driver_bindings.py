@@ -35,12 +35,12 @@ class Handle:
 
 
 class BindingsDriver:
-    """`cuda.Cuda` by cuda-bindings."""
+    """`driver.Cuda` through cuda-bindings."""
 
     library = "cuda-bindings"
 
     def __init__(self) -> None:
-        """Hold the first GPU's primary context.
+        """Retain the first GPU's primary context.
 
         Raises:
             BackendError: cuda-bindings cannot be loaded, there is no driver, or no GPU.
@@ -62,7 +62,7 @@ class BindingsDriver:
             ]
             name = bytes(self._call("cuDeviceGetName", 256, self._device))
             self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
-        # Without a driver its functions raise what its version has for that.
+        # Without a driver, versions of cuda-bindings raise different errors.
         except (RuntimeError, OSError, ImportError, BackendError) as error:
             found = error.found if isinstance(error, BackendError) else error
             raise BackendError(
@@ -78,7 +78,7 @@ class BindingsDriver:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context this thread's, until the block ends."""
+        """See `Cuda.current`. Raises BackendError also after `close` and in a forked process."""
         self._guard.check()
         if self._context is None:
             raise BackendError("the GPU was already let go of", fix="load the bundle again")
@@ -89,7 +89,7 @@ class BindingsDriver:
             self._call("cuCtxPopCurrent")
 
     def close(self) -> None:
-        """Let go of the context; harmless when repeated, and in a forked process."""
+        """Release the context; harmless when repeated, and in a forked process."""
         if self._context is None or self._guard.forked:
             return
         self._context = None
@@ -181,12 +181,12 @@ class BindingsDriver:
         )
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """What the function gives beside its status: nothing, one thing, or several."""
+        """Call a driver function; see `call_driver`."""
         return call_driver(self._cuda, name, *arguments)
 
 
 def load_bindings() -> Any:
-    """The module `cuda.bindings.driver`.
+    """Import `cuda.bindings.driver`.
 
     Raises:
         BackendError: it cannot be loaded.
@@ -202,11 +202,14 @@ def load_bindings() -> Any:
 
 
 def call_driver(cuda: Any, name: str, *arguments: Any) -> Any:
-    """Call a function of `cuda.bindings.driver`; its status becomes an error.
+    """Call a function of `cuda.bindings.driver`, and raise an error unless it succeeds.
+
+    Returns:
+        The results besides the status: None, a single one, or a list.
 
     Raises:
         OutOfGpuMemory: the GPU's memory does not suffice.
-        BackendError: any other status but success.
+        BackendError: any other failure, or the driver lacks the function.
     """
     try:
         status, *results = getattr(cuda, name)(*arguments)

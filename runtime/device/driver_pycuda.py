@@ -1,4 +1,4 @@
-"""The CUDA driver through pycuda (2024.1 and later). Never `autoinit`: the primary context."""
+"""The CUDA driver through pycuda (2024.1 and later), in the primary context, without `autoinit`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 
 
 class PycudaDriver:
-    """`cuda.Cuda` by pycuda."""
+    """`driver.Cuda` through pycuda."""
 
     library = "pycuda"
 
     def __init__(self) -> None:
-        """Hold the first GPU's primary context.
+        """Retain the first GPU's primary context.
 
         Raises:
             BackendError: pycuda cannot be loaded, there is no driver, or no GPU.
@@ -58,7 +58,7 @@ class PycudaDriver:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context this thread's, until the block ends; CUDA's errors become ours."""
+        """See `Cuda.current`. Raises BackendError also after `close` and in a forked process."""
         self._guard.check()
         if self._context is None:
             raise BackendError("the GPU was already let go of", fix="load the bundle again")
@@ -78,12 +78,12 @@ class PycudaDriver:
             self._cuda.Context.pop()
 
     def close(self) -> None:
-        """Let go of the context; harmless when repeated, and in a forked process."""
+        """Release the context; harmless when repeated, and in a forked process."""
         if self._context is None or self._guard.forked:
             return
         context, self._context = self._context, None
         # pycuda releases a primary context only on the thread that retained it or where it is
-        # current, and leaves it on the driver's stack: so push, release, and pop it ourselves.
+        # current, and leaves it on the driver's stack. So push it, release it, and pop it here.
         before = _driver_context()
         context.push()
         context.detach()
@@ -147,7 +147,7 @@ class PycudaDriver:
         return float(start.time_till(end))
 
     def destroy(self, thing: Any) -> None:
-        """Nothing to do: pycuda frees streams and events with their last reference."""
+        """No-op: pycuda frees streams and events with their last reference."""
 
     def load_kernels(self, image: bytes, names: tuple[str, ...], size: dict[str, int]) -> Any:
         module = self._cuda.module_from_buffer(image)
@@ -173,7 +173,7 @@ class PycudaDriver:
 
 
 def load_pycuda() -> Any:
-    """The module `pycuda.driver`.
+    """Import `pycuda.driver`.
 
     Raises:
         BackendError: it cannot be loaded.
@@ -197,7 +197,7 @@ def _library() -> Any:
 
 
 def _driver_context() -> int | None:
-    """The context that the driver holds for current on this thread, 0 for none; None unknown."""
+    """The driver's current context on this thread; 0 for none, None if it cannot be asked."""
     context = ctypes.c_void_p()
     with suppress(OSError, AttributeError):
         if _library().cuCtxGetCurrent(ctypes.byref(context)) == 0:

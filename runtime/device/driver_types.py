@@ -1,4 +1,4 @@
-"""What a CUDA driver hands out and how it refuses, whichever library is behind it."""
+"""Types and errors that both CUDA libraries share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUT_OF_MEMORY_FIX = "build engines of smaller profiles: build-engine --queries -
 
 
 class OutOfGpuMemory(BackendError):
-    """The GPU has less memory free than was asked for."""
+    """The GPU has less free memory than was requested."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,22 @@ class GpuFacts:
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Page-locked host memory: uint8 [size], and its address for kernels where it is mapped."""
+    """Pinned host memory: uint8 [size], and its device address if it is mapped."""
 
     array: Bytes
     device_address: int | None
-    owner: Any  # what frees it
+    owner: Any  # the library's handle, for freeing it
 
 
 class ForkGuard:
-    """Refuses CUDA in a process that was forked after it was set up: the driver cannot follow."""
+    """Refuses CUDA calls in a process that was forked after CUDA was set up, which cannot work."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
 
     @property
     def forked(self) -> bool:
-        """Whether this is another process than the one that set up CUDA."""
+        """Whether this is not the process that set up CUDA."""
         return os.getpid() != self._process
 
     def check(self) -> None:

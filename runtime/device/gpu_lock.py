@@ -1,8 +1,8 @@
-"""A lock around the enqueuing of work on one GPU, which knows who else talks to the driver.
+"""A lock for enqueuing work on one GPU, which also knows whether other threads use the driver.
 
 A library that captures a CUDA graph in the driver's global mode, as ONNX Runtime does, fails if
-another thread of the process allocates or waits meanwhile. All our calls to the driver are made
-with the lock held or inside `waiting`; so a thread that holds it and finds it `quiet` may capture.
+another thread of the process allocates or waits meanwhile. All our driver calls are made with the
+lock held or inside `waiting`. So a thread that holds the lock while it is `quiet` may capture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 
 class GpuLock:
-    """A reentrant lock, and a count of those who wait for the GPU without it."""
+    """A reentrant lock, and a count of threads that wait for the GPU without it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -26,16 +26,16 @@ class GpuLock:
         self._lock.release()
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        """Take the lock; whether it was taken."""
+        """Take the lock; returns whether it was taken."""
         return self._lock.acquire(blocking=blocking)
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around calls that wait for the GPU and let others enqueue meanwhile."""
+        """Enclose calls that wait for the GPU without the lock, so that others may enqueue."""
         with self._lock:
             self._waiting += 1
         try:
@@ -46,5 +46,5 @@ class GpuLock:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody waits for the GPU; the caller holds the lock."""
+        """Whether no thread is inside `waiting`; the caller must hold the lock."""
         return not self._waiting

@@ -1,7 +1,7 @@
-"""What was compiled or measured on this machine, kept from one start to the next.
+"""The user's cache of compiled kernels and measured times of this machine.
 
-Kernels are native code that no manifest vouches for, so all of it is in the user's own cache folder
-and is read only if nobody else can write there.
+Kernels are native code whose hashes are in no manifest, so files are read only if no other user can
+write them or their folder.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 def cache_folder() -> Path:
-    """The user's own folder for what was compiled or measured here."""
+    """The user's cache folder: `$XDG_CACHE_HOME/hsnet_trt`, or `~/.cache/hsnet_trt`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet_trt"
 
 
 def cache_file(engine_sha256: str, gpu: str) -> Path:
-    """Where the kernels that TensorRT for RTX compiled of that engine for that GPU are kept."""
+    """The cache file of the kernels that TensorRT for RTX compiled of an engine for a GPU."""
     name = "".join(c if c.isalnum() else "-" for c in gpu)
     return cache_folder() / f"{engine_sha256[:32]}-{name}.rtxcache"
 
 
 def open_cache(config: Any, file: Path) -> Any:
-    """A runtime cache for an `IRuntimeConfig`, filled from the file where that may be trusted.
+    """A runtime cache for an `IRuntimeConfig`, loaded from the file if that is trusted.
 
-    TensorRT itself refuses what another version, GPU or driver left; then it starts empty.
+    TensorRT refuses content of another version, GPU or driver; the cache then starts empty.
     """
     cache = config.create_runtime_cache()
     content = read_kept(file)
@@ -39,7 +39,7 @@ def open_cache(config: Any, file: Path) -> Any:
 
 
 def keep(cache: Any, file: Path) -> None:
-    """Write a runtime cache; failing costs only time."""
+    """Write a runtime cache; errors are only logged, since the cache just saves time."""
     try:
         content = bytes(cache.serialize())
     except TypeError:
@@ -49,7 +49,7 @@ def keep(cache: Any, file: Path) -> None:
 
 
 def read_kept(file: Path) -> bytes | None:
-    """What was kept; None where nothing was, or where it may not be trusted."""
+    """The content of a cache file; None if it is missing, unreadable, or writable by others."""
     try:
         if not file.exists():
             return None
@@ -63,7 +63,7 @@ def read_kept(file: Path) -> bytes | None:
 
 
 def keep_content(content: bytes, file: Path) -> None:
-    """Write a file beside its place and move it there; failing costs only time."""
+    """Write a cache file atomically; errors are only logged, since the cache just saves time."""
     try:
         if file.exists() and file.read_bytes() == content:
             return
@@ -80,7 +80,7 @@ def keep_content(content: bytes, file: Path) -> None:
 
 
 def _only_ours(path: Path) -> bool:
-    if not hasattr(os, "getuid"):  # Windows: a user's profile is his own
+    if not hasattr(os, "getuid"):  # on Windows, profiles are private
         return True
     status = path.stat()
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,8 +1,8 @@
-"""What this machine is: its GPUs and driver, found without CUDA's toolkit, and its platform.
+"""Facts about this machine: GPUs and driver, found without the CUDA toolkit, and the platform.
 
-Only ctypes and files are used, so it runs on a bare machine, and importing it loads nothing.
-`python -m hsnet_trt.runtime.device.machine` prints the driver's answer as JSON, for callers that
-want a broken driver to end a child process and not themselves.
+It needs only ctypes and system files, so it runs on a bare machine, and importing it loads nothing.
+`python -m hsnet_trt.runtime.device.machine` prints the GPUs as JSON, for callers that want to query
+a driver in a child process, in case the driver crashes.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Gpu:
 
     @property
     def own_memory_bytes(self) -> int:
-        """The memory that it may count on: half of what it shares with the CPU."""
+        """The bytes it can rely on: its own memory, or half of that shared with the CPU."""
         return self.memory_bytes // 2 if self.integrated else self.memory_bytes
 
     def limited(self, memory: int | None) -> Gpu:
-        """The same GPU with so many bytes to count on at most; all it has for None."""
+        """The same GPU with at most `memory` bytes as its own; unchanged for None."""
         if memory is None or memory >= self.own_memory_bytes:
             return self
         return dataclasses.replace(self, memory_bytes=memory, integrated=False)
@@ -66,7 +66,7 @@ class Driver:
 def find_driver() -> Driver:
     """Ask the NVIDIA driver for its GPUs, in the order CUDA numbers them.
 
-    Never raises: without a driver or a GPU, `problem` says what is wrong.
+    Never raises: without a driver or a GPU, `problem` tells why.
     """
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
@@ -111,7 +111,7 @@ def _describe_gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
 
 
 def find_jetson(root: Path = Path("/")) -> str | None:
-    """The name of this Jetson, with its L4T release if known; None on another machine."""
+    """The name of this Jetson, with its L4T release if known; None if it is not a Jetson."""
     model = _first_line(root / "proc/device-tree/model") or ""
     release = _first_line(root / "etc/nv_tegra_release") or ""
     if "jetson" not in model.lower() and not release:
@@ -122,14 +122,14 @@ def find_jetson(root: Path = Path("/")) -> str | None:
 
 
 def platform_tag() -> str:
-    """Operating system and processor, as engines are tied to them: "linux-x86_64"."""
+    """Operating system and architecture, which engines are built for: "linux-x86_64"."""
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     return f"{platform.system().lower()}-{machine}"
 
 
 def find_cpu() -> str:
-    """The processor's name, as the system gives it."""
+    """The processor's name, or its architecture if the system does not tell."""
     for line in _lines(Path("/proc/cpuinfo")):
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model") and value.strip():
@@ -138,10 +138,10 @@ def find_cpu() -> str:
 
 
 def multiplies_int8_exactly() -> bool:
-    """Whether the processor can add up products of UINT8 and INT8 without saturating.
+    """Whether the processor can sum products of UINT8 and INT8 without saturation.
 
-    x86 does with VNNI instructions only; the older ones stop at 16 bits. Where the system does
-    not say, it is assumed not to.
+    On x86 only VNNI instructions can; older ones saturate at 16 bits. False if an x86 system does
+    not list its instructions.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
@@ -157,7 +157,7 @@ def usable_cores() -> int:
 
 
 def host_memory() -> int | None:
-    """The machine's memory in bytes; None where the system does not say."""
+    """The machine's memory in bytes; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -165,7 +165,7 @@ def host_memory() -> int | None:
 
 
 def has_nvidia_card(root: Path = Path("/")) -> bool | None:
-    """Whether an NVIDIA device is on the PCI bus; None where the bus cannot be read."""
+    """Whether an NVIDIA device is on the PCI bus; None if the bus cannot be read."""
     devices = root / "sys/bus/pci/devices"
     if not devices.is_dir():
         return None

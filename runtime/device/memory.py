@@ -1,7 +1,7 @@
-"""One block of device memory for a bundle: every tensor of its engines, and their workspace.
+"""One block of device memory for a bundle: all tensors of its engines, and their workspace.
 
-The three engines run one after the other on one stream, so they share what no two need at once:
-the workspace, and each tensor that one engine writes and another reads.
+The three engines run one after the other on one stream, so they share one workspace, and each
+tensor that one engine writes and another reads is allocated once.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from hsnet_trt.runtime.bundle.manifest import GraphFile
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 
-ALIGNMENT = 256  # what TensorRT asks of every address
+ALIGNMENT = 256  # bytes; TensorRT requires it of every address
 
 
 def aligned(size: int) -> int:
-    """The size rounded up, so that what follows is aligned."""
+    """The size rounded up to the alignment, in bytes."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 class Block:
-    """Named parts of one allocation; freed as one.
+    """Named parts of one allocation, freed together.
 
     Args:
-        cuda: whose context is current.
+        cuda: the driver; its context must be current.
         sizes: bytes of each part.
 
     Raises:
-        OutOfGpuMemory: the GPU has less in one piece.
+        OutOfGpuMemory: the GPU has not that much memory free in one piece.
     """
 
     def __init__(self, cuda: Cuda, sizes: Mapping[str, int]) -> None:
@@ -44,29 +44,30 @@ class Block:
         self.address: int | None = cuda.allocate(self.bytes)
 
     def at(self, name: str) -> int:
-        """The address of a part."""
+        """The address of a part. Raises RuntimeError after `free`."""
         if self.address is None:
             raise RuntimeError(f"{name} was freed")
         return self.address + self.offsets[name]
 
     def free(self) -> None:
-        """Give the memory back; harmless when repeated."""
+        """Free the memory; harmless when repeated."""
         if self.address is not None:
             self._cuda.free(self.address)
             self.address = None
 
 
 def reserve(cuda: Cuda, sizes: Mapping[str, int], match: GraphFile | None, most: Any) -> Block:
-    """Reserve the block, or raise an error with the memory needed, free, and a profile that fits.
+    """Allocate the block of a bundle's engines.
 
     Args:
-        cuda: whose context is current; the engines' weights are loaded already.
+        cuda: the driver; its context must be current, and the engines' weights loaded.
         sizes: bytes of each tensor, and of `workspace`.
         match: the match graph's record, whose memory grows with the profile.
         most: the runner's limits.
 
     Raises:
-        OutOfGpuMemory: the GPU has less free.
+        OutOfGpuMemory: not enough memory is free; it tells how much is needed and free, and a
+            profile that would fit.
     """
     try:
         return Block(cuda, sizes)
@@ -85,7 +86,7 @@ def reserve(cuda: Cuda, sizes: Mapping[str, int], match: GraphFile | None, most:
 
 
 def _smaller(match: GraphFile, most: Any, share: float) -> int | None:
-    """The most supports with one query whose estimated memory is that share of the whole."""
+    """The most supports, with one query, that fit into a share of the estimated memory."""
     growth = match.activation_bytes
     allowed = growth.at(most.queries, most.supports) * share
     fitting = [s for s in range(1, most.supports + 1) if growth.at(1, s) <= allowed]

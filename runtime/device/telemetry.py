@@ -1,6 +1,6 @@
-"""Power, clocks and temperature while something runs: through NVML, or tegrastats on a Jetson.
+"""Power, clock and temperature of the GPU during a run: from NVML, or tegrastats on a Jetson.
 
-Both are optional; where neither is there, there are no figures and no error.
+Both are optional; without either there are no figures and no error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _INTERVAL_S = 0.5
 
 
 class Telemetry:
-    """Samples twice a second from `__enter__` to `__exit__`; then ask for `summary`."""
+    """Samples twice a second inside a `with` block; read `summary` afterwards."""
 
     def __init__(self) -> None:
         self.source: str | None = None
@@ -55,7 +55,7 @@ class Telemetry:
 
     @property
     def summary(self) -> dict[str, float]:
-        """The mean of `watts` and `gpu_mhz`, the largest `celsius`, where reported."""
+        """The mean `watts` and `gpu_mhz` and the highest `celsius`, as far as reported."""
         found = {}
         for name in ("watts", "gpu_mhz", "celsius"):
             values = [sample[name] for sample in self._samples if name in sample]
@@ -91,10 +91,10 @@ class Telemetry:
 
 
 def parse_tegrastats(line: str) -> dict[str, float]:
-    """The board's `watts`, `gpu_mhz` and the GPU's `celsius` in a line of tegrastats.
+    """The board's `watts`, the `gpu_mhz` and the GPU's `celsius` in a line of tegrastats.
 
-    Boards name them differently: VDD_IN (Orin Nano, NX), VIN or the sum of the rails that feed GPU,
-    CPU and the rest (AGX); GR3D_FREQ 61%@[611] or @611, or without a clock.
+    Boards differ: their power is VDD_IN (Orin Nano, NX), VIN, or the sum of all rails (AGX); the
+    clock is GR3D_FREQ 61%@[611] or @611, or missing.
     """
     found = {}
     rails = {name: float(mw) / 1000 for name, mw in re.findall(r"(V\w+) (\d+)mW", line)}

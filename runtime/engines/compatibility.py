@@ -1,4 +1,4 @@
-"""Whether an engine fits a machine, decided from the manifest before any native code is read.
+"""Whether an engine fits a machine, decided from the manifest before native code is read.
 
 TensorRT engines run only with the TensorRT version, on the operating system and the GPU
 architecture that they were built for (TensorRT developer guide, "Engine compatibility").
@@ -14,18 +14,18 @@ from hsnet_trt.runtime.bundle.manifest import EngineFile
 
 REBUILD = "build engines for this machine: hsnet-trt build-engine BUNDLE --target this"
 PORTABLE = "portable"
-# What TensorRT for RTX 1.7.1 itself listed when it refused an H100 ("Supported compute
-# capabilities: 8.0 8.6 8.9 12.0 12.1 >12.0"). Not 7.5, 8.7, 9.0, 10.x and 11.0.
+# As listed by TensorRT for RTX 1.7.1 when it refused an H100 ("Supported compute capabilities: 8.0
+# 8.6 8.9 12.0 12.1 >12.0"). Not 7.5, 8.7, 9.0, 10.x and 11.0.
 _PORTABLE_ON = ("8.0", "8.6", "8.9")
 _PORTABLE_FROM = (12, 0)
 PORTABLE_COVERS = f"{', '.join(_PORTABLE_ON)}, {'.'.join(map(str, _PORTABLE_FROM))} and later"
-# Refused whatever the engine was built for; 7.5 runs engines that were built for it.
+# Refused by TensorRT for RTX in any case. 7.5 is not: it runs engines that were built for it.
 _NEVER_RTX = re.compile(r"8\.7|9\.\d|10\.\d|11\.\d")
 
 
 @dataclass(frozen=True)
 class Host:
-    """What an engine would run on."""
+    """The machine that an engine would run on."""
 
     flavour: str  # tensorrt | tensorrt_rtx
     version: str
@@ -65,7 +65,7 @@ def _gpu_misfit(engine: EngineFile, capability: str) -> str | None:
 
 
 def remedy(flavour: str, capability: str) -> str:
-    """What to do where an engine of that flavour does not run on a GPU of that capability."""
+    """The advice in errors when an engine of that flavour does not run on that GPU."""
     if flavour == "tensorrt_rtx" and _NEVER_RTX.fullmatch(capability):
         return (
             f"TensorRT for RTX does not serve compute capability {capability}: install TensorRT "
@@ -75,9 +75,12 @@ def remedy(flavour: str, capability: str) -> str:
 
 
 def best_fit(engines: Iterable[EngineFile], host: Host) -> tuple[EngineFile | None, list[str]]:
-    """The engine to run among those of one graph, size and precision, and why others do not fit.
+    """Choose among engines of one graph, size and precision.
 
-    One built for this very compute capability is preferred to a portable one.
+    An engine built for the host's compute capability is preferred to a portable one.
+
+    Returns:
+        The engine, or None if none fits; and the reasons why others do not fit.
     """
     fitting, reasons = [], []
     for engine in engines:
@@ -91,7 +94,7 @@ def best_fit(engines: Iterable[EngineFile], host: Host) -> tuple[EngineFile | No
 
 
 def _runs_with(engine: EngineFile, version: str) -> bool:
-    """Whether the version reads the engine: TensorRT's page "Version Compatibility"."""
+    """Whether that version can load the engine: see TensorRT's page "Version Compatibility"."""
     built, here = _numbers(engine.version), _numbers(version)
     if engine.version_compatible:
         return built[:1] == here[:1] and built <= here
@@ -99,6 +102,6 @@ def _runs_with(engine: EngineFile, version: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Major, minor, patch: packages of one release differ in whether they give the build number."""
+    """Major, minor, patch; not the build number, which only some packages of a release give."""
     digits = (re.match(r"\d+", part) for part in version.split("+", maxsplit=1)[0].split(".")[:3])
     return tuple(int(found[0]) if found else -1 for found in digits)

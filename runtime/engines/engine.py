@@ -1,7 +1,7 @@
-"""One TensorRT engine: its tensors, its execution context, and launching it.
+"""One TensorRT engine: its tensors, its execution context, and its launch.
 
-TensorRT's Python API, "Performing inference": tensors are bound by address, the context's workspace
-is given from outside, and `execute_async_v3` puts the work into a stream.
+TensorRT's Python API, "Performing inference": tensors are bound by address, the caller provides the
+context's workspace, and `execute_async_v3` enqueues the work in a stream.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Engine:
         name: features, support or match.
         inputs, outputs: names of its tensors.
         types: NumPy type of each tensor.
-        least: the least shape of each input.
+        least: the smallest shape of each input.
         most: the largest shape of each tensor.
-        workspace: bytes that a call needs beside its tensors.
+        workspace: bytes of scratch memory that a call needs.
         shaped: number of changes of the input shapes; a graph captured before the last is stale.
-        capturable: CUDA graphs are to be captured around a launch; TensorRT for RTX captures and
-            replays its own.
+        capturable: whether the caller should capture launches in a CUDA graph; TensorRT for RTX
+            captures and replays its own.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Engine:
 
         Args:
             name: "features", "support" or "match".
-            file: the engine's file name in the bundle, for messages.
+            file: the engine's file name in the bundle, for errors.
             engine: the deserialised engine.
             trt: the module that deserialised it, `tensorrt` or `tensorrt_rtx`.
             logger: the process's `shared_logger`.
@@ -109,7 +109,7 @@ class Engine:
         """Set the input shapes; no-op if unchanged.
 
         Raises:
-            BackendError: a shape lies outside the profile.
+            BackendError: a shape is outside the profile.
         """
         changed = False
         for name, shape in shapes.items():
@@ -131,17 +131,17 @@ class Engine:
         return tuple(int(n) for n in self._execution.get_tensor_shape(name))
 
     def launch(self, stream: int, *, capturing: bool = False) -> None:
-        """Queue the engine's work in a stream.
+        """Enqueue the engine in a stream.
 
-        If TensorRT refuses, the execution context is created anew and the launch tried once more,
-        which is not allowed while the stream is captured.
+        If that fails, the execution context is created again and the launch retried once, but not
+        while the stream is being captured.
 
         Args:
             stream: handle of the CUDA stream.
             capturing: whether that stream is being captured.
 
         Raises:
-            BackendError: the launch failed; the second one, too.
+            BackendError: the launch failed, and so did the retry.
         """
         if self._execution.execute_async_v3(stream):
             return
@@ -187,7 +187,7 @@ class Engine:
                 self._cache = kernel_cache.open_cache(config, self._cache_file)
             if self._cache is not None:
                 config.set_runtime_cache(self._cache)
-            self._config = config  # the context's bindings keep none of these alive
+            self._config = config  # the Python bindings do not keep it alive for the context
 
             def make() -> Any:
                 return self._engine.create_execution_context(config)

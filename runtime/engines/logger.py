@@ -1,7 +1,7 @@
-"""TensorRT's messages, as Python's logging and as the reason in our own errors.
+"""TensorRT's messages, in Python's logging and as the cause in our own errors.
 
-TensorRT registers the first logger that a process makes a runtime with, and warns of every other
-one or ignores it, so all runners share one, which is never freed.
+TensorRT registers the first logger with which a process creates a runtime, and warns of or ignores
+any other one. So all runners share one logger, which is never freed.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import threading
 from typing import Any
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
-_made: dict[Any, Any] = {}  # by a library's class of loggers
+_made: dict[Any, Any] = {}  # by the library's ILogger class
 _lock = threading.Lock()
 
 
 def shared_logger(trt: Any) -> Any:
     """The process's logger for `tensorrt` or `tensorrt_rtx`; several threads may use it.
 
-    Its `take_error()` returns the latest error of a call that this thread made, once; None if
-    there is none. Where an application made a runtime with its own logger before, TensorRT may
-    leave this one out: then there is none either.
+    Its `take_error()` returns and clears the latest error of this thread's calls; None if there is
+    none. If the application created a runtime with its own logger before, TensorRT may not use this
+    one, and `take_error()` then returns None.
     """
     with _lock:
         if trt.ILogger not in _made:

@@ -1,4 +1,4 @@
-"""Plugins that a bundle's engines need: loaded only if the manifest vouches for their file."""
+"""Loading the plugins that a bundle's engines need, after checking their hashes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from hsnet_trt.trt_plugins.loading import load_plugin
 
 
 def load_plugins(bundle: Bundle, engines: Iterable[EngineFile], trt: Any) -> None:
-    """Give TensorRT what the engines need, before any of them is deserialised.
+    """Register the engines' plugins with TensorRT; call it before deserialising the engines.
 
     Args:
-        bundle: where the plugins' files are.
-        engines: those that are to run.
+        bundle: holds the plugins' files.
+        engines: the engines to run.
         trt: the module `tensorrt` or `tensorrt_rtx`.
 
     Raises:
-        BundleError: the manifest does not know a plugin's file, or the file was altered; nothing of
-            it is loaded.
+        BundleError: a plugin's file is not in the manifest, or was altered; it is not loaded.
         BackendError: TensorRT refuses a plugin.
     """
     for name in dict.fromkeys(engine.plugin for engine in engines):

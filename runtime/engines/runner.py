@@ -1,7 +1,7 @@
 """Runs a bundle's engines with TensorRT 10.3 to 11, or TensorRT for RTX, through one code path.
 
-`run` takes and gives arrays in the CPU's memory, for supports, batches and `verify`. Frames take
-the shorter way of `frame_pipeline`, which keeps everything but the picture and its mask on the GPU.
+`run` takes and returns arrays in host memory, for supports, batches and `verify`. Frames go through
+`frames.frame_pipeline`, which keeps everything but the picture and its masks on the GPU.
 """
 
 from __future__ import annotations
@@ -35,22 +35,21 @@ _log = logging.getLogger("hsnet_trt.tensorrt")
 
 
 class TensorRTRunner:
-    """The three engines on the first GPU. Threads that call `run` take turns."""
+    """The three engines on the first GPU. Concurrent calls of `run` are serialised."""
 
-    packing = ()  # a packed `match` gathers by index, which engines are slow at
+    packing = ()  # a packed `match` gathers by index, which is slow in engines
 
     def __init__(self, bundle: Bundle, engines: dict[str, EngineFile]) -> None:
-        """Read, check and deserialise the engines, and reserve all the memory they need.
+        """Read, check and deserialise the engines, and allocate all the memory they need.
 
         Args:
-            bundle: where the engines are.
-            engines: for each of features, support and match, the engine that is to run; all of one
-                flavour.
+            bundle: holds the engines.
+            engines: the engine to run for each of features, support and match; all of one flavour.
 
         Raises:
             BundleError: an engine was altered; it is not deserialised.
-            BackendError: TensorRT, a CUDA library or a GPU is missing here, an engine was built
-                for something else, or the GPU's memory does not suffice.
+            BackendError: TensorRT, a CUDA library or a GPU is missing, an engine does not fit this
+                machine, or the GPU's memory does not suffice (`OutOfGpuMemory`).
         """
         self.backend = engines["match"].flavour
         self.precision = engines["match"].variant.precision
@@ -64,7 +63,7 @@ class TensorRTRunner:
         trt = _load(self.backend)
         cuda = open_cuda()
         self._held = _Held(cuda)
-        # Also when the interpreter ends, before the libraries below are unloaded.
+        # Runs at interpreter exit too, before the libraries are unloaded.
         self._close = weakref.finalize(self, self._held.free)
         try:
             facts = cuda.facts
@@ -86,16 +85,16 @@ class TensorRTRunner:
 
     @property
     def columns(self) -> bool:
-        """Whether `match` is the correlation plugin's."""
+        """Whether `match` uses the correlation plugin."""
         return COLUMN_INPUTS[-1] in self._held.engines["match"].inputs
 
     @property
     def frames(self) -> GpuFrames | None:
-        """The short way of a frame; None where kernels for it are missing."""
+        """Frames on the GPU; None if the kernels for them are missing."""
         return self._held.frames
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
-        """Run `graph` once; see `network.Runner`.
+        """Run `graph` once; see `matching.runner.Runner`.
 
         Raises:
             BackendError: TensorRT or CUDA failed.
@@ -104,12 +103,12 @@ class TensorRTRunner:
             return self._held.run(graph, inputs)
 
     def close(self) -> None:
-        """Free engines, memory and the hold on the GPU's context; harmless when repeated."""
+        """Free engines and memory, and release the GPU's context; harmless when repeated."""
         self._close()
 
 
 class _Held:
-    """What must be given back, apart from the runner so that its end can be watched."""
+    """The resources to free, in an object of their own so that a finalizer can hold them."""
 
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
@@ -123,11 +122,11 @@ class _Held:
     def load(self, bundle: Bundle, chosen: dict[str, EngineFile], trt: Any, most: Limits) -> None:
         logger = shared_logger(trt)
         self.stream = self.cuda.stream()
-        self._runtime = trt.Runtime(logger)  # first, so that it logs why a plugin is refused
+        self._runtime = trt.Runtime(logger)  # before plugins, so that their errors are logged
         load_plugins(bundle, chosen.values(), trt)
         for name in GRAPHS:
             entry = chosen[name]
-            # Version-compatible engines bring code for the CPU, no others do.
+            # Only version-compatible engines contain host code.
             self._runtime.engine_host_code_allowed = entry.version_compatible
             engine = self._runtime.deserialize_cuda_engine(bundle.read(entry.file))
             if engine is None:
@@ -174,7 +173,7 @@ class _Held:
         if self.frames is not None:
             self.frames.forget_features()
         self._bind(graph)
-        sent = {}  # pageable memory must live until the stream has read it
+        sent = {}  # keeps the host arrays alive until the stream has read them
         for name in engine.inputs:
             array = _padded(inputs[name], engine.least[name][0])
             sent[name] = np.ascontiguousarray(array, dtype=engine.types[name])
@@ -193,7 +192,7 @@ class _Held:
         return {name: array[kept] for name, array in outputs.items()}
 
     def free(self) -> None:
-        """In the order that CUDA and TensorRT ask for; nothing in a forked process."""
+        """Free all in the order that CUDA and TensorRT require; no-op in a forked process."""
         with self.lock:
             try:
                 with self.cuda.current():
@@ -210,12 +209,12 @@ class _Held:
                     if self.stream is not None:
                         self.cuda.destroy(self.stream)
                     self.stream = self.frames = self._arena = None
-            except BackendError as error:  # of a GPU that fell over, or of our parent
+            except BackendError as error:  # the GPU failed, or this is a forked process
                 _log.warning("the GPU's memory was not freed: %s", error)
             self.cuda.close()
 
     def _bind(self, graph: str | None = None) -> None:
-        """Workspace and tensors of the arena; what a frame bound elsewhere is bound back."""
+        """Bind the tensors (and for all graphs, the workspace) to the arena, undoing a frame's."""
         assert self._arena is not None
         for engine in self.engines.values() if graph is None else [self.engines[graph]]:
             if graph is None:
@@ -225,10 +224,10 @@ class _Held:
 
 
 def _load(flavour: str) -> Any:
-    """The TensorRT module.
+    """Import the TensorRT module.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: it cannot be loaded.
     """
     package = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}[flavour]
     try:
@@ -242,7 +241,7 @@ def _load(flavour: str) -> Any:
 
 
 def _padded(array: npt.NDArray[Any], least: int) -> npt.NDArray[Any]:
-    """Repeat the last item until the profile's least is reached."""
+    """Repeat the last item until the profile's smallest batch is reached."""
     missing = least - len(array)
     if missing <= 0:
         return array

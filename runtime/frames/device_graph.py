@@ -1,6 +1,6 @@
-"""What the frame pipeline needs of a network on the GPU: shapes, addresses, work in a stream.
+"""The interface of a network on the GPU: shapes, addresses, and launches in a stream.
 
-`engines.engine.Engine` is one, of TensorRT; `ort.device_session.DeviceSession` is another.
+Implemented by `engines.engine.Engine` (TensorRT) and `ort.device_session.DeviceSession`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeviceGraph(Protocol):
 
     @property
     def capturable(self) -> bool:
-        """Whether a CUDA graph may be captured around `launch`; false where it makes its own."""
+        """Whether callers may capture `launch` in a CUDA graph; False if it makes its own."""
         ...
 
     def bind(self, name: str, address: int) -> None:

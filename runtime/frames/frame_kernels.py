@@ -64,11 +64,11 @@ def compiled_kernels() -> bytes | None:
 def find_kernels(bundle: Bundle, capability: str) -> bytes | None:
     """The compiled kernels: from the bundle, else the package, else compiled now and cached.
 
-    By nvcc, or by NVRTC where there is cuda-bindings.
+    They are compiled by nvcc, or without it by NVRTC through cuda-bindings.
 
     Args:
         bundle: its manifest must list the file and its hash.
-        capability: compute capability of the GPU, such as "8.7"; it is compiled only for that one.
+        capability: compute capability of the GPU, such as "8.7"; they are compiled only for it.
 
     Returns:
         The compiled file's content; None, after a warning in the log, if there is none.
@@ -217,7 +217,7 @@ class FrameKernels:
         self._start("hsnet_guide" + _ending(dtype), width, height, argument, stream)
 
     def weigh(self, dtype: Any, positions: int, shots: int, argument: bytes, stream: Any) -> None:
-        """Launch `hsnet_count` and `hsnet_weigh`: what the logits and the colours say together.
+        """Launch `hsnet_count` and `hsnet_weigh`: add the colour model's evidence to the logits.
 
         Args:
             dtype: of the logits, float16 or float32.

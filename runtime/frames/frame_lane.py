@@ -26,12 +26,12 @@ class Launched:
 
     Attributes:
         slot: its memory.
-        size: height and width of what the network is shown.
-        drawn: height and width of what is drawn: the same, or of the photograph that it is part of.
+        size: height and width of the matched photograph or window.
+        drawn: height and width of the masks, which are the whole photograph's.
         classes: how many classes it is segmented for.
         shots: how many shots they have together.
         scores: whether score maps are wanted.
-        staged_ms: milliseconds of copying before the upload of its first stripe.
+        staged_ms: milliseconds of host copies before its first stripe is uploaded.
     """
 
     slot: Slot
@@ -187,7 +187,7 @@ class Lane:
     def match(
         self, pixels: Pixels, supports: Tensors, shots: Sequence[int], window: Window | None = None
     ) -> SlotMatch:
-        """Send a frame, or a part of it, as far as its logits, and wait for them.
+        """Compute the logits of a frame, or of a window of it, and wait for them.
 
         Arguments and errors are those of `submit`; also BackendError: the logits are not finite.
         """

@@ -69,11 +69,14 @@ class FrameNetwork:
         supports: GpuSupports,
         key: str,
     ) -> None:
-        """Enqueue it for the frame in a slot: logits in the supports' memory, matches in counts.
+        """Enqueue the network for a slot's frame.
+
+        The logits go to the supports' memory, the objects' matches to `slot.counts`.
 
         Args:
-            slot: fitted to the frame; its pixels are uploaded by now, in this stream's order.
-            size: height and width of what the network is shown of it, from `slot.first` on.
+            slot: fitted to the frame; in this stream's order, its pixels are uploaded by now.
+            size: height and width of the matched frame or window, whose pixels start at
+                `slot.first`.
             classes: how many.
             supports: the support set on the GPU.
             key: of the CUDA graph for that set's memory.
@@ -133,7 +136,7 @@ class FrameNetwork:
         return found
 
     def forget(self) -> None:
-        """The arena is about to be used for something else."""
+        """Note that the arena's features are about to be overwritten."""
         self._featured = None
 
     def close(self) -> None:

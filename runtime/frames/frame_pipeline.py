@@ -1,6 +1,6 @@
 """Segments frames wholly on the GPU: upload pixels, run kernels and network, download masks.
 
-What is enqueued where is in `frame_steps`; here is what may be done when, and by which thread. Each
+`frame_steps` enqueues the work; this file does the locking and bookkeeping between threads. Each
 frame in flight has its own memory, a slot; each caller has a lane, a queue with a few slots
 (`frame_lane`).
 """
@@ -155,7 +155,7 @@ class GpuFrames:
         slot.first = 0
         if window is not None:
             size = (window.height, window.width)
-            if slot.refine:  # by the whole frame, since that is drawn
+            if slot.refine:  # the whole frame is uploaded, since it guides the refinement
                 slot.first = 3 * (window.top * drawn[1] + window.left)
             else:
                 pixels = window.of(pixels)
@@ -196,7 +196,7 @@ class GpuFrames:
         return dataclasses.replace(frame, classes=classes, scores=scores)
 
     def forget_features(self) -> None:
-        """The arena is about to be used for something else; the lock is held."""
+        """Note that the arena's features are about to be overwritten; the lock must be held."""
         self._steps.forget_features()
 
     def _send(
@@ -210,13 +210,13 @@ class GpuFrames:
         scores: bool,
         drawn: tuple[int, int] | None = None,
     ) -> float:
-        """Upload a frame and enqueue its work; milliseconds of `Slot.bring`.
+        """Upload a frame and enqueue its work; returns the milliseconds of `Slot.bring`.
 
-        `drawn` is the size at which other logits are drawn later, if they are.
+        `drawn` is the size of the masks if they are drawn later, by `draw`; else None.
         """
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
         with self._cuda.current():
-            # Which class wins where masks overlap is settled by their scores.
+            # Scores decide which class wins where masks overlap.
             wanted = scores or classes > 1
             with self._lock:
                 compared = len(supports[OBJECTS])

@@ -68,7 +68,7 @@ class FrameRefinement:
         self._block: Block | None = None
 
     def look(self, slot: Slot) -> None:
-        """Enqueue: keep in a frame's slot what of the network's input guides the refinement."""
+        """Enqueue the computation of the refinement's guide from the network's input."""
         positions = self._decoder[0] * self._decoder[1]
         if slot.guide is None:
             sizes = {"fine": 12 * FINER**2 * positions, "guide": 12 * positions}

@@ -94,17 +94,17 @@ class Slot:
         answer: the output, its parts one after another, each aligned: `labels` uint8 [H,W], `masks`
             uint8 [classes,H,W] (only for several classes), `scores` float32 [classes,H,W] (only if
             needed).
-        counts: int32 [classes + 1], the largest vote of each class, and 1 if some logit was not
-            finite, else 0; then the bits of float32 [N], the match of each object's vector.
-        counted: bytes of these.
-        logits: of a frame that is matched and not drawn yet, as the engine gives them; then those
-            that are drawn, [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
-        events: CUDA events by name, recorded as the frame moves on.
-        bgr: whether the pixels that were brought are in that order.
+        counts: int32 [classes + 1], the largest vote of each class, then 1 if some logit was not
+            finite, else 0; then float32 [N], the match of each object's vector.
+        counted: bytes of `counts` that are used.
+        logits: of a matched frame, as the engine writes them; later those that are drawn,
+            [classes,2,h,w], and int32 [classes + 1], 0, 1, 2, ...
+        events: CUDA events by name, recorded as the frame proceeds.
+        bgr: whether the stored pixels are BGR.
         pitch: bytes from one of their rows to the next.
-        first: bytes before the first of those that the network is shown.
+        first: offset in bytes of the first pixel of the matched frame or window.
         refine: whether its masks are refined (`frame_refinement`).
-        guide: what of the frame they are refined by; None before it was looked at.
+        guide: the colours that guide the refinement; None before the first frame.
         parts: offset and length in `answer` of each part, in bytes.
     """
 

@@ -88,7 +88,7 @@ class FrameSteps:
         self._cuda.wait(self.compute, slot.events["uploaded"])
         self._network.run(slot, size, classes, held, where)
         if slot.refine:
-            if size != drawn:  # the network was shown a part, and has read it by now
+            if size != drawn:  # the guide is the whole frame; the network has read its window
                 self._network.prepare(slot, self._network.place(drawn))
             self._refinement.look(slot)
 
@@ -118,13 +118,13 @@ class FrameSteps:
         cuda.record(event["done"], self._down)
 
     def fit_logits(self, slot: Slot, classes: int, shots: int) -> None:
-        """Grow a slot's memory for the logits of its shots, and for others of its classes."""
+        """Grow a slot's memory for the logits of its shots, and later for one plane per class."""
         own = aligned(classes * self._logits_bytes) + 4 * (classes + 1)
         slot.logits.grow(max(shots * self._logits_bytes, own))
 
     def download_logits(self, slot: Slot, held: GpuSupports, shots: int) -> None:
-        """Enqueue the way of the logits of all shots to the host."""
-        # In the stream of the engines: the next frame's logits take the same memory.
+        """Enqueue the download of the logits of all shots."""
+        # In the engines' stream, since the next frame's logits overwrite the same memory.
         for first, address, length in held.parts(shots):
             self._cuda.download(slot.logits.host[first : first + length], address, self.compute)
         slot.counts.download(0, slot.counted, self.compute)
@@ -152,7 +152,7 @@ class FrameSteps:
         return self._network.features(slot, size)
 
     def forget_features(self) -> None:
-        """The arena is about to be used for something else."""
+        """Note that the arena's features are about to be overwritten."""
         self._network.forget()
 
     def timing(self, frame: Launched) -> dict[str, float]:

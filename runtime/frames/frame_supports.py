@@ -29,7 +29,7 @@ class GpuSupports:
     padding are ignored.
 
     Attributes:
-        version: another number for each set that was uploaded, also by others of its kind.
+        version: unique for each uploaded set, across all instances.
         chunk: shots per call of the engine.
         chunk_elements: elements from the logits of one chunk to those of the next.
         vectors: how many the objects have together.
@@ -47,7 +47,7 @@ class GpuSupports:
         self.vectors = 0
 
     def hold(self, supports: Tensors, shots: Sequence[int], stream: Any) -> None:
-        """Upload a support set, unless it is the one that is there already.
+        """Upload a support set, unless it is already uploaded.
 
         Args:
             supports: what the engine takes of S shots, as `running.arranged` gives it; and their
@@ -98,7 +98,7 @@ class GpuSupports:
         self.version = next(_versions)
 
     def holds(self, supports: Tensors, shots: Sequence[int]) -> bool:
-        """Whether it is the set that is there."""
+        """Whether that set is the uploaded one."""
         return (
             self._held is not None and self._held[0] is supports and self._held[1] == tuple(shots)
         )
@@ -168,7 +168,7 @@ class SupportSets:
     """The support sets that were matched last. Not thread-safe: the owner's lock guards it.
 
     Attributes:
-        most: how many are kept; where another one is needed, it takes the memory of the oldest.
+        most: how many are kept; another one replaces the least recently used.
     """
 
     def __init__(self, make: Callable[[], GpuSupports]) -> None:

@@ -18,7 +18,7 @@ class GraphReplay:
     """The captured graphs of one stream; the context must be current for every call.
 
     Attributes:
-        graphs: what captures and replays; None where networks are launched as usual.
+        graphs: captures and replays; None if networks are always launched directly.
     """
 
     def __init__(self, cuda: Cuda, stream: Any, *, wanted: bool) -> None:
@@ -37,7 +37,7 @@ class GraphReplay:
     def run(
         self, key: str, version: object, work: Callable[[Callable[[DeviceGraph], None]], None]
     ) -> None:
-        """Run networks, as a graph where that was captured.
+        """Run networks, as a CUDA graph once one is captured.
 
         TensorRT needs one usual launch after a change of shapes before a capture. Networks whose
         graph fails are launched as usual from then on; other graphs are not affected.
@@ -60,7 +60,7 @@ class GraphReplay:
     def _replay(
         self, key: str, version: object, work: Callable[[Callable[[DeviceGraph], None]], None]
     ) -> bool:
-        """Replay a graph, captured first where it is not; false if nothing was launched."""
+        """Replay a graph, after capturing it if needed; False if nothing was launched."""
         if self.graphs is None or key in self._refused:
             return False
         known, graph = self._captured.get(key, (None, None))

@@ -35,7 +35,7 @@ def mapping_pays(cuda: Cuda, network: FrameNetwork, drawing: FrameDrawing, strea
             cuda.record(slot.events["begun"], stream)
             slot.pixels.upload(0, 3 * size[0] * size[1], stream)
             network.prepare(slot, placement)
-            # Stands for a mask: the same kernel writes as many bytes.
+            # Stands for drawing a mask: the same kernel writes as many bytes.
             drawing.settle_nothing(slot, size)
             slot.download(("labels",), stream)
             cuda.record(slot.events["done"], stream)

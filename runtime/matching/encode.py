@@ -127,7 +127,8 @@ def encode_parts(
         BackendError: the backend failed.
 
     Warns:
-        HSNetWarning: a mask covers its whole image, or vanishes at a feature resolution.
+        HSNetWarning: a mask covers its whole image, is grey like a photograph, or vanishes at a
+            feature resolution.
     """
     if crop is not None and not crop >= 1:
         raise InputError(

@@ -29,7 +29,7 @@ class Limits:
 class FrameAnswer:
     """A frame's result from the GPU: labels uint8 [H,W]; per class a mask bool and scores float32.
 
-    `matches`, float32 [N], are the best matches of the objects' vectors: see `matching.presence`.
+    `matches`, float32, holds the best match of each vector of the objects: see `matching.presence`.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -61,7 +61,7 @@ class MatchedOnGpu(Protocol):
 
     @property
     def matches(self) -> npt.NDArray[np.float32]:
-        """The best match of each object's vector, [N]: see `matching.presence`."""
+        """The best match of each vector of the objects, float32: see `matching.presence`."""
         ...
 
     @property

@@ -83,7 +83,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class SupportSet:
-    """Classes with their encoded shots; immutable, so changes return a new set.
+    """Classes with their encoded shots; adding or removing a class returns a new set.
 
     `classes` maps a name to its K shots, each of which holds only the columns under its mask.
     """

@@ -1,10 +1,9 @@
-"""ONNX Runtime's CUDA provider: whether it can work here, its options, and what its errors mean.
+"""ONNX Runtime's CUDA provider: checks of its requirements, its options, and fixes for its errors.
 
-The provider is a library of its own, in the package `onnxruntime-gpu`. Where it cannot be loaded,
-ONNX Runtime writes a line to its log and computes on the CPU; so all that it needs is looked for
-first, and what is missing is named.
-`python -m hsnet_trt.runtime.ort.cuda` prints as JSON what keeps it from working; a library
-that is broken then ends a child process, and not its caller.
+The provider is a separate library, in the package `onnxruntime-gpu`. If it cannot be loaded, ONNX
+Runtime only logs that and computes on the CPU. So its requirements are checked first, and errors
+name what is missing. `python -m hsnet_trt.runtime.ort.cuda` prints the problem as JSON, for callers
+that check in a child process, in case a broken library crashes it.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ INSTALL = (
     "python -m pip uninstall -y onnxruntime onnxruntime-gpu && "
     "python -m pip install 'onnxruntime-gpu[cuda,cudnn]'"
 )
-# How cuDNN's algorithms for convolutions are found: by its heuristics, or by timing each of them
-# anew for every shape, which is ONNX Runtime's own default. The last call for a set of supports
-# often has a shape of its own, so here the heuristics come first.
+# How cuDNN's convolution algorithms are chosen: by its heuristics, or by timing all of them for
+# every new shape, which is ONNX Runtime's default. The last call for a support set often has a
+# shape of its own, so the heuristics are the default here.
 SEARCHES = ("HEURISTIC", "EXHAUSTIVE")
-# Chosen by what they do; no card has compared them yet. Memory grows by what is asked for, not to
-# the next power of two. FP32 is FP32, not TF32.
+# Chosen by their description; not compared on a card yet. Memory grows by the requested size, not
+# to the next power of two. FP32 is computed in FP32, not TF32.
 OPTIONS = {
     "cudnn_conv_algo_search": SEARCHES[0],
     "arena_extend_strategy": "kSameAsRequested",
@@ -52,10 +51,10 @@ _SESSIONS = 3  # features, support and match
 
 @dataclass(frozen=True)
 class CudaChoice:
-    """What may be chosen of ONNX Runtime on a GPU.
+    """Options of ONNX Runtime on a GPU.
 
     Attributes:
-        memory: bytes that its memory arenas may take in all; None for the GPU's.
+        memory: bytes that its memory arenas may take together; None for all the GPU's.
         search: one of `SEARCHES`.
     """
 
@@ -73,7 +72,7 @@ _ABSENT = "cannot open shared object file: No such file or directory"
 
 
 def check_cuda(onnxruntime: Any, driver: Driver) -> Gpu:
-    """See that the provider has all that it needs, and load the libraries it links to.
+    """Check the provider's requirements, and load the libraries it links to.
 
     Args:
         onnxruntime: the module.
@@ -137,7 +136,7 @@ def provider_options(gpu: Gpu, options: Mapping[str, str] = OPTIONS) -> dict[str
 def why_on_the_cpu(onnxruntime: Any) -> str:
     """Why a session that was to run on the GPU came up on the CPU, in the system loader's words.
 
-    Only for afterwards: the library expects that ONNX Runtime was the first to load it.
+    Call it only after the failure: the library must first be loaded by ONNX Runtime.
     """
     name = "libonnxruntime_providers_cuda.so"
     if sys.platform == "win32":
@@ -147,13 +146,13 @@ def why_on_the_cpu(onnxruntime: Any) -> str:
 
 
 def cuda_failure(error: str) -> str | None:
-    """The part of ONNX Runtime's error that CUDA gave, as "CUDA failure 35: ..."; None if none."""
+    """CUDA's part of ONNX Runtime's error, as "CUDA failure 35: ..."; None if it has none."""
     found = re.search(r"CUDA failure \d+: [^;\n]+", error)
     return found[0].strip() if found else None
 
 
 def remedy(error: str) -> str | None:
-    """What mends an error of ONNX Runtime on a GPU, by its text; None if nothing is known."""
+    """The fix for an error of ONNX Runtime on a GPU, by its text; None if unknown."""
     text = error.lower()
     for signs, fix in _REMEDIES:
         if any(sign in text for sign in signs):
@@ -187,14 +186,14 @@ _REMEDIES = (
 
 
 def _load_libraries(onnxruntime: Any, cuda: str) -> list[str]:
-    """Load the libraries of a CUDA of that major version; says of each what keeps it out."""
+    """Load the libraries of that CUDA major version; returns the problems of those that fail."""
     if hasattr(onnxruntime, "preload_dlls"):  # 1.21 and later
         _preload(onnxruntime)
     if sys.platform != "linux":
         return []
     needed = [f"libcublasLt.so.{cuda}", f"libcublas.so.{cuda}", "libcurand.so.10"]
     needed += [f"libcudart.so.{cuda}", f"libcudnn.so.{_CUDNN}"]
-    # Not every version links to these, and those that do are then asked for by name.
+    # Not every version links to these, so it is no problem if they are missing.
     helpful = [f"libnvrtc.so.{cuda}", f"libcufft.so.{int(cuda) - 1}"]
     missing = []
     for name in (*helpful, *needed):
@@ -206,7 +205,7 @@ def _load_libraries(onnxruntime: Any, cuda: str) -> list[str]:
 
 @functools.cache
 def _preload(onnxruntime: Any) -> None:
-    """Let ONNX Runtime load what lies beside it; it prints what it misses, which we do below."""
+    """Let ONNX Runtime load the libraries of its wheels; its printed messages go to the log."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         onnxruntime.preload_dlls()
     for line in printed.getvalue().splitlines():
@@ -214,7 +213,7 @@ def _preload(onnxruntime: Any) -> None:
 
 
 def _load(name: str) -> str | None:
-    """Load a library from where the system or a wheel has it; else why that is not possible."""
+    """Load a library from the system or a wheel; returns the problem, or None if it is loaded."""
     problem = _problem(name)
     if problem is None:
         return None
@@ -230,7 +229,7 @@ def _load(name: str) -> str | None:
 
 
 def _problem(library: str) -> str | None:
-    """Load a library for good; in words, why that fails."""
+    """Load a library; returns why that fails, or None."""
     try:
         ctypes.CDLL(library)
     except OSError as error:
@@ -239,7 +238,7 @@ def _problem(library: str) -> str | None:
 
 
 def _folders() -> Iterator[Path]:
-    """Where the wheels of NVIDIA and PyTorch and CUDA's toolkit put libraries."""
+    """The library folders of NVIDIA's and PyTorch's wheels and of the CUDA toolkit."""
     for entry in sys.path:
         yield from sorted(Path(entry, "nvidia").glob("*/lib"))
         yield Path(entry, "torch", "lib")
@@ -247,7 +246,7 @@ def _folders() -> Iterator[Path]:
 
 
 def _report() -> dict[str, str | None]:
-    """What keeps the provider from working here, and what mends it; None where nothing does."""
+    """The problem that keeps the provider from working here, and its fix; both None if it works."""
     import onnxruntime
 
     try:

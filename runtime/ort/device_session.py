@@ -1,9 +1,9 @@
-"""One of a bundle's graphs as a session of ONNX Runtime that works on device memory, in a stream.
+"""One of a bundle's graphs as an ONNX Runtime session on device memory and a given stream.
 
-Tensors are bound by address (`IOBinding`), the stream is given when the session is opened (the
-provider's option `user_compute_stream`), and a run only queues work in it. With the provider's
-`enable_cuda_graph`, ONNX Runtime captures a run as a CUDA graph and replays it: one graph for each
-set of shapes and addresses, and for each thread, since it keeps them by thread.
+Tensors are bound by address (`IOBinding`), the stream is set when the session is opened (the
+provider's option `user_compute_stream`), and a run only enqueues work in it. With the provider's
+`enable_cuda_graph`, ONNX Runtime captures a run as a CUDA graph and replays it. It keeps graphs per
+thread, so there is one for each set of shapes and addresses in each thread.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ TYPES = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-# In the run options: nothing waits for the stream at the end of a run, and no graph is used.
+# Run options: do not wait for the stream at the end of a run; the graph to use, -1 for none.
 _STAY_QUEUED, _GRAPH, _NO_GRAPH = "disable_synchronize_execution_providers", "gpu_graph_id", "-1"
-# ONNX Runtime frees a captured graph only with its session, so there may not be ever more of them.
+# ONNX Runtime frees captured graphs only with their session, so their number is limited.
 _MOST_GRAPHS = 32
 _MOST_BOUND = 64
 
@@ -43,7 +43,7 @@ class DeviceSession:
         least: the least shape of each input.
         most: the largest shape of each tensor.
         shaped: number of changes of the input shapes.
-        capturable: never: ONNX Runtime captures by itself.
+        capturable: always False, since ONNX Runtime captures by itself.
     """
 
     capturable = False
@@ -56,13 +56,13 @@ class DeviceSession:
         most: Mapping[str, int],
         lock: GpuLock,
     ) -> None:
-        """Take the session's tensors down.
+        """Read the names, types and shapes of the session's tensors.
 
         Args:
             name: "features", "support" or "match".
             session: an `InferenceSession`, opened on the stream that `launch` is given.
             run_options: the class `onnxruntime.RunOptions`.
-            most: the largest of each of the graph's named dimensions, as N, B and S.
+            most: the largest size of each named dimension (N, B, S).
             lock: held while work is enqueued.
         """
         self.name = name
@@ -88,7 +88,7 @@ class DeviceSession:
         """Let ONNX Runtime use CUDA graphs; the session was opened with `enable_cuda_graph`.
 
         Args:
-            graphs: ends a capture that failed half way.
+            graphs: used to end a capture that failed.
         """
         self._graphs = graphs
 
@@ -127,7 +127,7 @@ class DeviceSession:
 
         Args:
             stream: its handle.
-            capturing: never: see `capturable`.
+            capturing: ignored: see `capturable`.
 
         Raises:
             BackendError: ONNX Runtime or CUDA failed.
@@ -144,7 +144,7 @@ class DeviceSession:
         except Exception as error:  # its exceptions share no other base
             if graph is None or self._graphs is None:
                 raise self._failure(error) from error
-            # A capture that failed leaves the stream in it.
+            # A failed capture leaves the stream capturing.
             self._graphs.abandon(stream)
             self._graphs = None
             _log.warning("%s goes without CUDA graphs: %s", self.name, str(error)[:300])
@@ -154,7 +154,7 @@ class DeviceSession:
                 raise self._failure(again) from again
 
     def close(self) -> None:
-        """Let go of the session."""
+        """Release the session."""
         self._bound.clear()
         self._session = None
 

@@ -1,7 +1,7 @@
-"""Whole frames on the GPU around sessions of ONNX Runtime: the pipeline that engines have, too.
+"""Whole frames on the GPU with ONNX Runtime: the frame pipeline of the engines, around sessions.
 
-Needed beside ONNX Runtime: pycuda or cuda-bindings, and the compiled frame kernels. Where one is
-missing, the CPU resizes photographs and draws masks, and the log says so. CUDA graphs need
+Besides ONNX Runtime it needs pycuda or cuda-bindings, and the compiled frame kernels. If one is
+missing, the CPU resizes photographs and draws masks, and a warning is logged. CUDA graphs need
 cuda-bindings.
 """
 
@@ -27,14 +27,14 @@ from hsnet_trt.runtime.ort.device_session import DeviceSession
 
 _log = logging.getLogger("hsnet_trt")
 
-FRAME_GRAPHS = ("features", "match")  # what a frame goes through; supports are encoded by arrays
+FRAME_GRAPHS = ("features", "match")  # the graphs of a frame; supports go through host memory
 
 
 class FrameParts:
-    """A CUDA stream that sessions are opened on, and what their frames hold beside them.
+    """The CUDA stream that sessions are opened on, and the other resources of their frames.
 
     Attributes:
-        lock: held by whoever puts work into the stream.
+        lock: to be held while work is enqueued in the stream.
         frames: the pipeline, once `attach` was called.
     """
 
@@ -63,7 +63,9 @@ class FrameParts:
         self, bundle: Bundle, sessions: Mapping[str, Any], run_options: Any, limits: Limits,
         capturing: Mapping[str, bool],
     ) -> None:  # fmt: skip
-        """Set up the pipeline around the sessions; `frames` stays None if their types differ.
+        """Set up the pipeline around the sessions.
+
+        `frames` stays None if the two graphs' types differ, or the kernels do not fit the GPU.
 
         Args:
             bundle: the opened bundle.
@@ -74,7 +76,7 @@ class FrameParts:
 
         Raises:
             OutOfGpuMemory: the GPU's memory does not suffice.
-            BackendError: CUDA failed.
+            BackendError: CUDA failed while memory was allocated.
         """
         most = {"N": 1, "B": 1, "S": limits.supports}
         made = {
@@ -103,7 +105,7 @@ class FrameParts:
             _log.warning("photographs are resized and masks drawn by the CPU: %s", error)
 
     def free(self, sessions: dict[str, Any]) -> None:
-        """Free all of it, the sessions in the order that CUDA asks for. Harmless when repeated."""
+        """Free everything and the sessions, in the order that CUDA requires; may be repeated."""
         with self.lock:
             if self._stream is None:
                 return
@@ -118,7 +120,7 @@ class FrameParts:
                     if self._arena is not None:
                         self._arena.free()
                     self._cuda.destroy(self._stream)
-            except BackendError as error:  # of a GPU that fell over, or of our parent
+            except BackendError as error:  # the GPU failed, or this is a forked process
                 _log.warning("the GPU's memory was not freed: %s", error)
             self.frames = self._arena = self._stream = None
             self._sessions.clear()
@@ -127,10 +129,10 @@ class FrameParts:
 
 
 def open_parts(bundle: Bundle, capability: str) -> FrameParts | None:
-    """What frames on the GPU need beside sessions; None, with a line in the log, if it lacks.
+    """The resources that frames on the GPU need; None, with a warning, if one is missing.
 
     Args:
-        bundle: where compiled kernels may be.
+        bundle: may hold compiled kernels.
         capability: compute capability of the GPU, such as "8.7".
 
     Raises:

@@ -1,4 +1,4 @@
-"""How much ONNX Runtime may be given in one call: by a CPU's caches, or by a GPU's memory."""
+"""The largest batches of ONNX Runtime's calls: by a CPU's caches, or by a GPU's memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from hsnet_trt.runtime.bundle.manifest import GraphFile
 from hsnet_trt.runtime.device.machine import Gpu
 from hsnet_trt.runtime.matching.runner import Limits
 
-# Estimated activations of one call. What is larger falls out of the processor's caches, and shots
-# at 400 x 400 are faster one by one; small ones at 256 x 256 are not, and share calls.
+# Estimated activations of one call, in bytes. Larger ones do not stay in the processor's caches:
+# shots at 400 x 400 are faster one by one; those at 256 x 256 are not, and share calls.
 MEMORY_BUDGET = 300_000_000
 _MOST = 16
 _MOST_QUERIES = 4  # on a GPU; on a CPU a second query in a call gains nothing
@@ -15,7 +15,7 @@ _MOST_ELEMENTS = 2**31 - 1  # of a tensor on a GPU, whose kernels may count with
 
 
 def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limits:
-    """How much one call may be given on a CPU, for its activations to stay within a budget.
+    """The largest batches on a CPU whose activations stay within a budget.
 
     Args:
         graphs: features, support and match.
@@ -26,11 +26,11 @@ def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limit
 
 
 def gpu_limits(graphs: dict[str, GraphFile], gpu: Gpu) -> Limits:
-    """How much one call may be given on a GPU.
+    """The largest batches on a GPU.
 
-    A call's estimated activations take an eighth of the GPU's memory at most: each session keeps
-    the most that it ever took, weights and cuDNN's workspace come on top, and others use the GPU
-    too. As many supports as fit with one query come first, then as many queries with these.
+    A call's estimated activations take at most an eighth of the GPU's memory: each session keeps
+    its peak allocation, weights and cuDNN's workspace come on top, and others use the GPU too. The
+    number of supports is maximised for one query first, then the number of queries.
 
     Args:
         graphs: features, support and match.
@@ -49,7 +49,7 @@ def _limits(
         return entry.activation_bytes.at(queries, supports) <= budget
 
     def most(graph: str, limit: int = _MOST, *, queries: int | None, supports: int | None) -> int:
-        """The largest n that fits in place of what is None."""
+        """The largest n that fits as the argument that is None, at least 1."""
         numbers = range(1, limit + 1)
         return max(
             (n for n in numbers if fits(graph, queries or n, supports or n)),

@@ -1,4 +1,4 @@
-"""Runs a bundle's ONNX graphs with ONNX Runtime: on the CPU, which works everywhere, or by CUDA."""
+"""Runs a bundle's ONNX graphs with ONNX Runtime, on any CPU or through CUDA."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _log = logging.getLogger("hsnet_trt")
 
 
 def load_onnxruntime() -> Any:
-    """The module.
+    """Import `onnxruntime`.
 
     Raises:
         BackendError: ONNX Runtime is not installed, or broken.
@@ -63,7 +63,7 @@ def load_onnxruntime() -> Any:
             f"{INSTALL}",
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        # A folder is left where one of two packages that share it was removed.
+        # Two packages share the folder; uninstalling one leaves it nearly empty.
         raise BackendError(
             "ONNX Runtime cannot be loaded",
             found="its folder without its files",
@@ -75,8 +75,8 @@ def load_onnxruntime() -> Any:
 class OnnxRuntimeRunner:
     """The three graphs as ONNX Runtime sessions. `run` may be called from several threads.
 
-    `run` takes and gives arrays in the CPU's memory, on a GPU, too. Frames stay on the GPU where
-    there is what that needs: see `onnxruntime_frames`.
+    `run` takes and returns arrays in host memory, on a GPU too. Frames stay on the GPU if the
+    requirements in `ort.frames` are met.
     """
 
     def __init__(
@@ -89,10 +89,11 @@ class OnnxRuntimeRunner:
         """Read, check and load the graphs.
 
         Args:
-            bundle: where the graphs are.
-            graphs: for each of features, support and match, the form that is to run.
-            gpu: the GPU that is to run them, from `check_cuda`; None for the CPU.
-            provider: options of the CUDA provider.
+            bundle: holds the graphs.
+            graphs: the form to run of each of features, support and match.
+            gpu: the GPU to run on, from `check_cuda`; None for the CPU.
+            provider: options of the CUDA provider. CUDA graphs are used where they can be, unless
+                `enable_cuda_graph` is "0" here.
 
         Raises:
             BundleError: a file was altered.
@@ -116,7 +117,7 @@ class OnnxRuntimeRunner:
         self._options, self._run_options = _session_options(onnxruntime), onnxruntime.RunOptions()
         self._sessions: dict[str, Any] = {}
         self._parts = None if gpu is None else open_parts(bundle, gpu.compute_capability)
-        # Also when the interpreter ends, before the libraries below are unloaded.
+        # Runs at interpreter exit too, before the libraries are unloaded.
         self._close = weakref.finalize(self, _free, self._sessions, self._parts)
         options = None if gpu is None else provider_options(gpu, provider)
         try:
@@ -140,9 +141,9 @@ class OnnxRuntimeRunner:
             session = None
             if parts is not None and provider is not None and parts.graphs and name in FRAME_GRAPHS:
                 try:
-                    more = {**provider, "enable_cuda_graph": "1"}
+                    more = {"enable_cuda_graph": "1", **provider}
                     session = _open_session(onnxruntime, content, file, self._options, more)
-                    capturing[name] = True
+                    capturing[name] = more["enable_cuda_graph"] == "1"
                 except BackendError as error:
                     _log.info("%s goes without CUDA graphs: %s", name, error.found)
             if session is None:
@@ -155,14 +156,14 @@ class OnnxRuntimeRunner:
 
     @property
     def frames(self) -> GpuFrames | None:
-        """The short way of a frame; None on a CPU, and where it lacks something."""
+        """Frames on the GPU; None on a CPU, and if a requirement is missing."""
         return None if self._parts is None else self._parts.frames
 
     def run(self, graph: str, inputs: Tensors) -> Tensors:
-        """Run `graph` once; see `network.Runner`.
+        """Run `graph` once; see `matching.runner.Runner`.
 
         Raises:
-            BackendError: ONNX Runtime failed, for want of memory for instance.
+            BackendError: ONNX Runtime failed, for example because memory ran out.
         """
         session = self._sessions[graph]
         _, names = names_of(graph, contrast=self.contrast)
@@ -198,9 +199,9 @@ def _free(sessions: dict[str, Any], parts: FrameParts | None) -> None:
 
 def _session_options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; its warnings are for people who work on ONNX Runtime
-    # Else the threads of one session still wait, spinning, when those of the next begin: on two
-    # cores a frame took 1.4 times as long.
+    options.log_severity_level = 3  # errors only; its warnings address its own developers
+    # Otherwise the threads of one session still spin when those of the next one start: on two cores
+    # a frame took 1.4 times as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not multiplies_int8_exactly():
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -212,16 +213,16 @@ def _session_options(onnxruntime: Any) -> Any:
 def _open_session(
     onnxruntime: Any, content: bytes, file: str, options: Any, provider: dict[str, str] | None
 ) -> Any:
-    """A session on the GPU with those options of the provider, or on the CPU if there are none.
+    """A session on the GPU with those provider options, or on the CPU if `provider` is None.
 
     Raises:
-        BackendError: it refuses the graph, or is not on the GPU.
+        BackendError: ONNX Runtime refuses the graph, or would not run it on the GPU.
     """
-    # Operations that the CUDA provider does not have run on the CPU's, which comes along unasked.
+    # ONNX Runtime adds the CPU provider by itself, for operations that the CUDA provider lacks.
     providers = ["CPUExecutionProvider"] if provider is None else [(PROVIDER, provider)]
     try:
-        # Else it prints an error of the GPU, at loading or while running, and goes on with the CPU.
-        # Versions before 1.23 do not know the argument, and have the method.
+        # Without this it prints a GPU error, at loading or while running, and continues on the CPU.
+        # Versions before 1.23 ignore the argument, and need the method.
         session = onnxruntime.InferenceSession(
             content, options, providers=providers, enable_fallback=0
         )

@@ -38,7 +38,8 @@ def read_mask(
 
     Args:
         source: a path, the content of an image file, a file object, a PIL image, or an array (or
-            nested list) [H,W], [H,W,1] or [1,H,W] of bool, integers, or floats in [0,1].
+            nested list) [H,W], [H,W,1], [1,H,W] or grey [H,W,3] of bool, integers from 0 up, floats
+            in [0,1], or floats that are whole numbers.
         shape: height and width of the image that the mask belongs to.
         what: names the mask in errors.
         image: the image, from which an error about the size tells whether EXIF rotates it.
@@ -165,7 +166,7 @@ def _binary(levels: npt.NDArray[Any], what: str) -> Mask:
 
 
 def _warn_of_photograph(levels: npt.NDArray[Any], what: str) -> None:
-    """Masks are black and white but for their edges; a photograph in one's place is not."""
+    """Warn if more than a tenth of the pixels is grey: a mask is grey only at its edges."""
     share = float(((levels >= 64) & (levels < 192)).mean())
     if share > _MOST_GREY:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""One video's state: which shots the next frame is matched with, and what its logits mean."""
+"""One video's state: chooses the shots of the next frame, and averages logits over frames."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Follower:
         return Turn(SupportSet(classes), remembered, number + 1, version)
 
     def look(self, small: Small, whole: Placement) -> Window | None:
-        """The window of the next frame to match; None for the whole frame, as always if not steady.
+        """The window of the next frame to match; None for the whole frame (always, if not steady).
 
         Args:
             small: the frame.
@@ -113,7 +113,9 @@ class Follower:
     def see(
         self, turn: Turn, presence: Mapping[str, float], planes: Floats, *, closer: bool
     ) -> dict[str, float]:
-        """The presence score of each class, in [0,1]: from `Here` if steady, else as given, or 1.
+        """The presence score of each class, in [0,1].
+
+        If steady, it is that of `Here`; else that in `presence`, and 1 for a class without one.
 
         Args:
             turn: what the frame was matched with.

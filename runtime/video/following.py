@@ -132,7 +132,7 @@ class FollowedFrame(Generic[A]):
         return self.frame.pixels
 
     def start(self, supports: A, *, scores: bool) -> FollowedPending[A]:
-        """Nothing runs yet."""
+        """Run nothing yet: the frame may depend on those before it."""
         return FollowedPending(self, supports, scores)
 
 
@@ -149,7 +149,7 @@ class FollowedPending(Generic[A]):
         return self.frame.pipeline.answer(self.frame, self.supports, scores=self.scores)
 
     def abandon(self) -> None:
-        """Nothing is under way."""
+        """No-op: nothing is running."""
 
 
 class FollowingPipeline(Generic[A]):

@@ -1,4 +1,4 @@
-"""The page: paint masks, see answers, in a browser.
+"""The web page: paint support masks and see results in a browser.
 
 In: HTTP requests, a bundle. Out: the page's files (`page/`), masks and overlays.
 May import: `serving.store`.

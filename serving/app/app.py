@@ -32,16 +32,16 @@ def serve(
 ) -> None:
     """Serve the page until the process is interrupted.
 
-    On another address than a loopback one, a browser must bring a token, which the address given to
-    `on_ready` contains: anyone with that address may use the page.
+    Unless the address is a loopback one, a browser must send a token, which is part of the URL
+    given to `on_ready`: anyone with that URL may use the page.
 
     Args:
-        network: what segments.
-        host: the address to listen at; "0.0.0.0" for all of this machine's.
-        port: 0 for any that is free.
-        limits: what the page takes.
-        supports: classes that are there from the start, a file of `save_supports`.
-        on_ready: called with the page's address once it can be opened.
+        network: segments the pictures.
+        host: the address to listen on; "0.0.0.0" for all of this machine's.
+        port: 0 for any free one.
+        limits: limits on uploads and memory.
+        supports: a file of `save_supports` with initial classes.
+        on_ready: called with the page's URL once it can be opened.
 
     Raises:
         InputError: the address cannot be used, or the supports cannot be read.
@@ -76,7 +76,7 @@ def is_loopback(listening: socket.socket) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
+    """A socket that listens at that address.
 
     Raises:
         InputError: another program has the port, or this machine has no such address.
@@ -99,7 +99,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def page_address(listening: socket.socket, host: str, token: str | None) -> str:
-    """What is typed into a browser to see the page."""
+    """The page's URL, with the token if there is one."""
     shown = f"[{host}]" if ":" in host else host
     if host in ("0.0.0.0", "::", ""):
         shown = socket.gethostname()

@@ -1,4 +1,4 @@
-"""Bodies of requests: taken whole, but not too large, too slow or too many at once."""
+"""Request bodies: received completely, with limits on size, time and number."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.serving.app.messages import BusyError, TooLargeError
 
 _SECONDS = 120.0  # for a body to arrive
-_STEP_SECONDS, _STEP_BYTES = 10.0, 160_000  # so much, or the rest, must come in each step of it
-_UNDER_WAY = 16  # requests with a whole body at once; no more than their bytes, arriving ones too
+_STEP_SECONDS, _STEP_BYTES = 10.0, 160_000  # in every 10 s, 160 kB or the rest must arrive
+# Complete bodies held at once. Arriving ones are bounded only by the bytes of as many largest ones.
+_UNDER_WAY = 16
 
 
 class Bodies:
-    """Counts what is held. Only whole bodies take a place: who sends slowly keeps nobody out."""
+    """Limits the bodies held. Only complete ones take a place, so slow clients block nobody."""
 
     def __init__(self, most_bytes: int) -> None:
-        """Take bodies of so many bytes at most."""
+        """Accept bodies of at most `most_bytes`."""
         self._most = most_bytes
         self._under_way = self._held_bytes = 0
 
     @asynccontextmanager
     async def held(self, request: Request) -> AsyncIterator[bytes]:
-        """All that was sent, for as long as it is worked on.
+        """Receive a request's body, and hold it for the length of the block.
 
         Raises:
-            TooLargeError: it is more than is taken.
+            TooLargeError: it exceeds the limit.
             InputError: it did not arrive in time.
-            BusyError: too many are held already.
+            BusyError: too many bodies, or too many bytes, are held already.
         """
-        self._check_places()  # before it is sent in vain
+        self._check_places()  # refuse before the body is sent
         declared = request.headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > self._most:
             raise _too_large(int(declared), self._most)

@@ -1,7 +1,7 @@
-"""One connection of a client's, ended when the client keeps it waiting.
+"""A client's connection that is closed when the client stalls.
 
-Uvicorn waits without end for a request's head, for the rest of a body that was refused, and for an
-answer to be read: clients that drip would take all of its connections.
+Uvicorn has no timeout for a request's head, for the rest of a refused body, or for a client that
+does not read its answer. So slow clients could take all connections.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_SECONDS = 10.0  # between two looks; what was waited for from one to the next is not waited for
+_SECONDS = 10.0  # between two checks; a connection without progress from one to the next is closed
 
 
 class Connection(H11Protocol):
-    """HTTP/1.1 on one connection. How long a body may take is up to the application."""
+    """HTTP/1.1 on one connection. The application limits how long a body may take."""
 
     _next_look: asyncio.TimerHandle | None = None
     _seen: tuple[object, bool, int] = (None, False, 0)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, and look after it from now on."""
+        """Start the connection and its checks."""
         super().connection_made(transport)
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Stop the checks."""
         if self._next_look is not None:
             self._next_look.cancel()
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        """End it if nothing has come of it since the last look."""
+        """Close the connection if the client made no progress since the last check."""
         cycle: Any = self.cycle
         idle = cycle is None or cycle.response_complete  # the client's turn
         unread = self.transport.get_write_buffer_size()

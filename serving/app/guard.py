@@ -1,7 +1,7 @@
-"""Who may use the page's server: this computer's own browsers, or anyone with the token.
+"""Access control of the page's server: this machine's browsers, or anyone with the token.
 
-Two attacks of other web pages are kept out even on a loopback address: requests that they send to
-it (by Origin and Sec-Fetch-Site), and their own names made to point at it (by Host).
+Two attacks by other web pages are refused even on a loopback address: cross-site requests (by
+Origin and Sec-Fetch-Site), and DNS rebinding (by Host).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADERS = (
 
 
 class Guard:
-    """Lets requests through to an application, or refuses them; adds headers to every answer."""
+    """Passes requests to an application or refuses them; adds security headers to all answers."""
 
     def __init__(
         self, application: Application, names: frozenset[str], token: str | None = None
@@ -43,15 +43,15 @@ class Guard:
         """Guard an application.
 
         Args:
-            application: the server proper.
-            names: host names by which it may be asked, beside any IP address and localhost.
-            token: what a browser must have brought once, as `/?token=...`; None for no token.
+            application: the application to protect.
+            names: accepted host names, besides any IP address and localhost.
+            token: a browser must send it once, as `/?token=...`; None for no token.
         """
         self._application, self._token = application, token
         self._names = names | {"localhost"}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Refuse a request, or pass it on."""
         if scope["type"] == "lifespan":
             await self._application(scope, receive, send)
             return
@@ -91,7 +91,7 @@ class Guard:
         if not self._is_ours(host):
             return 421, "This server does not go by that name. Use its IP address or localhost."
         if scope["method"] in ("GET", "HEAD"):
-            return None  # they change nothing, and other pages cannot read the answers
+            return None  # these change nothing, and other pages cannot read the answers
         origin = headers.get("origin")
         foreign = origin is not None and origin != f"{scope['scheme']}://{host}"
         if foreign or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):

@@ -21,11 +21,11 @@ from hsnet_trt.serving.store.store import StoreFullError, UnknownSetError
 
 
 class TooLargeError(InputError):
-    """A body of more bytes than are taken."""
+    """A body exceeds the size limit."""
 
 
 class BusyError(HSNetError):
-    """Too much is under way."""
+    """Too many requests are in progress."""
 
 
 _STATUS: tuple[tuple[type[HSNetError], int], ...] = (
@@ -53,8 +53,10 @@ def refusal(error: HSNetError) -> Response:
 def read_classes(body: bytes) -> list[tuple[str, list[str]]]:
     """The names and shots' ids of {"classes": [{"name": ..., "shots": [...]}]}.
 
+    Names are not checked.
+
     Raises:
-        InputError: it is not that.
+        InputError: the body has another form.
     """
     try:
         sent = json.loads(body)["classes"]
@@ -72,10 +74,10 @@ def read_classes(body: bytes) -> list[tuple[str, list[str]]]:
 
 
 def read_box(text: str) -> tuple[int, int, int, int]:
-    """A box of "x,y,width,height".
+    """Parse a box "x,y,width,height".
 
     Raises:
-        InputError: it is not that.
+        InputError: the text has another form.
     """
     try:
         x, y, width, height = (int(part) for part in text.split(","))
@@ -97,7 +99,11 @@ def css(colour: tuple[int, int, int]) -> str:
 
 
 def segmented(result: Segmentation) -> Response:
-    """A result: the label picture of what is present, and by class its share and its presence."""
+    """A result as JSON.
+
+    It holds the label picture of the present classes (PNG, base64), the timing in milliseconds, and
+    by class its share of the picture, its presence score and whether it is present.
+    """
     result = result.only_present()
     stream = io.BytesIO()
     label_picture(result).save(stream, "PNG", compress_level=3)
@@ -123,7 +129,7 @@ def segmented(result: Segmentation) -> Response:
 
 
 def photograph(pixels: Pixels) -> Response:
-    """A photograph to be looked at, as JPEG."""
+    """A photograph for display, as JPEG."""
     return _picture(Image.fromarray(pixels), "JPEG", quality=92)
 
 

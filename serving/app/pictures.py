@@ -1,4 +1,4 @@
-"""The photographs that users of the page paint on, and the masks that belong to them."""
+"""Support photographs of the page's users, and their masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hsnet_trt.runtime.pictures.images import Pixels, read_image
 from hsnet_trt.runtime.pictures.masks import Mask, read_mask
 from hsnet_trt.runtime.pictures.orientation import turns_sides
 
-WORKING_SIDE = 1024  # pixels; painting more finely than that is lost on the network
+WORKING_SIDE = 1024  # pixels; the network cannot use masks that are finer
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Picture:
     """A support photograph.
 
     Attributes:
-        pixels: uint8 [H,W,3], upright, its longer side `WORKING_SIDE` at most.
+        pixels: uint8 [H,W,3] RGB, upright, its longer side at most `WORKING_SIDE`.
         turned: the EXIF orientation of its file.
     """
 
@@ -29,20 +29,20 @@ class Picture:
     turned: int
 
     def read_mask(self, content: bytes) -> Mask:
-        """Read a mask file of the picture's proportions; bool [H,W] at the picture's size.
+        """Read a mask file with the picture's aspect ratio; bool [H,W] at the picture's size.
 
         Raises:
-            InputError: not a mask, empty, of several labels, or of other proportions.
+            InputError: not a mask, empty, of several labels, or of another aspect ratio.
         """
         height, width = self.pixels.shape[:2]
         what = "the mask"
-        # A mask of the photograph as it was before it was scaled down fits it, too.
+        # A mask at the photograph's original size is accepted too.
         sent = read_image(content, what).shape[:2]
         larger = sent != (height, width) and _same_proportions(sent, (height, width))
         if larger:
             size = sent
         elif turns_sides(self.turned) and _same_proportions(sent[::-1], (height, width)):
-            size = sent[::-1]  # of the photograph as it is stored: refused in these words
+            size = sent[::-1]  # a mask of the unrotated photograph: `read_mask` explains that
         else:
             size = (height, width)
         mask = read_mask(content, size, what, turned=self.turned)
@@ -52,13 +52,13 @@ class Picture:
         return mask
 
     def cut_scribble(self, scribble: Pixels) -> Mask:
-        """The object under a scribble, by GrabCut; bool [H,W].
+        """The object marked by a scribble, by GrabCut; bool [H,W].
 
         Args:
             scribble: uint8 [H,W,3]: red on the object, green on the background.
 
         Raises:
-            InputError: not of the picture's size, or no scribble on the object.
+            InputError: the scribble is not of the picture's size, or has no red.
         """
         if scribble.shape != self.pixels.shape:
             raise InputError(
@@ -71,7 +71,7 @@ class Picture:
 
 
 def shrink(pixels: Pixels) -> Pixels:
-    """The picture with its longer side `WORKING_SIDE` at most."""
+    """Scale a picture down so that its longer side is at most `WORKING_SIDE`."""
     height, width = pixels.shape[:2]
     scale = WORKING_SIDE / max(height, width)
     if scale >= 1:
@@ -81,6 +81,6 @@ def shrink(pixels: Pixels) -> Pixels:
 
 
 def _same_proportions(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether scaling makes one of the other, to a pixel."""
+    """Whether two sizes have the same aspect ratio, to a pixel."""
     scale = other[0] / one[0]
     return abs(one[1] * scale - other[1]) <= max(1.0, scale)

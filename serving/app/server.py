@@ -1,7 +1,7 @@
-"""The page's server: its files, and what they ask for, over HTTP.
+"""The page's HTTP server: its static files and its API.
 
-Files and masks travel as raw bodies, so nothing is parsed but JSON, pictures and `.npz`; the rest
-of a request is in its address. An error is JSON: {"error": {summary, expected, found, fix}}.
+Files and masks are sent as raw bodies, and parameters are in the URL, so only JSON, pictures and
+`.npz` are parsed. Errors are JSON: {"error": {summary, expected, found, fix}}.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from hsnet_trt.serving.app.workspace import Workspace
 
 _log = logging.getLogger("hsnet_trt")
 PAGE = Path(__file__).parent / "page"
-_WORKERS = 2  # one decodes while another is in the network
+_WORKERS = 2  # threads: one decodes while the other runs the network
 
 _Handler = Callable[[Request], Awaitable[Response]]
 _Receiver = Callable[[Request, bytes], Awaitable[Response]]
@@ -51,8 +51,8 @@ def make_application(
     """The server's application, to be put behind a `Guard`.
 
     Args:
-        workspace: what it works on.
-        given: the ids of shots that are there from the start, by class.
+        workspace: the pictures, shots and sets.
+        given: the ids of the initial shots, by class.
     """
     server = _Server(workspace, dict(given or {}))
     asked: dict[str, _Handler] = {
@@ -79,7 +79,7 @@ def make_application(
         Route(f"/api/{path}", server.answering(server.receiving(receiver)), methods=["POST"])
         for path, receiver in sent.items()
     ]
-    # The page's files, read now: whatever is asked for later, no other file is opened.
+    # The page's files are read now, so that no request can open another file.
     for file in sorted(PAGE.iterdir()):
         content, kind = file.read_bytes(), mimetypes.guess_type(file.name)[0]
         path = "/" if file.name == "index.html" else f"/{file.name}"
@@ -101,7 +101,7 @@ class _Server:
         self._workers: anyio.CapacityLimiter | None = None
 
     def answering(self, handler: _Handler) -> _Handler:
-        """The handler, its errors put into words."""
+        """Wrap a handler so that its errors become responses."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -121,7 +121,7 @@ class _Server:
         return answer
 
     def receiving(self, receiver: _Receiver) -> _Handler:
-        """A handler that gives the request's body to the receiver."""
+        """A handler that passes the request's body to the receiver."""
 
         async def receive(request: Request) -> Response:
             async with self._bodies.held(request) as body:
@@ -192,7 +192,7 @@ class _Server:
         return JSONResponse({"forgotten": self._workspace.forget(_key(request))})
 
     async def _work(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        """Run what takes a while in another thread, few at a time."""
+        """Run a slow function in a worker thread, at most two at a time."""
         if self._workers is None:
             self._workers = anyio.CapacityLimiter(_WORKERS)
         answer: _Result = await anyio.to_thread.run_sync(

@@ -1,4 +1,4 @@
-"""What the page does with a network's shots: encode one, weigh them, arrange them, read a file."""
+"""The page's shots: encoding, memory estimates, arranging, reading a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def encode_shot(network: Network, pixels: Pixels, mask: Mask) -> tuple[Shot, lis
     """Encode one support.
 
     Args:
-        network: what encodes it.
+        network: encodes the shot.
         pixels: uint8 [H,W,3], RGB.
         mask: bool [H,W], the object.
 
@@ -44,30 +44,29 @@ def encode_shot(network: Network, pixels: Pixels, mask: Mask) -> tuple[Shot, lis
 
 
 def most_bytes(network: Network, classes: Mapping[str, list[Shot]]) -> int:
-    """What `arrange` will take at most."""
+    """The bytes that `arrange` takes at most."""
     if network.runner.frames is None and network.runner.packing:
-        # Windows of each column, eight bytes an index: far less than the columns.
+        # Twice the columns: window indices, at 8 bytes each, take far less than the columns.
         return sum(2 * shot_bytes(shot) for shots in classes.values() for shot in shots)
     return network.shot_bytes * sum(map(len, classes.values()))
 
 
 def arrange(network: Network, classes: Mapping[str, list[Shot]]) -> ArrangedSupports:
-    """Make shots, by class, ready to be matched; they stay as they are."""
-    # Copied lists: arranging puts views of the packed columns into them.
+    """Arrange shots, by class, for matching; `classes` is not changed."""
+    # Lists are copied, because arranging replaces their shots with views of the packed columns.
     copies = {name: list(shots) for name, shots in classes.items()}
     return network.pipeline.arrange(SupportSet(copies))
 
 
 def read_supports(network: Network, content: bytes) -> dict[str, list[Shot]]:
-    """The shots by class of a file that `FewShotSegmenter.save_supports` or the page wrote.
+    """The shots, by class, of a file that `FewShotSegmenter.save_supports` or the page wrote.
 
     Raises:
-        InputError: not such a file, damaged, or made by another model, at another size or with
-            another preprocessing.
+        InputError: not such a file, damaged, or of another model, size or preprocessing.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            # They are stored as they are: what would unpack to more is no such file.
+            # Support sets are not compressed, so a file that unpacks to more is refused.
             unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise _no_supports(error) from error
@@ -77,7 +76,7 @@ def read_supports(network: Network, content: bytes) -> dict[str, list[Shot]]:
 
 
 def shot_bytes(shot: Shot) -> int:
-    """What an encoded shot takes in memory."""
+    """The bytes of an encoded shot."""
     return sum(columns.values.nbytes + columns.at.nbytes for columns in shot.values())
 
 

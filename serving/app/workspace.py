@@ -1,7 +1,7 @@
-"""What the page's users work with: pictures, shots and support sets, kept by unguessable ids.
+"""The page's pictures, shots and support sets, kept in memory under unguessable ids.
 
-Nothing here has a name that a user chose, and nothing is on disk. There is no list of ids: who was
-not given one cannot use it, so browsers do not see each other's things.
+No id is chosen by a user, and nothing is written to disk. Ids cannot be listed, so a browser cannot
+see what others sent.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _SMALLER = "scale it down first"
 
 @dataclass(frozen=True)
 class PageLimits:
-    """What the page takes.
+    """Upper limits of the page.
 
     Attributes:
-        upload_bytes: of one file.
-        pixels: of one photograph.
-        scored_pixels: of a query, times the classes it is segmented for.
-        shots: in one support set, all classes together.
-        store_bytes: pictures, shots and sets, each.
-        idle_seconds: things unused for so long are dropped.
+        upload_bytes: bytes of one file.
+        pixels: pixels of one photograph.
+        scored_pixels: pixels of a query times its classes.
+        shots: shots in one support set, all classes together.
+        store_bytes: bytes of each of the three stores: pictures, shots and sets.
+        idle_seconds: entries unused for longer are dropped.
     """
 
     upload_bytes: int = 32 * _MEGABYTES
@@ -73,10 +73,10 @@ class Workspace:
         self._pictures = SupportStore[Picture](most, idle, clock, "picture", enlarge)
         self._shots = SupportStore[Shot](most, idle, clock, "encoded shot", enlarge)
         self._sets = SupportStore[ArrangedSupports](most, idle, clock, "support set", enlarge)
-        self._given: dict[str, Shot] = {}  # there from the start, for everybody
+        self._given: dict[str, Shot] = {}  # the initial shots, for all clients
 
     def give(self, classes: Mapping[str, Sequence[Shot]]) -> dict[str, list[str]]:
-        """Keep shots for as long as the server runs; returns their ids by class."""
+        """Keep shots as long as the server runs; returns their ids by class."""
         ids: dict[str, list[str]] = {}
         for name, shots in classes.items():
             for shot in shots:
@@ -86,7 +86,7 @@ class Workspace:
         return ids
 
     def add_picture(self, content: bytes) -> tuple[str, Pixels]:
-        """Keep a support photograph, no larger than `WORKING_SIDE`; returns its id and pixels.
+        """Keep a support photograph, scaled to `WORKING_SIDE`; returns its id and pixels.
 
         Raises:
             InputError: not a photograph, or too large.
@@ -110,15 +110,15 @@ class Workspace:
         return self._pictures.get(key).pixels
 
     def forget(self, key: str) -> bool:
-        """Drop a picture, shot or set; returns whether it was there."""
+        """Drop a picture, shot or set; returns whether it existed."""
         stores = (self._pictures, self._shots, self._sets)
         return any([store.forget(key) for store in stores])
 
     def read_mask(self, key: str, content: bytes) -> Mask:
-        """A mask file of that picture's proportions, bool [H,W] at the picture's size.
+        """A mask file with the picture's aspect ratio; bool [H,W] at the picture's size.
 
         Raises:
-            InputError: not a mask, empty, of several labels, or of other proportions.
+            InputError: not a mask, too large, empty, of several labels, or of another aspect ratio.
             UnknownSetError: there is no picture of that id.
         """
         picture = self._pictures.get(key)
@@ -126,23 +126,23 @@ class Workspace:
         return picture.read_mask(content)
 
     def cut_box(self, key: str, box: tuple[int, int, int, int]) -> Mask:
-        """The object in a box (x, y, width, height), by GrabCut.
+        """The object in a box (x, y, width, height), by GrabCut; bool [H,W].
 
         Raises:
-            InputError: the box does not do.
+            InputError: the box is invalid, or no object is found in it.
             UnknownSetError: there is no picture of that id.
         """
         return mask_from_box(self.picture(key), box)
 
     def cut_scribble(self, key: str, content: bytes) -> Mask:
-        """The object under a scribble, by GrabCut.
+        """The object marked by a scribble, by GrabCut; bool [H,W].
 
         Args:
-            key: the picture.
+            key: the picture's id.
             content: a picture file of its size: red on the object, green on the background.
 
         Raises:
-            InputError: not of its size, or no scribble on the object.
+            InputError: the scribble is not of the picture's size, or has no red.
             UnknownSetError: there is no picture of that id.
         """
         picture = self._pictures.get(key)
@@ -152,7 +152,7 @@ class Workspace:
         """Encode a picture with a mask; returns the shot's id, and warnings in words.
 
         Raises:
-            InputError: the mask is empty, or not of its picture's size.
+            InputError: as of `read_mask`, or the object is too small for the network.
             UnknownSetError: there is no picture of that id.
             StoreFullError: there is no room.
             BackendError: the backend failed.
@@ -161,10 +161,11 @@ class Workspace:
         return self._keep_shot(*encode_shot(self.network, pixels, mask))
 
     def compose(self, classes: Sequence[tuple[str, Sequence[str]]]) -> str:
-        """Make a support set of shots, by class in their order; returns its id.
+        """Make a support set of shots, by class, in order; returns its id.
 
         Raises:
-            InputError: no class, a class without shots or name, one twice, or too many of them.
+            InputError: no class, a class without shots or name, a name twice, or too many classes
+                or shots.
             UnknownSetError: there is no shot of such an id.
             StoreFullError: there is no room.
         """
@@ -203,7 +204,7 @@ class Workspace:
         return self.network.pipeline.segment_all([pixels], ready)[0]
 
     def save(self, key: str) -> bytes:
-        """A support set as a `.npz` file's content.
+        """A support set as the content of a `.npz` file.
 
         Raises:
             UnknownSetError: there is no set of that id.
@@ -216,7 +217,7 @@ class Workspace:
         """Keep the shots of such a file; returns their ids by class.
 
         Raises:
-            InputError: not such a file, or made by another model, size or preprocessing.
+            InputError: not such a file, or of another model, size or preprocessing.
             StoreFullError: there is no room.
         """
         classes = read_supports(self.network, content)
@@ -226,7 +227,7 @@ class Workspace:
         }
 
     def preview(self, content: bytes) -> Pixels:
-        """A photograph that a browser cannot show, no larger than `WORKING_SIDE`.
+        """A photograph that a browser cannot decode, scaled to `WORKING_SIDE`.
 
         Raises:
             InputError: not a photograph, or too large.

@@ -1,4 +1,4 @@
-"""What a server keeps for its clients, within bounds, and looks at before it believes it.
+"""A server's bounded store for its clients' values, and checks of their uploads.
 
 In: values and uploads. Out: values by id. May import: no other room.
 """

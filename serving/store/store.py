@@ -1,4 +1,4 @@
-"""Values by id, within a memory bound; those unused for long are dropped."""
+"""A store of values by id, with a memory limit; values unused for long are dropped."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Value_contra = TypeVar("Value_contra", contravariant=True)
 
 
 class Put(Protocol[Value_contra]):
-    """Puts a set into the room that was held for it."""
+    """Stores a value in the room that was reserved for it."""
 
     def __call__(self, key: str, value: Value_contra, taken: int | None = None) -> None:
-        """Put it in; `taken` bytes if those are fewer than the room."""
+        """Store the value; it counts as `taken` bytes, or as the room if that is less or None."""
         ...
 
 
 class UnknownSetError(InputError):
-    """No support set of that id: never registered, forgotten, expired, or the server restarted."""
+    """No value of that id: never registered, forgotten, expired, or the server restarted."""
 
 
 class StoreFullError(HSNetError):
-    """There is no room for another support set."""
+    """There is no room for another value."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class _Entry(Generic[Value]):
 class SupportStore(Generic[Value]):
     """Keeps values by id. Safe to use from several threads.
 
-    A full store refuses new values; it never drops one that is in use to make room.
+    A full store refuses new values; it drops none to make room.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class SupportStore(Generic[Value]):
         """Make an empty store.
 
         Args:
-            most_bytes: how much all sets together may take, those being encoded included.
-            idle_seconds: a set that was not used for so long is dropped.
-            clock: seconds, never going back.
-            what: how errors name that which is kept.
-            enlarge: how `most_bytes` is raised, as an instruction.
+            most_bytes: bytes of all values together, reserved room included.
+            idle_seconds: values unused for longer are dropped.
+            clock: a monotonic clock, in seconds.
+            what: names a value in errors.
+            enlarge: in errors, the instruction to raise `most_bytes`.
         """
         self._what, self._enlarge = what, enlarge
         self.most_bytes = most_bytes
@@ -71,7 +71,7 @@ class SupportStore(Generic[Value]):
 
     @property
     def used_bytes(self) -> int:
-        """What the sets take, those being encoded included."""
+        """Bytes of all values, reserved room included."""
         with self._lock:
             self._expire()
             return self._used()
@@ -87,7 +87,7 @@ class SupportStore(Generic[Value]):
             return key in self._entries
 
     def get(self, key: str) -> Value:
-        """The set of that id, which counts as used now.
+        """The value of that id, which counts as used now.
 
         Raises:
             UnknownSetError: there is none.
@@ -107,20 +107,23 @@ class SupportStore(Generic[Value]):
             return entry.value
 
     def forget(self, key: str) -> bool:
-        """Drop a set; returns whether it was there."""
+        """Drop a value; returns whether it existed."""
         with self._lock:
             self._expire()
             return self._entries.pop(key, None) is not None
 
     @contextmanager
     def room(self, size: int) -> Iterator[Put[Value]]:
-        """Hold so many bytes free while a set is encoded.
+        """Reserve room while a value is computed.
 
-        Yields the call that puts the set in, with the bytes it takes if they are fewer; without
-        that call, the room is given back.
+        Args:
+            size: bytes.
+
+        Yields:
+            The call that stores the value. Without that call, the room is released.
 
         Raises:
-            StoreFullError: it does not fit.
+            StoreFullError: that much is not free.
         """
         with self._lock:
             self._expire()

@@ -1,4 +1,4 @@
-"""Pictures that strangers send, looked at before they are decoded."""
+"""Checks of untrusted pictures before they are decoded."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from PIL import Image, UnidentifiedImageError
 
 from hsnet_trt.errors import InputError
 
-# What is decoded for strangers: of Pillow's formats those of photographs and masks, and none that
-# calls other programs (EPS runs Ghostscript).
+# Formats that are decoded for untrusted clients: those of photographs and masks, and none for which
+# Pillow runs other programs (EPS runs Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 def check_picture(content: bytes, what: str, most_pixels: int, fix: str) -> None:
-    """Refuse what should not be decoded, by its header.
+    """Refuse pictures that should not be decoded, by their header.
 
     Args:
-        content: of a picture's file.
-        what: how an error names it.
-        most_pixels: how many it may have.
-        fix: what helps against too many.
+        content: content of an image file.
+        what: names it in errors.
+        most_pixels: the most pixels it may have.
+        fix: the advice in the error about too many pixels.
 
     Raises:
-        InputError: not a picture of `FORMATS`, or one of more pixels.
+        InputError: not a picture of `FORMATS`, or too many pixels.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:

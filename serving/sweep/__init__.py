@@ -1,4 +1,4 @@
-"""Many images against one support set, on Ray: planned, run in parts, resumed after a stop.
+"""Segmenting many images with one support set, on Ray: planned, run in parts, resumable.
 
 In: a bundle, supports, folders of images. Out: Parquet files. May import: `serving.store`.
 """

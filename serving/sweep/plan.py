@@ -1,6 +1,6 @@
-"""What a sweep is to do, written down before it begins: the images, in parts of fixed content.
+"""A sweep's plan, written before it starts: the list of images, divided into fixed parts.
 
-A part is the unit of work and of resuming: its results are written whole, or not at all.
+A part is the unit of work and of resuming: it is done once all of its results are written.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 from hsnet_trt.errors import InputError
 
 PLAN, IMAGES = "sweep.json", "listing.parquet"
-_UNFINISHED = ".writing"  # of a run that was killed; the next one writes it again
+_UNFINISHED = ".writing"  # suffix of incomplete files; after a kill they are written again
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-# One table of each: what was found, which images were swept, and which could not be.
+# The result tables: classes found, images segmented, and images that failed.
 FOUND, SWEPT, ERRORS = "found", "images", "errors"
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep's identity: another one must not write into its results."""
+    """A sweep's identity: a sweep with another plan must not write into its results."""
 
-    images: str  # the folder or Parquet file, as it was given
-    count: int
-    part: int  # images in a part
+    images: str  # the folder or Parquet file, as given
+    count: int  # of images
+    part: int  # images per part
     parts: int
     bundle_sha256: str
     supports_sha256: str
@@ -39,7 +39,7 @@ def locate(place: str) -> tuple[Any, str]:
     """A path or URI -> pyarrow's file system and the path in it.
 
     Raises:
-        InputError: no file system answers to the URI.
+        InputError: the URI's file system is unknown or cannot be reached.
     """
     import pyarrow
     from pyarrow import fs
@@ -58,14 +58,14 @@ def locate(place: str) -> tuple[Any, str]:
 
 
 def write_atomically(files: Any, path: str, content: bytes) -> None:
-    """Put a file in its place whole: a reader sees all of it or nothing."""
+    """Write a file so that readers see all of it or nothing."""
     if files.type_name == "local":
         files.create_dir(path.rpartition("/")[0], recursive=True)
         with files.open_output_stream(f"{path}{_UNFINISHED}") as stream:
             stream.write(content)
         files.move(f"{path}{_UNFINISHED}", path)
         return
-    with files.open_output_stream(path) as stream:  # an object appears when it is complete
+    with files.open_output_stream(path) as stream:  # object stores show only complete objects
         stream.write(content)
 
 
@@ -73,8 +73,9 @@ def list_images(place: str) -> Any:
     """The images of a folder, or of a Parquet file or a folder of them, in a fixed order.
 
     Returns:
-        A pyarrow table of `path`; of `file` where a table names the image; and of `row_group` and
-        `row` where the table holds it (a column `bytes` or `image`, as data sets have them).
+        A pyarrow table with `path`; `file`, the Parquet file that lists the image, else null;
+        `row_group` and `row` of its content if that file holds it (in a column `bytes` or `image`,
+        as in common data sets), else null.
 
     Raises:
         InputError: there are none, or it cannot be read.
@@ -112,7 +113,7 @@ def list_images(place: str) -> Any:
 
 
 def _rows(files: Any, name: str, place: str) -> Iterator[tuple[str, Any, Any, Any]]:
-    """The rows of a Parquet file of images: paths to read, or the images' own content."""
+    """The rows of `list_images` for one Parquet file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -145,21 +146,21 @@ def _rows(files: Any, name: str, place: str) -> Iterator[tuple[str, Any, Any, An
 
 
 def content_column(columns: list[str]) -> str | None:
-    """The column of a table that holds the images themselves."""
+    """The column that holds the images' content; None if there is none."""
     return next((name for name in ("bytes", "image") if name in columns), None)
 
 
 def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
-    """Write the plan of a new sweep, or take up that of one that was begun.
+    """Write the plan of a new sweep, or read that of an earlier run.
 
     Args:
-        out: where the results go.
-        images: where the images are.
+        out: folder or URI of the results.
+        images: folder, Parquet file or URI of the images.
         plan: the fields of `SweepPlan` that do not depend on the images.
-        part: images in a part, for a new sweep.
+        part: images per part, for a new sweep.
 
     Raises:
-        InputError: another sweep's results are there, or there are no images.
+        InputError: `out` holds other files or another sweep's results, or there are no images.
     """
     import pyarrow as pa
     from pyarrow import fs, parquet
@@ -179,7 +180,7 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
             )
         return old
     there = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    # The listing, or either of them unfinished: killed before the plan was written.
+    # Left by a run that was killed before its plan was written.
     begun = (IMAGES, f"{IMAGES}{_UNFINISHED}", f"{PLAN}{_UNFINISHED}")
     foreign = [i.base_name for i in there if i.base_name not in begun]
     if foreign:
@@ -211,12 +212,12 @@ def _read_plan(files: Any, path: str) -> SweepPlan:
 
 
 def part_name(table: str, number: int) -> str:
-    """The file of one part in one of the tables."""
+    """The name of a part's file in one of the tables."""
     return f"{table}/part-{number:07d}.parquet"
 
 
 def finished(out: str, plan: SweepPlan) -> set[int]:
-    """The numbers of the parts that are done: those whose images are written down."""
+    """The numbers of the finished parts: those whose file in `SWEPT` exists."""
     from pyarrow import fs
 
     files, path = locate(out)

@@ -1,4 +1,4 @@
-"""Sweep many images with a support set: Ray Data runs the workers, on one machine or a cluster."""
+"""Segment many images with one support set: Ray Data runs workers on one machine or a cluster."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
 from hsnet_trt.serving.sweep.plan import SweepPlan, begin, finished
 from hsnet_trt.serving.sweep.worker import SweepWorker
 
-_ATTEMPTS = 3  # a busy machine is too slow for the time that Ray gives its processes to start
-PART = 64  # images; what a killed worker does again at most
+_ATTEMPTS = 3  # to start Ray, whose processes can time out on a busy machine
+PART = 64  # images per part: at most so many are repeated when a worker is killed
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sweep is: in all, and of that in this run."""
+    """The progress of a sweep; `*_now` counts this run only."""
 
-    images: int
-    done: int
+    images: int  # in all
+    done: int  # images in finished parts
     done_now: int
     errors_now: int
-    found_now: int
-    seconds: float
+    found_now: int  # classes found in images
+    seconds: float  # of this run
 
 
 def sweep(
@@ -47,31 +47,31 @@ def sweep(
     precision: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Segment every image of a folder or a Parquet table; go on where an earlier run ended.
+    """Segment every image of a folder or a Parquet table; an earlier run is continued.
 
-    `out` gets three tables, in Parquet files of one part each: `found` (path, class, box, area,
-    score, COCO mask; a row for each class found in an image), `images` (path, height, width and how
-    much was found; a row for each image that was swept) and `errors` (path, error).
+    `out` gets three tables, as one Parquet file per part: `found` (path, class, box, area, score,
+    COCO mask; a row for each class found in an image), `images` (path, height, width and the number
+    of classes found; a row for each segmented image) and `errors` (path, error).
 
     Args:
         bundle: the bundle; workers on other machines get its content from here.
-        supports: what `FewShotSegmenter.save_supports` wrote.
+        supports: a file of `FewShotSegmenter.save_supports`.
         images: a folder of pictures, a Parquet file with a column `path`, `bytes` or `image`, or a
-            folder of such; a path, or a URI that every worker can read (s3://, gs://).
+            folder of such files; a path, or a URI that every worker can read (s3://, gs://).
         out: folder or URI for the results, which every worker can write.
         address: a Ray cluster to use; None for this machine alone.
-        workers: how many; None for one a GPU, or one a CPU core where there is none.
-        part: images in a part, for a new sweep; results are written part by part.
-        backend: see `FewShotSegmenter.load`, as are `size` and `precision`.
-        on_progress: called whenever a part is done.
+        workers: how many; None for one per GPU, or without GPUs one per CPU core.
+        part: images per part, for a new sweep.
+        backend: see `FewShotSegmenter.load`, as for `size` and `precision`.
+        on_progress: called at the start and after each part.
 
     Returns:
-        How it ended.
+        The final progress.
 
     Raises:
-        InputError: no images, no supports, or another sweep's results in `out`.
+        InputError: no images, no supports, another sweep's results in `out`, or no workers.
         BundleError: the bundle is damaged.
-        BackendError: the network failed on every image of a part, or a worker could not start.
+        BackendError: Ray or a worker failed, or the network failed on every image of a part.
     """
     opened = Bundle.open(bundle)
     chosen = opened.size(size)
@@ -96,7 +96,7 @@ def sweep(
     on_progress(progress)
     if not left:
         return progress
-    # Golden inputs are for `verify`; the rest travels.
+    # All files, since workers open the bundle, which checks that none is missing.
     content = {name: opened.read(name) for name in opened.manifest.files}
     content[MANIFEST] = manifest
     options = {"backend": backend, "size": chosen, "precision": precision}
@@ -125,7 +125,7 @@ def _images_in(plan: SweepPlan, number: int) -> int:
 
 
 class _RaySession:
-    """Ray, for as long as a sweep lasts."""
+    """A Ray session for the length of a sweep."""
 
     def __init__(self, address: str | None, workers: int | None) -> None:
         if workers is not None and workers < 1:
@@ -133,7 +133,7 @@ class _RaySession:
         self._address, self._workers = address, workers
 
     def __enter__(self) -> tuple[int, bool]:
-        """How many workers there are to be, and whether each takes a GPU."""
+        """Start or join Ray; returns the number of workers, and whether there are GPUs."""
         import ray
 
         options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
@@ -178,7 +178,7 @@ def _run(
     images: str,
     options: dict[str, Any],
 ) -> Any:
-    """Rows of `SweepWorker`, one a part, as they are done."""
+    """Run the parts; yields `SweepWorker`'s row of each as it finishes."""
     import logging
 
     import ray
@@ -186,7 +186,7 @@ def _run(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    shared = ray.put(content)  # once a machine, not once a worker
+    shared = ray.put(content)  # sent once per machine, not once per worker
     parts = ray.data.from_items([{"part": n} for n in left], override_num_blocks=len(left))
     swept = parts.map_batches(
         _Unpacked,

@@ -1,4 +1,4 @@
-"""One worker of a sweep: sweeps parts, each written as soon as it is done."""
+"""One worker of a sweep: segments parts, and writes each as soon as it is done."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from hsnet_trt.serving.sweep.plan import (
 
 
 def rows_of(path: str, result: Segmentation) -> list[dict[str, Any]]:
-    """A row for each class that was found: see `detections`; the mask as COCO writes it."""
+    """A row for each class found in an image: those of `detections`, with masks in COCO's form."""
     return [{"path": path, **one, "mask": encode_mask(one["mask"])} for one in detections(result)]
 
 
 def schemas() -> dict[str, Any]:
-    """The columns of the three tables."""
+    """The pyarrow schemas of the three tables, by name."""
     import pyarrow as pa
 
     mask = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])
@@ -47,7 +47,7 @@ def schemas() -> dict[str, Any]:
 
 
 class SweepWorker:
-    """Holds the network and the supports; called by Ray Data with numbers of parts."""
+    """Holds the network and the supports; Ray Data calls it with numbers of parts."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class SweepWorker:
         images: str,
         options: dict[str, Any],
     ) -> None:
-        """Unpack the bundle and load the network; it needs no folder that machines share.
+        """Write the bundle to a temporary folder and load the network; no shared folder is needed.
 
         Args:
             content: the bundle's files by name.
-            supports: the file of encoded supports.
-            out: where the listing is and the results go.
-            images: where the images are, as the sweep was given it.
+            supports: content of the file of encoded supports.
+            out: folder or URI of the listing and the results.
+            images: folder, Parquet file or URI of the images.
             options: arguments of `FewShotSegmenter.load`.
 
         Raises:
@@ -92,13 +92,17 @@ class SweepWorker:
             batch: `part`, their numbers.
 
         Returns:
-            For each: `part`, `images` and `errors` it held, `found` objects, and `seconds`.
+            Arrays with one element per part: `part`, and the number of its `images`, `errors` and
+            `found` classes, and `seconds`.
+
+        Raises:
+            BackendError: the network failed on every image of a part.
         """
         done = [self.sweep(int(number)) for number in batch["part"]]
         return {key: np.array([row[key] for row in done]) for key in done[0]}
 
     def sweep(self, number: int) -> dict[str, float]:
-        """Sweep one part and write its tables; the one that marks it as done is written last."""
+        """Sweep one part and write its tables; `SWEPT`, which marks it as finished, comes last."""
         began = time.perf_counter()
         listed = self._listing.read_row_group(number).to_pylist()
         unread: dict[int, str] = {}
@@ -134,7 +138,7 @@ class SweepWorker:
         }
 
     def _read(self, listed: list[dict[str, Any]], unread: dict[int, str]) -> Iterator[bytes]:
-        """The images' contents; of one that cannot be read, nothing, and why."""
+        """The images' contents; empty for an unreadable one, whose reason goes to `unread`."""
         for index, row in enumerate(listed):
             try:
                 yield self._content(row)

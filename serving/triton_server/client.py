@@ -1,4 +1,4 @@
-"""Send pictures to a Triton server that `hsnet-trt export-triton` made, and get masks."""
+"""The client of a Triton server with a repository of `hsnet-trt export-triton`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ _ERRORS: dict[str, type[HSNetError]] = {
 
 @dataclass(frozen=True)
 class Supports:
-    """A support set as the client holds it, so that it can be sent again.
+    """A registered support set, kept by the client so that it can be sent again.
 
     Attributes:
-        key: its id, made from its content.
+        key: its id, a hash of its content.
         classes: its classes, in order.
         notes: the server's warnings about its masks.
+        shots: class, image file's content and mask file's content of each shot.
     """
 
     key: str
@@ -54,8 +55,8 @@ class SegmentationClient:
             result = client.segment("kitchen.jpg", mugs)
             result.masks["mug"]
 
-    A server that no longer knows a set (it was restarted, the set expired, another server of the
-    same name answers) gets it again, and the call continues.
+    If the server no longer knows a set (it was restarted, the set expired, another server of the
+    same name answers), the set is sent again and the call continues.
     """
 
     def __init__(
@@ -67,15 +68,15 @@ class SegmentationClient:
         ssl: bool = False,
         **options: Any,
     ) -> None:
-        """Connect when the first call is made.
+        """Create the client; it connects with the first call.
 
         Args:
             url: the server's host and gRPC port.
             model: the name that `export-triton` gave it.
-            timeout: seconds that a call may take, waiting included.
+            timeout: seconds that a call may take, including time in the queue.
             ssl: whether to encrypt the connection.
-            options: more arguments of `tritonclient.grpc.InferenceServerClient`, certificates for
-                instance.
+            options: further arguments of `tritonclient.grpc.InferenceServerClient`, such as
+                certificates.
 
         Raises:
             ModuleNotFoundError: tritonclient is not installed: pip install 'hsnet-trt[triton]'.
@@ -91,10 +92,10 @@ class SegmentationClient:
 
         Args:
             classes: by class, its shots: an image and its mask, each as `FewShotSegmenter` takes
-                them. Files of photographs travel as they are, all else as PNG.
+                them. Files in the server's formats are sent unchanged, everything else as PNG.
 
         Raises:
-            InputError: an image or mask is not what it should be.
+            InputError: an image or mask is invalid.
             StoreFullError: the server has no room for another set.
             BackendError: the server cannot be reached, or failed.
         """
@@ -112,13 +113,14 @@ class SegmentationClient:
         """Segment one picture.
 
         Args:
-            image: what `FewShotSegmenter.segment` takes.
+            image: as for `FewShotSegmenter.segment`.
             supports: what `register` returned.
-            large: whether masks and scores are wanted, which are far larger than labels.
+            large: whether to return masks and scores, which are far larger than labels; without
+                them, the result's `masks` and `scores` are empty.
 
         Raises:
             InputError: the picture cannot be read.
-            StoreFullError: the server dropped the set, and has no room for it.
+            StoreFullError: the server dropped the set, and has no room to register it again.
             BackendError: the server cannot be reached, or failed.
         """
         content = _picture(image)
@@ -148,7 +150,7 @@ class SegmentationClient:
         self._infer("forget", {"set": [supports.key.encode()]}, ["status"])
 
     def status(self) -> dict[str, Any]:
-        """What the server runs, and how full its store is."""
+        """The server's network, and how full its store is."""
         found = self._infer("status", {}, ["status"])
         status: dict[str, Any] = json.loads(_decode(found["status"])[0])
         return status
@@ -203,7 +205,7 @@ class SegmentationClient:
         return {name: array[0] for name, array in found.items()}
 
     def _error(self, error: Any) -> HSNetError:
-        """The server's error as it was raised there: summary, then expected, found, fix."""
+        """The server's error, parsed back from its text: summary, then expected, found, fix."""
         status, message = str(error.status()), str(error.message())
         summary, *rows = message.split("\n")
         details = {}

@@ -1,4 +1,4 @@
-"""Triton's `config.pbtxt` of each model, written and read by Triton's own protobuf schema."""
+"""Triton's `config.pbtxt` of each model, written and read with Triton's own protobuf schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {
     "int32": "TYPE_INT32",
     "int64": "TYPE_INT64",
 }
-# The ONNX Runtime backend takes a GPU where there is one, or must have one.
+# With KIND_AUTO, the ONNX Runtime backend uses a GPU if there is one; KIND_GPU requires one.
 _INSTANCES = {
     "tensorrt": "KIND_GPU",
     "onnxruntime_cuda": "KIND_GPU",
@@ -37,7 +37,7 @@ _QUEUE = {
     "allow_timeout_override": True,
     "max_queue_size": 128,
 }
-# What the people who run the server may change; everything else follows from the network.
+# Fields that operators may change; everything else follows from the network.
 TUNABLE = ("instance_group", "dynamic_batching", "model_warmup", "version_policy", "optimization")
 _TUNABLE_PARAMETERS = ("store_megabytes", "device_megabytes", "idle_seconds", "most_megapixels")
 
@@ -45,9 +45,9 @@ _TUNABLE_PARAMETERS = ("store_megabytes", "device_megabytes", "idle_seconds", "m
 def graph_config(name: str, graph: str, served: Served) -> dict[str, Any]:
     """The configuration of a model that runs one graph.
 
-    `features` and `support` batch along their first dimension, so the server may put clients'
-    requests together. `match` has two dynamic dimensions, queries and supports; Triton's batching
-    knows one, so there its shapes are whole.
+    `features` and `support` are batched along their first dimension, so the server may merge
+    clients' requests. `match` has two dynamic dimensions, queries and supports; Triton can batch
+    along one only, so its shapes are given in full, without batching.
     """
     entry, limits = served.graphs[graph], served.limits
     most = {"features": limits.images, "support": limits.shots, "match": 0}[graph]
@@ -84,10 +84,10 @@ def graph_config(name: str, graph: str, served: Served) -> dict[str, Any]:
 
 
 def hsnet_config(name: str, size: tuple[int, int], served: Served) -> dict[str, Any]:
-    """The configuration of the model that clients talk to.
+    """The configuration of the model that clients call.
 
-    One instance: a second one would be a process with a store of its own, and know nothing of the
-    sets in the first. It handles the requests of a batch at once.
+    It has one instance: a second one would be another process with a separate store, and would not
+    know the sets of the first. It handles the requests of a batch concurrently.
     """
     limits = served.limits
     parameters = {
@@ -128,7 +128,7 @@ def hsnet_config(name: str, size: tuple[int, int], served: Served) -> dict[str, 
 
 
 def configs(prefix: str, size: tuple[int, int], served: Served) -> dict[str, dict[str, Any]]:
-    """All four configurations, by the name of their model; the one for clients comes last."""
+    """All four configurations, by model name; the one that clients call comes last."""
     named = {f"{prefix}_{g}": graph_config(f"{prefix}_{g}", g, served) for g in GRAPHS}
     return {**named, prefix: hsnet_config(prefix, size, served)}
 
@@ -153,10 +153,10 @@ def to_text(config: dict[str, Any]) -> str:
 
 
 def fixed_part(text: str) -> str:
-    """A `config.pbtxt` without what the people who run the server may change.
+    """A `config.pbtxt` without the fields that operators may change.
 
     Raises:
-        ExportError: it is none.
+        ExportError: the text is not a `config.pbtxt`.
     """
     from google.protobuf import text_format
 
@@ -190,7 +190,7 @@ def _shape(spec: TensorSpec, most: int, dynamic: int) -> dict[str, Any]:
 
 
 def _bytes_per_shot(match: GraphFile) -> int:
-    """How many bytes one encoded shot takes at most: as many as a query's features, and vectors."""
+    """Bytes of an encoded shot at most: those of a query's features and of the contrast vectors."""
     total = 0
     for spec in match.inputs:
         if spec.name in (*FEATURES, *CONTRASTS):

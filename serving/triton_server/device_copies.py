@@ -1,4 +1,4 @@
-"""Support sets of arrays, kept in a GPU's memory between requests."""
+"""Copies of support sets in a GPU's memory, kept between requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Copies: TypeAlias = "tuple[dict[str, DeviceArray], ...]"
 
 @dataclass(frozen=True)
 class _Kept:
-    """A set's copies, the bytes they take, and what drops them with the set."""
+    """A set's copies, their bytes, and the finalizer that drops them with the set."""
 
     copies: Copies
     size: int
@@ -34,31 +34,32 @@ class _Kept:
 
 
 class DeviceCopies:
-    """Copies of the sets that were used last, uploaded when they are used first. Thread-safe.
+    """Copies of the most recently used sets, uploaded at first use. Thread-safe.
 
-    A copy goes with its set; and with the last request that has it, where the bound is reached.
+    A copy is dropped with its set, or when the limit is reached; its memory is freed once no
+    request uses it any more.
     """
 
     def __init__(self, most_bytes: int, open_driver: Callable[[], Cuda] = open_cuda) -> None:
-        """Copy nothing yet.
+        """Start without copies.
 
         Args:
-            most_bytes: how much all copies may take; 0 for none.
+            most_bytes: bytes of all copies together; 0 for no copies.
             open_driver: opens the first GPU.
         """
         self._most, self._open = most_bytes, open_driver
         self._cuda: Cuda | None = None
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()  # the last used at the end
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()  # the most recently used at the end
         self._taken = 0
-        self._lock = threading.RLock()  # a set may end while another one is uploaded
+        self._lock = threading.RLock()  # reentrant: a finalizer may run during an upload
 
     def of(self, owner: object, pieces: Sequence[Arrays], device: int) -> Copies | None:
-        """A set's pieces in the GPU's memory; None where they cannot be there.
+        """A set's pieces in the GPU's memory; None if they cannot be copied there.
 
         Args:
-            owner: the set, by identity; it never changes.
-            pieces: its arrays, in the types in which they are passed.
-            device: the GPU's number.
+            owner: the set, compared by identity; it must not change.
+            pieces: its arrays, in the types that `match` takes.
+            device: the GPU's number; only 0 is supported.
         """
         with self._lock:
             known = self._kept.get(id(owner))
@@ -84,7 +85,7 @@ class DeviceCopies:
             return copies
 
     def give_up(self, error: BackendError) -> None:
-        """Make no more copies."""
+        """Drop all copies and make no more."""
         _log.warning("support sets go to the GPU with every request: %s", str(error))
         with self._lock:
             self._most = 0
@@ -118,10 +119,10 @@ class DeviceCopies:
         address = cuda.allocate(array.nbytes)
 
         def free() -> None:
-            with suppress(BackendError), cuda.current():  # of a GPU that fell over
+            with suppress(BackendError), cuda.current():  # the GPU may have failed
                 cuda.free(address)
 
         found = DeviceArray(address, array.shape, array.dtype, (CUDA, 0), free)
         cuda.upload(address, np.ascontiguousarray(array), stream)
-        cuda.synchronise(stream)  # before what it is copied from may go
+        cuda.synchronise(stream)  # the source may be freed after this
         return found

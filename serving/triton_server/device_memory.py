@@ -1,7 +1,7 @@
-"""Memory of a GPU that Triton's Python backend takes as a tensor, by DLPack.
+"""GPU memory as a tensor for Triton's Python backend, through DLPack.
 
-DLPack (`dlpack.h`, version 0.x, which the backend reads) is a C struct in a capsule of the name
-"dltensor"; whoever takes it renames the capsule, and calls the struct's deleter when done.
+DLPack (`dlpack.h`, version 0.x, which the backend reads) is a C struct in a capsule named
+"dltensor". The consumer renames the capsule, and calls the struct's deleter when done.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CPU, CUDA = 1, 2  # DLDeviceType
 _KINDS = {"i": 0, "u": 1, "f": 2}  # DLDataTypeCode
 _NAME = b"dltensor"
 
-# Prototypes of our own: those of `ctypes.pythonapi` are everybody's.
+# Our own prototypes: setting those of `ctypes.pythonapi` would affect other code.
 _make_capsule = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
 )(("PyCapsule_New", ctypes.pythonapi))
@@ -50,7 +50,7 @@ class _Managed(ctypes.Structure):
     _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
-_held: dict[int, tuple[_Managed, Any, Any]] = {}  # what was handed out, by its number
+_held: dict[int, tuple[_Managed, Any, Any]] = {}  # keeps exported tensors alive, by number
 _numbers = itertools.count(1)
 
 
@@ -61,7 +61,7 @@ def _let_go(managed: int) -> None:
 
 
 def _capsule_ends(capsule: int) -> None:
-    """The capsule's own end: it is not named "dltensor" any more where somebody took it."""
+    """Capsule destructor: frees the tensor unless a consumer took it and renamed the capsule."""
     if _is_named(capsule, _NAME):
         _let_go(_content(capsule, _NAME))
 
@@ -74,10 +74,10 @@ class DeviceArray:
     """An array in a device's memory, for `from_dlpack`; freed with its last reference.
 
     Args:
-        address: where it is.
-        shape, dtype: of it; row-major, without gaps.
-        device: DLPack's type of it, and its number.
-        free: gives the memory back; called once, when neither this nor any tensor of it is left.
+        address: device address of the first element.
+        shape, dtype: of the array, which is C-contiguous.
+        device: DLPack's device type, and the device's number.
+        free: frees the memory; called once, when neither this nor any tensor of it is left.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class DeviceArray:
         weakref.finalize(self, free).atexit = False  # the memory ends with the process
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """Its type and number."""
+        """DLPack's device type, and the device's number."""
         return self._device
 
     def __dlpack__(self, *, stream: Any = None, **_: Any) -> Any:
-        """A capsule; what was written there is complete, whatever the stream."""
+        """A capsule. The content is complete, so `stream` is ignored."""
         shape = (ctypes.c_int64 * len(self._shape))(*self._shape)
         tensor = _Tensor(
             self._address,

@@ -1,4 +1,4 @@
-"""Which of a bundle's files serve each graph under Triton, by platform."""
+"""Choosing a platform, and the bundle's files that serve each graph on it under Triton."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ MODEL_FILES = {
     "onnxruntime": "model.onnx",
     "python": "model.onnx",
 }
-_PRECISIONS = ("fp16", "fp32", "int8")  # as on any GPU: INT8 is a choice to be made knowingly
+_PRECISIONS = ("fp16", "fp32", "int8")  # preference, as on any GPU; see `runtime.backends`
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a platform runs: for each graph its contract and its files.
+    """The graphs and files for one platform.
 
     Attributes:
         platform: one of `PLATFORMS`.
-        graphs: the contract (names, types, shapes) of features, support and match.
-        files: for each of them, the content by file name.
-        capabilities: for each of them, the file of a compute capability ("8.9"); empty but for
-            TensorRT.
-        limits: how much one call may be given.
-        versions: the TensorRT versions of the engines; empty for others.
-        plugin: the correlation plugin's library, where an engine needs it.
+        graphs: names, types and shapes of features, support and match.
+        files: for each graph, contents by file name.
+        capabilities: for each graph, file names by compute capability ("8.9"); empty unless the
+            platform is tensorrt.
+        limits: the largest batches of one call.
+        versions: the TensorRT version of the engines; empty for other platforms.
+        plugin: the correlation plugin's library, if an engine needs it.
     """
 
     platform: str
@@ -58,8 +58,8 @@ def choose_platform(
     """The first of `platforms` that the bundles hold files for.
 
     Raises:
-        InputError: no such platform, or none named.
-        ExportError: no platform can be served; gives the reason for each.
+        InputError: an unknown platform, or none.
+        ExportError: none can be served; gives the reason for each.
         BundleError: a file was altered.
     """
     unknown = [name for name in platforms if name not in PLATFORMS]
@@ -87,7 +87,7 @@ def choose_platform(
 
 
 def _onnx(bundle: Bundle, size: tuple[int, int], precision: str | None, platform: str) -> Served:
-    # On a CPU, matching only what is under the masks is fastest; `onnxruntime` may find a GPU.
+    # Packed supports are the fastest on a CPU, but `onnxruntime` may run on a GPU.
     device = "gpu" if platform == "onnxruntime_cuda" else "cpu"
     graphs = choose_graphs(bundle, size, precision, packed=platform == "python", device=device)
     return Served(
@@ -153,7 +153,7 @@ def _sets(
         own: dict[str, dict[str, tuple[Bundle, EngineFile]]] = {}
         for engine in bundle.manifest.engines:
             v = engine.variant
-            # `support` has no weights and may be there in another precision alone.
+            # `support` has no weights, and may exist only in FP32.
             fits = v.precision == precision or (v.graph == "support" and v.precision == "fp32")
             if engine.flavour != "tensorrt" or v.size != size or not fits:
                 continue
@@ -194,10 +194,10 @@ def _plugin(pairs: Sequence[tuple[Bundle, EngineFile]]) -> bytes | None:
 
 
 def same_network(bundles: Sequence[Bundle], size: tuple[int, int]) -> None:
-    """See that all bundles are of one network, so that any of them may answer.
+    """Check that all bundles hold the same network, at that size.
 
     Raises:
-        InputError: they differ.
+        InputError: they differ in weights, backbone or preprocessing, or one lacks the size.
     """
     first = bundles[0].manifest
     for other in bundles[1:]:

@@ -1,7 +1,7 @@
 """A Triton model that runs one graph with ONNX Runtime in the Python backend.
 
-For servers that were built without Triton's own backends for TensorRT and ONNX Runtime; on a CPU it
-computes the same at the same speed.
+For servers without Triton's own backends for TensorRT and ONNX Runtime. On a CPU, results and speed
+are the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class TritonPythonModel:
         """Load the graph.
 
         Raises:
-            BackendError: ONNX Runtime is not installed in the server's Python.
+            BackendError: ONNX Runtime is not installed in the server's Python, or its NumPy does
+                not fit Triton's Python backend.
         """
         self._pb = importlib.import_module("triton_python_backend_utils")
         check_numpy(self._pb)
@@ -43,15 +44,15 @@ class TritonPythonModel:
         self._outputs = [tensor["name"] for tensor in config["output"]]
         path = Path(args["model_repository"], args["model_version"], MODEL_FILES["python"])
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings are for people who work on it
-        # Else its threads still wait, spinning, when the next model's begin.
+        options.log_severity_level = 3  # errors only; its warnings address its own developers
+        # Otherwise its threads still spin when those of the next model start.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run the graph: once for all requests where it batches, else once for each."""
+        """Run the graph: once for all requests if the model batches, else once per request."""
         if self._batches:
             return self._run(requests)
         return [response for request in requests for response in self._run([request])]

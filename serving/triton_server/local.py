@@ -1,10 +1,10 @@
-"""Serve a repository without a container, on a CPU: the server that nvidia-pytriton carries.
+"""Serve a repository on a CPU without a container, with the server in the wheel nvidia-pytriton.
 
     python -m hsnet_trt.serving.triton_server.local REPOSITORY [--grpc-port=8001 ...]
 
-Everything after the repository goes to ``tritonserver``. That server has Triton's Python backend
-and no other, so the repository must have been written with ``--platforms python``. It runs on Linux
-with x86-64, in a Python environment that has this package, NumPy 1 and nvidia-pytriton.
+Arguments after the repository are passed to ``tritonserver``. That server has only Triton's Python
+backend, so the repository must be exported with ``--platforms python``. It runs on Linux with
+x86-64, in a Python environment with this package, NumPy 1 and nvidia-pytriton.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from hsnet_trt.errors import BackendError, HSNetError, InputError
 
 
 def local_server() -> tuple[Path, Path, dict[str, str]]:
-    """The server's binary, its folder of backends, and the environment it needs.
+    """The server's binary, its folder of backends, and the environment variables it needs.
 
     Raises:
-        BackendError: nvidia-pytriton is not installed, or does not go with this Python or NumPy.
+        BackendError: nvidia-pytriton is not installed, or does not fit this Python or NumPy.
     """
     fix = "in an environment of its own: pip install . 'numpy<2', then " + (
         "pip install --no-deps nvidia-pytriton"
@@ -47,7 +47,7 @@ def local_server() -> tuple[Path, Path, dict[str, str]]:
             f"nvidia-pytriton has no Python backend for Python {version}",
             expected=", ".join(sorted(p.name for p in stub.parents[1].glob("3.*"))),
         )
-    # The wheel keeps the backend and its programs for several Pythons apart.
+    # The wheel stores the backend apart from its stub programs, one for each Python version.
     backends = Path(sys.prefix) / "share" / "hsnet-trt" / "triton-backends"
     if not (backends / "python" / stub.name).is_file():
         shutil.copytree(server / "backends" / "python", backends / "python", dirs_exist_ok=True)
@@ -55,13 +55,13 @@ def local_server() -> tuple[Path, Path, dict[str, str]]:
     libraries = [sysconfig.get_config_var("LIBDIR"), package.parent / "nvidia_pytriton.libs"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONHOME"}
     environment["LD_LIBRARY_PATH"] = ":".join(map(str, libraries))
-    # The backend's program finds its Python as a shell would.
+    # The stub program finds its Python through PATH.
     environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ.get('PATH', '')}"
     return server / "bin" / "tritonserver", backends, environment
 
 
 def main(arguments: list[str]) -> None:
-    """Become the server."""
+    """Replace this process with the server, or exit with an error message."""
     try:
         if not arguments or not Path(arguments[0]).is_dir():
             raise InputError(

@@ -1,7 +1,7 @@
-"""The Triton model `hsnet`: keeps support sets, takes pictures, gives masks.
+"""The Triton model `hsnet`: keeps support sets, and segments pictures with them.
 
-Triton loads it in a process of its own (Python backend); the networks are other models of the same
-server. See `triton_protocol` for what requests look like.
+Triton runs it in a separate process (Python backend); the networks are other models of the same
+server. `protocol` describes the requests.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ class _Set:
 
 
 class TritonPythonModel:
-    """What Triton's Python backend loads; it calls `initialize`, then `execute` again and again."""
+    """The class that Triton's Python backend loads and calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the configuration and the network's manifest.
 
         Raises:
-            BackendError: this Triton cannot pass arrays of the NumPy that is installed.
+            BackendError: this Triton cannot pass arrays of the installed NumPy.
+            BundleError: the manifest cannot be read.
         """
         self._pb = importlib.import_module("triton_python_backend_utils")
         check_numpy(self._pb)
@@ -92,7 +93,7 @@ class TritonPythonModel:
         )
 
     async def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch of requests, all at once; each for itself, whatever the others are."""
+        """Answer a batch of requests concurrently and independently of each other."""
         return list(await asyncio.gather(*[self._answer(request) for request in requests]))
 
     def finalize(self) -> None:
@@ -157,7 +158,7 @@ class TritonPythonModel:
             )
         if key not in self._store:
             with self._store.room(self._shot_bytes * len(classes)) as put:
-                # Class after class, as the votes are counted.
+                # Class after class, since votes are counted in that order.
                 order = sorted(range(len(classes)), key=lambda i: names.index(classes[i]))
                 shots = [(classes[i], images[i], masks[i]) for i in order]
                 pieces, objects, notes = [], [], []
@@ -213,7 +214,7 @@ class TritonPythonModel:
         return segment_logits(logits, shots, placement)
 
     async def _presence(self, features: Held, supports: _Set) -> list[float]:
-        """The presence of each class."""
+        """The presence score of each class."""
         objects = supports.objects
         level4 = await self._networks.level4(features, self._size)
         scores = objects.scores(await asyncio.to_thread(best_matches, level4, objects.vectors))
@@ -272,10 +273,10 @@ class TritonPythonModel:
 
 
 def check_numpy(pb: Any) -> None:
-    """See that arrays survive the way through Triton's Python backend.
+    """Check that arrays pass unchanged through Triton's Python backend.
 
     Raises:
-        BackendError: they do not; Python backends up to at least 24.10 were built for NumPy 1, and
+        BackendError: they do not. Python backends up to at least 24.10 were built for NumPy 1, and
             pass arrays of NumPy 2 with wrong shapes.
     """
     array = np.arange(3, dtype=np.float32)

@@ -33,20 +33,19 @@ _TYPES = {
 }
 _LOADING_SECONDS = 30.0  # how long a call waits for models that are being loaded
 
-# What a graph gave, by name, not looked into: Triton's tensors (on a GPU they never leave it), or
-# arrays.
+# A graph's outputs by name: Triton's tensors, which may stay on a GPU, or arrays.
 Held: TypeAlias = "dict[str, Any]"
 
 
 @dataclass(frozen=True)
 class Shots:
-    """Encoded supports, each piece what one call of `match` takes."""
+    """Encoded supports; each piece holds the inputs of one call of `match`."""
 
     pieces: tuple[Held, ...]
 
     @property
     def bytes(self) -> int | None:
-        """How much they take; None where a GPU holds them."""
+        """Bytes of all pieces; None if a GPU holds one of them."""
         arrays = [value for piece in self.pieces for value in piece.values()]
         if all(isinstance(array, np.ndarray) for array in arrays):
             return sum(int(array.nbytes) for array in arrays)
@@ -65,16 +64,17 @@ class Networks:
         packing: Sequence[PackedLevel] = (),
         copies: DeviceCopies | None = None,
     ) -> None:
-        """Call nothing yet: the other models may still be loading.
+        """Set up, without calls, since the other models may still be loading.
 
         Args:
             pb: Triton's module ``triton_python_backend_utils``.
-            prefix: what the models' names begin with.
-            version: their version, so that graphs of two networks never mix.
+            prefix: prefix of the models' names.
+            version: the models' version, so that graphs of two networks are never mixed.
             types: by graph and tensor, float32, float16, int32 or int64. Those of `support` show
                 whether there is a background contrast.
-            packing: how `match` takes its supports, if packed.
-            copies: of supports that are arrays, where a GPU holds the rest; None for none.
+            packing: the windows of a packed `match`; else empty.
+            copies: keeps supports on the GPU if they are arrays and the features are there; None
+                for no copies.
         """
         self._pb = pb
         self._prefix = prefix
@@ -90,7 +90,7 @@ class Networks:
             ("features", "match", FEATURES),
             ("support", "match", self._supports),
         )
-        # Where one graph gives halves and the next takes floats, they pass through the CPU.
+        # If a graph's output type differs from the next one's input type, the CPU converts it.
         self._mixed = any(
             types[of][level] != types[to][level] for of, to, levels in passed for level in levels
         )
@@ -100,9 +100,10 @@ class Networks:
         return await self._run("features", {"image": images}, on_cpu=self._mixed)
 
     async def encode(self, images: Floats, masks: Floats) -> tuple[Held, Objects]:
-        """Images [K,3,H,W] and masks [K,H,W] -> encoded supports, to be kept, and their objects.
+        """Images [K,3,H,W] and masks [K,H,W] -> encoded supports, and their objects.
 
-        These are `s2`, `s3`, `s4` (and `c3`, `c4`). What presence needs of them is on the CPU.
+        Encoded supports are `s2`, `s3`, `s4` (and `c3`, `c4`), safe to keep. The objects, for
+        presence scores, are on the CPU.
         """
         features = await self.features(images)
         inputs = {**features, "mask": masks}
@@ -115,10 +116,10 @@ class Networks:
         return kept, objects_in({name: seen[name].as_numpy() for name in names})
 
     async def level4(self, features: Held, size: tuple[int, int]) -> npt.NDArray[np.floating]:
-        """The last layer of a query's `f4`, [C,row] on the CPU, of any length of its columns.
+        """The last layer of a query's `f4`, [C,row], on the CPU; its columns may be scaled.
 
-        Where a GPU holds it, it comes as the encoding of a support whose mask covers everything:
-        Triton alone brings no tensor from there, but a model's outputs.
+        If a GPU holds it, it is fetched as the encoding of a support whose mask covers everything,
+        since Triton copies only a model's outputs to the CPU.
         """
         found = features["f4"]
         if not found.is_cpu():
@@ -128,7 +129,7 @@ class Networks:
         return last
 
     def arrange(self, encoded: Sequence[Held], most: int) -> Shots:
-        """Encoded supports, as `match` takes them in calls of `most` at most, and in its types."""
+        """Group encoded supports into calls of `match` with at most `most` shots, in its types."""
         pieces = encoded
         if self._packing or self._columns:
             shots = [shot for held in encoded for shot in compress(held)]
@@ -172,8 +173,8 @@ class Networks:
         return logits
 
     def _copy(self, features: Held, supports: Shots) -> Copies | None:
-        """The supports, in the memory of the GPU where the features are."""
-        device = getattr(features["f2"], "__dlpack_device__", None)  # where this Triton has it
+        """The supports in the memory of the GPU that holds the features."""
+        device = getattr(features["f2"], "__dlpack_device__", None)  # not in every Triton version
         return None if device is None else self._copies.of(supports, supports.pieces, device()[1])
 
     def _tensors(self, copies: dict[str, Any]) -> Held:
@@ -224,13 +225,13 @@ class Networks:
 
 
 def _is_loading(message: str) -> bool:
-    """Whether a model is not there yet: a server loads all models of a new version side by side.
+    """Whether an error means that a model is still loading: a server loads all models in parallel.
 
-    (24.10's `is_model_ready` brings the server down where a model asks while it is loaded itself.)
+    (`is_model_ready` of 24.10 crashes the server if a model calls it while it is loading itself.)
     """
     return "ready" in message or "unknown model" in message
 
 
 def _keep(tensor: Any) -> Any:
-    """A copy that may be kept: Triton's CPU tensors are in shared memory, which is scarce."""
+    """A tensor to keep; those on the CPU are copied out of Triton's scarce shared memory."""
     return np.array(tensor.as_numpy()) if tensor.is_cpu() else tensor

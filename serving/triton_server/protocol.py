@@ -1,12 +1,12 @@
-"""What travels between a client and the Triton model `hsnet`: actions, tensors, picture formats.
+"""The protocol between clients and the Triton model `hsnet`: actions and tensors.
 
-One request does one thing, named by `action`:
+Each request performs one `action`:
 
 - ``register``: K shots as `image`, `mask` (files' contents) and `class` -> `set`, the id of the
-  support set, made from its content, so the same supports have the same id on every server and
-  after every restart; `notes`, warnings in words.
+  support set, a hash of its content, so that the same supports have the same id on every server and
+  after every restart; `classes`; `notes`, warnings in words.
 - ``segment``: one `image` and a `set` -> `labels`, `classes`, `presence`, `present_from`,
-  `milliseconds`, and, only where asked for by name, `masks` and `scores`.
+  `milliseconds`, and, only if requested by name, `masks` and `scores`.
 - ``forget``: a `set` -> `status`.
 - ``status``: -> `status`, JSON.
 """
@@ -34,8 +34,8 @@ OUTPUTS: dict[str, tuple[str, list[int]]] = {
     "labels": ("TYPE_UINT8", [-1, -1]),  # [H,W]: 0 background, i + 1 for classes[i]
     "masks": ("TYPE_BOOL", [-1, -1, -1]),  # [classes,H,W]
     "scores": ("TYPE_FP32", [-1, -1, -1]),  # [classes,H,W] in [0,1]
-    "presence": ("TYPE_FP64", [-1]),  # of each class, in [0,1]: whether it is there at all
-    "present_from": ("TYPE_FP64", [1]),  # the presence from which a class counts as present
+    "presence": ("TYPE_FP64", [-1]),  # the score of each class, in [0,1]; see `matching.presence`
+    "present_from": ("TYPE_FP64", [1]),  # the score from which a class counts as present
     "milliseconds": ("TYPE_FP32", [4]),  # of STEPS
 }
 LARGE = ("masks", "scores")  # left out unless a request names them

@@ -1,4 +1,4 @@
-"""From bundles to a Triton model repository: three graphs, and the model that clients talk to."""
+"""From bundles to a Triton model repository: three graphs, and the model that clients call."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hsnet_trt.serving.{module} import TritonPythonModel
 __all__ = ["TritonPythonModel"]
 '''
 
-# A file where Python would make a folder, so that it keeps no bytecode beside the model: that would
-# look to a server in poll mode as a change, and it would load the model anew, without its sets.
+# A file in the place of `__pycache__` keeps Python from writing bytecode beside the model. A server
+# in poll mode would take that for a change, and reload the model without its sets.
 _NO_BYTECODE = """A file of this name keeps Python from writing bytecode here, which a server in
 poll mode would take for a change.
 """
@@ -31,15 +31,15 @@ poll mode would take for a change.
 
 @dataclass(frozen=True)
 class Repository:
-    """What was written.
+    """A model repository that was written.
 
     Attributes:
-        path: the model repository.
+        path: its folder.
         platform: what runs the graphs: tensorrt, onnxruntime_cuda, onnxruntime or python.
-        version: the version that was written to each model, from 1.
-        models: their names; the last is the one clients talk to.
-        capabilities: the GPUs' compute capabilities; empty but for TensorRT.
-        tensorrt: the TensorRT version that the server must have; None but for TensorRT.
+        version: the version that was written of each model, from 1.
+        models: their names; clients call the last.
+        capabilities: the GPUs' compute capabilities; empty unless the platform is tensorrt.
+        tensorrt: the TensorRT version that the server must have; None for other platforms.
         plugin: whether the server must load the correlation plugin's library.
     """
 
@@ -70,26 +70,26 @@ def export_repository(
     precision: str | None = None,
     prefix: str = "hsnet",
 ) -> Repository:
-    """Write a model repository, or the next version into one.
+    """Write a model repository, or add a version to one.
 
     Args:
-        bundles: bundles of one network; several bring engines for several GPUs.
-        out: the repository. Where it holds these models already, of the same shapes, they get
-            another version, and their configurations stay as they are.
-        platforms: what may run the graphs, the most wanted first: tensorrt (Triton's backend, with
-            the engines), onnxruntime_cuda (Triton's backend for ONNX Runtime, on GPUs alone),
+        bundles: bundles of one network; several of them provide engines for several GPUs.
+        out: the repository. If it already holds these models, with the same shapes, they get
+            another version, and their configurations are kept.
+        platforms: what may run the graphs, in order of preference: tensorrt (Triton's backend, with
+            the engines), onnxruntime_cuda (Triton's backend for ONNX Runtime, on GPUs only),
             onnxruntime (the same, on a GPU if there is one) or python (ONNX Runtime in a Python
-            backend, for servers that were built without the other two). The first is taken that
-            the bundles hold files for.
+            backend, for servers without the other two). The first that the bundles hold files for
+            is used.
         size: height and width of the network's input, or one number; None for the bundle's first.
-        precision: fp32, fp16 or int8; None for the first there is of fp16, fp32, int8 on TensorRT
-            and onnxruntime_cuda, and of fp32, fp16, int8 else.
-        prefix: the name of the model that clients talk to; the graphs' are `prefix_features` etc.
+        precision: fp32, fp16 or int8; None for the first available of fp16, fp32, int8 on tensorrt
+            and onnxruntime_cuda, and of fp32, fp16, int8 on the others.
+        prefix: the name of the model that clients call; the graphs' are `prefix_features` etc.
 
     Raises:
-        InputError: bundles of different networks, or no such platform.
+        InputError: bundles of different networks, no such platform, or an invalid prefix.
         BundleError: a bundle is damaged or altered.
-        ExportError: nothing can be served so, or `out` holds something else. Nothing was written.
+        ExportError: no platform can be served, or `out` holds other files. Nothing was written.
     """
     if not prefix.replace("_", "").replace("-", "").isalnum():
         raise InputError("a model needs a plain name", expected="as hsnet", found=prefix)
@@ -137,7 +137,7 @@ def _write_code(folder: Path, module: str) -> None:
 
 
 def _move(scratch: Path, target: Path, texts: dict[str, str], version: int, served: Served) -> None:
-    """Put the versions in their places, that of the clients' model last."""
+    """Move the versions into the repository; that of the model for clients comes last."""
     for name, text in texts.items():
         model = target / name
         model.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,11 @@ def _move(scratch: Path, target: Path, texts: dict[str, str], version: int, serv
 
 
 def _next_version(target: Path, texts: dict[str, Any]) -> int:
-    """1, or one more than the newest version there, if that has the same shapes."""
+    """1, or one more than the newest version there.
+
+    Raises:
+        ExportError: the repository holds other files, or models with other shapes.
+    """
     if target.exists() and not target.is_dir():
         raise ExportError(f"{target} is a file", fix="choose another --out")
     versions = [0]

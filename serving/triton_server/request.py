@@ -1,4 +1,4 @@
-"""What a client sent to the model `hsnet`."""
+"""A client's request to the model `hsnet`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hsnet_trt.serving.triton_server.protocol import INPUTS
 
 
 class Request:
-    """A request's inputs, whatever a client put into them."""
+    """A request's inputs, checked."""
 
     def __init__(self, pb: Any, request: Any) -> None:
         """Read a request of Triton's.
 
         Raises:
-            InputError: it does several things at once.
+            InputError: an input is not of shape [1,n].
         """
         self._values: dict[str, list[bytes]] = {}
         for name in INPUTS:
@@ -30,18 +30,18 @@ class Request:
             self._values[name] = [bytes(value) for value in array[0]]
 
     def contents(self, name: str) -> list[bytes]:
-        """The files' contents of an input; none where it was not sent."""
+        """The files' contents of an input; empty if it was not sent."""
         return self._values.get(name, [])
 
     def texts(self, name: str) -> list[str]:
-        """The texts of an input. Raises InputError: they are none."""
+        """The texts of an input. Raises InputError: they are not UTF-8."""
         try:
             return [value.decode() for value in self.contents(name)]
         except UnicodeDecodeError as error:
             raise InputError(f"the input {name!r} is not text", expected="UTF-8") from error
 
     def one(self, name: str) -> str:
-        """The one text of an input. Raises InputError: there is none, or another one."""
+        """The single text of an input. Raises InputError: there is none, or more than one."""
         found = self.texts(name)
         if len(found) != 1:
             raise InputError(f"the request needs one {name!r}", found=f"{len(found)}")

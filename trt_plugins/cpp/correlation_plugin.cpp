@@ -129,7 +129,7 @@ Problem CorrelationPlugin::problem(Shapes const& in) const noexcept
     return p;
 }
 
-// Of fixed or largest shapes, or ones with -1, which says nothing.
+// Checks fixed or largest shapes, or shapes with -1, which fits any size.
 bool CorrelationPlugin::fits(Shapes const& in) const noexcept
 {
     Dims const& query = in[0];

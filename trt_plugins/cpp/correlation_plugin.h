@@ -1,5 +1,5 @@
 // hsnet::HyperCorrelation as an IPluginV3 (TensorRT developer guide, "Adding Custom Layers Using
-// the V3 Plugin API"). Needs no TensorRT library to link with: only its headers.
+// the V3 Plugin API"). It needs TensorRT's headers, and does not link its library.
 #ifndef HSNET_CORRELATION_PLUGIN_H
 #define HSNET_CORRELATION_PLUGIN_H
 
@@ -21,7 +21,7 @@ constexpr int32_t kOutputs = 2;
 using Shapes = std::array<nvinfer1::Dims, kInputs>;
 using Attributes = std::array<int32_t, kAttributes.size()>;
 
-// To the logger of TensorRT where it gave one, else to standard error.
+// Reports an error to TensorRT's logger if there is one, else to standard error.
 void report(std::string const& message) noexcept;
 void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept;
 

@@ -1,4 +1,4 @@
-// The kernel of one call, on a stream.
+// Launching the kernel of one call on a stream.
 #ifndef HSNET_LAUNCH_H
 #define HSNET_LAUNCH_H
 
@@ -9,7 +9,7 @@
 namespace hsnet
 {
 
-// half: FP16 elements, else FP32.
+// Launches the kernel; half: FP16 elements, else FP32. Returns the launch's error.
 cudaError_t launch(Problem const& p, bool half, cudaStream_t stream);
 
 } // namespace hsnet

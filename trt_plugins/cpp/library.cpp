@@ -1,4 +1,4 @@
-// The creator, and the two names that TensorRT looks for in a plugin library.
+// The creator, and the two functions that TensorRT looks for in a plugin library.
 #include "correlation_plugin.h"
 
 #include <cstring>
@@ -32,7 +32,7 @@ void report(std::string const& message) noexcept
         std::lock_guard<std::mutex> const lock(logger_mutex);
         finder = logger_finder;
     }
-    // Not under the lock: a logger in Python waits for the interpreter, whose holder may report, too.
+    // Outside the lock: a Python logger waits for the interpreter's lock, whose holder may call `report`.
     ILogger* const logger = finder == nullptr ? nullptr : finder->findLogger();
     if (logger == nullptr)
     {

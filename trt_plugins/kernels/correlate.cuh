@@ -1,7 +1,7 @@
 // relu(cos(query, support)) of one tile: BM query positions times BN packed support columns.
-// Three stages of shared memory, filled by asynchronous copies while the tensor cores multiply the
-// one before; the query's squares are summed from what they multiply. The sums are scaled by the
-// query's norms and rectified in registers, staged in the same shared memory, and written with the
+// Asynchronous copies fill three stages of shared memory while the tensor cores multiply an earlier
+// one. The query's squares are summed from the same operands. The products are scaled by the inverse
+// norms and rectified in registers, staged in the same shared memory, and written together with the
 // zeros between them.
 #ifndef HSNET_CORRELATE_CUH
 #define HSNET_CORRELATE_CUH
@@ -15,8 +15,8 @@
 namespace hsnet
 {
 
-// Which support positions a block with a tile of columns writes: these and the zeros between them.
-// The zeros before the first and behind the last column belong to blocks without a tile, if any.
+// The support positions that a block with a tile writes: its columns and the zeros between them.
+// Zeros before the first and behind the last column are written by blocks without a tile, if any.
 struct Share
 {
     int first;
@@ -34,7 +34,7 @@ __device__ __forceinline__ Share share_of(int tile, bool alone, Packed const& pa
     return {first, last};
 }
 
-// How one form cuts a level.
+// One form of the kernel: how it divides a level into tiles.
 template <class Type, int rows, int columns, int warps_m, int warps_n, int groups>
 struct Form
 {
@@ -50,7 +50,7 @@ struct Form
     static constexpr int kStages = 3;
     static constexpr int kDepth = groups * Elements<T>::kDepth;
     static constexpr int kStage = kDepth * (BM + BN);
-    // A window of 64 floats or 128 halves of every row is staged at a time.
+    // At most 64 floats or 128 halves of every row are staged at a time.
     static constexpr int kStagedWindow
         = BN * static_cast<int>(sizeof(T)) > 256 ? 256 / static_cast<int>(sizeof(T)) : BN;
     using Write = Writer<T, BM, kStagedWindow, kThreads>;
@@ -60,7 +60,7 @@ struct Form
     static constexpr int kStaged = BM * Write::kPitch + kNormBytes / static_cast<int>(sizeof(T));
     static constexpr int kShared = kStages * kStage > kStaged ? kStages * kStage : kStaged;
 
-    // Tiles of all layers that have columns.
+    // The number of tiles with columns, of all layers.
     __device__ static __forceinline__ int busy(Problem const& p, int count)
     {
         int const row_tiles = (p.query_h * p.query_w + BM - 1) / BM;
@@ -68,7 +68,7 @@ struct Form
     }
 };
 
-// Which tile a block has.
+// The tile of a block.
 struct Place
 {
     int layer;
@@ -76,8 +76,8 @@ struct Place
     int tile; // of columns
 };
 
-// That of the block `index` of those with columns. Blocks that run together share eight rows of tiles,
-// so that both inputs stay in the L2 cache.
+// The tile of block `index` among those with columns. Blocks that run at the same time share eight
+// rows of tiles, so that both inputs stay in the L2 cache.
 template <class F>
 __device__ __forceinline__ Place place_of(Problem const& p, int count, int index)
 {
@@ -92,7 +92,8 @@ __device__ __forceinline__ Place place_of(Problem const& p, int count, int index
     return {layer, row_tile * F::BM, block % (kTogetherRows * tiles) / height};
 }
 
-// A block with a tile; alone where no blocks without one are there to write the zeros at the ends.
+// Compute and write one tile; `alone` if there are no blocks without a tile, which would write the
+// zeros at the ends.
 template <class F>
 __device__ __forceinline__ void multiply_tile(
     Problem const& p, Packed const& packed, int pair, Place const& at, bool alone, typename F::T* shared)
@@ -133,7 +134,7 @@ __device__ __forceinline__ void multiply_tile(
     int const lane = thread % 32;
     int const group = thread / kGroupThreads;
     int const warp_row = thread % kGroupThreads / 32 / warps_n * (MT * 16);
-    int const warp = thread / 32 % warps_n; // of those that read the same rows
+    int const warp = thread / 32 % warps_n; // index among the warps that read the same rows
     int const warp_column = warp * (NT * 8);
     float sums[MT][NT][4] = {};
     float squares[kSquares<MT, warps_n>] = {};
@@ -188,14 +189,14 @@ __device__ __forceinline__ void multiply_tile(
             sum = !(cosine <= 0.0F) ? cosine : 0.0F; // NaN stays NaN, -0 becomes 0
         }
     }
-    int place[2 * NT]; // where each of this thread's columns goes, from the block's first position on
+    int place[2 * NT]; // position of each of this thread's columns, relative to the block's first
 #pragma unroll
     for (int j = 0; j < 2 * NT; ++j)
     {
         int const column = column0 + warp_column + (j / 2) * 8 + (lane % 4) * 2 + j % 2;
         place[j] = group == 0 && column < count ? packed.position(column) - share.first : -1;
     }
-    // Pairs of floats would meet in a bank with those of the row beside: every other row swaps them.
+    // Every other row swaps its pairs of floats, which would conflict with the next row's banks.
     bool const swaps = sizeof(T) == 4 && lane / 4 % 2 == 1;
 #pragma unroll
     for (int j = 0; j < 2 * NT; j += 2)
@@ -222,7 +223,7 @@ __device__ __forceinline__ void multiply_tile(
         {
             mine |= place[j] >= from && place[j] < from + Write::kStaged ? 1 : 0;
         }
-        // Also the barrier after which the window before may be overwritten.
+        // Also the barrier after which the previous window may be overwritten.
         if (__syncthreads_or(mine) == 0)
         {
             writer.write_window(nullptr, share.first, share.last, k);
@@ -254,10 +255,10 @@ __device__ __forceinline__ void multiply_tile(
     }
 }
 
-// One block of a launch. The first ones have columns, so that none of their long ways begins late;
-// the others write the zeros. Where fewer have columns than there are multiprocessors and the grid
-// has room, they have `Finer` tiles; and so have the last of them where those would otherwise be left
-// for a wave of few blocks: with the same sums, for the channels are added in one order.
+// One block of a launch. The first blocks have columns, so that the longest work starts first; the
+// others write zeros. `Finer` tiles are used if there are fewer tiles with columns than
+// multiprocessors and the grid has room, and for the last tiles if those would form a wave of few
+// blocks (`cut_tiles`). Results are the same, since channels are added in the same order.
 template <class F, class Finer>
 __device__ __forceinline__ void correlate(Problem const& p)
 {
@@ -282,7 +283,7 @@ __device__ __forceinline__ void correlate(Problem const& p)
     }
     else if (kHasFiner && (is_finer || index >= busy - cut))
     {
-        int const part = index - (busy - cut); // of those that are cut
+        int const part = index - (busy - cut); // index among the parts of the tiles that are cut
         Place place = place_of<F>(p, packed.count, busy - cut + part / kCut);
         place.row0 += part % kCut / 2 * Finer::BM;
         place.tile = place.tile * 2 + part % 2;

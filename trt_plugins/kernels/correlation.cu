@@ -1,18 +1,18 @@
-// The kernels by the names that the plugins launch them by.
+// The kernels, under the names by which the plugins launch them.
 #include "correlate.cuh"
 
 using hsnet::Problem;
 
-// sm_75 has shared memory for one large block only.
+// sm_75 has shared memory for only one large block.
 #if __CUDA_ARCH__ < 800
 #define HSNET_HALF_BLOCKS 1
 #else
 #define HSNET_HALF_BLOCKS 2
 #endif
 
-// The least blocks on a multiprocessor bound the registers. Two large half blocks: one multiplies
-// while the other writes. Their four warps of 64 x 64 read each row of a stage twice, where eight of
-// 64 x 32 would read the query's four times; floats have registers for 64 x 32.
+// BLOCKS, the fewest resident blocks per multiprocessor, limits the registers. With two large FP16
+// blocks, one multiplies while the other writes. Their four warps of 64 x 64 read each row of a stage
+// twice; eight of 64 x 32 would read the query's four times. FP32 has registers for 64 x 32.
 #define HSNET_KERNEL(NAME, T, BLOCKS, FORM, FINER) \
     extern "C" __global__ void __launch_bounds__(FORM<T>::kThreads, BLOCKS) \
         hsnet_correlate_##NAME(const Problem p) \

@@ -1,4 +1,4 @@
-// The columns of a support, side by side, and where they belong; and which positions the stride keeps.
+// A support's packed columns with their positions, and the positions that the stride keeps.
 #ifndef HSNET_PACKED_CUH
 #define HSNET_PACKED_CUH
 
@@ -8,7 +8,7 @@
 namespace hsnet
 {
 
-// The columns of one support. Whatever the tensors hold, counts and positions are in range.
+// The columns of one support. Counts and positions are clamped to their valid ranges.
 struct Packed
 {
     int32_t const* positions;
@@ -44,7 +44,7 @@ struct Kept
         count = (p.support_h + p.stride - 1) / p.stride * in_row;
     }
 
-    // How many of them lie before a position.
+    // How many kept positions are before a position.
     __device__ __forceinline__ int before(int position) const
     {
         int const y = position / width;

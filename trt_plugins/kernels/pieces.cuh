@@ -1,4 +1,4 @@
-// Elements, and pieces of 16 bytes of them that begin at any byte.
+// Conversions of elements, and 16-byte pieces that start at any byte.
 #ifndef HSNET_PIECES_CUH
 #define HSNET_PIECES_CUH
 
@@ -35,7 +35,7 @@ template <class T>
 constexpr int kSector = kSectorBytes / static_cast<int>(sizeof(T));
 constexpr unsigned kAllLanes = 0xffffffffU;
 
-// 16 bytes from byte `skip` (0 to 15) of two pieces that follow each other.
+// 16 bytes from byte `skip` (0 to 15) on of two consecutive pieces.
 __device__ __forceinline__ uint4 join(uint4 const& low, uint4 const& high, int skip)
 {
     uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};

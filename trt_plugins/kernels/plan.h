@@ -1,5 +1,6 @@
-// What one call of the correlation op is: its tensors, their sizes, the grid of its kernel. Plain C++, so that the plugin, the kernels and a host test read the same page.
-// plan.py says the same in Python; a test holds the two together.
+// One call of the correlation op: its tensors, their sizes, and the grid of its kernel. Plain C++, so
+// that the plugin, the kernels and a host test share it. plan.py is the same in Python; a test
+// compares the two.
 #ifndef HSNET_PLAN_H
 #define HSNET_PLAN_H
 
@@ -17,11 +18,11 @@ namespace hsnet
 
 struct Problem
 {
-    // Elements are half or float. A row is a multiple of kRowUnit elements, so that it begins on a sector.
-    void const* query;        // [B, L, C, query_row], raw; query_h * query_w positions and any rest
+    // Elements are half or float. Rows are multiples of kRowUnit elements, so that each starts on a sector.
+    void const* query;        // [B, L, C, query_row], raw; query_h * query_w positions, then padding
     void const* columns;      // [S, L, C, column_row]; the columns under a support's mask, side by side
-    int32_t const* positions; // [S, column_row]; where on the support's grid a column belongs, ascending
-    int32_t const* counts;    // [S]; how many columns a support has
+    int32_t const* positions; // [S, column_row]; each column's position on the support's grid, ascending
+    int32_t const* counts;    // [S]; the number of columns of each support
     void* full;               // [B * S * query_h * query_w, L, support_h, support_w]
     void* pruned;             // [B * S * pruned_h * pruned_w, L, query_h, query_w]
     int32_t batch;
@@ -47,16 +48,16 @@ struct Grid
 };
 
 constexpr int kPieceBytes = 16;     // of one vector, and of one asynchronous copy
-constexpr int kSectorBytes = 32;    // of what global memory moves at least
-constexpr int kRowUnit = 16;        // elements of which a row is a multiple
+constexpr int kSectorBytes = 32;    // the smallest transfer of global memory
+constexpr int kRowUnit = 16;        // rows are multiples of so many elements
 constexpr int kLargeTile = 128;
-constexpr int kLargeFloatColumns = 64; // the sums of more floats would not fit into four warps
+constexpr int kLargeFloatColumns = 64; // four warps have no registers for the sums of more floats
 constexpr int kSmallTile = 64;
-constexpr int kCut = 4;           // small tiles of a large one
-constexpr int kLargeResident = 2; // large blocks of halves on a multiprocessor
+constexpr int kCut = 4;           // small tiles in a large one
+constexpr int kLargeResident = 2; // large FP16 blocks resident on a multiprocessor
 constexpr int kSplitTile = 32;
-constexpr int kSplitGroups = 4; // of warps, among which the channels of a tile are split
-constexpr int kThreads = 128; // of a block
+constexpr int kSplitGroups = 4; // of warps, which share the channels of a tile
+constexpr int kThreads = 128; // per block
 
 enum class Tiles
 {
@@ -75,10 +76,10 @@ HSNET_HOST_DEVICE inline int64_t round_up(int64_t a, int64_t b)
     return ceil_div(a, b) * b;
 }
 
-// How many of so many large tiles of halves are cut in four, the last ones: those that would be left
-// for a wave of few blocks, where all that they are cut to begin at once. A multiple of the layers, so
-// that every layer's part of the grid grows by as many blocks. Of one pair alone: several have more
-// waves than the last.
+// How many of `tiles` large FP16 tiles, the last ones, are cut in four: those of an incomplete last
+// wave, if all of their parts can run at once. The number is a multiple of the layers, so that each
+// layer's part of the grid grows equally. Only for a single pair: with several, the last wave is a
+// smaller share of all.
 HSNET_HOST_DEVICE inline int64_t cut_tiles(Problem const& p, int64_t tiles)
 {
     int64_t const at_once = int64_t{kLargeResident} * p.multiprocessors;
@@ -102,10 +103,10 @@ inline Grid correlate_grid(Problem const& p, Tiles tiles, size_t element_size)
         static_cast<unsigned>(p.batch * p.supports), kThreads};
 }
 
-// Large tiles move the fewest bytes through shared memory; small ones keep every multiprocessor
-// busy where large ones would leave some idle, and where small ones would, too, the channels of
-// smaller ones yet are split. Two large blocks of floats fill a multiprocessor, so that a last wave
-// of few of them costs as much as a full one.
+// Large tiles move the fewest bytes through shared memory. Small ones are used if large ones would
+// leave multiprocessors idle; if small ones would too, still smaller tiles split their channels among
+// warps. FP32 takes large tiles only from 8 per multiprocessor on, since two blocks fill one and an
+// incomplete last wave costs as much as a full one.
 inline Tiles choose_tiles(Problem const& p, size_t element_size)
 {
     auto const blocks = [&](Tiles tiles) {

@@ -1,24 +1,24 @@
-// One stage of shared memory times another, into the registers of a warp. All three ways give a
-// thread the same 2 x MT rows and 2 x NT columns, so one epilogue serves them all:
+// The product of two stages of shared memory, in a warp's registers. All three implementations give
+// a thread the same 2 x MT rows and 2 x NT columns, so they share one epilogue:
 //   row(i)    = band(i / 2) * 16 + (i % 2) * 8 + lane / 4
 //   column(j) = (j / 2) * 8 + (lane % 4) * 2 + j % 2
 //   sum       = sums[i / 2][j / 2][(i % 2) * 2 + j % 2]
-// Where several groups of warps share a tile, each multiplies every `groups`-th step of channels.
-// The query's squares are summed on the way: the `warps` that read the same rows share them, each
-// taking the bands of 16 that are the first in its order, and the four lanes of a row share its
+// If several groups of warps share a tile, each multiplies every `groups`-th step of channels.
+// The query's squares are summed in the same loop. The `warps` that read the same rows divide them:
+// each sums the bands of 16 rows that come first in its order. The four lanes of a row divide its
 // channels:
-//   squares[i] = row(i), this lane's part
-// Stages hold [channel][position]; the 16-byte pieces of a row are permuted (swizzled) by its
+//   squares[i] = this lane's part of row(i)
+// Stages hold [channel][position]. The 16-byte pieces of a row are permuted (swizzled) by its
 // channel, which keeps ldmatrix and 32-bit loads free of bank conflicts. The permutation is an
-// exclusive or, so that the place of a position d further (d in whole pieces, not beyond the warp's
-// own aligned positions) is the place ^ d.
+// exclusive or, so the index of a position d further (in whole pieces, within the warp's own aligned
+// positions) is index ^ d.
 #ifndef HSNET_PRODUCTS_CUH
 #define HSNET_PRODUCTS_CUH
 
 #include "pieces.cuh"
 
-// Float: three TF32 products keep what FP32 keeps. They win where tensor cores outrun the FP32
-// lanes by more than three times: the data-centre chips and Orin, not the GeForce and RTX cards.
+// Float: three TF32 products reach FP32's precision. They are faster where tensor cores outrun the
+// FP32 lanes by more than three times: on data-centre chips and Orin, not on GeForce and RTX cards.
 #if __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870 \
     || (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200)
 #define HSNET_FLOAT_ON_TENSOR_CORES 1
@@ -35,7 +35,7 @@ template <>
 struct Elements<__half>
 {
     static constexpr int kPerPiece = 8; // 16 bytes
-    static constexpr int kDepth = 32;   // channels of one stage, for each group of warps
+    static constexpr int kDepth = 32;   // channels of one stage, per group of warps
     static constexpr int kStep = 16;    // channels of one mma
 };
 template <>
@@ -46,7 +46,7 @@ struct Elements<float>
     static constexpr int kStep = 8;
 };
 
-// Which piece of a row of a stage, `width` positions wide, holds the given piece.
+// The swizzled index of a piece in its row of a stage that is `width` positions wide.
 template <class T, int width>
 __device__ __forceinline__ int swizzle(int channel, int piece)
 {
@@ -58,7 +58,7 @@ __device__ __forceinline__ int swizzle(int channel, int piece)
     return piece ^ (kPieces < 8 ? channel / 2 & (kPieces - 1) : channel & 7);
 }
 
-// Where element (channel, position) of a stage that is `width` positions wide lies.
+// The index of element (channel, position) in a stage that is `width` positions wide.
 template <class T, int width>
 __device__ __forceinline__ int stage_index(int channel, int position)
 {
@@ -66,8 +66,8 @@ __device__ __forceinline__ int stage_index(int channel, int position)
     return channel * width + swizzle<T, width>(channel, position / kPerPiece) * kPerPiece + position % kPerPiece;
 }
 
-// Which 16 of its rows a warp takes in turn m. Each of those that read the same rows begins with
-// others, so that it is always a[0] (and what follows, where there are more) whose squares it sums.
+// The band of 16 rows that a warp takes at index m. Warps that read the same rows start with different
+// bands, so that each one always sums the squares of its first a[0] to a[MT / warps - 1].
 template <int MT, int warps>
 __device__ __forceinline__ int band(int m, int warp)
 {
@@ -80,7 +80,7 @@ __device__ __forceinline__ int row_of(int i, int lane, int warp)
     return band<MT, warps>(i / 2, warp) * 16 + (i % 2) * 8 + lane / 4;
 }
 
-// How many sums of squares a thread has.
+// The number of sums of squares per thread.
 template <int MT, int warps>
 constexpr int kSquares = MT / warps * 2;
 
@@ -90,7 +90,7 @@ __device__ __forceinline__ float half_of(uint32_t word, int e)
     return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> (16 * e))));
 }
 
-// Adds the square of a value of row(i), where this warp sums that row.
+// Adds the square of a value of row(i), if this warp sums that row.
 template <int KS>
 __device__ __forceinline__ void add_square(float (&squares)[KS], int i, float value)
 {
@@ -100,7 +100,7 @@ __device__ __forceinline__ void add_square(float (&squares)[KS], int i, float va
     }
 }
 
-// No tensor cores: one multiply-add per lane and clock.
+// Without tensor cores: one multiply-add per lane and clock.
 template <class T, int BM, int BN, int groups, int warps, int MT, int NT, int KS>
 __device__ __forceinline__ void multiply_plain(float (&sums)[MT][NT][4], float (&squares)[KS], T const* query,
     T const* support, int row0, int column0, int lane, int group, int warp)
@@ -160,7 +160,7 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (
 #pragma unroll
             for (int e = 0; e < 8; ++e)
             {
-                // Of each register two channels; the rows of the second and the fourth are 8 below.
+                // Each register holds two channels; the second and fourth are of the row 8 below.
                 add_square(squares, 2 * m + e / 2 % 2, half_of(a[m][e / 2], e % 2));
             }
         }
@@ -191,9 +191,9 @@ __device__ __forceinline__ void multiply_stage(float (&sums)[MT][NT][4], float (
 #endif
 
 #if HSNET_FLOAT_ON_TENSOR_CORES
-// Two numbers that tensor cores keep whole (10 bits of mantissa), whose sum is the value but for its
-// last bits: rounded to the nearest, and the rest, cut off. In four instructions; the conversion of
-// the instruction set is a dozen. Infinite values and NaN make the rest NaN.
+// Splits a value into two TF32 numbers (10 bits of mantissa) whose sum is the value but for its last
+// bits: `high` is rounded to the nearest, `low` is the rest, truncated. This takes four instructions;
+// the instruction set's conversion takes a dozen. For infinite values and NaN, `low` is NaN.
 __device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t& low)
 {
     constexpr uint32_t kKept = 0xffffe000U;

@@ -1,5 +1,5 @@
-// The few instructions that C++ has no words for. Fragment layouts: PTX ISA, "Matrix Fragments
-// for mma.m16n8k16" and "ldmatrix". A host test puts its own header in the place of this one.
+// Instructions that CUDA C++ does not expose. Fragment layouts: PTX ISA, "Matrix Fragments for
+// mma.m16n8k16" and "ldmatrix". A host test replaces this header with its own.
 #ifndef HSNET_PTX_CUH
 #define HSNET_PTX_CUH
 
@@ -14,7 +14,7 @@ __device__ __forceinline__ uint32_t shared_address(void const* pointer)
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// 16 bytes from global to shared memory; zeros where valid is false (source is then not read).
+// Copies 16 bytes from global to shared memory; zeros if not valid (source is then not read).
 __device__ __forceinline__ void copy_async(void* target, void const* source, bool valid)
 {
 #if __CUDA_ARCH__ >= 800
@@ -34,7 +34,7 @@ __device__ __forceinline__ void copy_commit()
 #endif
 }
 
-// Waits until at most `pending` of this thread's latest groups are still on their way.
+// Waits until at most `pending` of this thread's latest groups of copies are incomplete.
 template <int pending>
 __device__ __forceinline__ void copy_wait()
 {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void copy_wait()
 }
 
 #if __CUDA_ARCH__ >= 750
-// Four 8 x 8 matrices of half, each transposed; lane i gives the address of row i % 8 of matrix i / 8.
+// Loads four 8 x 8 matrices of half, transposed; lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], void const* row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"

@@ -1,4 +1,4 @@
-// Fills stages of shared memory with rows of an input, 16 bytes at a time, without waiting.
+// Fills stages of shared memory with rows of an input, 16 bytes at a time, asynchronously.
 #ifndef HSNET_STAGE_LOADER_CUH
 #define HSNET_STAGE_LOADER_CUH
 
@@ -7,7 +7,7 @@
 namespace hsnet
 {
 
-// Copies stages of [depth][width] positions from rows of `pitch` elements; zero outside.
+// Copies stages of [kDepth][width] positions from rows of `pitch` elements; zeros outside the input.
 template <class T, int width, int kDepth, int threads>
 struct StageLoader
 {
@@ -19,7 +19,7 @@ struct StageLoader
     T const* next;
     int64_t pitch;
     int channel;
-    int at; // in a stage, of this thread's first piece
+    int at; // index of this thread's first piece in a stage
     bool inside;
 
     __device__ __forceinline__ StageLoader(T const* source, int row_pitch, int start, int end)
@@ -40,7 +40,7 @@ struct StageLoader
 #pragma unroll
         for (int i = 0; i < kPieces; ++i)
         {
-            // What is not valid is not read.
+            // Invalid sources are not read.
             bool const valid = inside && first_channel + channel + i * kRowsPerStep < channels;
             copy_async(stage + at + i * kRowsPerStep * width, next + i * kRowsPerStep * pitch, valid);
         }

@@ -1,6 +1,6 @@
-// Writing the correlation of one tile of query positions, every element once, in both layouts and in
-// whole sectors wherever a row begins: only the first and last sector of a block's part of a row can
-// be shared with another block, and elements of those are written one by one.
+// Writes the correlation of one tile of query positions in both layouts, each element once, and in
+// whole sectors whatever the alignment of a row. Only the first and last sector of a block's part of a
+// row may be shared with another block; their elements are written one by one.
 #ifndef HSNET_STORE_CUH
 #define HSNET_STORE_CUH
 
@@ -10,16 +10,16 @@
 namespace hsnet
 {
 
-// The part of the outputs that belongs to BM query positions from row0 on. A block writes the support
-// positions [first, last), a window at a time. Window k of a row begins k * window elements behind
-// the row's first border of a sector (window 0 has what lies before it, too); its elements are taken
-// from the offsets [k * window, (k + 1) * window + kSector) that were staged.
+// The outputs of BM query positions from row0 on. A block writes the support positions [first, last),
+// a window at a time. Window k of a row starts k * window elements after the row's first sector
+// boundary (window 0 includes the elements before that). Its elements are read from the staged
+// offsets [k * window, (k + 1) * window + kSector).
 template <class T, int BM, int window, int threads>
 struct Writer
 {
     static constexpr int kStaged = window + kSector<T>;
-    // A multiple of 16 bytes; rows are 12 banks (mod 32) apart, so that the eight rows, each of four
-    // neighbouring words, that a warp stages at a time lie in different banks.
+    // A multiple of 16 bytes. Rows are 12 banks (mod 32) apart, so that the words that a warp stages at
+    // a time, four in each of eight rows, are in different banks.
     static constexpr int kPitch = (kStaged * static_cast<int>(sizeof(T)) / 4 + 19) / 32 * 32 * 4
             / static_cast<int>(sizeof(T))
         + 48 / static_cast<int>(sizeof(T));
@@ -49,13 +49,13 @@ struct Writer
         pruned_start = pair * kept.count * pruned_pitch + layer * nq + row0;
     }
 
-    // Elements from `index`, of which the last bits do, to the next border of a sector.
+    // Elements from `index` to the next sector boundary; only the last bits of `index` matter.
     __device__ static __forceinline__ int to_border(int index)
     {
         return -index & (kSector<T> - 1);
     }
 
-    // Window k of all rows; staged is [BM][kPitch], null where the window is zero.
+    // Writes window k of all rows; staged is [BM][kPitch], null if the window is zero.
     __device__ __forceinline__ void write_window(T const* staged, int first, int last, int k) const
     {
         int const count = last - first;
@@ -72,8 +72,8 @@ struct Writer
         }
     }
 
-    // One pruned position, by one warp: lanes lie in whole sectors. A column of the staged window
-    // where it is not null, else zeros.
+    // Writes one pruned position by one warp, with lanes aligned to sectors: a column of the staged
+    // window, or zeros if it is null.
     __device__ __forceinline__ void write_kept(T const* column, int at) const
     {
         int64_t const index = pruned_start + at * pruned_pitch;
@@ -89,7 +89,7 @@ struct Writer
     }
 
 private:
-    // A thread has the same piece, or element, of every few rows.
+    // A thread writes the same piece, or element, of every kStep-th row.
     __device__ __forceinline__ void write_pieces(T const* staged, int first, int count, int k) const
     {
         constexpr int kPieces = window / kPiece<T>;
@@ -98,7 +98,7 @@ private:
         int row = static_cast<int>(threadIdx.x) / kPieces;
         int64_t const index = full_start + row * full_pitch + first;
         T* line = full + index + k * window + piece;
-        int low = static_cast<int>(index); // its last bits tell how far the border of a sector is
+        int low = static_cast<int>(index); // its last bits give the distance to the sector boundary
         for (; row < rows; row += kStep, line += kStep * full_pitch, low += kStep * static_cast<int>(full_pitch))
         {
             int const border = to_border(low);
@@ -107,7 +107,7 @@ private:
                 uint4 value = make_uint4(0, 0, 0, 0);
                 if (staged != nullptr)
                 {
-                    // Of two pieces that begin on 16 bytes; the second may lie behind what is staged.
+                    // Joined from two aligned pieces; the second, if not needed, may not be staged.
                     auto const* const pieces = reinterpret_cast<uint4 const*>(
                         staged + row * kPitch + piece + border / kPiece<T> * kPiece<T>);
                     int const skip = border % kPiece<T> * static_cast<int>(sizeof(T));
@@ -120,7 +120,8 @@ private:
         }
     }
 
-    // What no whole piece has: before a row's first border, in window 0, and behind its last piece.
+    // Writes elements outside whole pieces: before a row's first sector boundary (in window 0), and
+    // after its last piece.
     __device__ __forceinline__ void write_ends(T const* staged, int first, int count, int k) const
     {
         constexpr int kStep = threads / kSector<T>;

@@ -1,4 +1,4 @@
-// Sums after the loop over the channels: those of several groups of warps, and the query's norms.
+// Sums after the loop over channels: across groups of warps, and for the query's norms.
 #ifndef HSNET_SUMS_CUH
 #define HSNET_SUMS_CUH
 
@@ -9,7 +9,7 @@ namespace hsnet
 
 constexpr float kEpsilon = 1e-5F; // added to the norm, as HSNet does
 
-// The first group of warps receives the sums of all, through `room` for those of the others.
+// Adds the sums of all groups of warps into the first group's, through `room` in shared memory.
 template <int groups, int group_threads, int MT, int NT>
 __device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room, int thread)
 {
@@ -35,8 +35,8 @@ __device__ __forceinline__ void add_groups(float (&sums)[MT][NT][4], float* room
     __syncthreads();
 }
 
-// The inverse norms of a tile's rows, in `norms` [BM], from each thread's part of their squares;
-// `norms` has room for one such row for each group of warps.
+// Computes the inverse norms of a tile's rows, `norms` [BM], from each thread's part of their squares.
+// `norms` has room for [groups][BM].
 template <int BM, int MT, int warps, int groups, int KS>
 __device__ __forceinline__ void invert_norms(
     float (&squares)[KS], float* norms, int warp_row, int warp, int lane, int group)

@@ -1,4 +1,4 @@
-// The zeros outside of a support's columns, written by the blocks that have none.
+// Zeros outside a support's columns, written by the blocks without columns.
 #ifndef HSNET_ZEROS_CUH
 #define HSNET_ZEROS_CUH
 
@@ -8,8 +8,7 @@
 namespace hsnet
 {
 
-// Zeros in `count` elements that follow each other, by one warp: whole pieces of 16 bytes but for the
-// ends.
+// Writes zeros to `count` consecutive elements by one warp, in 16-byte pieces except at the ends.
 template <class T>
 __device__ __forceinline__ void write_zeros(T* line, int count)
 {
@@ -31,9 +30,9 @@ __device__ __forceinline__ void write_zeros(T* line, int count)
     }
 }
 
-// What lies before the first column and behind the last one, in all layers, by the block `index` of
-// `blocks` that share it. A row's end and the next row's beginning follow each other, and so do the
-// pruned positions of all layers.
+// Writes the zeros before the first and after the last column, in all layers, by block `index` of
+// `blocks`. The end of a row and the start of the next are contiguous, and so are the pruned positions
+// of all layers.
 template <class T, int threads>
 __device__ __forceinline__ void write_zeros(Problem const& p, Packed const& packed, int pair, int index, int blocks)
 {
@@ -60,7 +59,7 @@ __device__ __forceinline__ void write_zeros(Problem const& p, Packed const& pack
     for (int64_t at = static_cast<int64_t>(warp) * kTogether; at < all - (ends - begins);
          at += static_cast<int64_t>(warps) * kTogether)
     {
-        // A stretch that would cross the columns ends before them, and another begins behind.
+        // A stretch that would cross the columns is split: a part before them and one after.
         int64_t const to = min(at + kTogether, all - (ends - begins));
         int64_t const before = max(min(to, begins) - at, int64_t{0});
         write_zeros(pruned + at, static_cast<int>(before));

@@ -1,5 +1,5 @@
-// The colour model of pictures/colour_model.py: how much likelier a colour is inside an answer than
-// outside it, added to the logits.
+// The colour model of pictures/colour_model.py: the log ratio of a colour's frequency in the predicted
+// foreground to that in the background, added to the logits.
 #ifndef HSNET_FRAME_COLOUR_CUH
 #define HSNET_FRAME_COLOUR_CUH
 
@@ -17,7 +17,7 @@ struct Colour
     void const* logits; // chunks of shots, each [chunk_shots, 2, height, width]
     float const* guide; // [3, height, width]
     int32_t* counts;    // [shots, kCounts]: zeroed before; see `count`
-    float* values;      // [shots, height, width]: 2p - 1 of the foreground, colour counted in
+    float* values;      // [shots, height, width]: 2p - 1 of the foreground, colour evidence included
     int32_t* invalid;   // becomes 1 if some logit is not finite
     int64_t chunk_elements;
     int32_t chunk_shots;
@@ -51,8 +51,8 @@ __device__ float differenceAt(Colour const& p, int shot, int at)
     return difference(logits, plane, at);
 }
 
-// Count the colours outside each shot's answer, and all of them, then the same inside it; the last
-// count is the bits of the largest logit.
+// Per shot, count the colours of the background and their total, then those of the foreground and
+// their total; the last count is the bits of the largest logit.
 template <typename T>
 __device__ void count(Colour const& p)
 {
@@ -66,13 +66,13 @@ __device__ void count(Colour const& p)
     int32_t* const side = counts + (value > 0.F ? kColours + 1 : 0);
     atomicAdd(side + binOf(p, at), 1);
     atomicAdd(side + kColours, 1);
-    if (value > 0.F) // floats above zero are in the order of their bits
+    if (value > 0.F) // positive floats compare like their bits
     {
         atomicMax(counts + kCounts - 1, __float_as_int(value));
     }
 }
 
-// What the logits and the colours say together.
+// Add the colours' evidence to the logits.
 template <typename T>
 __device__ void weigh(Colour const& p)
 {

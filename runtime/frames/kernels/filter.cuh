@@ -1,5 +1,5 @@
 // The guided filter of pictures/guided_filter.py: probabilities fitted as a linear function of colour
-// in each window, and that function read at the finer grid.
+// in each window, and these functions applied on the finer grid.
 #ifndef HSNET_FRAME_FILTER_CUH
 #define HSNET_FRAME_FILTER_CUH
 
@@ -33,7 +33,7 @@ struct Refine
 };
 
 // Fit 2p - 1 as a linear function of colour in the window around a position. Colours are taken
-// relative to the position's own, so that little is lost where they hardly vary.
+// relative to the position's own, against cancellation where they hardly vary.
 __device__ inline void fit(Fit const& p)
 {
     int const at = blockIdx.x * blockDim.x + threadIdx.x;
@@ -121,7 +121,8 @@ __device__ inline float inWindow(int i, int centre, int radius, int extent)
     return i < first || i > last ? 0.F : 1.F / static_cast<float>(last - first + 1);
 }
 
-// Means over windows, enlarged bilinearly: each is a mean over a window of one more position.
+// Apply the window means of the functions, upsampled bilinearly: the weights of two neighbouring
+// windows are interpolated in each direction.
 __device__ inline void refine(Refine const& p)
 {
     int const at = blockIdx.x * blockDim.x + threadIdx.x;

@@ -1,9 +1,8 @@
-// What happens to a frame before and after the network: uint8 photograph -> normalised planes, and
-// logits -> masks, scores and labels at the photograph's own size; between the two, where masks are
-// refined, the colour model and the guided filter of pictures/. The arithmetic of the rest is that of the
-// CPU path step by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused
-// multiply-adds), columns before rows. Where Pillow takes rows first, as it does where that is less
-// work, a pixel may differ by one grey level.
+// The kernels before and after the network: uint8 photograph -> normalised planes, and logits -> masks,
+// scores and labels at the photograph's own size; in between, if masks are refined, the colour model and
+// the guided filter of pictures/. Except for the refinement, the arithmetic is that of the CPU path, step
+// by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused multiply-adds), columns
+// before rows. Pillow resamples rows first if that is less work; a pixel may then differ by one grey level.
 #include "colour.cuh"
 #include "filter.cuh"
 #include "guide.cuh"

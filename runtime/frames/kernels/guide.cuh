@@ -42,8 +42,8 @@ __device__ void sample(Guide const& p, int x, int y, float* colour)
     }
 }
 
-// A thread takes a position of the fine grid, and one of the logits' grid where there is one: the
-// fine positions around it, weighted by a triangle as wide as a step.
+// Each thread computes a position of the fine grid, and, if it exists, the same one of the logits' grid:
+// the mean of the fine positions around it, weighted by a triangle as wide as a step.
 template <typename T>
 __device__ void guide(Guide const& p)
 {

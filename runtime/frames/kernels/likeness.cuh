@@ -51,7 +51,7 @@ __device__ void likeness(Likeness const& p)
     for (int i = 0; i < kTile; ++i)
     {
         float const match = fminf(products[i] / norm, 1.F);
-        if (first + i < p.vectors && match > 0.F) // floats above zero are in the order of their bits
+        if (first + i < p.vectors && match > 0.F) // positive floats compare like their bits
         {
             atomicMax(p.best + first + i, __float_as_int(match));
         }

@@ -16,8 +16,8 @@ struct Vote
     float const* along_y;   // [height]
     int32_t const* first;   // [classes + 1]: first shot of each class
     uint16_t* votes;        // [classes, height, width]
-    float* scores;          // [classes, height, width]; null where nobody needs them
-    int32_t* largest;       // [classes + 1]: zeroed before; the last becomes 1 if not finite
+    float* scores;          // [classes, height, width]; null if not needed
+    int32_t* largest;       // [classes + 1]: zeroed before; the last becomes 1 if a logit is not finite
     int64_t chunk_elements; // from chunk to chunk
     int32_t chunk_shots;
     int32_t classes;

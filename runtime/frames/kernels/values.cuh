@@ -1,5 +1,5 @@
-// Numbers as the kernels read and write them: FP16 and FP32 tensors, computed in FP32; positions
-// between two of a grid.
+// Reading and writing FP16 and FP32 tensors, which are computed in FP32; positions between those of a
+// grid.
 #ifndef HSNET_FRAME_VALUES_CUH
 #define HSNET_FRAME_VALUES_CUH
 
@@ -20,8 +20,8 @@ __device__ float difference(T const* shot, int64_t plane, int64_t at)
     return __fsub_rn(asFloat(shot[plane + at]), asFloat(shot[at]));
 }
 
-// Where position `i` of `count` falls among `extent`, with aligned corners: between `low` and the
-// next one, which has the weight `along`.
+// Where position `i` of `count` is among `extent` positions, with aligned corners: between `low` and
+// `high`, which has the weight `along`.
 struct Between
 {
     int low;

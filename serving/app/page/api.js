@@ -1,7 +1,7 @@
-// What the server is asked, and its errors in words.
+// Requests to the server, and its errors as messages.
 
 export class Refused extends Error {
-  /** @param {number} status of HTTP; 0 where the server did not answer. */
+  /** @param {number} status HTTP status; 0 if the server did not answer. */
   constructor(status, said) {
     super(said.summary);
     this.status = status;
@@ -11,10 +11,10 @@ export class Refused extends Error {
 
 const limits = { upload: Infinity };
 
-/** Never send more than so many bytes. */
+/** Set the largest number of bytes to send. */
 export const limitUploads = (bytes) => { limits.upload = bytes; };
 
-/** Refuse a file that the server would: it hangs up in the middle of one, without a word. */
+/** Refuse a file that is too large: the server would close the connection without an answer. */
 export function checkSize(file) {
   if (file.size <= limits.upload) return;
   throw new Refused(413, {
@@ -25,7 +25,7 @@ export function checkSize(file) {
   });
 }
 
-/** Ask the server; `body` is a Blob, or an object that is sent as JSON. Returns the Response. */
+/** Send a request; `body` is a Blob, or an object that is sent as JSON. Returns the Response. */
 export async function ask(path, body, method = "POST") {
   const plain = body && !(body instanceof Blob);
   if (body instanceof Blob) checkSize(body);
@@ -53,7 +53,7 @@ export async function ask(path, body, method = "POST") {
 
 export const askJson = async (path, body, method) => (await ask(path, body, method)).json();
 
-/** Show an error, `of` a file perhaps, until it is put away, or some seconds. */
+/** Show an error, with the name of its file `of` if given, until it is dismissed or times out. */
 export function tell(error, of) {
   const said = error instanceof Refused ? error.said : { summary: String(error?.message ?? error) };
   const box = document.createElement("div");
@@ -78,7 +78,7 @@ export function tell(error, of) {
   setTimeout(() => box.remove(), 20000);
 }
 
-/** Offer a Blob as a file. */
+/** Download a Blob as a file. */
 export function download(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
@@ -90,7 +90,7 @@ export function download(blob, name) {
 export const toBlob = (canvas, kind = "image/png", quality = 0.92) =>
   new Promise((done) => canvas.toBlob(done, kind, quality));
 
-/** Run a handler, its errors shown, as `of` a file if that is named. */
+/** Run a handler and show its errors, with the name of the file `of` if given. */
 export const safely = (handler, of) => async (...given) => {
   try {
     return await handler(...given);
@@ -99,7 +99,7 @@ export const safely = (handler, of) => async (...given) => {
   }
 };
 
-/** Let files be dropped on an element. */
+/** Accept files that are dropped on an element. */
 export function takeDrops(element, onFiles) {
   element.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -114,7 +114,7 @@ export function takeDrops(element, onFiles) {
   });
 }
 
-/** Let files be chosen with an input, the same ones twice if need be. */
+/** Accept files that are chosen with an input, also the same ones again. */
 export function takeFiles(input, onFiles) {
   input.addEventListener("change", () => {
     const files = [...input.files];

@@ -1,10 +1,10 @@
-// A camera's frames, segmented one after the other: the newest when the one before is answered.
+// A camera's frames, segmented one at a time: after each answer, the newest frame is sent.
 
 import { Refused, safely, tell, toBlob } from "./api.js";
 import { showFound, showTimes } from "./overlay.js";
 
 export class Camera {
-  /** @param {(file) => void} onShow for a frame in which an object is to be marked. */
+  /** @param {(file) => void} onShow called with a frame in which an object is to be marked. */
   constructor(queries, onShow) {
     this.queries = queries;
     const at = (id) => document.getElementById(id);
@@ -48,7 +48,7 @@ export class Camera {
     this.figure.hidden = true;
   }
 
-  /** The frame that is shown, as a file. */
+  /** The current frame, as a file. */
   async file() {
     const name = `frame-${new Date().toISOString().slice(11, 19).replaceAll(":", "")}.png`;
     return new File([await toBlob(this.frame)], name, { type: "image/png" });
@@ -58,7 +58,7 @@ export class Camera {
     let last = performance.now();
     while (this.stream) {
       await new Promise((done) => {
-        // A page in the background is given no frames, and then asks for nothing.
+        // Browsers give no frames to a page in the background, which then sends no requests.
         requestAnimationFrame(done);
       });
       if (!this.stream || !this.video.videoWidth) continue;

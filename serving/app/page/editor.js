@@ -3,11 +3,11 @@
 import { download, safely, takeFiles, toBlob } from "./api.js";
 
 const KEYS = { p: "paint", e: "erase", b: "box", s: "object", n: "background" };
-const SCRIBBLES = { object: "#ff0000", background: "#00ff00" }; // what the server reads
-const SHOWN = { "#ff0000": "#34d399", "#00ff00": "#f43f5e" }; // what people see
+const SCRIBBLES = { object: "#ff0000", background: "#00ff00" }; // the server's colours
+const SHOWN = { "#ff0000": "#34d399", "#00ff00": "#f43f5e" }; // the colours on screen
 
 export class Editor {
-  /** @param {(shot) => void} onChange after a stroke. */
+  /** @param {(shot) => void} onChange called after a stroke. */
   constructor(onChange) {
     this.onChange = onChange;
     const at = (id) => document.getElementById(id);
@@ -77,7 +77,7 @@ export class Editor {
     });
   }
 
-  /** Take the mask of a shot from a picture file. */
+  /** Replace a shot's mask with that of a picture file. */
   async readMask(shot, file) {
     await shot.setPicture(await (await shot.ask("mask", file)).blob());
     this.#after(shot);
@@ -116,7 +116,7 @@ export class Editor {
     this.onChange(shot);
   }
 
-  /** Pixels of the photograph in one of the screen. */
+  /** Pixels of the photograph per pixel of the screen. */
   #scale() {
     return this.canvas.width / Math.max(1, this.stage.clientWidth);
   }
@@ -188,7 +188,7 @@ export class Editor {
     });
   }
 
-  /** Have the object cut out by the server. */
+  /** Let the server cut out the object. */
   async #cut(shot, query, canvas) {
     this.working.hidden = false;
     await safely(async () => {
@@ -222,7 +222,7 @@ export class Editor {
     this.ring.style.width = this.ring.style.height = `${size}px`;
   }
 
-  /** As large as fits, in the photograph's proportions. */
+  /** Fit the canvas into its place, with the photograph's aspect ratio. */
   #fit() {
     if (!this.shot?.image || this.box.hidden) return;
     const most = [this.box.clientWidth, Math.max(220, 0.62 * innerHeight)];
@@ -251,7 +251,7 @@ function line(pen, from, to, width, colour) {
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
   pen.moveTo(...from);
-  pen.lineTo(to[0] + 0.01, to[1]); // a point is a line, too
+  pen.lineTo(to[0] + 0.01, to[1]); // so that a single point is drawn
   pen.stroke();
 }
 

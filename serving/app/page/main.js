@@ -1,4 +1,4 @@
-// The page: what was marked on the left is looked for on the right.
+// The page: objects are marked on the left and segmented on the right.
 
 import { askJson, limitUploads, takeDrops, takeFiles, tell } from "./api.js";
 import { Camera } from "./camera.js";
@@ -29,7 +29,7 @@ new Camera(queries, async (file) => {
 takeFiles(document.getElementById("queries"), addQueries);
 takeFiles(document.getElementById("take"), addQueries);
 takeDrops(document.getElementById("find"), addQueries);
-// A file that misses its place is not opened in place of the page.
+// A file dropped elsewhere must not replace the page.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
 addEventListener("beforeunload", (event) => {
   if (supports.classes.some((one) => one.shots.some((shot) => shot.file && !shot.empty))) event.preventDefault();

@@ -1,7 +1,7 @@
-// A server's answer over its photograph.
+// Drawing a segmentation over its photograph.
 
 /**
- * The labels of an answer at a size, one byte a pixel: 0 background, i + 1 its class i.
+ * The labels of an answer at a size, one byte per pixel: 0 background, i + 1 for its class i.
  * @param {string[]} serverColours of the label picture, by class.
  */
 export async function readLabels(answer, serverColours, width, height) {
@@ -19,7 +19,7 @@ export async function readLabels(answer, serverColours, width, height) {
   const labels = new Uint8Array(width * height);
   for (let i = 0; i < labels.length; i++) {
     const colour = (data[4 * i] << 16) | (data[4 * i + 1] << 8) | data[4 * i + 2];
-    // Browsers that guard against fingerprints give back colours that are off by a little.
+    // Browsers with fingerprinting protection return slightly altered colours.
     if (!label.has(colour)) label.set(colour, nearest(data.subarray(4 * i, 4 * i + 3), known));
     labels[i] = label.get(colour);
   }
@@ -29,7 +29,7 @@ export async function readLabels(answer, serverColours, width, height) {
 /**
  * Draw a photograph and labels over it.
  * @param {Uint8Array|null} labels of the canvas's size.
- * @param {(string|null)[]} colours by class; null for one that is not shown.
+ * @param {(string|null)[]} colours by class; null for a hidden one.
  */
 export function drawOverlay(canvas, picture, labels, colours, strength) {
   const { width, height } = canvas;
@@ -42,7 +42,7 @@ export function drawOverlay(canvas, picture, labels, colours, strength) {
   const paint = new Uint32Array(pixels.data.buffer);
   const inside = [0, ...colours.map((c) => (c ? abgr(c, Math.round(255 * strength)) : 0))];
   const edge = [0, ...colours.map((c) => (c ? abgr(c, 255) : 0))];
-  const step = Math.max(1, Math.round(Math.min(width, height) / 220)); // how wide outlines are
+  const step = Math.max(1, Math.round(Math.min(width, height) / 220)); // width of outlines
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
       const label = labels[i];

@@ -1,11 +1,11 @@
-// The photographs in which objects are looked for, and what was found.
+// The query photographs and their results.
 
 import { ask, askJson, checkSize, download, safely, tell, toBlob } from "./api.js";
 import { stem } from "./editor.js";
 import { drawOverlay, readLabels, showFound, showTimes } from "./overlay.js";
 import { zip } from "./zip.js";
 
-const MOST = 200; // on a page; a sweep does more
+const MOST = 200; // photographs on the page; use a sweep for more
 const SHOWN = 640; // pixels, the longer side of a card's picture
 
 export class Queries {
@@ -13,7 +13,7 @@ export class Queries {
     this.supports = supports;
     this.about = about;
     this.all = [];
-    this.hidden = new Set(); // names of classes that are not shown
+    this.hidden = new Set(); // names of hidden classes
     const at = (id) => document.getElementById(id);
     this.box = at("results");
     this.state = at("state");
@@ -40,7 +40,7 @@ export class Queries {
     this.changed();
   }
 
-  /** Answers of before are out of date, or there are more photographs. */
+  /** Update the results: supports changed, or photographs were added. */
   changed() {
     this.#legend();
     document.getElementById("all").hidden = !this.all.length;
@@ -56,7 +56,7 @@ export class Queries {
     }
   }
 
-  /** Segment what is out of date, one photograph after another, until nothing is. */
+  /** Segment the photographs whose results are out of date, one at a time. */
   async run() {
     if (this.running) return;
     this.running = true;
@@ -68,7 +68,7 @@ export class Queries {
         if (!query || !this.supports.ready) break;
         const left = this.all.filter((one) => this.#isStale(one)).length;
         this.#say(`Segmenting: ${left} to go…`);
-        await this.supports.ensure(); // what is wrong with a support is no fault of the query's
+        await this.supports.ensure(); // first, so that its errors are not the query's
         await this.#segment(query);
         count++;
       }
@@ -83,7 +83,7 @@ export class Queries {
     }
   }
 
-  /** Ask the server for one picture; what is asked with may have to be sent again. */
+  /** Segment one picture; supports that the server dropped are sent again. */
   async ask(blob) {
     const attempt = async () => {
       const set = await this.supports.ensure();
@@ -101,7 +101,7 @@ export class Queries {
     }
   }
 
-  /** Draw an answer, if there is one, over its photograph, which is as large as the canvas. */
+  /** Draw the result, if there is one, over its photograph, which has the canvas's size. */
   async paint(canvas, picture, answer, labels) {
     labels ??= answer && (await readLabels(answer, this.about.colours, canvas.width, canvas.height));
     drawOverlay(canvas, picture, labels, answer ? this.colours(answer) : [], this.blend);
@@ -182,7 +182,7 @@ export class Queries {
   async #drawOne(query) {
     const { answer, canvas, picture } = query;
     const labels = await this.paint(canvas, picture, answer, query.labels);
-    if (answer !== query.answer) return; // another came meanwhile, and draws itself
+    if (answer !== query.answer) return; // a newer result came meanwhile and is drawn instead
     query.labels = labels;
     for (const button of query.buttons.slice(0, 2)) button.disabled = !answer;
     query.card.classList.toggle("stale", this.#isStale(query) && this.supports.ready);
@@ -266,7 +266,7 @@ export class Queries {
   }
 }
 
-/** A photograph, its longer side `most` pixels at most; by the server where the browser cannot. */
+/** A photograph, scaled to `most` pixels; decoded by the server if the browser cannot. */
 async function decode(file, most) {
   let bitmap;
   try {

@@ -1,28 +1,28 @@
-// One support photograph with its mask: the pixels that are painted, and what the server has of it.
+// One support photograph with its mask: the painted pixels, and their ids on the server.
 
 import { ask, askJson, toBlob } from "./api.js";
 
-const MOST_STEPS = 30; // of undo
+const MOST_STEPS = 30; // undo steps
 
 export class Shot {
   /** A photograph; `start` sends it to the server. */
   constructor(file) {
     this.file = file;
-    this.mask = document.createElement("canvas"); // what is opaque is the object
+    this.mask = document.createElement("canvas"); // opaque on the object
     this.picture = null; // the server's id of the photograph
-    this.sent = null; // ... and of the photograph with this mask, encoded
+    this.sent = null; // ... and that of the encoded shot, with this mask
     this.notes = [];
-    this.marked = {}; // another object for every state of the mask
-    this.share = 0; // of the photograph that is marked
+    this.marked = {}; // a new object for every state of the mask
+    this.share = 0; // marked share of the photograph
     this.past = [];
     this.future = [];
   }
 
-  /** A shot of a support set that was opened: encoded, without a picture. */
+  /** A shot of an opened support set: encoded, without a picture. */
   static encoded(id) {
     const shot = new Shot(null);
     shot.sent = id;
-    shot.share = NaN; // nobody knows
+    shot.share = NaN; // unknown
     return shot;
   }
 
@@ -31,7 +31,7 @@ export class Shot {
   get height() { return this.mask.height; }
   get pen() { return this.mask.getContext("2d", { willReadFrequently: true }); }
 
-  /** Send the photograph; the mask stays. */
+  /** Send the photograph; the mask is kept. */
   async start() {
     const { picture, width, height } = await askJson("pictures", this.file);
     this.picture = picture;
@@ -46,7 +46,7 @@ export class Shot {
     this.image = image;
   }
 
-  /** Ask for something of this photograph, which is sent again if the server dropped it. */
+  /** Send a request about this photograph, which is sent again if the server dropped it. */
   async ask(what, body) {
     if (!this.picture) await this.start();
     try {
@@ -58,7 +58,7 @@ export class Shot {
     }
   }
 
-  /** The id of the shot as it is now, encoded by the server. */
+  /** The id of the encoded shot in its current state; the server encodes it if needed. */
   async encode() {
     if (this.sent || this.empty) return this.sent;
     const marked = this.marked;
@@ -72,7 +72,7 @@ export class Shot {
     return this.sent;
   }
 
-  /** Where the mask holds, one byte a pixel, 0 or 1. */
+  /** The mask, one byte per pixel, 0 or 1. */
   plane() {
     return readPlane(this.pen, 3);
   }
@@ -83,7 +83,7 @@ export class Shot {
     this.changed();
   }
 
-  /** Replace the mask by a picture of the server's, white on black. */
+  /** Replace the mask with a picture from the server, white on black. */
   async setPicture(blob) {
     const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
     const canvas = new OffscreenCanvas(this.width, this.height);
@@ -102,7 +102,7 @@ export class Shot {
     return toBlob(canvas);
   }
 
-  /** Before a change: keep what undo goes back to. */
+  /** Call before a change: keeps the state for undo. */
   remember() {
     this.past.push(this.plane());
     if (this.past.length > MOST_STEPS) this.past.shift();
@@ -118,7 +118,7 @@ export class Shot {
     this.setPlane(from.pop());
   }
 
-  /** After a change: what the server has is of another mask. */
+  /** Call after a change: the shot on the server is out of date. */
   changed() {
     if (this.sent) ask(`forget/${this.sent}`).catch(() => {});
     this.sent = null;
@@ -148,7 +148,7 @@ export class Shot {
   }
 }
 
-/** Where a channel of a canvas's pixels is bright, one byte a pixel, 0 or 1. */
+/** Where a channel of a canvas's pixels is bright, one byte per pixel, 0 or 1. */
 function readPlane(pen, channel) {
   const { data } = pen.getImageData(0, 0, pen.canvas.width, pen.canvas.height);
   const plane = new Uint8Array(data.length / 4);
@@ -156,7 +156,7 @@ function readPlane(pen, channel) {
   return plane;
 }
 
-/** Fill a canvas: white where the plane is 1, elsewhere another colour, ABGR. */
+/** Fill a canvas: white where the plane is 1, elsewhere a given colour, ABGR. */
 function drawPlane(pen, plane, elsewhere) {
   const pixels = new ImageData(pen.canvas.width, pen.canvas.height);
   const whole = new Uint32Array(pixels.data.buffer);

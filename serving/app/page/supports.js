@@ -1,11 +1,11 @@
-// The classes and their shots: the list on the page, and the set that the server makes of them.
+// The classes and their shots: the list on the page, and the support set on the server.
 
 import { ask, askJson, download, safely, takeDrops, takeFiles, tell } from "./api.js";
 import { Editor, stem } from "./editor.js";
 import { Shot } from "./shot.js";
 
 export class Supports {
-  /** @param {() => void} onChange whenever answers of before are out of date. */
+  /** @param {() => void} onChange called when results are out of date. */
   constructor(colours, onChange) {
     this.colours = colours;
     this.onChange = onChange;
@@ -25,7 +25,7 @@ export class Supports {
     return this.colours[Math.max(0, index) % this.colours.length];
   }
 
-  /** Whether there is anything to look for. */
+  /** Whether there is anything to segment. */
   get ready() {
     return this.classes.some((one) => one.shots.some((shot) => !shot.empty));
   }
@@ -39,7 +39,7 @@ export class Supports {
     return added;
   }
 
-  /** Add photographs to a class; files of one name are a photograph and its mask. */
+  /** Add photographs to a class; two files of the same name are a photograph and its mask. */
   async addFiles(one, files) {
     const [photos, masks] = pair(files);
     for (const file of photos) {
@@ -55,7 +55,7 @@ export class Supports {
     this.show();
   }
 
-  /** Classes that the server has already, by their shots' ids; of a file, or since its start. */
+  /** Add classes that the server already has, by their shots' ids: from a file or its start. */
   addEncoded(classes, source = null) {
     for (const { name, shots } of classes) {
       const there = this.classes.find((one) => one.name === name);
@@ -82,7 +82,7 @@ export class Supports {
     this.#changed();
   }
 
-  /** The set of all that is marked, which the server then has: {id, version}; null of nothing. */
+  /** Ensure that the server has the set of all marked shots: {id, version}; null if it is empty. */
   async ensure() {
     if (this.current?.version === this.version) return this.current;
     this.making ??= this.#make()
@@ -95,7 +95,7 @@ export class Supports {
     return this.making;
   }
 
-  /** The server dropped what it had (idle for long, or started again): send all of it again. */
+  /** The server dropped its data (idle for long, or restarted): send everything again. */
   async renew() {
     this.current = null;
     this.version++;
@@ -131,7 +131,7 @@ export class Supports {
       }
       if (this.current) ask(`forget/${this.current.id}`).catch(() => {});
       this.current = { id: set, version };
-      this.editor.draw(); // perhaps with notes
+      this.editor.draw(); // notes may have changed
       return this.current;
     }
   }
@@ -236,7 +236,7 @@ export class Supports {
   }
 }
 
-/** Photographs, and masks by the stem of their photograph's name. */
+/** Photographs, and masks by the stem of their photograph's file name. */
 function pair(files) {
   const by = new Map();
   for (const file of files) by.set(stem(file), [...(by.get(stem(file)) ?? []), file]);

@@ -1,4 +1,4 @@
-// Files in one archive, stored as they are: pictures do not shrink any further.
+// A zip archive without compression, since pictures are compressed already.
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -26,7 +26,7 @@ export async function zip(files) {
   for (const [name, blob] of files) {
     const content = new Uint8Array(await blob.arrayBuffer());
     const label = new TextEncoder().encode(name);
-    // Version 2.0, names in UTF-8, stored, 1 January 1980, check sum, sizes, length of the name.
+    // Version 2.0, UTF-8 names, stored, 1 January 1980, checksum, sizes, length of the name.
     const common = fields([20, 2], [0x800, 2], [0, 2], [0, 2], [0x21, 2], [crc32(content), 4],
       [content.length, 4], [content.length, 4], [label.length, 2], [0, 2]);
     directory.push(fields([0x02014b50, 4], [20, 2]), common,

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers.data_sets.tiny_sets import write_folder, write_voc
-from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.benchmarks.accuracy.accuracy import evaluate
 from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork
-from hsnet_trt.benchmarks.accuracy.emulated_bundle import emulated_bundle
 from hsnet_trt.benchmarks.accuracy.judging import judge
 from hsnet_trt.benchmarks.accuracy.report import markdown
 from hsnet_trt.benchmarks.accuracy.trivial import Trivial
@@ -24,23 +21,10 @@ from hsnet_trt.data.episodes.episode import Episode, Episodes, Mask, Skipped
 from hsnet_trt.data.episodes.forms import in_form
 from hsnet_trt.data.sources import Source
 from hsnet_trt.errors import InputError
-from hsnet_trt.model.checkpoint import save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
-from hsnet_trt.runtime.bundle import Bundle
 
 SIZE = (64, 64)
-
 pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("blobs"))
 
 
 def drawn(count: int, *, ignored: bool) -> list[Episode]:
@@ -129,120 +113,12 @@ def test_figures_are_those_of_a_slow_count(ignored: bool) -> None:
     assert f"| c1 | {first.per_class['c1']:.1f} | {second.per_class['c1']:.1f} |" in text
 
 
-@pytest.mark.parametrize("refine", [False, True])
-def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
-    bundle: Path, checkpoint: Path, tmp_path: Path, refine: bool
-) -> None:
-    source = Source(("pascal",), root=write_voc(tmp_path / "voc"), shots=2, seed=0)
-    accuracy = judge(
-        bundle,
-        source,
-        tmp_path / "out",
-        checkpoint=checkpoint,
-        backend="onnxruntime",
-        refine=refine,
-        original_size=True,
-        count=6,
-        command="hsnet-trt evaluate ...",
-    )
-    reference, engine = accuracy.rows[:2]
-    assert reference.name == "PyTorch fp32" and engine.name == "onnxruntime fp32"
-    assert engine.changed is not None and engine.changed < 0.5
-    assert abs(engine.miou.value - reference.miou.value) < 0.5
-    assert accuracy.size == SIZE and accuracy.shots == 2 and accuracy.original_size
-    kept = json.loads((tmp_path / "out/accuracy.json").read_text())
-    by_content = [
-        "colour histogram",
-        "prototypes, stride 8",
-        "prototypes, stride 16",
-        "prototypes, stride 32",
-        "prototypes, 16 + 32",
-    ]
-    names = ["all foreground", *by_content]
-    names += [f"{name}, refined" for name in by_content if refine]
-    assert [row["name"] for row in kept["rows"]][2:] == names
-    assert kept["facts"]["command"] == "hsnet-trt evaluate ..."
-    assert set(kept["rows"][0]["per_class"]) <= {
-        "aeroplane",
-        "bicycle",
-        "bird",
-        "boat",
-        "bottle",
-    }
-    # Two supports, the truth, two answers.
-    assert Image.open(tmp_path / "out/accuracy.png").size == (5 * 192, 6 * 192)
-    assert "the queries' own size" in (tmp_path / "out/accuracy.md").read_text()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "accuracy.json",
-        "accuracy.md",
-        "accuracy.png",
-    ]
-
-
-def test_masks_are_refined_if_the_checkpoint_or_the_caller_says_so(
-    model: HSNet, blobs: Path, tmp_path: Path
-) -> None:
-    source, found = Source(("folder",), root=blobs, seed=0), {}
-    for own in (False, True):
-        save_checkpoint(model, tmp_path / f"{own}.pt", refine=own)
-        for refine in (None, False, True):
-            judged = judge(
-                tmp_path / f"{own}.pt", source, tmp_path / "out", size=SIZE, refine=refine, count=3
-            )
-            found[own, refine] = judged.rows[0].fb_iou.value
-    assert found[False, None] == found[False, False] == found[True, False]
-    assert found[True, None] == found[True, True] == found[False, True]
-    assert found[True, True] != found[False, False]
-
-
-def test_fp16_is_judged_as_it_rounds(bundle: Path, blobs: Path, tmp_path: Path) -> None:
-    """Emulated, and as ONNX Runtime computes it on a CPU: near FP32, and not the same."""
-    source = Source(("folder",), root=blobs, seed=0)
-    accuracy = judge(
-        bundle,
-        source,
-        tmp_path / "out",
-        backend="onnxruntime",
-        count=6,
-        precisions=["fp32", "fp16-emulated", "fp16"],
-    )
-    exact, rounded, native = accuracy.rows[:3]
-    assert [row.name for row in accuracy.rows[:3]] == [
-        "onnxruntime fp32",
-        "fp16, emulated",
-        "onnxruntime fp16",
-    ]
-    for row in (rounded, native):
-        assert row.changed is not None and row.changed < 1
-        assert abs(row.miou.value - exact.miou.value) < 1
-    with pytest.raises(InputError, match="no FP16 graphs"):
-        judge(bundle, source, tmp_path / "out", precisions=["fp32-emulated"])
-    opened = Bundle.open(bundle)
-    with emulated_bundle(opened) as path:
-        judged = Bundle.open(path)
-        kinds = {t.dtype for g in judged.manifest.graphs for t in (*g.inputs, *g.outputs)}
-        assert kinds == {"float32"}
-        held = path
-    assert not held.exists()
-
-
 def test_a_query_is_judged_at_its_own_size(model: HSNet, tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     source = Source(("pascal",), root=root, size=SIZE)
     own, resized = (source.open("test", original_size=yes)[0] for yes in (True, False))
     network = TorchNetwork(model)
     assert network.answer(own).shape == (180, 240) and network.answer(resized).shape == SIZE
-
-
-def test_other_weights_are_not_compared(bundle: Path, blobs: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    save_checkpoint(HSNet("resnet18"), tmp_path / "other.pt")
-    source = Source(("folder",), root=blobs)
-    with pytest.raises(InputError, match="was not made from"):
-        judge(bundle, source, tmp_path / "out", checkpoint=tmp_path / "other.pt")
-    with pytest.raises(InputError, match="both checkpoints"):
-        judge(tmp_path / "other.pt", source, tmp_path / "out", checkpoint=tmp_path / "other.pt")
-    assert not (tmp_path / "out").exists()
 
 
 def test_where_the_class_is_absent_what_is_found_counts(checkpoint: Path, tmp_path: Path) -> None:

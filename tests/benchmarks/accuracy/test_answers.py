@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.benchmarks.accuracy.answers import TorchNetwork
 from hsnet_trt.data.sources import Source
@@ -16,11 +15,6 @@ from hsnet_trt.model.hsnet import HSNet
 SIZE = (64, 64)
 
 pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
-
-
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("blobs"))
 
 
 def test_the_reference_answers_as_the_model_predicts(model: HSNet, blobs: Path) -> None:

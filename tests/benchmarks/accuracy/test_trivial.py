@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.bundles.tiny import make_bundle
-from helpers.data_sets.tiny_sets import write_folder
 from PIL import Image
 
 from hsnet_trt.benchmarks.accuracy.answers import BundleNetwork, TorchNetwork
@@ -25,11 +24,6 @@ from hsnet_trt.runtime.bundle import Bundle
 SIZE = (64, 64)
 
 pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker exports their bundle
-
-
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("blobs"))
 
 
 def test_prototypes_find_what_points_the_same_way(blobs: Path) -> None:

@@ -179,12 +179,13 @@ def test_options_are_tried_on_every_lowering(
     assert [(row["options"], row["lowering"]) for row in rows] == [
         (choice, lowering) for choice in checks.CHOICES for lowering in ("conv2d", "conv3d")
     ]
-    assert all(row["ms"]["frame"] > 0 for row in rows), rows
+    assert all(min(row["ms"]["frame"], row["ms"]["streamed"]) > 0 for row in rows), rows
     given = fake.options[::6]
     assert [o["cudnn_conv_algo_search"] for o in given] == [
-        "HEURISTIC", "EXHAUSTIVE", "HEURISTIC", "EXHAUSTIVE"
+        "HEURISTIC", "EXHAUSTIVE", "HEURISTIC", "EXHAUSTIVE", "HEURISTIC"
     ]  # fmt: skip
-    assert [o.get("prefer_nhwc") for o in given] == [None, None, "1", "1"]
+    assert [o.get("prefer_nhwc") for o in given] == [None, None, "1", "1", None]
+    assert [o.get("enable_cuda_graph") for o in given] == [*[None] * 4, "0"]
     late = checks.provider_options(path, "fp32", inputs(), PACE, lambda: -1)["rows"]
     assert all("no time" in row["skipped"] for row in late)
 

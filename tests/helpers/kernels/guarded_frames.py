@@ -1,20 +1,13 @@
-"""The emulated frame kernels, started through `FrameKernels`, among memory that nobody may touch.
-
-Each array of a launch has pages of its own between two that the processor refuses. A launch is
-done twice: arrays end where their pages end, then begin where they begin, with other bytes in
-outputs and beside arrays. Nothing but the outputs may change, and both must give the same. So what
-is read or written outside an array shows, and what is not written.
-"""
+"""The emulated frame kernels, started through `FrameKernels` in guarded memory."""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from helpers.kernels.emulated_frames import find_kernel, open_image
+from helpers.kernels.guarded_memory import launch_twice
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.frames.frame_kernels import (
@@ -34,9 +27,6 @@ from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.pictures.colour_model import MOST, RAREST, SURE, WEIGHT
 from hsnet_trt.runtime.pictures.guided_filter import EPSILON, SUREST, radius
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation
-
-_NO_ACCESS = 0  # PROT_NONE
-Arrays = Mapping[str, np.ndarray]
 
 
 class Direct:
@@ -90,7 +80,7 @@ class GuardedFrames:
         # The last row ends with its last pixel.
         inputs = {"pixels": rows.reshape(-1)[: rows.size - pad], **{n: tables[n] for n in names}}
         outputs = {"planes": np.empty((3, *placement.network), dtype)}
-        return _twice(start, inputs, outputs)["planes"]
+        return launch_twice(start, inputs, outputs)["planes"]
 
     def vote(
         self,
@@ -132,7 +122,7 @@ class GuardedFrames:
         if not scores:
             del outputs["scores"]
         zeroed = {"largest": np.zeros(len(shots) + 1, np.int32)}
-        return _twice(start, inputs, outputs, zeroed)
+        return launch_twice(start, inputs, outputs, zeroed)
 
     def guide(
         self, planes: np.ndarray, decoder: tuple[int, int], std: Sequence[float]
@@ -150,7 +140,7 @@ class GuardedFrames:
             "fine": np.empty((3, 2 * height, 2 * width), np.float32),
             "guide": np.empty((3, height, width), np.float32),
         }
-        return _twice(start, {"planes": planes}, outputs)
+        return launch_twice(start, {"planes": planes}, outputs)
 
     def weigh(
         self,
@@ -183,7 +173,7 @@ class GuardedFrames:
         outputs = {"values": np.empty((shots, height, width), np.float32)}
         counts = np.zeros(histogram_bytes(shots) // 4, np.int32)
         zeroed = {"invalid": np.zeros(1, np.int32), "counts": counts}
-        return _twice(start, {"logits": chunks, "guide": guide}, outputs, zeroed)
+        return launch_twice(start, {"logits": chunks, "guide": guide}, outputs, zeroed)
 
     def fit(self, values: np.ndarray, guide: np.ndarray) -> np.ndarray:
         """The `lines` [S,4,h,w] of values [S,h,w]."""
@@ -201,7 +191,7 @@ class GuardedFrames:
             self.kernels.fit(height * width, shots, argument, None)
 
         outputs = {"lines": np.empty((shots, 4, height, width), np.float32)}
-        return _twice(start, {"values": values, "guide": guide}, outputs)["lines"]
+        return launch_twice(start, {"values": values, "guide": guide}, outputs)["lines"]
 
     def refine(self, lines: np.ndarray, fine: np.ndarray) -> np.ndarray:
         """Refined logits [S,2,2h,2w] of lines [S,4,h,w]."""
@@ -219,7 +209,7 @@ class GuardedFrames:
             self.kernels.refine(4 * height * width, shots, argument, None)
 
         outputs = {"logits": np.empty((shots, 2, 2 * height, 2 * width), np.float32)}
-        return _twice(start, {"lines": lines, "fine": fine}, outputs)["logits"]
+        return launch_twice(start, {"lines": lines, "fine": fine}, outputs)["logits"]
 
     def likeness(self, last: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Float32 [N] of the features [C,h*w] of one query and the vectors [N,C] of objects."""
@@ -231,7 +221,7 @@ class GuardedFrames:
             self.kernels.likeness(last.dtype, last.shape[1], count, argument, None)
 
         inputs = {"last": np.ascontiguousarray(last), "objects": tiled(vectors)}
-        return _twice(start, inputs, {}, best)["best"].view(np.float32)
+        return launch_twice(start, inputs, {}, best)["best"].view(np.float32)
 
     def settle(
         self, votes: np.ndarray, scores: np.ndarray | None, largest: np.ndarray
@@ -256,7 +246,7 @@ class GuardedFrames:
             )
             self.kernels.settle(count, argument, None)
 
-        return _twice(start, inputs, outputs)
+        return launch_twice(start, inputs, outputs)
 
 
 def _chunks(logits: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
@@ -270,47 +260,3 @@ def _chunks(logits: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
         start = s % chunk * shot.size
         chunks[s // chunk, start : start + shot.size] = shot.reshape(-1)
     return chunks, elements
-
-
-class Region:
-    """Pages for one array between pages that may not be touched; the array ends or begins them."""
-
-    def __init__(self, array: np.ndarray, fill: int, *, at_end: bool) -> None:
-        size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        whole = np.frombuffer(mmap.mmap(-1, size + 2 * mmap.PAGESIZE), np.uint8)
-        for start in (0, size + mmap.PAGESIZE):
-            place = ctypes.c_void_p(whole.ctypes.data + start)
-            assert not ctypes.CDLL(None).mprotect(place, mmap.PAGESIZE, _NO_ACCESS)
-        pages = whole[mmap.PAGESIZE : mmap.PAGESIZE + size]
-        pages[...] = fill
-        middle = size - array.nbytes if at_end else array.nbytes
-        self.rest, part = (pages[:middle], pages[middle:])[:: 1 if at_end else -1]
-        self.array = part.view(array.dtype).reshape(array.shape)
-
-
-def _twice(
-    start: Callable[[Mapping[str, int]], None],
-    inputs: Arrays,
-    outputs: Arrays,
-    zeroed: Arrays | None = None,
-) -> dict[str, np.ndarray]:
-    """Launch, judge what else was touched; return the outputs and what was zeroed before."""
-    given = {**inputs, **(zeroed or {})}
-    found: list[dict[str, np.ndarray]] = []
-    for fill, at_end in ((0x00, True), (0xFF, False)):
-        regions = {n: Region(a, fill, at_end=at_end) for n, a in {**given, **outputs}.items()}
-        for name, array in given.items():
-            regions[name].array[...] = array
-        start({name: region.array.ctypes.data for name, region in regions.items()})
-        for name, region in regions.items():
-            assert (region.rest == fill).all(), f"beside {name} something was written"
-            if name in inputs:
-                np.testing.assert_array_equal(region.array, inputs[name], err_msg=name)
-        found.append({n: r.array.copy() for n, r in regions.items() if n not in inputs})
-    for name, array in found[0].items():
-        np.testing.assert_array_equal(
-            array.view(np.uint8),
-            found[1][name].view(np.uint8),
-            err_msg=f"{name} depends on bytes outside the inputs, or is not all written",
-        )
-    return found[0]

@@ -24,12 +24,15 @@ from helpers.pictures.scenes import GREEN, RED, as_a_camera_gives_it
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError
 from hsnet_trt.runtime import backends
+from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.driver_types import OutOfGpuMemory
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.frames.frame_pipeline import GpuFrames
+from hsnet_trt.runtime.network import Network
 from hsnet_trt.runtime.ort import cuda as onnxruntime_cuda
 from hsnet_trt.runtime.ort import device_session as onnxruntime_device
+from hsnet_trt.runtime.ort.runner import OnnxRuntimeRunner
 
 Shot = tuple[np.ndarray, np.ndarray]
 BOTH = {"pycuda": True, "bindings": True}
@@ -237,6 +240,20 @@ def test_a_graph_that_may_not_be_captured_is_opened_without(
         segmenter.set_support("red", *red_shot)
         assert segmenter.segment(red_shot[0]).masks["red"].any()
     assert not machine.runtime.captures and machine.driver.settled()
+
+
+def test_graphs_can_be_declined(bundle: Path, machine: Machine, red_shot: Shot) -> None:
+    """To measure what they bring: up to version 1.26, each replay waits for the GPU."""
+    opened = Bundle.open(bundle)
+    size = opened.manifest.sizes[0]
+    graphs = backends.choose_graphs(opened, size, "fp32", device="gpu", lowering="conv2d")
+    for options, captures in (({}, 2), ({"enable_cuda_graph": "0"}, 0)):
+        machine.runtime.captures = 0
+        runner = OnnxRuntimeRunner(opened, graphs, machine.card, options)
+        with FewShotSegmenter(Network(opened, runner, size, "")) as segmenter:
+            segmenter.set_support("red", *red_shot)
+            assert segmenter.segment(red_shot[0]).masks["red"].any()
+        assert machine.runtime.captures == captures
 
 
 def test_an_error_and_memory_that_runs_out_are_of_one_frame_alone(
