@@ -129,7 +129,7 @@ def mix(sources: Sequence[Episodes]) -> Episodes:
     """Take episodes from several sources in turn: 0, 1, ..., 0, 1, ...
 
     A source that is given twice is used twice as often, with other episodes each time. The mix ends
-    with the shortest source. Class ids are offset per source; names stay.
+    with the source that is used up first. Class ids are offset per source; names stay.
     """
     # A source that is given twice keeps one set of class ids.
     numbers = {name: place for place, name in enumerate(dict.fromkeys(s.name for s in sources))}
@@ -138,9 +138,10 @@ def mix(sources: Sequence[Episodes]) -> Episodes:
         for source in sources
         for class_id, name in source.classes.items()
     }
-    ends = [s.count for s in sources if s.count is not None]
-    count = len(sources) * min(ends) if ends else None
     times = {name: sum(source.name == name for source in sources) for name in numbers}
+    # A round takes one episode of each source, so several of one that is given more than once.
+    rounds = [s.count // times[s.name] for s in sources if s.count is not None]
+    count = len(sources) * min(rounds) if rounds else None
     name = " + ".join(f"{n} x {name}" if n > 1 else name for name, n in times.items())
     return Episodes(name, classes, _Turns(tuple(sources), numbers), count)
 

@@ -287,6 +287,7 @@ class _Run:
                 validation_miou=now.miou,
                 validated_on=self.validation.name,
                 step=now.step,
+                size=list(self.settings.size),
                 settings=self.settings.facts(),
                 command=self.command,
             )

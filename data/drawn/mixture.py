@@ -128,6 +128,12 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
                 expected="photographs with masks" if group == MASKED else "CLASS/*.png or .webp",
             )
         photos += found
+    if len({kind.name for kind in kinds}) < 2:
+        raise InputError(
+            f"{root} has only one class for {split}",
+            expected="two names at least, so that a query can lack the class",
+            found=kinds[0].name,
+        )
     drawn = procedural(split=split, shots=shots, size=size, seed=seed)
     return _Draw(photos, grounds, tuple(kinds), drawn, shots, size, seed)
 

@@ -123,12 +123,10 @@ def find_photos(root: Path) -> Paths:
         raise InputError(f"there is no folder {root}", fix="check the path")
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
     others = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
-    masks = {p for p in files if p.suffix.lower() == ".png" and p.with_suffix("") in others}
-    return tuple(
-        (path, next((m for m in masks if m.with_suffix("") == path.with_suffix("")), None))
-        for path in files
-        if path not in masks
-    )
+    pngs = (path for path in files if path.suffix.lower() == ".png")
+    masks = {p.with_suffix(""): p for p in pngs if p.with_suffix("") in others}
+    is_mask = set(masks.values())
+    return tuple((path, masks.get(path.with_suffix(""))) for path in files if path not in is_mask)
 
 
 def _is_cutout(path: Path, mask: Path | None) -> bool:
