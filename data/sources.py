@@ -53,7 +53,7 @@ class Source:
             InputError: no such source, or its files are missing or broken.
         """
         if not self.names:
-            raise InputError("No source of episodes is named", expected=", ".join(SOURCES))
+            raise InputError("no source of episodes is named", expected=", ".join(SOURCES))
         opened = [self._open(name, split, original_size, skipped) for name in self.names]
         return opened[0] if len(opened) == 1 else mix(opened)
 
@@ -62,7 +62,7 @@ class Source:
     ) -> Episodes:
         if name not in SOURCES:
             raise InputError(
-                f"There is no source of episodes {name!r}", expected=", ".join(SOURCES)
+                f"there is no source of episodes {name!r}", expected=", ".join(SOURCES)
             )
         if name == "procedural":
             from hsnet_trt.data.drawn.procedural import procedural

@@ -35,7 +35,7 @@ def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
         InputError: no such form, or fewer than two classes.
     """
     if form not in FORMS:
-        raise InputError(f"There is no form {form!r} of episodes", expected=", ".join(FORMS))
+        raise InputError(f"there is no form {form!r} of episodes", expected=", ".join(FORMS))
     if form == "clean":
         return episodes
     if len(episodes.classes) < 2:

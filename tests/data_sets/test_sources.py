@@ -21,7 +21,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        (Source(()), "No source"),
+        (Source(()), "no source"),
         (Source(("imagenet",)), "imagenet"),
         (Source(("pascal",)), "folder to read from"),
         (Source(("fss",), root=Path(".")), "class lists"),
