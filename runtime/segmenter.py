@@ -203,6 +203,8 @@ class FewShotSegmenter(SupportedNetwork):
             )
             with self._streams_lock:
                 self._streams.add(stream)
+                if self._current.closed:  # meanwhile, by a thread that did not see this stream
+                    stream.close_with_segmenter()
             return stream
 
     def close(self) -> None:

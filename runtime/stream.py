@@ -196,7 +196,7 @@ class _Reader:
         finally:
             # A generator's own clean-up (a camera's release) runs here, not when it is collected.
             close = getattr(self._frames, "close", None)
-            if close is not None and self._stopped:
+            if close is not None and (self._stopped or self.failure is not None):
                 with suppress(Exception):
                     close()
             with self._changed:
