@@ -200,6 +200,7 @@ class FewShotSegmenter(SupportedNetwork):
                 drop=drop == "oldest",
                 scores=scores,
                 color=color,
+                owner=self._network,
             )
             with self._streams_lock:
                 self._streams.add(stream)

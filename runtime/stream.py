@@ -31,8 +31,10 @@ class FrameStream:
         drop: bool,
         scores: bool,
         color: str,
+        owner: object = None,
     ) -> None:
-        """Use `FewShotSegmenter.stream`."""
+        """Use `FewShotSegmenter.stream`; `owner` lives as long, since its end frees the GPU."""
+        self._owner = owner
         self._pipeline, self._supports = pipeline, supports
         self._scores = scores
         read = partial(pipeline.read, color=color)
