@@ -2,8 +2,8 @@
 
 The forms are the lowerings of `match` that a bundle holds and, for ONNX Runtime on a GPU, the
 searches for cuDNN's algorithms. The times are kept in a small file in the user's cache folder, by
-card (or processor), backend with its version, precision, size and the graphs' hashes. If any of
-these changes, the forms are timed again.
+card (or processor), backend with its version, precision, size, the graphs' hashes and the limit of
+the GPU's memory. If any of these changes, the forms are timed again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,8 @@ def _times(
 def _file(size: tuple[int, int], runner: Runner, forms: Mapping[str, Form]) -> Path:
     hashes = sorted((name, form.sha256) for name, form in forms.items())
     facts = [runner.backend, runner.device, runner.precision, list(size), hashes]
+    if runner.backend == "onnxruntime_cuda":  # with less memory, other forms may be the fastest
+        facts.append([form.cuda.memory for form in forms.values()])
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return cache_folder() / f"lowering-{digest[:32]}.json"
 
@@ -166,5 +169,7 @@ def _kept(file: Path, forms: Mapping[str, Form]) -> dict[str, float] | None:
     except ValueError:
         return None
     if not isinstance(found, dict) or not found or not set(found) <= set(forms):
+        return None
+    if not all(type(ms) in (int, float) and math.isfinite(ms) for ms in found.values()):
         return None
     return {name: float(ms) for name, ms in found.items()}

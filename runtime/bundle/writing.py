@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 from hsnet_trt.errors import BundleError
-from hsnet_trt.runtime.bundle.bundle import MANIFEST, Bundle, resolved
+from hsnet_trt.runtime.bundle.bundle import FOLDERS, MANIFEST, Bundle, resolved
 from hsnet_trt.runtime.bundle.manifest import FileRecord, Manifest
 from hsnet_trt.runtime.bundle.scratch import replace_folder, scratch_folder
 
@@ -99,13 +99,18 @@ def _check_replaceable(target: Path) -> None:
             expected="no such folder, an empty one, or a bundle that is to be replaced",
             fix="choose another --out",
         )
+    known, in_folders = set[str](), ()
     try:
-        known = set(Bundle.open(target).manifest.files)
-    except BundleError:
-        return  # damaged, or of another version, so it may be replaced
+        known = set(Manifest.from_json((target / MANIFEST).read_text("utf-8", "replace")).files)
+    except (BundleError, OSError):
+        in_folders = FOLDERS  # damaged, or of another version: all in these may be replaced
     names = (p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir())
     known.add(MANIFEST)
-    strange = sorted(n for n in names if n not in known and PurePosixPath(n).name not in _LITTER)
+    strange = sorted(
+        name
+        for name, parts in ((n, PurePosixPath(n).parts) for n in names)
+        if name not in known and parts[0] not in in_folders and parts[-1] not in _LITTER
+    )
     if strange:
         raise BundleError(
             f"{target} holds files that are no part of the bundle, and would be lost with it",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ def keep(cache: Any, file: Path) -> None:
 
 
 def read_kept(file: Path) -> bytes | None:
-    """The content of a cache file; None if it is missing, unreadable, or writable by others."""
+    """The content of a cache file; None if it is missing, empty, unreadable, or writable by others."""
     try:
         if not file.exists():
             return None
         if not _only_ours(file) or not _only_ours(file.parent):
             _log.warning("%s is not read: others can write there", file)
             return None
-        return file.read_bytes()
+        return file.read_bytes() or None  # a power cut may leave an empty file
     except OSError as error:
         _log.warning("%s cannot be read: %s", file, error)
         return None
@@ -68,10 +69,13 @@ def keep_content(content: bytes, file: Path) -> None:
         if file.exists() and file.read_bytes() == content:
             return
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+        partial = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
             partial.touch(mode=0o600)
-            partial.write_bytes(content)
+            with partial.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
             partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)

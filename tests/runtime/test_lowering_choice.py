@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,12 @@ from helpers.fakes.tensorrt import fake_tensorrt
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError
-from hsnet_trt.runtime import backends
+from hsnet_trt.runtime import backends, lowering_choice
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.network import Network
+from hsnet_trt.runtime.ort.cuda import CudaChoice
 
 Shot = tuple[np.ndarray, np.ndarray]
 
@@ -76,7 +79,18 @@ def test_the_fastest_is_taken_and_remembered(
             assert copy._network.lowering == "conv3d" and clock["asked"] == 2
 
 
-@pytest.mark.parametrize("broken", [b"", b"no json", b"[]", b'{"other": 1.0}'])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"no json",
+        b"[]",
+        b'{"other": 1.0}',
+        b'{"conv2d": null}',
+        b'{"conv2d": "fast"}',
+        b'{"conv2d": NaN}',
+    ],
+)
 def test_what_is_remembered_wrongly_is_timed_again(
     several: Path, clock: dict[str, float], cache: Path, broken: bytes
 ) -> None:
@@ -96,6 +110,17 @@ def test_another_machine_version_or_graph_is_timed_anew(
     monkeypatch.setattr(onnxruntime_runner, "find_cpu", lambda: "Another CPU")
     FewShotSegmenter.load(several, lowering="auto").close()
     assert clock["asked"] == 4 and len(list(cache.glob("lowering-*.json"))) == 2
+
+
+def test_another_limit_of_the_gpus_memory_is_timed_anew() -> None:
+    runner: Any = types.SimpleNamespace(backend="onnxruntime_cuda", device="card", precision="fp16")
+
+    def file(memory: int | None) -> Path:
+        form = lowering_choice.Form("conv2d", "0" * 64, CudaChoice(memory))
+        return lowering_choice._file(SIZE, runner, {"conv2d": form})
+
+    assert len({file(None), file(10**9), file(2 * 10**9)}) == 3
+    assert file(10**9) == file(10**9)
 
 
 def test_a_cache_that_others_can_write_to_is_not_believed(

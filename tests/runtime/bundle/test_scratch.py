@@ -146,6 +146,25 @@ def test_files_that_are_not_the_bundles_are_not_lost_with_it(tmp_path):
     assert names(tmp_path) == {"bundle"}
 
 
+@pytest.mark.parametrize("damage", ["a file is missing", "a file is strange", "no manifest"])
+def test_nor_are_they_lost_with_a_damaged_bundle(tmp_path, damage):
+    """Which can be replaced itself; a `bundle.json` may also be that of another program."""
+    target = make_bundle(tmp_path / "bundle")
+    photograph = target / ("graphs" if damage == "a file is strange" else "shots") / "mug.jpg"
+    if damage == "a file is missing":
+        (target / "graphs" / "match_96x128.onnx").unlink()
+    if damage == "no manifest":
+        (target / "bundle.json").write_text('{"modules": []}')
+    photograph.parent.mkdir(exist_ok=True)
+    photograph.write_text("taken on Monday")
+    with pytest.raises(BundleError, match="would be lost") as error:
+        make_bundle(target)
+    assert error.value.found == photograph.relative_to(target).as_posix()
+    photograph.unlink()
+    make_bundle(target)
+    Bundle.open(target).check()
+
+
 def test_a_link_to_a_bundle_stays_a_link(tmp_path):
     make_bundle(tmp_path / "versions" / "one")
     (tmp_path / "bundle").symlink_to(tmp_path / "versions" / "one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helpers.fakes.tensorrt import fake_tensorrt
 
 from hsnet_trt.errors import BuildError, BundleError
 from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.device import kernel_cache
 from hsnet_trt.runtime.engines.runner import TensorRTRunner
 from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.runtime.frames import frame_pipeline as gpu_frames
@@ -217,6 +219,32 @@ def test_nvrtc_stands_in_for_nvcc_and_its_work_is_kept(
     monkeypatch.setattr(frame_kernels, "compile_cubin", compile_cubin)
     assert find_kernels(bundle, "9.0") == find_kernels(bundle, "9.0") == b"by NVRTC"
     assert asked == [90]
+    (kept,) = (tmp_path / "cache" / "hsnet_trt").iterdir()
+    kept.write_bytes(b"")  # as after a power cut
+    assert find_kernels(bundle, "9.0") == b"by NVRTC"
+    assert asked == [90, 90] and kept.read_bytes() == b"by NVRTC"
+
+
+def test_two_threads_that_keep_a_file_at_once_do_not_mix_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One puts its file in place while the other is writing."""
+    file = tmp_path / "kept" / "kernels"
+    replace, first = Path.replace, b"1" * 9_000
+    threads = []
+
+    def slow(self: Path, target: Path) -> Path:
+        if not threads:
+            threads.append(threading.Thread(target=kernel_cache.keep_content, args=(b"", file)))
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "replace", lambda *_: file)  # it stops just before
+                threads[0].start()
+                threads[0].join(20)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    kernel_cache.keep_content(first, file)
+    assert file.read_bytes() == first
 
 
 def test_without_nvcc_and_nvrtc_the_log_says_what_to_install(
