@@ -163,7 +163,7 @@ class Bundle:
                 fix="leave the size out, or export at that size too: hsnet-trt export --size "
                 + (str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"),
             )
-        return size[0], size[1]
+        return sizes[sizes.index(size)]  # whole numbers, whatever was given
 
     def check(self) -> None:
         """Check the hash of every file in the manifest.

@@ -12,6 +12,10 @@ from hsnet_trt.errors import InputError
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 
+_SECRET = re.compile(
+    r"""((?:^|[\s?&])[\w-]*(?:pw|passw(?:or)?d|passphrase)\s*=\s*)("[^"]*"|'[^']*'|[^\s&]+)""", re.I
+)
+
 
 class CaptureLost(InputError):
     """A live source stopped delivering frames."""
@@ -50,5 +54,8 @@ class Capture(Protocol):
 
 
 def without_password(text: str) -> str:
-    """A name or pipeline without credentials: `rtsp://user:secret@host` as `rtsp://***@host`."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
+    """A name or pipeline without credentials: `rtsp://user:secret@host` as `rtsp://***@host`.
+
+    Also without the values of `user-pw=`, `passphrase=`, `password=` and the like.
+    """
+    return _SECRET.sub(r"\1***", re.sub(r"(?<=://)[^/\s]*@", "***@", text))

@@ -21,13 +21,13 @@ class OpenCVCapture:
         Args:
             source: a camera's number, a file's path, a URL, or a GStreamer pipeline.
             name: names it in messages.
-            live: whether the end of frames means that the source was lost.
+            live: whether the end of frames means that the source was lost, unless their number is
+                known.
             through_gstreamer: whether `source` is a GStreamer pipeline; see `has_gstreamer`.
 
         Raises:
             InputError: OpenCV is not installed, or cannot open it.
         """
-        self.live = live
         self._name = without_password(name)
         self._capture = _open(source, through_gstreamer)
         if not self._capture.isOpened():
@@ -44,7 +44,9 @@ class OpenCVCapture:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.rate = float(rate) if 0 < rate < 1000 else None
-        self.count = count if count > 0 and not live else None
+        # A URL or pipeline may be of a file, which ends and is not lost.
+        self.live = live and (isinstance(source, int) or count <= 0)
+        self.count = count if count > 0 and not self.live else None
 
     def read(self) -> Picture | None:
         """See `Capture.read`."""

@@ -50,7 +50,7 @@ def keep(cache: Any, file: Path) -> None:
 
 
 def read_kept(file: Path) -> bytes | None:
-    """The content of a cache file; None if it is missing, empty, unreadable, or writable by others."""
+    """A cache file's content; None if it is missing, empty, unreadable, or writable by others."""
     try:
         if not file.exists():
             return None

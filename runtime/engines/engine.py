@@ -101,6 +101,7 @@ class Engine:
             BackendError: TensorRT refuses the address.
         """
         if self._addresses.get(name) != address:
+            self._ensure_context()
             if not self._execution.set_tensor_address(name, address):
                 raise self.failure(f"no memory could be bound to {name}")
             self._addresses[name] = address
@@ -116,6 +117,7 @@ class Engine:
             if self._shapes.get(name) == tuple(shape):
                 continue
             self._shapes.pop(name, None)
+            self._ensure_context()
             if not self._execution.set_input_shape(name, tuple(shape)):
                 raise self.failure(f"{name} {list(shape)} lies outside its profile")
             self._shapes[name] = tuple(shape)
@@ -152,9 +154,6 @@ class Engine:
         addresses, shapes = self._addresses, self._shapes
         self._addresses, self._shapes = {}, {}
         self._execution = None
-        self._execution = self._make_context()
-        if self._memory is not None:
-            self._execution.set_device_memory(*self._memory)
         self.shape(shapes)
         for name, address in addresses.items():
             self.bind(name, address)
@@ -175,6 +174,13 @@ class Engine:
             found=self._logger.take_error(),
             fix=REBUILD,
         )
+
+    def _ensure_context(self) -> None:
+        """Create the execution context again if that failed before, or a launch did."""
+        if self._execution is None:
+            self._execution = self._make_context()
+            if self._memory is not None:
+                self._execution.set_device_memory(*self._memory)
 
     def _make_context(self) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED

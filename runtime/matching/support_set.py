@@ -24,6 +24,7 @@ from hsnet_trt.trt_plugins.sizes import row_length
 _FORMAT = "hsnet-trt supports"
 _VERSION = 2
 _AGAIN = "encode the supports again with set_support"
+_MOST_HEADER, _NPY_HEADER = 16 << 20, 4096  # bytes
 MOST_CLASSES = 255  # labels are uint8, 0 is background
 
 
@@ -173,7 +174,7 @@ class SupportSet:
         path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "what was sent"
         try:
             with np.load(source, allow_pickle=False) as archive:
-                header = json.loads(str(archive["header"][()]))
+                header = json.loads(str(_array(archive, "header", _MOST_HEADER)[()]))
                 _check_header(header, origin, path)
                 classes = {
                     entry["name"]: _read_class(archive, index, entry["shots"], origin)
@@ -242,7 +243,8 @@ def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
     shot: Shot = {}
     names = (*SUPPORTS, *CONTRASTS)[: len(origin.shapes)]
     for level, (layers, channels, positions) in zip(names, origin.shapes, strict=True):
-        at, values = archive[f"{name}_{level}_columns"], archive[f"{name}_{level}"]
+        at = _array(archive, f"{name}_{level}_columns", 8 * positions)
+        values = _array(archive, f"{name}_{level}", 8 * layers * channels * positions)
         if values.shape != (layers, channels, len(at)) or values.dtype.kind != "f":
             raise ValueError(f"{level} of {name} has shape {values.shape}, {values.dtype}")
         ascending = at.ndim == 1 and at.dtype.kind == "i" and bool((np.diff(at) > 0).all())
@@ -253,6 +255,15 @@ def _read_shot(archive: Any, name: str, origin: Origin) -> Shot:
         row = positions if level in CONTRASTS else row_length(positions)
         shot[level] = Columns(at.astype(np.int64), values, row)
     return shot
+
+
+def _array(archive: Any, name: str, most: int) -> npt.NDArray[Any]:
+    """An array of the file, of at most so many bytes: some kilobytes may unpack to gigabytes."""
+    size = archive.zip.getinfo(f"{name}.npy").file_size
+    if size > most + _NPY_HEADER:
+        raise ValueError(f"{name} has {size} bytes")
+    found: npt.NDArray[Any] = archive[name]
+    return found
 
 
 def _is_newer(version: object) -> bool:

@@ -283,3 +283,10 @@ def test_logits_that_are_not_finite_are_an_error(
     segmenter._current.supports.classes["red"][0]["s2"].values[:] = np.inf
     with pytest.raises(BackendError, match="not finite"):
         segmenter.segment(QUERY)
+
+
+def test_a_size_of_whole_floats_is_a_size(bundle: Path, red_shot: Shot) -> None:
+    """As `NumPy` and YAML give them."""
+    with FewShotSegmenter.load(bundle, size=(96.0, 128.0)) as segmenter:  # type: ignore[arg-type]
+        assert [type(n) for n in segmenter.size] == [int, int]
+        segmenter.set_support("red", *red_shot)

@@ -131,3 +131,13 @@ def test_passwords_are_not_shown() -> None:
         "gst:rtspsrc location=rtsp://***@h/x ! y"
     )
     assert without_password("rtsp://host/a@b") == "rtsp://host/a@b"
+    assert without_password("rtsp://me:p@ss@host/a@b") == "rtsp://***@host/a@b"
+    for text in (
+        "gst:rtspsrc location=rtsp://host/x user-id=me user-pw=SECRET ! y",
+        'gst:souphttpsrc proxy-pw = "SECRET words" ! y',
+        "gst:srtsrc uri=srt://host passphrase=SECRET ! y",
+        "rtmp://host/live?user=me&password=SECRET&channel=0",
+    ):
+        shown = without_password(text)
+        assert "SECRET" not in shown and "words" not in shown and "***" in shown
+        assert shown.endswith(("! y", "channel=0"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,11 @@ from hsnet_trt.runtime.cameras import gstreamer, source
 from hsnet_trt.runtime.cameras.source import open_source
 
 cv2 = pytest.importorskip("cv2")
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_a_folder_in_the_order_of_its_names(tmp_path: Path) -> None:
@@ -33,6 +42,21 @@ def test_a_video_ends_at_its_end(tmp_path: Path) -> None:
     pictures = list(found.frames)
     assert [abs(int(p[5, 5, 0]) - v) < 8 for p, v in zip(pictures, (10, 100, 200), strict=True)]
     assert all(p.shape == (48, 64, 3) for p in pictures)
+
+
+def test_a_video_behind_a_url_ends_at_its_end_too(tmp_path: Path) -> None:
+    """It is not lost, so it is not played again."""
+    writer = cv2.VideoWriter(str(tmp_path / "x.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
+    for value in (10, 100, 200):
+        writer.write(np.full((48, 64, 3), (value, 0, 0), np.uint8))
+    writer.release()
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = open_source(f"http://127.0.0.1:{server.server_port}/x.avi", patience=1)
+        assert len(list(itertools.islice(found.frames, 7))) == 3
+        server.shutdown()
+    assert (found.live, found.count) == (False, 3)
 
 
 @pytest.mark.parametrize(

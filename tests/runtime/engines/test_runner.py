@@ -105,6 +105,12 @@ def test_a_broken_launch_is_tried_once_more_with_a_new_context(
     features.create_execution_context = lambda _: features.contexts[0]
     with pytest.raises(BackendError, match="the launch failed, also with a new context"):
         runner.run("features", {"image": images})
+    features.create_execution_context = lambda _: None  # as when memory is short
+    for _ in range(2):
+        with pytest.raises(BackendError, match="no execution context can be made"):
+            runner.run("features", {"image": images})
+    del features.create_execution_context
+    np.testing.assert_array_equal(runner.run("features", {"image": images})["f2"], expected["f2"])
     runner.close()
     assert driver.settled()
 

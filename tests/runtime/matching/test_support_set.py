@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,23 @@ def test_damaged_files(bundle: Path, saved: Path, tmp_path: Path) -> None:
         saved.write_bytes(good)
         segmenter.load_supports(saved)
         assert segmenter.classes == ("red", "grün")
+
+
+@pytest.mark.parametrize("name", ["header", "0_0_s2", "0_0_s3_columns"])
+def test_a_small_file_does_not_unpack_to_a_large_one(bundle: Path, saved: Path, name: str) -> None:
+    with np.load(saved, allow_pickle=False) as archive:
+        arrays = dict(archive)
+    bomb = np.zeros(100 << 20, np.uint8) if name != "header" else np.array("0" * (25 << 20))
+    np.savez_compressed(saved, **{**arrays, name: bomb})
+    assert saved.stat().st_size < 1 << 20
+    with FewShotSegmenter.load(bundle) as segmenter:
+        tracemalloc.start()
+        try:
+            with pytest.raises(InputError, match="damaged"):
+                segmenter.load_supports(saved)
+            assert tracemalloc.get_traced_memory()[1] < 20 << 20
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("version", "fix"), [(1, "encode the supports again"), (3, "upgrade")])
