@@ -99,7 +99,7 @@ def _check_replaceable(target: Path) -> None:
             expected="no such folder, an empty one, or a bundle that is to be replaced",
             fix="choose another --out",
         )
-    known, in_folders = set[str](), ()
+    known, in_folders = set[str](), tuple[str, ...]()
     try:
         known = set(Manifest.from_json((target / MANIFEST).read_text("utf-8", "replace")).files)
     except (BundleError, OSError):
