@@ -20,6 +20,7 @@ from hsnet_trt.data.episodes.episode import Episode, Mask
 from hsnet_trt.data.episodes.metrics import Score
 
 _CACHE = 1 << 30  # bytes of encoded episodes to keep
+_LEAST_SQNR = 1e-12  # -120 dB: of logits that are constant in FP32
 
 Step = Callable[[int], None]  # called before each episode with its number
 
@@ -32,7 +33,8 @@ class Cost:
         miou, miou_fp32: in percent.
         changed: share of the judged pixels whose answer changed, in [0,1].
         sqnr: signal to quantisation noise, in decibels, of foreground minus background logit (which
-            alone decides): variance of the FP32 value over the mean square error; inf if exact.
+            alone decides): variance of the FP32 value over the mean square error; inf if exact, and
+            never below -120.
         episodes: number of episodes.
     """
 
@@ -129,7 +131,7 @@ class Judge:
             miou=score.miou(),
             miou_fp32=self.miou_fp32,
             changed=changed / max(judged, 1),
-            sqnr=10 * math.log10(signal / noise) if noise > 0 else math.inf,
+            sqnr=_decibels(signal, noise),
             episodes=len(self._episodes),
         )
 
@@ -142,6 +144,10 @@ class Judge:
             self._cache[number] = encoded
             self._cached += size
         return encoded
+
+
+def _decibels(signal: float, noise: float) -> float:
+    return 10 * math.log10(max(signal / noise, _LEAST_SQNR)) if noise > 0 else math.inf
 
 
 def _decisive(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -147,7 +147,7 @@ class CalibrationTable:
             )
         needed = {name: set(p.sources) for name, p in subject.placements.items()}
         held = {name: set(ranges) for name, ranges in self.ranges.items()}
-        if needed != held or any(subject.hashes[g] != h for g, h in self.graphs.items()):
+        if needed != held or any(subject.hashes.get(g) != h for g, h in self.graphs.items()):
             raise InputError(
                 "the calibration file is of another export of this model",
                 expected=f"graphs {_short(subject.hashes, self.graphs)}",

@@ -53,7 +53,7 @@ class Source:
             InputError: no such source, or its files are missing or broken.
         """
         if not self.names:
-            raise InputError("No source of episodes is named", expected=", ".join(SOURCES))
+            raise InputError("no source of episodes is named", expected=", ".join(SOURCES))
         opened = [self._open(name, split, original_size, skipped) for name in self.names]
         return opened[0] if len(opened) == 1 else mix(opened)
 
@@ -62,7 +62,7 @@ class Source:
     ) -> Episodes:
         if name not in SOURCES:
             raise InputError(
-                f"There is no source of episodes {name!r}", expected=", ".join(SOURCES)
+                f"there is no source of episodes {name!r}", expected=", ".join(SOURCES)
             )
         if name == "procedural":
             from hsnet_trt.data.drawn.procedural import procedural
@@ -129,7 +129,7 @@ def mix(sources: Sequence[Episodes]) -> Episodes:
     """Take episodes from several sources in turn: 0, 1, ..., 0, 1, ...
 
     A source that is given twice is used twice as often, with other episodes each time. The mix ends
-    with the shortest source. Class ids are offset per source; names stay.
+    with the source that is used up first. Class ids are offset per source; names stay.
     """
     # A source that is given twice keeps one set of class ids.
     numbers = {name: place for place, name in enumerate(dict.fromkeys(s.name for s in sources))}
@@ -138,9 +138,10 @@ def mix(sources: Sequence[Episodes]) -> Episodes:
         for source in sources
         for class_id, name in source.classes.items()
     }
-    ends = [s.count for s in sources if s.count is not None]
-    count = len(sources) * min(ends) if ends else None
     times = {name: sum(source.name == name for source in sources) for name in numbers}
+    # A round takes one episode of each source, so several of one that is given more than once.
+    rounds = [s.count // times[s.name] for s in sources if s.count is not None]
+    count = len(sources) * min(rounds) if rounds else None
     name = " + ".join(f"{n} x {name}" if n > 1 else name for name, n in times.items())
     return Episodes(name, classes, _Turns(tuple(sources), numbers), count)
 

@@ -186,19 +186,22 @@ def _check_arguments(
                 found=f"{size[0]}x{size[1]}",
                 fix="400 is what the paper uses",
             )
-    unknown = [name for name in lowerings if name not in FORMS]
-    unknown += [name for name in correlations if name not in CORRELATIONS]
-    unknown += [name for name in precisions if name not in EXPORT_PRECISIONS]
-    some = sizes and lowerings and correlations and precisions
-    if unknown or not some or resize not in ("stretch", "letterbox"):
-        raise InputError(
-            "the export was asked for a form that is not there",
-            expected=f"lowering {' | '.join(FORMS)}, correlation {' | '.join(CORRELATIONS)}, "
-            f"precision {' | '.join(EXPORT_PRECISIONS)}, resize stretch | letterbox",
-            found=f"{unknown or (*lowerings, *correlations, *precisions)}, {resize}, "
-            f"{len(sizes)} sizes",
-            fix="INT8 is added by `hsnet-trt calibrate`" if "int8" in unknown else None,
-        )
+    if not sizes:
+        raise InputError("no size was given", expected="one at least")
+    for what, names, known in (
+        ("lowering", lowerings, FORMS),
+        ("correlation", correlations, CORRELATIONS),
+        ("precision", precisions, EXPORT_PRECISIONS),
+        ("resize policy", (resize,), ("stretch", "letterbox")),
+    ):
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise InputError(
+                f"there is no such {what}" if unknown else f"no {what} was given",
+                expected=" or ".join(known),
+                found=", ".join(unknown) or None,
+                fix="INT8 is added by `hsnet-trt calibrate`" if "int8" in unknown else None,
+            )
     if "plugin" in correlations and "conv2d" not in lowerings:
         raise InputError(
             "the correlation plugin writes what the conv2d lowering reads, and no other",

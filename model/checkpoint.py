@@ -83,8 +83,7 @@ def load_checkpoint(
     model = HSNet(found, float(CONTRAST in state), float(SELF_SUPPORT in state))
     wanted = model.state_dict()
     model.trained = bool(facts.get("trained", True))
-    size = facts.get("size")
-    model.size = (size, size) if isinstance(size, int) else None
+    model.size = _size(facts.get("size"))
     threshold = facts.get("present_from")
     if isinstance(threshold, float) and 0 <= threshold <= 1:
         model.present_from = threshold
@@ -103,6 +102,14 @@ def load_checkpoint(
     return model.eval()
 
 
+def _size(fact: Any) -> tuple[int, int] | None:
+    """(height, width) of a fact: one side of a square, or both."""
+    sides = [fact, fact] if isinstance(fact, int) else fact
+    if isinstance(sides, list) and len(sides) == 2 and all(isinstance(s, int) for s in sides):
+        return (sides[0], sides[1])
+    return None
+
+
 def save_checkpoint(
     model: HSNet, path: str | os.PathLike[str], *, half: bool = False, **facts: Any
 ) -> None:
@@ -117,14 +124,13 @@ def save_checkpoint(
     Raises:
         CheckpointError: the file could not be written, for example because the disk is full.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.half() if half and value.is_floating_point() else value
         for key, value in model.state_dict().items()
     }
     kept = {"trained": model.trained, **facts}
-    write_weights_file({"backbone": model.name, "state_dict": state, "facts": kept}, target)
+    content = {"backbone": model.name, "state_dict": state, "facts": kept}
+    write_weights_file(content, Path(path))
 
 
 def find_backbone(state: dict[str, Tensor]) -> str | None:

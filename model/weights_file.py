@@ -40,12 +40,15 @@ _DAMAGE = (
 def write_weights_file(content: dict[str, Any], path: Path) -> None:
     """Write tensors in plain containers; an existing file is replaced only after a complete write.
 
+    Missing folders are made.
+
     Raises:
         CheckpointError: the file could not be written, for example because the disk is full. No
             partial file is left.
     """
     scratch = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, scratch)
         os.replace(scratch, path)
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError on a full disk

@@ -89,6 +89,10 @@ def open_runner(
                 f"{candidate}: {error.summary}" + (f" ({error.found})" if error.found else "")
             )
             continue
+        except BundleError:
+            if refusals:
+                _log.warning("not %s", "; not ".join(refusals))
+            raise
         reason = (
             f"the best that works here; not {'; not '.join(refusals)}"
             if refusals

@@ -103,7 +103,7 @@ def check_folder(out: Path, resume: bool) -> None:
         )
     if resume and not there:
         raise InputError(
-            f"There is no run in {out} to resume",
+            f"there is no run in {out} to resume",
             expected=str(out / LAST),
             found="none",
             fix="leave --resume out",

@@ -129,7 +129,7 @@ def first_model(settings: Settings) -> HSNet:
     """
     if not (settings.train_backbone or settings.backbone_weights or settings.start_from):
         raise InputError(
-            "A frozen backbone with random weights gives features that mean nothing",
+            "a frozen backbone with random weights gives features that mean nothing",
             fix="give its weights with --backbone-weights, or learn them with --train-backbone",
         )
     if settings.start_from is not None:
@@ -252,7 +252,7 @@ class _Run:
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise HSNetError(
-                f"The loss is {loss} after {self.now.step} steps",
+                f"the loss is {loss} after {self.now.step} steps",
                 expected="a finite number",
                 fix="lower --learning-rate, and resume from the last state with --resume",
             )
@@ -287,6 +287,7 @@ class _Run:
                 validation_miou=now.miou,
                 validated_on=self.validation.name,
                 step=now.step,
+                size=list(self.settings.size),
                 settings=self.settings.facts(),
                 command=self.command,
             )
@@ -297,9 +298,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"There is no device {name!r}", expected="cpu, cuda or cuda:1") from error
+        raise InputError(f"there is no device {name!r}", expected="cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "There is no GPU for PyTorch here", fix="leave --device out, or install its CUDA build"
+            "there is no GPU for PyTorch here", fix="leave --device out, or install its CUDA build"
         )
     return device

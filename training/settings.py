@@ -116,13 +116,13 @@ class Settings:
                 )
         if self.batch % self.reuse:
             raise InputError(
-                "The batch cannot be shared out",
+                "the batch cannot be shared out",
                 found=f"batch {self.batch}, reuse {self.reuse}",
                 expected="a batch that is a multiple of reuse",
             )
         if self.train_backbone and self.batch < 2:
             raise InputError(
-                "A backbone is not learned from one episode at a time",
+                "a backbone is not learned from one episode at a time",
                 expected="a batch of 2",
                 found=self.batch,
                 fix="raise --batch: batch statistics need several pictures",
@@ -133,13 +133,13 @@ class Settings:
         ):
             if getattr(self, name) not in choices:
                 raise InputError(
-                    f"There is no such {name}",
+                    f"there is no such {name}",
                     expected=" or ".join(choices),
                     found=getattr(self, name),
                 )
         if self.sizes and (self.reuse == 1 or max(p.side for p in self.sizes) > min(self.size)):
             raise InputError(
-                "Batches of several sizes are shrunk from a pool of the largest",
+                "batches of several sizes are shrunk from a pool of the largest",
                 expected="reuse above 1, and no side above that of size",
                 found=f"reuse {self.reuse}, size {self.size}, sides "
                 f"{', '.join(str(part.side) for part in self.sizes)}",
@@ -148,7 +148,7 @@ class Settings:
             raise InputError("minutes makes no sense", expected="above 0", found=self.minutes)
         if self.learning_rate <= 0:
             raise InputError(
-                "The learning rate makes no sense", expected="above 0", found=self.learning_rate
+                "the learning rate makes no sense", expected="above 0", found=self.learning_rate
             )
 
     def source(self, seed: int | None = None) -> Source:
@@ -190,7 +190,7 @@ class Settings:
         ]
         if differing:
             raise InputError(
-                "The run to resume had other settings",
+                "the run to resume had other settings",
                 expected="the same settings",
                 found="; ".join(differing),
                 fix="repeat its command with --resume, or choose another --out",

@@ -37,7 +37,7 @@ class Validation:
             for episode, answer in zip(part, answer_batch(model, part, device), strict=True):
                 score.add(episode, answer)
         if not len(score):
-            raise InputError(f"No episode of {self.name} could be read", expected="one at least")
+            raise InputError(f"no episode of {self.name} could be read", expected="one at least")
         return score.miou()
 
     def first(self, count: int) -> list[Episode]:

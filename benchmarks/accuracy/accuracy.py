@@ -188,7 +188,7 @@ def evaluate(
     on_episode(episodes.name, count, count)
     if not numbers:
         raise InputError(
-            f"No episode of {episodes.name} could be judged",
+            f"no episode of {episodes.name} could be judged",
             expected="one at least",
             fix="look at --data, --root and --episodes",
         )

@@ -108,7 +108,7 @@ def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
     for source, package in ((STAMPS, "tuxpaint-stamps-default"), (GCOMPRIS, "gcompris-qt-data")):
         if not source.is_dir():
             raise InputError(
-                f"There is no {source}", expected=f"the files of Debian's package {package}",
+                f"there is no {source}", expected=f"the files of Debian's package {package}",
                 fix=f"apt-get install {package}, or give --photographs FOLDER",
             )  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)

@@ -102,7 +102,7 @@ def evaluate_videos(
         HSNetError: whatever a way raises.
     """
     if count < 1 or not ways:
-        raise InputError("There is nothing to judge", expected="a video, and a way to follow")
+        raise InputError("there is nothing to judge", expected="a video, and a way to follow")
     scores: dict[str, list[VideoScore]] = {name: [] for name in ways}
     names = []
     shots = 0
@@ -149,7 +149,7 @@ def answered(follow: Follow, video: Video) -> Iterator[tuple[VideoFrame, Answer]
         done += 1
     if done != len(video):
         raise InputError(
-            "A video was not answered to its end", expected=f"{len(video)} answers", found=done
+            "a video was not answered to its end", expected=f"{len(video)} answers", found=done
         )
 
 

@@ -104,7 +104,7 @@ def table(out: Path) -> str:
         if (out / form / "accuracy.json").is_file()
     }
     if not judged:
-        raise InputError(f"Nothing is judged in {out}", expected="FORM/accuracy.json")
+        raise InputError(f"nothing is judged in {out}", expected="FORM/accuracy.json")
     any_one = next(iter(judged.values()))
     lines = [
         f"real-v1, {any_one['episodes']} queries, {any_one['shots']} shots, "

@@ -121,7 +121,7 @@ def _renderer() -> Callable[[str], bytes]:
         from resvg_py import svg_to_bytes
     except ModuleNotFoundError as error:
         raise InputError(
-            "Drawings are rendered by resvg", fix="pip install 'hsnet-trt[recipe]'"
+            "drawings are rendered by resvg", fix="pip install 'hsnet-trt[recipe]'"
         ) from error
     return lambda svg: bytes(svg_to_bytes(svg_string=svg, skip_system_fonts=True))
 

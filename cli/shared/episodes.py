@@ -17,7 +17,13 @@ DATA_HELP = (
     "procedural, photo-cut, mixture, pascal, coco, fss or folder (folder:PATH is folder with "
     "--root PATH); repeat to mix: episodes then come from each in turn."
 )
-RootOption = Annotated[Path | None, typer.Option(help="Folder of the dataset or photographs.")]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the dataset; of photographs, with --data folder: CLASS/NAME.jpg and its "
+        "mask CLASS/NAME.png."
+    ),
+]
 FoldOption = Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")]
 SplitsOption = Annotated[Path | None, typer.Option(help="The authors' data/splits.")]
 

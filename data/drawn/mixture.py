@@ -96,7 +96,7 @@ def mixture_casts(
 
 def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
     if shots < 1:
-        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+        raise InputError("an episode needs a support", expected="shots >= 1", found=shots)
     photos: Paths = ()
     kinds: list[Kind] = []
     named: dict[str, tuple[int, ...]]
@@ -108,7 +108,7 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
             grounds = len(found)
             if grounds < _GROUNDS:
                 raise InputError(
-                    f"There are too few photographs in {folder}",
+                    f"there are too few photographs in {folder}",
                     expected=f"at least {_GROUNDS}",
                     found=grounds,
                 )
@@ -124,10 +124,16 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
             kinds += [Kind(name, group, places) for name, places in _part(named, split)]
         if not any(kind.group == group for kind in kinds):
             raise InputError(
-                f"There is nothing to learn from in {folder} for {split}",
+                f"there is nothing to learn from in {folder} for {split}",
                 expected="photographs with masks" if group == MASKED else "CLASS/*.png or .webp",
             )
         photos += found
+    if len({kind.name for kind in kinds}) < 2:
+        raise InputError(
+            f"{root} has only one class for {split}",
+            expected="two names at least, so that a query can lack the class",
+            found=kinds[0].name,
+        )
     drawn = procedural(split=split, shots=shots, size=size, seed=seed)
     return _Draw(photos, grounds, tuple(kinds), drawn, shots, size, seed)
 

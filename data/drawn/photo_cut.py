@@ -82,13 +82,13 @@ def photo_cut_casts(
 
 def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
     if shots < 1:
-        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+        raise InputError("an episode needs a support", expected="shots >= 1", found=shots)
     found = find_photos(root)
     cutouts = [pair for pair in found if _is_cutout(*pair)]
     whole = _part([[pair] for pair in found if pair not in cutouts], split)
     if not whole:
         raise InputError(
-            f"There are too few photographs in {root} for {split}",
+            f"there are too few photographs in {root} for {split}",
             expected="at least 5 for all parts" if found else "pictures, here or in folders below",
             found=len(found) - len(cutouts),
         )
@@ -120,15 +120,13 @@ def find_photos(root: Path) -> Paths:
         InputError: there is no such folder.
     """
     if not root.is_dir():
-        raise InputError(f"There is no folder {root}", fix="check the path")
+        raise InputError(f"there is no folder {root}", fix="check the path")
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
     others = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
-    masks = {p for p in files if p.suffix.lower() == ".png" and p.with_suffix("") in others}
-    return tuple(
-        (path, next((m for m in masks if m.with_suffix("") == path.with_suffix("")), None))
-        for path in files
-        if path not in masks
-    )
+    pngs = (path for path in files if path.suffix.lower() == ".png")
+    masks = {p.with_suffix(""): p for p in pngs if p.with_suffix("") in others}
+    is_mask = set(masks.values())
+    return tuple((path, masks.get(path.with_suffix(""))) for path in files if path not in is_mask)
 
 
 def _is_cutout(path: Path, mask: Path | None) -> bool:

@@ -98,10 +98,10 @@ def procedural_casts(
 
 def _open(split: Split, shots: int, size: tuple[int, int], seed: int) -> _Draw:
     if shots < 1:
-        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+        raise InputError("an episode needs a support", expected="shots >= 1", found=shots)
     if min(size) < 32:
         raise InputError(
-            "The pictures are too small to draw in", expected="32 x 32 or more", found=size
+            "the pictures are too small to draw in", expected="32 x 32 or more", found=size
         )
     return _Draw(split, shots, size, seed)
 

@@ -40,7 +40,7 @@ def load_photo(path: Path, mask_path: Path | None) -> Photo:
         mask, _ = read_any_mask(mask_path, upright=True)
         check_same_size(image, mask, mask_path)
         if not mask.any():
-            raise InputError(f"The mask {mask_path} marks nothing", expected="the object in white")
+            raise InputError(f"the mask {mask_path} marks nothing", expected="the object in white")
         image, mask = _shrink(image), _shrink(mask.astype(np.uint8)) > 0
         return Photo(image, (np.asarray(mask),))
     alpha = read_alpha(path, upright=True)

@@ -109,11 +109,11 @@ def open_videos(
         InputError: no such source, a folder without pictures for the split, or too few frames.
     """
     if frames < FEWEST:
-        raise InputError("The videos are too short", expected=f"{FEWEST} frames", found=frames)
+        raise InputError("the videos are too short", expected=f"{FEWEST} frames", found=frames)
     if source == "procedural":
         cast = procedural_casts(split=split, shots=shots, size=size, seed=seed)
     elif source not in SOURCES:
-        raise InputError(f"There are no videos of {source!r}", expected=" or ".join(SOURCES))
+        raise InputError(f"there are no videos of {source!r}", expected=" or ".join(SOURCES))
     elif root is None:
         raise InputError(f"{source} needs a folder to read from", fix="give it with --root")
     else:

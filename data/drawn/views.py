@@ -35,7 +35,7 @@ def best_view(draw: Callable[[], tuple[Floats, Mask]], what: str) -> tuple[Float
         if seen.sum() > mask.sum():
             best, mask = canvas, seen
     if not mask.any():
-        raise InputError(f"No view of {what} could be drawn", fix="leave the picture out")
+        raise InputError(f"no view of {what} could be drawn", fix="leave the picture out")
     return best, mask
 
 

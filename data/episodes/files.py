@@ -46,7 +46,7 @@ def read_index_mask(path: Path) -> npt.NDArray[np.uint8]:
     picture = _open(path, "mask")
     if picture.mode not in {"P", "L"}:
         raise InputError(
-            f"The mask {path} does not hold class numbers",
+            f"the mask {path} does not hold class numbers",
             expected="an 8-bit palette or grey PNG (mode P or L)",
             found=f"mode {picture.mode}",
             fix="save the class numbers, not their colours",
@@ -89,7 +89,7 @@ def check_same_size(image: Image, mask: npt.NDArray[np.generic], mask_path: Path
     """Raise InputError naming the mask if its size differs from the image's."""
     if image.shape[:2] != mask.shape:
         raise InputError(
-            f"The mask {mask_path} is not as large as its image",
+            f"the mask {mask_path} is not as large as its image",
             expected=f"{image.shape[0]} x {image.shape[1]} (height x width)",
             found=f"{mask.shape[0]} x {mask.shape[1]}",
             fix="make the mask at the size at which the image is shown",
@@ -127,14 +127,14 @@ def _open(
             return turned.convert(mode) if mode else turned.copy()
     except FileNotFoundError:
         raise InputError(
-            f"There is no {what} {path}",
+            f"there is no {what} {path}",
             expected="a file",
             fix="put it there, or leave broken files out with --skip-bad",
         ) from None
     # PIL's decoders raise these on damaged data, its PNG reader SyntaxError.
     except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
         raise InputError(
-            f"The {what} {path} cannot be read",
+            f"the {what} {path} cannot be read",
             found=f"{type(error).__name__}: {error}",
             fix="replace it, or leave broken files out with --skip-bad",
         ) from error

@@ -14,6 +14,7 @@ from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.errors import InputError
 
 FORMS = ("clean", "mosaic", "absent")
+_TRIES = 1000  # draws without another class, after which there is taken to be none
 
 
 def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
@@ -34,7 +35,7 @@ def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
         InputError: no such form, or fewer than two classes.
     """
     if form not in FORMS:
-        raise InputError(f"There is no form {form!r} of episodes", expected=", ".join(FORMS))
+        raise InputError(f"there is no form {form!r} of episodes", expected=", ".join(FORMS))
     if form == "clean":
         return episodes
     if len(episodes.classes) < 2:
@@ -49,12 +50,24 @@ def in_form(episodes: Episodes, form: str, seed: int = 0) -> Episodes:
 
 
 def _others(episodes: Episodes, episode: Episode, rng: np.random.Generator) -> Iterator[Episode]:
-    """Yield random episodes of other classes, without end."""
+    """Yield random episodes of other classes, without end.
+
+    Raises:
+        InputError: hardly any episode is of another class, though several classes are listed.
+    """
     numbers = 1_000_000 if episodes.count is None else episodes.count
-    while True:
+    missed = 0
+    while missed < _TRIES:
         drawn = episodes[int(rng.integers(numbers))]
+        missed += 1
         if drawn.class_id != episode.class_id:
+            missed = 0
             yield drawn
+    raise InputError(
+        f"{episodes.name} shows no other class than {episode.class_name}",
+        expected=", ".join(episodes.classes.values()),
+        found=f"{episode.class_name} in {_TRIES} episodes drawn at random",
+    )
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def overlap(answer: Mask, truth: Mask, ignore: Mask | None = None) -> tuple[Coun
     for other in (truth, ignore):
         if other is not None and other.shape != answer.shape:
             raise InputError(
-                "An answer does not fit its episode", expected=other.shape, found=answer.shape
+                "an answer does not fit its episode", expected=other.shape, found=answer.shape
             )
     judged = np.ones(answer.shape, np.bool_) if ignore is None else ~ignore
     both = int((answer & truth & judged).sum())
@@ -123,7 +123,7 @@ class Score:
         """
         if episode.class_id not in self.classes:
             raise InputError(
-                "An episode is of a class that is not judged",
+                "an episode is of a class that is not judged",
                 expected=f"one of {sorted(self.classes)}",
                 found=episode.class_id,
             )
@@ -186,7 +186,7 @@ class Score:
     def _table(self) -> tuple[Counts, Counts]:
         """(row of the class [N], intersections and unions [N, 4]) of every episode."""
         if not len(self):
-            raise InputError("There is nothing to judge", expected="episodes", found="none")
+            raise InputError("there is nothing to judge", expected="episodes", found="none")
         row_of = {class_id: row for row, class_id in enumerate(self.classes)}
         rows = np.array([row_of[class_id] for class_id in self._class_ids])
         both = np.concatenate([np.stack(self._intersections), np.stack(self._unions)], axis=1)

@@ -152,7 +152,7 @@ def enough_images(
             too small.
     """
     if shots < 1:
-        raise InputError("An episode needs a support", expected="shots >= 1", found=shots)
+        raise InputError("an episode needs a support", expected="shots >= 1", found=shots)
     kept: dict[int, Sequence[str]] = {}
     for class_id, names in by_class.items():
         different = len(set(names))
@@ -160,7 +160,7 @@ def enough_images(
             kept[class_id] = names
             continue
         error = InputError(
-            f"Class {classes[class_id]!r} of {where} has too few images for {shots} shots",
+            f"class {classes[class_id]!r} of {where} has too few images for {shots} shots",
             expected=f"at least {shots + 1}",
             found=different,
             fix="add images, ask for fewer shots, or leave it out with --skip-bad",

@@ -141,7 +141,7 @@ class VideoScore:
         (_, both), (_, either) = overlap(answer, truth)
         if origin.shape != (*truth.shape, 2):
             raise InputError(
-                "The motion does not fit its frame",
+                "the motion does not fit its frame",
                 expected=(*truth.shape, 2),
                 found=origin.shape,
             )

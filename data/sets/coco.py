@@ -107,7 +107,7 @@ def _from_masks(base: Path, part: str, skipped: Skipped | None) -> dict[int, lis
     masks = sorted((base / "annotations" / part).glob("*.png"))
     if not masks:
         raise InputError(
-            f"There are no masks in {base / 'annotations' / part}",
+            f"there are no masks in {base / 'annotations' / part}",
             expected=f"NAME.png beside {part}/NAME.jpg",
         )
     lists: dict[int, list[str]] = {}

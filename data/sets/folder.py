@@ -37,11 +37,18 @@ def folder(
         skipped: collects errors of broken files; None raises at the first.
 
     Raises:
-        InputError: a file is missing or broken; it names the file.
+        InputError: there is no such folder, no class in it, or a class has too few images; a file
+            is missing or broken, which the error names.
     """
     if not root.is_dir():
-        raise InputError(f"There is no folder {root}", fix="check the path")
+        raise InputError(f"there is no folder {root}", fix="check the path")
     names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if not names:
+        raise InputError(
+            f"there are no classes in {root}",
+            expected="a folder for each class, which holds NAME.jpg with the mask NAME.png",
+            found="no folders",
+        )
     classes = dict(enumerate(names))
     by_class = images_by_class(root, classes, lambda path: path.suffix.lower() in IMAGES)
     kept = enough_images(by_class, classes, shots, str(root), skipped)
@@ -69,7 +76,7 @@ class _Load:
         check_same_size(image, mask, path)
         if not mask.any():
             raise InputError(
-                f"The mask {path} marks nothing",
+                f"the mask {path} marks nothing",
                 expected="the object in white, or by an index above 0",
                 fix="draw the object, or leave the picture out with --skip-bad",
             )

@@ -16,7 +16,7 @@ def dataset_folder(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.is_dir():
         raise InputError(
-            f"There is no folder {folder}", fix=f"point at the folder that holds {name}/"
+            f"there is no folder {folder}", fix=f"point at the folder that holds {name}/"
         )
     return folder
 

@@ -129,7 +129,7 @@ def _from_masks(base: Path, split: Split, skipped: Skipped | None) -> list[tuple
         )
     if not masks:
         raise InputError(
-            f"There are no masks for {split} in {base / 'SegmentationClassAug'}",
+            f"there are no masks for {split} in {base / 'SegmentationClassAug'}",
             expected="NAME.png beside JPEGImages/NAME.jpg",
         )
     shown = classes_shown(masks, "PASCAL", skipped)

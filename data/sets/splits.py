@@ -26,7 +26,7 @@ def find_split(splits: Path, dataset: str, part: str) -> Path:
         if path.is_file():
             return path
     raise InputError(
-        f"There is no split file {part} under {splits}",
+        f"there is no split file {part} under {splits}",
         expected=f"{splits / part} or {splits / dataset / part}",
         fix="point at the authors' data/splits folder, or at the file itself",
     )
@@ -38,7 +38,7 @@ def read_lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"The split file {path} cannot be read",
+            f"the split file {path} cannot be read",
             found=str(error),
             fix="give the authors' data/splits with --splits",
         ) from error
@@ -56,7 +56,7 @@ def read_pascal_split(path: Path) -> list[tuple[str, int]]:
         name, mark, digits = line.rpartition("__")
         if not (mark and name and digits.isdecimal() and 1 <= int(digits) <= 20):
             raise InputError(
-                f"Line {number} of the split file {path} is not a PASCAL entry",
+                f"line {number} of the split file {path} is not a PASCAL entry",
                 expected="name__CC with CC from 01 to 20",
                 found=line,
             )
@@ -77,7 +77,7 @@ def read_coco_split(path: Path) -> dict[int, list[str]]:
     # A damaged pickle can raise nearly anything; what it may build is restricted.
     except Exception as error:
         raise InputError(
-            f"The split file {path} cannot be read",
+            f"the split file {path} cannot be read",
             expected="a pickle of dict, list, str and int, as the authors publish it",
             found=f"{type(error).__name__}: {error}",
         ) from error
@@ -87,14 +87,14 @@ def read_coco_split(path: Path) -> dict[int, list[str]]:
         and all(type(name) is str for names in found.values() for name in names)
     ):
         raise InputError(
-            f"The split file {path} does not hold lists of image names",
+            f"the split file {path} does not hold lists of image names",
             expected="{class id: [image name, ...]}",
         )
     # A name may lead only to a file below the dataset.
     for name in (name for names in found.values() for name in names):
         if not name.endswith(".jpg") or name.startswith(("/", "\\")) or ".." in name:
             raise InputError(
-                f"The split file {path} names something that is no image of the dataset",
+                f"the split file {path} names something that is no image of the dataset",
                 expected="val2014/COCO_val2014_000000000001.jpg and the like",
                 found=name,
             )

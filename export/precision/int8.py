@@ -145,8 +145,8 @@ def calibrate(
         out,
         [_entry(bench.subject.files[name], graphs[name], for_cpu) for name in GRAPHS],
         tolerance={"int8": tolerance},
-        parity=[*(p for p in _int8(manifest.parity) if p.arithmetic != arithmetic), parity],
-        accuracy=[*(a for a in _int8(manifest.accuracy) if a.arithmetic != arithmetic), *accuracy],
+        parity=[*_kept(manifest.parity, parity, "lowering"), parity],
+        accuracy=[*_kept(manifest.accuracy, parity, "arithmetic"), *accuracy],
         files={
             f"calibration/{at}.json": table.to_json().encode(),
             layers_name(bench.subject.size, table.lowering): choice.encode(),
@@ -250,8 +250,14 @@ def _against_golden(
     return tolerance, parity
 
 
-def _int8(figures: Sequence[Figure]) -> list[Figure]:
-    return [figure for figure in figures if figure.precision == "int8"]
+def _kept(figures: Sequence[Figure], new: ParityFigure, form: str) -> list[Figure]:
+    """Those of INT8 at the same size, in another form: for the CPU, or of another lowering."""
+    mine = (new.size, new.precision)
+    return [
+        figure
+        for figure in figures
+        if (figure.size, figure.precision) == mine and getattr(figure, form) != getattr(new, form)
+    ]
 
 
 def _choice(subject: Subject, chosen: Chosen) -> dict[str, Any]:

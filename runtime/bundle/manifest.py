@@ -14,7 +14,7 @@ a graph's entry gives the types of its inputs and outputs. Three rules hold for 
 
 - `features` and `match` are both present, and agree on the type of `f2`, `f3`, `f4`, which stay in
   place on a GPU. `support`, which has no weights, may be missing; another precision's is run.
-- It has a `Tolerance` in every `GoldenFile`, which `verify` applies on any backend.
+- It has a `Tolerance` in the `GoldenFile` of each of its sizes; `verify` applies it on any backend.
 - It has `ParityFigure`s, measured with `arithmetic`: ONNX Runtime on a CPU computes FP16 graphs in
   FP32, so FP16 is measured on graphs that round after every operation ("emulated").
 

@@ -27,14 +27,14 @@ def add_variants(
     """Write a copy of a bundle with more graphs.
 
     A graph of the same variant is replaced, and engines built from it are removed. Parity and
-    accuracy figures of the same precision are replaced by the given ones; given tolerances replace
-    old ones.
+    accuracy figures of the same size and precision are replaced by the given ones; given tolerances
+    replace old ones of the graphs' sizes.
 
     Args:
         source: the bundle to add to; unchanged unless `out` is the same folder.
         out: the folder to write.
         graphs: entries, each with the content of its files (`file`, and `bare` if it has one).
-        tolerance: by precision, for the golden outputs of every size.
+        tolerance: by precision, for the golden outputs of the graphs' sizes.
         parity: parity figures of the new graphs.
         accuracy: their accuracy figures.
         files: further files by their name in the bundle, such as `calibration/ranges.json`.
@@ -63,7 +63,8 @@ def add_variants(
     stale = [engine for engine in manifest.engines if engine.variant in new]
     left_out = {name for graph in gone for name in (graph.file, graph.bare) if name is not None}
     left_out |= {name for engine in stale for name in (engine.file, engine.record)}
-    precisions = {variant.precision for variant in new}
+    forms = {(variant.size, variant.precision) for variant in new}
+    sizes = {variant.size for variant in new}
     with write_bundle(out) as writer:
         writer.copy(source, left_out | files.keys())
         for name, content in files.items():
@@ -78,11 +79,16 @@ def add_variants(
                 engines=tuple(e for e in manifest.engines if e not in stale),
                 golden=tuple(
                     dataclasses.replace(g, tolerance={**g.tolerance, **(tolerance or {})})
+                    if g.size in sizes
+                    else g
                     for g in manifest.golden
                 ),
-                parity=(*(p for p in manifest.parity if p.precision not in precisions), *parity),
+                parity=(
+                    *(p for p in manifest.parity if (p.size, p.precision) not in forms),
+                    *parity,
+                ),
                 accuracy=(
-                    *(a for a in manifest.accuracy if a.precision not in precisions),
+                    *(a for a in manifest.accuracy if (a.size, a.precision) not in forms),
                     *accuracy,
                 ),
                 present_from=manifest.present_from if present_from is None else present_from,

@@ -115,6 +115,10 @@ def _open_nvml() -> tuple[Any, Any] | None:
         return None
     try:
         nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    try:
         return nvml, nvml.nvmlDeviceGetHandleByIndex(0)
     except nvml.NVMLError:
+        nvml.nvmlShutdown()
         return None

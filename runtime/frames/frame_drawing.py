@@ -107,6 +107,9 @@ class FrameDrawing:
         """Write as many bytes as a mask takes, to time it."""
         count = size[0] * size[1]
         if self._votes is None or self._votes.bytes < 2 * count:
+            if self._votes is not None:
+                self._votes.free()
+                self._votes = None
             self._votes = Block(self._cuda, {"votes": 2 * count})
         self._cuda.zero(slot.counts.address, 8, self._stream)
         argument = SETTLE.pack(

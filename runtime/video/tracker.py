@@ -28,8 +28,7 @@ class Event:
         id: of the instance.
         name: its class.
         frame: number of the frame in which it entered, or was last seen.
-        box: x, y, width, height, in pixels: for "left", in that frame; for "entered", in the frame
-            that reports it, two frames or more later.
+        box: x, y, width, height, in pixels, in that frame.
     """
 
     kind: Literal["entered", "left"]
@@ -45,6 +44,7 @@ class _Track:
     part: Part
     first: int
     entered: int  # number of the frame in which it came, this time
+    entered_as: Part  # what it was there
     last: int
     seen: int = 1
     here: bool = False
@@ -98,8 +98,8 @@ class Tracker:
         for track in self._tracks:
             if track.last == frame and not track.here and track.seen >= _FEWEST:
                 track.here = True
-                events.append(Event("entered", track.id, track.part.name, track.entered,
-                                    track.part.box))  # fmt: skip
+                came = track.entered_as
+                events.append(Event("entered", track.id, came.name, track.entered, came.box))
             elif track.here and frame - track.last >= _GONE:
                 events.append(self._leave(track))
         self._tracks = [t for t in self._tracks if frame - t.last < self._patience(t)]
@@ -138,14 +138,14 @@ class Tracker:
             if all(track is not t and part is not p for t, p in chosen):
                 chosen.append((track, part))
                 if not track.here and track.seen == 0:
-                    track.entered = self._frame
+                    track.entered, track.entered_as = self._frame, part
         return chosen
 
     def _appear(self, parts: list[Part], frame: int) -> None:
         taken = {id(track.part) for track in self._tracks if track.last == frame}
         for part in parts:
             if id(part) not in taken:
-                self._tracks.append(_Track(self._next, part, frame, frame, frame))
+                self._tracks.append(_Track(self._next, part, frame, frame, part, frame))
                 self._next += 1
 
 

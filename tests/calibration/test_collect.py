@@ -135,6 +135,7 @@ def test_written_and_read_again(table, tmp_path):
         ({"size": (64, 64)}, "another size or form"),
         ({"lowering": "conv3d"}, "another size or form"),
         ({"graphs": {"features": "0" * 64, "match": "0" * 64}}, "another export"),
+        ({"graphs": {"decoder": "0" * 64}}, "another export"),
         ({"ranges": {"features": {}, "match": {}}}, "another export"),
     ],
 )

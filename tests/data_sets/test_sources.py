@@ -21,7 +21,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        (Source(()), "No source"),
+        (Source(()), "no source"),
         (Source(("imagenet",)), "imagenet"),
         (Source(("pascal",)), "folder to read from"),
         (Source(("fss",), root=Path(".")), "class lists"),
@@ -49,3 +49,13 @@ def test_a_mixture_takes_turns(blobs: Path) -> None:
     assert len(twice.classes) == len(alone.classes) + len(own.classes)
     for i in range(6):
         assert twice.classes[twice[i].class_id] == twice[i].class_name
+
+
+def test_a_mixture_ends_before_a_source_that_is_given_twice_runs_out(blobs: Path) -> None:
+    source = Source(("folder",), root=blobs, size=SIZE).open("test")
+    assert source.count is not None
+    mixed = Source(("folder", "folder", "procedural"), root=blobs, size=SIZE).open("test")
+    assert mixed.count == 3 * (source.count // 2)
+    names = [mixed[i].query_name for i in range(mixed.count)]
+    own = [name for i, name in enumerate(names) if i % 3 != 2]
+    assert own == [source[i].query_name for i in range(len(own))]

@@ -234,6 +234,9 @@ def test_impossible_exports_are_refused(resnet18, tmp_path, wrong):
     with pytest.raises(InputError) as error:
         export_bundle(resnet18, tmp_path / "bundle", **wrong)
     assert error.value.expected
+    for words in wrong.values():  # what was wrong is named, and it alone
+        if isinstance(words, list) and len(wrong) == 1 and words and isinstance(words[0], str):
+            assert error.value.found == words[0]
     assert not list(tmp_path.iterdir())
 
 

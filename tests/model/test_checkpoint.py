@@ -77,6 +77,27 @@ def test_a_file_may_ask_for_refined_masks(model, tmp_path):
         assert load_checkpoint(tmp_path / "x.pt").refine is refine
 
 
+@pytest.mark.parametrize(
+    ("kept", "size"),
+    [
+        (320, (320, 320)),
+        ([240, 320], (240, 320)),
+        ([320], None),
+        (["320", "320"], None),
+        ("320", None),
+    ],
+)
+def test_a_file_tells_the_size_it_was_trained_for(model, tmp_path, kept, size):
+    save_checkpoint(model, tmp_path / "x.pt", size=kept)
+    assert load_checkpoint(tmp_path / "x.pt").size == size
+
+
+def test_a_folder_that_cannot_be_made_is_named(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="could not be written"):
+        save_checkpoint(model, tmp_path / "file" / "x.pt")
+
+
 def test_torchvision_backbone_file(model, tmp_path):
     prefix = "backbone."
     state = {

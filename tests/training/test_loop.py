@@ -30,7 +30,8 @@ def test_learning_from_nothing_lowers_the_loss_and_finds_the_objects(
     assert found[-1] < 0.6 * found[0]
     assert trained.miou > 40
     assert trained.checkpoint == tmp_path / "run" / "best.pt"
-    assert load_checkpoint(trained.checkpoint).trained
+    learned = load_checkpoint(trained.checkpoint)
+    assert learned.trained and learned.size == (64, 64)
     facts = torch.load(trained.checkpoint, weights_only=True)["facts"]
     assert facts["validation_miou"] == trained.miou
     assert facts["command"] == "hsnet-trt train" and facts["settings"]["size"] == [64, 64]

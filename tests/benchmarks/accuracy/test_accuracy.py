@@ -163,7 +163,7 @@ def test_broken_files_are_listed_or_named(tmp_path: Path, checkpoint: Path) -> N
     assert "1 left out" in (tmp_path / "out/accuracy.md").read_text()
     for path in root.rglob("*.png"):
         path.unlink()
-    with pytest.raises(InputError, match="No episode"):
+    with pytest.raises(InputError, match="no episode"):
         evaluate(
             [Fake("one", 1, [])],
             [],

@@ -63,5 +63,5 @@ def test_other_weights_are_judged_anew(
 
 
 def test_nothing_judged_is_no_table(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Nothing is judged"):
+    with pytest.raises(InputError, match="nothing is judged"):
         judging.table(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,10 @@ def test_what_cannot_be_given_a_form(clean: Episodes, tmp_path: Path) -> None:
     single = folder(write_folder(tmp_path / "one", classes=1), size=(64, 64))
     with pytest.raises(InputError, match="no other class"):
         in_form(single, "absent")
+
+
+@pytest.mark.parametrize("form", ["mosaic", "absent"])
+def test_classes_that_no_episode_shows_end_the_search(clean: Episodes, form: str) -> None:
+    one = dataclasses.replace(clean, make=lambda index: clean[0])
+    with pytest.raises(InputError, match="shows no other class"):
+        in_form(one, form)[0]

@@ -81,7 +81,7 @@ def test_deriving_lists_names_and_skips_too(voc: Path) -> None:
         pascal(voc, fold=0)
     skipped = Skipped()
     pascal(voc, fold=0, skipped=skipped)
-    assert skipped.files == [f"The mask {path} does not hold class numbers"]
+    assert skipped.files == [f"the mask {path} does not hold class numbers"]
 
 
 def test_a_class_with_too_few_images(voc: Path, fss_root: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_split_line_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "fold0.txt"
     for line in ("2007_000001__00", "2007_000001__21", "2007_000001", "__03", "a__x"):
         path.write_text(f"2007_000033__01\n{line}\n")
-        with pytest.raises(InputError, match="Line 2 of the split file"):
+        with pytest.raises(InputError, match="line 2 of the split file"):
             read_pascal_split(path)
     path.write_text("2007_000033__01\r\na__b__20\r\n")
     assert read_pascal_split(path) == [("2007_000033", 0), ("a__b", 19)]

@@ -230,3 +230,6 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
         fss(tmp_path, splits=tmp_path)
     with pytest.raises(InputError, match="nowhere"):
         folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no classes") as raised:
+        folder(tmp_path)  # as one that holds photographs and no folders of them
+    assert "NAME.jpg with the mask NAME.png" in str(raised.value.expected)

@@ -94,6 +94,28 @@ def test_twice_is_as_once_and_stale_engines_go(tmp_path):
     assert len(again.manifest.parity) == len(again.manifest.accuracy) == 1
 
 
+def test_figures_of_another_size_stay(tmp_path):
+    first = added(Bundle.open(make_bundle(tmp_path / "b")), tmp_path / "b")
+    other = (SIZE[0] + 32, SIZE[1] + 32)
+    entry = first.manifest.graphs[-1]
+    moved = dataclasses.replace(
+        entry, variant=dataclasses.replace(entry.variant, size=other), file="graphs/other.onnx"
+    )
+    figure = dataclasses.replace(first.manifest.parity[0], size=other)
+    cost = dataclasses.replace(first.manifest.accuracy[0], size=other)
+    bundle = add_variants(
+        first,
+        tmp_path / "c",
+        [(moved, {moved.file: b"int8 graph"})],
+        tolerance={"int8": dataclasses.replace(BOUND, max_difference=9.0)},
+        parity=[figure],
+        accuracy=[cost],
+    )
+    assert bundle.manifest.parity == (*first.manifest.parity, figure)
+    assert bundle.manifest.accuracy == (*first.manifest.accuracy, cost)
+    assert bundle.manifest.golden[0].tolerance["int8"] == BOUND  # that of its own size
+
+
 def test_a_graph_without_its_file_is_refused_and_nothing_is_written(tmp_path):
     source = Bundle.open(make_bundle(tmp_path / "b"))
     entry = as_int8(source.manifest.graphs[0])

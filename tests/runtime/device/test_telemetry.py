@@ -71,6 +71,28 @@ def test_nvml_tells_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     assert running.summary == {"watts": 71.5, "gpu_mhz": 1980.0}
 
 
+def test_nvml_without_a_gpu_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml, calls = types.ModuleType("pynvml"), []
+
+    class NVMLError(Exception):
+        pass
+
+    def refuse(index: int) -> None:
+        raise NVMLError
+
+    nvml.__dict__.update(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: calls.append("init"),
+        nvmlShutdown=lambda: calls.append("shutdown"),
+        nvmlDeviceGetHandleByIndex=refuse,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(telemetry.shutil, "which", lambda name: None)
+    with Telemetry() as running:
+        pass
+    assert running.source is None and calls == ["init", "shutdown"]
+
+
 def test_where_nothing_tells_there_are_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_open_nvml", lambda: None)
     monkeypatch.setattr(telemetry.shutil, "which", lambda name: None)

@@ -92,6 +92,13 @@ def test_things_that_cross_keep_their_ids() -> None:
     ]  # fmt: skip
 
 
+def test_events_tell_the_box_of_their_own_frame() -> None:
+    events = track([[]] * 3 + [[(RED, 4 + 6 * k, 30)] for k in range(8)])[1]
+    came, left = events
+    assert (came.kind, came.frame, came.box[:2]) == ("entered", 3, (4, 30))
+    assert (left.kind, left.frame, left.box[:2]) == ("left", 10, (46, 30))
+
+
 def test_what_comes_back_has_the_id_that_it_had() -> None:
     here = [(RED, 60, 50)]
     videos = [here] * 8 + [[]] * 30 + [[(RED, 10, 80)]] * 8
