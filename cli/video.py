@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
+from hsnet_trt.cli.shared.places import check_kept
 from hsnet_trt.cli.shared.shots import SupportOptions
+from hsnet_trt.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,13 +83,13 @@ def video(
 
     from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.cli.shared.video_files import open_sink
-    from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
     from hsnet_trt.runtime.video.closer import CROP
     from hsnet_trt.runtime.video.memory import Memory
 
     shots = objects.read()
+    _check_kept(output, [*(tracks or ()), *filter(None, [events])], [input_, *objects.files(shots)])
     console = Console(stderr=True)
     source = open_source(input_, patience=reconnect)
     followed = instances or tracks or events is not None
@@ -130,6 +134,18 @@ def video(
         typer.echo(output)
 
 
+def _check_kept(output: str, records: list[Path], read: list[str | os.PathLike[str]]) -> None:
+    """Refuse a picture, a video or a record that would overwrite another one or what is read."""
+    if len({path.absolute() for path in records}) < len(records):
+        raise InputError("two records have one name", found=", ".join(map(str, records)))
+    target = Path(output)
+    outputs = [] if output == "window" else [target]
+    if target.is_dir():
+        names = [Path(path).name for path in read]
+        outputs += [target / name for name in names if re.fullmatch(r"\d{6,}\.jpg", name)]
+    check_kept([*outputs, *records], read)
+
+
 def _run(
     stream: FrameStream,
     source: FrameSource,
@@ -142,7 +158,6 @@ def _run(
     import time
 
     from hsnet_trt.cli.shared.progress import progress_bars
-    from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.pictures.overlay import draw_overlay
 
     failed, done, dropped, start = 0, 0, 0, time.perf_counter()
