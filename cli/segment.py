@@ -41,8 +41,8 @@ def segment(
     import tempfile
 
     from PIL import Image
-    from rich.console import Console
 
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.runtime.pictures.detections import coco_dataset
     from hsnet_trt.runtime.pictures.images import read_image
     from hsnet_trt.runtime.pictures.overlay import draw_overlay, label_picture
@@ -54,7 +54,7 @@ def segment(
     outputs += [out / _COCO] if coco else []
     outputs += [] if save_supports is None else [save_supports]
     check_kept(outputs, [*queries, *objects.files(shots)])
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with run.load(bundle, console) as segmenter:
         objects.give(segmenter, shots)
         out.absolute().parent.mkdir(parents=True, exist_ok=True)

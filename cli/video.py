@@ -79,8 +79,7 @@ def video(
     A camera that goes away is opened again. Ctrl-C ends it and keeps the recording, and so does a
     camera that stays away; of a file, no half-written copy is left.
     """
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.cli.shared.video_files import open_sink
     from hsnet_trt.runtime.cameras.source import open_source
@@ -90,7 +89,7 @@ def video(
 
     shots = objects.read()
     _check_kept(output, [*(tracks or ()), *filter(None, [events])], [input_, *objects.files(shots)])
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     source = open_source(input_, patience=reconnect)
     followed = instances or tracks or events is not None
     with ExitStack() as files, run.load(bundle, console) as segmenter:

@@ -147,6 +147,22 @@ def test_segment_may_write_over_its_own_results(folder: Path, tmp_path: Path) ->
         assert again.returncode == 0, again.stderr
 
 
+def test_names_are_shown_as_they_are(folder: Path, tmp_path: Path) -> None:
+    """Not as rich's markup or emoji, which would hide a part of them, or raise."""
+    odd = tmp_path / "[old"
+    (odd / "x[").mkdir(parents=True)
+    query = odd / "x[" / "mug[red]:cat:.png"
+    query.write_bytes((folder / "query.png").read_bytes())
+    closing = tmp_path / "x[" / "b].png"
+    closing.parent.mkdir()
+    closing.write_bytes(query.read_bytes())
+    words = (query, closing, "--support", "[/i]=red.png,mask.png", "--out", tmp_path / "out")
+    done = hsnet("segment", "bundle", *words, folder=folder)
+    assert done.returncode == 0, done.stderr
+    shown = done.stderr.replace("\n", "")
+    assert all(text in shown for text in (f"{query}:", f"{closing}:", "[/i] "))
+
+
 def test_verify(folder: Path, tmp_path: Path) -> None:
     done = hsnet("verify", "bundle", folder=folder)
     assert done.returncode == 0, done.stderr
