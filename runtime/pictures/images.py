@@ -109,7 +109,7 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise _too_large(str(error), what) from error
     # Of a damaged file, Pillow's readers raise what happens to occur, also RuntimeError and others.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise InputError(
             f"{what} cannot be opened: {name}",
             expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
@@ -122,7 +122,7 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
         check_area(image.size, what)
         try:
             image.load()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise InputError(
                 f"{what} is damaged: {name}",
                 expected="a complete image file",
