@@ -227,7 +227,7 @@ def test_whatever_pillow_raises_is_an_input_error(
         raise error
 
     monkeypatch.setattr(*((Image, "open") if step == "open" else (PngImageFile, "load")), fails)
-    with pytest.raises(InputError, match="a.png") as caught:
+    with pytest.raises(InputError, match=r"a\.png") as caught:
         read_image(tmp_path / "a.png")
     assert (str(error) or type(error).__name__) in str(caught.value)
 
