@@ -74,7 +74,8 @@ def judge(
         on_episode: called before each episode.
 
     Raises:
-        InputError: broken data, or a checkpoint with other weights than the bundle's.
+        InputError: broken data, a checkpoint with other weights than the bundle's, or an argument
+            that the model has no use for.
         BundleError, BackendError, CheckpointError: the bundle or checkpoint cannot be opened.
     """
     if form != "clean" and (original_size or not _ONE_CLASS.issuperset(source.names)):
@@ -93,12 +94,31 @@ def judge(
                 fix="leave --checkpoint out",
             )
         compared = model
+        _check_no_use(
+            model,
+            "is a checkpoint, which PyTorch runs in fp32",
+            {
+                "--backend": None if backend == "auto" else backend,
+                "--precision": next((p for p in precisions if p is not None), None),
+            },
+        )
     with contextlib.ExitStack() as opened:
         networks: list[JudgedNetwork] = []
         hashed: str | None = None
         if not model.is_file():
             bundle = Bundle.open(model)
             hashed = bundle.manifest.model.weights_sha256
+            if compared is None:
+                _check_no_use(
+                    model,
+                    "is a bundle, whose weights are fixed, without a checkpoint",
+                    {
+                        "--weights": weights,
+                        "--contrast": contrast,
+                        "--self-support": self_support,
+                        "--device": None if device == "cpu" else device,
+                    },
+                )
             for precision in precisions:
                 if precision is not None and precision.endswith(SUFFIX):
                     of = precision.removesuffix(SUFFIX)
@@ -153,6 +173,16 @@ def judge(
         }
         write_report(accuracy, networks, episodes, out, facts)
     return accuracy
+
+
+def _check_no_use(model: Path, what: str, options: dict[str, object]) -> None:
+    """Raise InputError if an option is given (is not None) that the model has no use for."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(
+            f"{model} {what}: it has no use for {' and '.join(given)}",
+            fix="leave it out",
+        )
 
 
 def _shipped(path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _FORMAT = "hsnet-trt supports"
 _VERSION = 2
 _AGAIN = "encode the supports again with set_support"
 _MOST_HEADER, _NPY_HEADER = 16 << 20, 4096  # bytes
+_HALVES = re.compile("[\ud800-\udfff]")
 MOST_CLASSES = 255  # labels are uint8, 0 is background
 
 
@@ -271,7 +273,8 @@ def _is_newer(version: object) -> bool:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and bool(name.strip())
+    # Half a character of UTF-16, as JSON may hold, cannot be sent or written.
+    return isinstance(name, str) and bool(name.strip()) and not _HALVES.search(name)
 
 
 def check_name(name: object) -> str:

@@ -114,7 +114,9 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
             f"{what} cannot be opened: {name}",
             expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
             found=_cause(error, file),
-            fix="check the path and the file",
+            fix="name the image files in it; `hsnet-trt video --input FOLDER` takes a folder"
+            if isinstance(error, IsADirectoryError)
+            else "check the path and the file",
         ) from error
     with image:
         check_area(image.size, what)

@@ -265,6 +265,12 @@ def test_damaged_png_never_leaks_another_error(damage: bytes, at: int) -> None:
             assert read_image(path).ndim == 3
 
 
+def test_a_folder_in_the_place_of_an_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be opened") as caught:
+        read_image(tmp_path)
+    assert "image files in it" in str(caught.value.fix)
+
+
 @pytest.mark.parametrize(
     ("bad", "hint"),
     [
