@@ -93,6 +93,10 @@ def judge(
                 fix="leave --checkpoint out",
             )
         compared = model
+    of_weights = {"weights": weights, "contrast": contrast, "self_support": self_support}
+    _check_used(of_weights, compared is not None, "a checkpoint, or a bundle with its checkpoint")
+    of_bundle = {"backend": None if backend == "auto" else backend, "precision": precisions[0]}
+    _check_used(of_bundle, not model.is_file(), "a bundle; PyTorch runs a checkpoint in FP32")
     with contextlib.ExitStack() as opened:
         networks: list[JudgedNetwork] = []
         hashed: str | None = None
@@ -153,6 +157,17 @@ def judge(
         }
         write_report(accuracy, networks, episodes, out, facts)
     return accuracy
+
+
+def _check_used(options: dict[str, object], used: bool, of: str) -> None:
+    """Refuse options that would change nothing, because what they are of is not judged."""
+    given = [name for name, value in options.items() if value is not None]
+    if given and not used:
+        raise InputError(
+            f"{' and '.join(given)} would change nothing",
+            expected=of,
+            fix="leave it out, or give what it is of",
+        )
 
 
 def _shipped(path: Path) -> Path:

@@ -127,4 +127,17 @@ def test_other_weights_are_not_compared(bundle: Path, blobs: Path, tmp_path: Pat
         judge(bundle, source, tmp_path / "out", checkpoint=tmp_path / "other.pt")
     with pytest.raises(InputError, match="both checkpoints"):
         judge(tmp_path / "other.pt", source, tmp_path / "out", checkpoint=tmp_path / "other.pt")
+
+
+def test_what_would_change_nothing_is_refused(
+    bundle: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    source = Source(("procedural",))
+    for option in ({"weights": "ema"}, {"contrast": 0.0}, {"self_support": 1.0}):
+        with pytest.raises(InputError, match="would change nothing") as caught:
+            judge(bundle, source, tmp_path / "out", count=1, **option)
+        assert next(iter(option)) in str(caught.value)
+    for option in ({"backend": "onnxruntime"}, {"precisions": ["fp16"]}):
+        with pytest.raises(InputError, match="would change nothing"):
+            judge(checkpoint, source, tmp_path / "out", count=1, **option)
     assert not (tmp_path / "out").exists()
