@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hsnet_trt import __version__
@@ -159,7 +159,7 @@ def judge(
     return accuracy
 
 
-def _check_used(options: dict[str, object], used: bool, of: str) -> None:
+def _check_used(options: Mapping[str, object], used: bool, of: str) -> None:
     """Refuse options that would change nothing, because what they are of is not judged."""
     given = [name for name, value in options.items() if value is not None]
     if given and not used:
