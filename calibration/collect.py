@@ -22,13 +22,24 @@ Progress = Callable[[str, int, int], None]  # what is being done, steps done, st
 
 
 def some_object(
-    episodes: Episodes, count: int, *, progress: Progress = lambda *_: None
+    episodes: Episodes,
+    count: int,
+    *,
+    least: int | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Iterator[Episode]:
     """Yield the first `count` episodes that have no empty support mask.
+
+    Args:
+        episodes: the episodes.
+        count: how many of them.
+        least: with how many it is content where the source has no more; by default `count`.
+        progress: called before each episode.
 
     Raises:
         InputError: there are too few such episodes.
     """
+    least = count if least is None else min(least, count)
     yielded = empty = index = 0
     while yielded < count and (episodes.count is None or index < episodes.count):
         progress(episodes.name, yielded, count)
@@ -49,10 +60,10 @@ def some_object(
             found=f"{empty} episodes without a pixel of foreground",
             fix="check the masks: white, or anything but 0, is the object",
         )
-    if yielded < count:
+    if yielded < least:
         raise InputError(
             f"{episodes.name} has too few episodes",
-            expected=f"{count} with an object in every support",
+            expected=f"{least} with an object in every support",
             found=yielded,
             fix="give more pictures, or ask for fewer with --episodes",
         )

@@ -57,6 +57,7 @@ def calibrate_presence(
         InputError: too few episodes, or only one class.
         BackendError: the network failed.
     """
+    least = count or LEAST  # all there are may have some whose object vanishes
     count = count or episodes.count
     if count is None or count < LEAST:
         raise InputError(
@@ -67,7 +68,9 @@ def calibrate_presence(
     there, absent = (
         tuple(
             presence_of(network, episode)
-            for episode in some_object(in_form(episodes, form, seed), count, progress=progress)
+            for episode in some_object(
+                in_form(episodes, form, seed), count, least=least, progress=progress
+            )
         )
         for form in ("clean", "absent")
     )

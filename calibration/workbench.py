@@ -90,7 +90,7 @@ class Workbench:
         assert self.table is not None
         episodes = self.source.open("val")
         count = count if episodes.count is None else min(count, episodes.count)
-        taken = some_object(episodes, count)
+        taken = some_object(episodes, count, least=1)
         judge = Judge(
             self.subject,
             self.table,

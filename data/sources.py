@@ -54,6 +54,8 @@ class Source:
         """
         if not self.names:
             raise InputError("no source of episodes is named", expected=", ".join(SOURCES))
+        if self.seed < 0:
+            raise InputError("the seed makes no sense", expected="0 or more", found=self.seed)
         opened = [self._open(name, split, original_size, skipped) for name in self.names]
         return opened[0] if len(opened) == 1 else mix(opened)
 

@@ -28,6 +28,7 @@ from hsnet_trt.model.checkpoint import weights_sha256
 from hsnet_trt.model.contrast import BackgroundContrast
 from hsnet_trt.model.hsnet import SMALLEST, HSNet
 from hsnet_trt.model.self_support import SelfSupport
+from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.bundle import write_bundle
 from hsnet_trt.runtime.bundle.figures import GoldenFile, ParityFigure
 from hsnet_trt.runtime.bundle.manifest import GraphFile, Manifest, Model, Preprocessing
@@ -202,6 +203,13 @@ def _check_arguments(
                 found=", ".join(unknown) or None,
                 fix="INT8 is added by `hsnet-trt calibrate`" if "int8" in unknown else None,
             )
+    if lowerings == (CPU_LOWERING,) and "fp32" not in precisions:
+        raise InputError(
+            "the packed lowering is for CPUs, which run it in fp32",
+            expected="--precision fp32, alone or beside fp16",
+            found=f"--precision {' --precision '.join(precisions)}",
+            fix="add --precision fp32, or another --lowering",
+        )
     if "plugin" in correlations and "conv2d" not in lowerings:
         raise InputError(
             "the correlation plugin writes what the conv2d lowering reads, and no other",

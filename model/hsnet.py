@@ -173,11 +173,16 @@ class HSNet(nn.Module):
         Raises:
             InputError: the shapes do not fit together, or a side is below `SMALLEST`.
         """
-        if supports.ndim != 5 or masks.shape != supports.shape[:2] + supports.shape[3:]:
+        if (
+            supports.ndim != 5
+            or not supports.shape[1]
+            or query.shape != supports.shape[:1] + supports.shape[2:]
+            or masks.shape != supports.shape[:2] + supports.shape[3:]
+        ):
             raise InputError(
-                "supports and masks do not belong together",
-                expected="[B,K,3,H,W] and [B,K,H,W]",
-                found=[list(supports.shape), list(masks.shape)],
+                "query, supports and masks do not belong together",
+                expected="[B,3,H,W], [B,K,3,H,W] and [B,K,H,W], K at least 1",
+                found=[list(t.shape) for t in (query, supports, masks)],
             )
         size = (query.shape[2], query.shape[3])
         features = self.features(query)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,11 +111,7 @@ class Settings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "reuse", "validate_every", "validation_episodes"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} makes no sense", expected="1 or more", found=getattr(self, name)
-                )
+        self._check_ranges()
         if self.batch % self.reuse:
             raise InputError(
                 "the batch cannot be shared out",
@@ -144,12 +142,29 @@ class Settings:
                 found=f"reuse {self.reuse}, size {self.size}, sides "
                 f"{', '.join(str(part.side) for part in self.sizes)}",
             )
-        if self.minutes is not None and self.minutes <= 0:
-            raise InputError("minutes makes no sense", expected="above 0", found=self.minutes)
-        if self.learning_rate <= 0:
-            raise InputError(
-                "the learning rate makes no sense", expected="above 0", found=self.learning_rate
-            )
+
+    def _check_ranges(self) -> None:
+        """Raise InputError for a number out of its range; NaN is out of every range."""
+        whole = ("steps", "batch", "reuse", "validate_every", "validation_episodes")
+        ranges: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+            (whole, "1 or more", lambda value: value >= 1),
+            (("seed", "workers"), "0 or more", lambda value: value >= 0),
+            (("minutes", "clip"), "above 0", lambda value: value > 0),
+            (("learning_rate",), "a finite number above 0", lambda value: 0 < value < math.inf),
+            (("average",), "0 to 1", lambda value: 0 <= value <= 1),
+        )
+        for names, expected, right in ranges:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not right(value):
+                    raise InputError(f"{name} makes no sense", expected=expected, found=value)
+        for part in self.sizes or ():
+            if not (part.side >= 1 and part.share > 0 and part.batch >= 1):
+                raise InputError(
+                    "a part of sizes makes no sense",
+                    expected="a side and a batch of 1 or more, and a share above 0",
+                    found=part,
+                )
 
     def source(self, seed: int | None = None) -> Source:
         """The source of its episodes; another `seed` gives another stream."""

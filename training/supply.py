@@ -67,7 +67,7 @@ def views(batch: Batch, settings: Settings, step: int) -> tuple[torch.Tensor, to
         generator = random_of(settings.seed, step, 2, batch.images.device)
         images, masks = augment(images, masks, generator)
     side = _part(settings, step).side if settings.sizes else 0
-    if side in (0, *settings.size):
+    if not side or settings.size == (side, side):
         return images, masks
 
     def shrunk(pictures: torch.Tensor) -> torch.Tensor:
@@ -93,5 +93,5 @@ def _part(settings: Settings, step: int) -> Part:
 def random_of(seed: int, step: int, use: int, device: torch.device) -> torch.Generator:
     """A generator seeded by the step alone, so that no generator state needs to be saved."""
     generator = torch.Generator(device=device)
-    generator.manual_seed((seed * 1_000_003 + step) * 4 + use)
+    generator.manual_seed(((seed * 1_000_003 + step) * 4 + use) % (1 << 63))
     return generator

@@ -37,7 +37,11 @@ class Validation:
             for episode, answer in zip(part, answer_batch(model, part, device), strict=True):
                 score.add(episode, answer)
         if not len(score):
-            raise InputError(f"no episode of {self.name} could be read", expected="one at least")
+            raise InputError(
+                f"no episode of {self.name} could be read",
+                expected="one at least",
+                found=self._skipped.files[0] if self._skipped else None,
+            )
         return score.miou()
 
     def first(self, count: int) -> list[Episode]:

@@ -109,8 +109,7 @@ class _Counts:
     changed: list[tuple[int, int]] = field(default_factory=list)  # (pixels changed, pixels judged)
     seconds: float = 0.0
 
-    def judge(self, episode: Episode, reference: Mask | None) -> Mask:
-        answer, seconds = timed(self.answer, episode)
+    def judge(self, episode: Episode, answer: Mask, seconds: float, reference: Mask | None) -> None:
         self.seconds += seconds
         if self.network is not None:
             self.present.append(self.network.says_present)
@@ -121,7 +120,6 @@ class _Counts:
         if reference is not None:
             judged = np.ones_like(answer) if episode.ignore is None else ~episode.ignore
             self.changed.append((int(((answer != reference) & judged).sum()), int(judged.sum())))
-        return answer
 
     def found(self) -> Interval:
         """How often at least 0.5 % of the picture was found."""
@@ -150,7 +148,8 @@ def evaluate(
         trivial: answers without a squeeze network.
         episodes: of the networks' input size.
         count: how many of the first ones; by default all, or 1000 of an endless source.
-        skip_bad: collects errors of broken episodes; None raises at the first.
+        skip_bad: collects errors of broken episodes, and of supports that a network refuses; None
+            raises at the first.
         original_size: only recorded; `episodes` must have been opened with it.
         form: only recorded; the form of `episodes`.
         on_episode: called before each episode.
@@ -174,22 +173,25 @@ def evaluate(
         on_episode(episodes.name, number, count)
         try:
             episode = episodes[number]
+            # All answer before anything is counted: a bundle refuses an object that is too small.
+            answers = _answers(counted, episode)
         except InputError as error:
             if skip_bad is None:
                 raise
             skip_bad.add(error)
             continue
         shots, size = episode.shots, (episode.query.shape[0], episode.query.shape[1])
-        reference: Mask | None = None
-        for counts in counted:
-            answer = counts.judge(episode, None if counts.trivial else reference)
-            reference = answer if reference is None else reference
+        reference = answers[0][0]
+        for place, (counts, (answer, seconds)) in enumerate(zip(counted, answers, strict=True)):
+            compared = reference if place and not counts.trivial else None
+            counts.judge(episode, answer, seconds, compared)
         numbers.append(number)
     on_episode(episodes.name, count, count)
     if not numbers:
         raise InputError(
             f"no episode of {episodes.name} could be judged",
             expected="one at least",
+            found=skip_bad.files[0] if skip_bad else None,
             fix="look at --data, --root and --episodes",
         )
     shown, shown_for = _choose(counted, numbers, form)
@@ -205,6 +207,20 @@ def evaluate(
         shown=shown,
         shown_for=shown_for,
     )
+
+
+def _answers(counted: Sequence[_Counts], episode: Episode) -> list[tuple[Mask, float]]:
+    """Every answer and its seconds. Raises InputError, which names the episode's pictures."""
+    try:
+        return [timed(counts.answer, episode) for counts in counted]
+    except InputError as error:
+        raise InputError(
+            f"{error.summary}: query {episode.query_name}, "
+            f"supports {', '.join(episode.support_names)}",
+            expected=error.expected,
+            found=error.found,
+            fix=error.fix,
+        ) from error
 
 
 def _row(counts: _Counts, first: _Counts) -> Row:

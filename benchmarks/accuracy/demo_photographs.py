@@ -101,7 +101,8 @@ def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
         left_out: whether to leave a file out, by its name without ending.
 
     Raises:
-        InputError: a package is not installed; the fix names the command that installs it.
+        InputError: a package is not installed (the fix names the command that installs it), or the
+            folder holds other files.
     """
     if (folder / "done").is_file():
         return folder
@@ -109,10 +110,18 @@ def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
         if not source.is_dir():
             raise InputError(
                 f"there is no {source}", expected=f"the files of Debian's package {package}",
-                fix=f"apt-get install {package}, or give --photographs FOLDER",
+                fix=f"apt-get install {package}",
             )  # fmt: skip
+    begun = folder / "begun"
+    if folder.is_dir() and any(folder.iterdir()) and not begun.is_file():
+        raise InputError(
+            f"{folder} holds other files",
+            expected="no such folder, or one that a stopped run began to fill",
+            fix="choose another folder, or move it away",
+        )
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "photographs").mkdir(parents=True)
+    begun.touch()
     import skimage
 
     for name in (name for name in SKIMAGE if not left_out(Path(name).stem)):
@@ -130,6 +139,7 @@ def gather(folder: Path, left_out: Callable[[str], bool] = held_out) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             Image.open(path).convert("RGBA").save(place / path.name)
     (folder / "done").touch()
+    begun.unlink()
     return folder
 
 
@@ -146,12 +156,21 @@ def read_resources(path: Path) -> dict[str, bytes]:
     nodes; names are UTF-16 after a length and a hash, data follows a length.
 
     Raises:
-        InputError: it is not a Qt resource file.
+        InputError: it is not a Qt resource file, or a damaged one.
     """
     content = path.read_bytes()
-    magic, version, tree, data, names = struct.unpack(">4sIIII", content[:20])
-    if magic != b"qres":
-        raise InputError(f"{path} is not a Qt resource file", found=magic)
+    if content[:4] != b"qres":
+        raise InputError(f"{path} is not a Qt resource file", found=content[:4])
+    try:
+        return _files_in(content)
+    except (struct.error, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is damaged", found=error, fix="install its package again"
+        ) from error
+
+
+def _files_in(content: bytes) -> dict[str, bytes]:
+    version, tree, data, names = struct.unpack(">IIII", content[4:20])
     node = 14 if version == 1 else 22
     files: dict[str, bytes] = {}
     waiting = [(0, "")]

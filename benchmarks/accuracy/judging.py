@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hsnet_trt import __version__
@@ -74,7 +74,8 @@ def judge(
         on_episode: called before each episode.
 
     Raises:
-        InputError: broken data, or a checkpoint with other weights than the bundle's.
+        InputError: broken data, a checkpoint with other weights than the bundle's, or an argument
+            that the model has no use for.
         BundleError, BackendError, CheckpointError: the bundle or checkpoint cannot be opened.
     """
     if form != "clean" and (original_size or not _ONE_CLASS.issuperset(source.names)):
@@ -93,16 +94,31 @@ def judge(
                 fix="leave --checkpoint out",
             )
         compared = model
-    of_weights = {"weights": weights, "contrast": contrast, "self_support": self_support}
-    _check_used(of_weights, compared is not None, "a checkpoint, or a bundle with its checkpoint")
-    of_bundle = {"backend": None if backend == "auto" else backend, "precision": precisions[0]}
-    _check_used(of_bundle, not model.is_file(), "a bundle; PyTorch runs a checkpoint in FP32")
+        _check_no_use(
+            model,
+            "is a checkpoint, which PyTorch runs in fp32",
+            {
+                "--backend": None if backend == "auto" else backend,
+                "--precision": next((p for p in precisions if p is not None), None),
+            },
+        )
     with contextlib.ExitStack() as opened:
         networks: list[JudgedNetwork] = []
         hashed: str | None = None
         if not model.is_file():
             bundle = Bundle.open(model)
             hashed = bundle.manifest.model.weights_sha256
+            if compared is None:
+                _check_no_use(
+                    model,
+                    "is a bundle, whose weights are fixed, without a checkpoint",
+                    {
+                        "--weights": weights,
+                        "--contrast": contrast,
+                        "--self-support": self_support,
+                        "--device": None if device == "cpu" else device,
+                    },
+                )
             for precision in precisions:
                 if precision is not None and precision.endswith(SUFFIX):
                     of = precision.removesuffix(SUFFIX)
@@ -159,14 +175,13 @@ def judge(
     return accuracy
 
 
-def _check_used(options: Mapping[str, object], used: bool, of: str) -> None:
-    """Refuse options that would change nothing, because what they are of is not judged."""
+def _check_no_use(model: Path, what: str, options: dict[str, object]) -> None:
+    """Raise InputError if an option is given (is not None) that the model has no use for."""
     given = [name for name, value in options.items() if value is not None]
-    if given and not used:
+    if given:
         raise InputError(
-            f"{' and '.join(given)} would change nothing",
-            expected=of,
-            fix="leave it out, or give what it is of",
+            f"{model} {what}: it has no use for {' and '.join(given)}",
+            fix="leave it out",
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ def main() -> None:
     for form in chosen.form or FORMS:
         if not is_judged(chosen.out / form, _command(form, root, chosen), weights):
             judge_form(form, root, chosen)
-    text = table(chosen.out)
+    # Other forms there may be of another model.
+    done = [
+        form
+        for form in FORMS
+        if is_judged(chosen.out / form, _command(form, root, chosen), weights)
+    ]
+    text = table(chosen.out, done)
     (chosen.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -96,13 +103,9 @@ def judge_form(form: str, root: Path, chosen: argparse.Namespace) -> None:
     )
 
 
-def table(out: Path) -> str:
-    """The figures of the judged forms, as Markdown. Raises InputError if there are none."""
-    judged = {
-        form: json.loads((out / form / "accuracy.json").read_text("utf-8"))
-        for form in FORMS
-        if (out / form / "accuracy.json").is_file()
-    }
+def table(out: Path, forms: Sequence[str]) -> str:
+    """The figures of the judged `forms`, as Markdown. Raises InputError if there are none."""
+    judged = {form: json.loads((out / form / "accuracy.json").read_text("utf-8")) for form in forms}
     if not judged:
         raise InputError(f"nothing is judged in {out}", expected="FORM/accuracy.json")
     any_one = next(iter(judged.values()))

@@ -10,7 +10,9 @@ depends only on the backbone and the supports, so weights that share a frozen ba
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def main() -> None:
     size = (chosen.size, chosen.size) if chosen.size else model.size or (400, 400)
     source = Source(("folder",), root=gather(chosen.photographs), shots=chosen.shots, size=size)
     scores = {form: scores_of(network, source, form) for form in FORMS}
-    found = threshold_keeping((*scores["clean"], *scores["mosaic"]), scores["absent"], _KEPT)
+    there = (*scores["clean"], *scores["mosaic"])
+    found = rounded_down(threshold_keeping(there, scores["absent"], _KEPT))
     print(in_words(found, scores))
     if chosen.keep:
         keep(path, found)
@@ -61,6 +64,17 @@ def scores_of(network: TorchNetwork, source: Source, form: str) -> list[float]:
     return scores
 
 
+def rounded_down(found: Threshold) -> Threshold:
+    """The threshold in thousandths, as it is kept; rounding up could lose some of what it keeps."""
+    value = math.floor(1000 * found.value) / 1000
+    return dataclasses.replace(
+        found,
+        value=value,
+        kept=float(np.mean(np.array(found.there) >= value)),
+        silent=float(np.mean(np.array(found.absent) < value)),
+    )
+
+
 def in_words(found: Threshold, scores: dict[str, list[float]]) -> str:
     """The threshold, and how often a class counts as present in each form, as text."""
     shares = (
@@ -72,13 +86,13 @@ def in_words(found: Threshold, scores: dict[str, list[float]]) -> str:
 def keep(path: Path, found: Threshold) -> None:
     """Write a threshold into a checkpoint and the card beside it; the weights do not change."""
     content: dict[str, Any] = read_weights_file(path)
-    content["facts"]["present_from"] = round(found.value, 3)
+    content["facts"]["present_from"] = found.value
     write_weights_file(content, path)
     card_path = path.with_suffix(".json")
     if card_path.is_file():
         card = json.loads(card_path.read_text("utf-8"))
         card["present_from"] = {
-            "score": round(found.value, 3),
+            "score": found.value,
             "what": "a class counts as present from this score; the highest that keeps 95 % of "
             f"{len(found.there)} queries with the class, of real-v1, clean and mosaic; "
             f"{100 * found.silent:.0f} % of {len(found.absent)} without it are silent",

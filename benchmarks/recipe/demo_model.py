@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,13 @@ def main() -> None:
     chosen = parser.parse_args()
     packed = chosen.work / "pictures.tar"
     if packed.is_file() and not (chosen.work / "pictures").is_dir():
-        with tarfile.open(packed) as archive:
-            archive.extractall(chosen.work, filter="data")
+        unpack(packed, chosen.work)
     root = gather_all(chosen.work)
     if chosen.gather_only:
-        with tarfile.open(packed, "w") as archive:
+        scratch = packed.with_name(f".{packed.name}.partial")
+        with tarfile.open(scratch, "w") as archive:
             archive.add(root, "pictures")
+        scratch.replace(packed)
         print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
         return
     command = " ".join(["python -m hsnet_trt.benchmarks.recipe.demo_model", *sys.argv[1:]])
@@ -71,6 +73,14 @@ def main() -> None:
     minutes = chosen.minutes or MINUTES[device_kind()]
     folders = learn(root, chosen.work / "run", minutes, chosen.seed, start, command)
     write_card(folders, minutes, chosen.seed, chosen.out, command, start)
+
+
+def unpack(packed: Path, work: Path) -> None:
+    """Unpack WORK/pictures, which `--gather-only` packed; a stopped call leaves no part of it."""
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=work) as scratch:
+        with tarfile.open(packed) as archive:
+            archive.extractall(scratch, filter="data")
+        Path(scratch, "pictures").replace(work / "pictures")
 
 
 def learn(

@@ -100,20 +100,20 @@ def _open(root: Path, split: Split, shots: int, size: tuple[int, int], seed: int
     photos: Paths = ()
     kinds: list[Kind] = []
     named: dict[str, tuple[int, ...]]
-    grounds = 0
+    grounds: tuple[str, ...] = ()
     for group in SHARES:
         folder = root / group
         found = find_photos(folder)
         if group == MASKED:
-            grounds = len(found)
-            if grounds < _GROUNDS:
+            grounds = tuple(p.relative_to(folder).with_suffix("").as_posix() for p, _ in found)
+            if len(set(grounds)) < _GROUNDS:
                 raise InputError(
                     f"there are too few photographs in {folder}",
-                    expected=f"at least {_GROUNDS}",
-                    found=grounds,
+                    expected=f"at least {_GROUNDS}, of different names",
+                    found=len(set(grounds)),
                 )
             # Each is two classes: in place, and cut out.
-            named = {p.stem: (n,) for n, (p, mask) in enumerate(found) if mask is not None}
+            named = {grounds[n]: (n,) for n, (_, mask) in enumerate(found) if mask is not None}
             kinds += [Kind(name, MASKED, places) for name, places in _part(named, split)]
             kinds += [Kind(name, CUTOUTS, places) for name, places in _part(named, split)]
         else:
@@ -146,7 +146,7 @@ def _part(named: dict[str, tuple[int, ...]], split: Split) -> list[tuple[str, tu
 @dataclass(frozen=True)
 class _Draw:
     photos: Paths
-    grounds: int  # the first `grounds` photos can be backgrounds
+    grounds: tuple[str, ...]  # names of the first photos, which can be backgrounds
     kinds: tuple[Kind, ...]
     drawn: Episodes
     shots: int
@@ -254,9 +254,9 @@ class _Draw:
 
     def _ground(self, rng: Random, kind: Kind, target: Kind) -> Image:
         """A photograph that shows neither class."""
-        ground = int(rng.integers(self.grounds))
-        while self.photos[ground][0].stem in {kind.name, target.name}:
-            ground = int(rng.integers(self.grounds))
+        ground = int(rng.integers(len(self.grounds)))
+        while self.grounds[ground] in {kind.name, target.name}:
+            ground = int(rng.integers(len(self.grounds)))
         return load_ground(self.photos[ground][0])
 
     def _distract(

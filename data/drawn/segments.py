@@ -41,13 +41,24 @@ def load_photo(path: Path, mask_path: Path | None) -> Photo:
         check_same_size(image, mask, mask_path)
         if not mask.any():
             raise InputError(f"the mask {mask_path} marks nothing", expected="the object in white")
-        image, mask = _shrink(image), _shrink(mask.astype(np.uint8)) > 0
-        return Photo(image, (np.asarray(mask),))
+        small = np.asarray(_shrink(mask.astype(np.uint8)) > 0)
+        return Photo(_shrink(image), (_not_lost(small, mask_path),))
     alpha = read_alpha(path, upright=True)
     image = _shrink(image)
     if alpha is None:
         return Photo(image, tuple(_cut_up(image)))
-    return Photo(image, (np.asarray(_shrink(alpha) > 127),), cutout=True)
+    opaque = np.asarray(_shrink(alpha) > 127)
+    return Photo(image, (_not_lost(opaque, path),), cutout=True)
+
+
+def _not_lost(piece: Mask, path: Path) -> Mask:
+    if not piece.any():
+        raise InputError(
+            f"the object of {path} is too small, or transparent",
+            expected=f"an opaque pixel of it left, with a longer side of {_LONGER_SIDE} at most",
+            fix="leave the picture out",
+        )
+    return piece
 
 
 @functools.lru_cache(maxsize=1024)

@@ -106,8 +106,11 @@ def open_videos(
         seed: another seed gives other videos.
 
     Raises:
-        InputError: no such source, a folder without pictures for the split, or too few frames.
+        InputError: no such source, a folder without pictures for the split, too few frames, or a
+            seed below 0.
     """
+    if seed < 0:
+        raise InputError("the seed makes no sense", expected="0 or more", found=seed)
     if frames < FEWEST:
         raise InputError("the videos are too short", expected=f"{FEWEST} frames", found=frames)
     if source == "procedural":

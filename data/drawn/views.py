@@ -42,7 +42,7 @@ def best_view(draw: Callable[[], tuple[Floats, Mask]], what: str) -> tuple[Float
 def crop(rng: Random, image: Image, size: tuple[int, int]) -> Floats:
     """A random part of a photograph, sometimes mirrored, resized to `size`; float32 [H, W, 3]."""
     zoom = rng.uniform(0.5, 1.0)
-    height, width = (max(8, int(n * zoom)) for n in image.shape[:2])
+    height, width = (min(n, max(8, int(n * zoom))) for n in image.shape[:2])
     top = int(rng.integers(0, image.shape[0] - height + 1))
     left = int(rng.integers(0, image.shape[1] - width + 1))
     part = image[top : top + height, left : left + width]

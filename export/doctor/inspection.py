@@ -126,10 +126,13 @@ def _engine(bundle: Bundle, engine: EngineFile) -> Report:
     if missing is None:
         try:
             with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as folder:
-                copy = Path(folder, "engine")
+                copy, plugin = Path(folder, "engine"), ""
                 copy.write_bytes(bundle.read(engine.file))
+                if engine.plugin is not None:  # without it the engine cannot be deserialised
+                    plugin = str(Path(folder, Path(engine.plugin).name))
+                    Path(plugin).write_bytes(bundle.read(engine.plugin))
                 report["examined"] = run_job(
-                    Job(task="examine", flavour=engine.flavour, source=str(copy))
+                    Job(task="examine", flavour=engine.flavour, source=str(copy), plugin=plugin)
                 )
         except BuildError as error:
             missing = error.summary

@@ -70,10 +70,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker's last message: its job failed; `errno` is set for a file error."""
+    """The worker's last message: its job failed; `errno` and `path` are set for a file error."""
 
     problem: str
     errno: int | None = None
+    path: str | None = None
 
 
 Progress: TypeAlias = PhaseStarted | StepDone | PhaseEnded | LogLine

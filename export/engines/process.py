@@ -55,7 +55,7 @@ def run_job(job: Job, on_event: OnEvent | None = None) -> dict[str, Any]:
     if isinstance(final, Done):
         return final.result
     if isinstance(final, Failed) and final.errno is not None:
-        raise OSError(final.errno, os.strerror(final.errno))
+        raise OSError(final.errno, os.strerror(final.errno), final.path)
     if isinstance(final, Failed):
         raise _refused(job, final.problem, tail)
     raise BuildError(

@@ -289,7 +289,14 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:  # the parent has ended
         return 1
     except (WorkerError, OSError, MemoryError) as error:
-        emit(Failed(str(error) or type(error).__name__, getattr(error, "errno", None)))
+        path = getattr(error, "filename", None)
+        emit(
+            Failed(
+                str(error) or type(error).__name__,
+                getattr(error, "errno", None),
+                None if path is None else os.fsdecode(path),
+            )
+        )
         return 1
     return 0
 

@@ -83,6 +83,7 @@ def calibrate(
         budget: points of mIoU that may be lost; the most sensitive layers then stay float.
         quantizer: the library that writes the graphs, "onnxruntime" or, if installed, "modelopt".
         rest: precision of everything that is not INT8, fp16 or fp32; the scales are always FP32.
+            For the packed lowering, which CPUs run, it is always fp32.
         command: the command line to record.
         on_attempt: called after each evaluation of the search.
 
@@ -98,8 +99,16 @@ def calibrate(
             found=f"--judged {judged}",
         )
     for_cpu = bench.subject.for_cpu
-    write = _quantizer("onnxruntime" if for_cpu else quantizer)
-    finish, judged_as, arithmetic = _rest("fp32" if for_cpu else rest)
+    write, (finish, judged_as, arithmetic) = _quantizer(quantizer), _rest(rest)
+    if for_cpu:  # nothing on a CPU is FP16
+        if quantizer != "onnxruntime":
+            raise InputError(
+                "the packed lowering is quantised for ONNX Runtime on CPUs",
+                expected="--quantizer onnxruntime",
+                found=quantizer,
+                fix="leave --quantizer out, or choose another --lowering",
+            )
+        finish, judged_as, arithmetic = _rest("fp32")
     table = bench.calibrate(ranges, method, episodes, command)
     if judged:
         judge, data = bench.judge(judged)

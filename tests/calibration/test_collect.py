@@ -9,10 +9,10 @@ import pytest
 from helpers.data_sets.blob_episodes import BLOBS, CLASSES, SIZE, make_episode
 from onnx import numpy_helper
 
-from hsnet_trt.calibration.collect import LEAST, collect
+from hsnet_trt.calibration.collect import LEAST, collect, some_object
 from hsnet_trt.calibration.histogram import METHODS
 from hsnet_trt.calibration.table import CalibrationTable
-from hsnet_trt.data.episodes.episode import Episodes
+from hsnet_trt.data.episodes.episode import Episode, Episodes
 from hsnet_trt.errors import InputError
 
 
@@ -172,3 +172,19 @@ def test_damaged_thresholds(table, tmp_path):
     path.write_text(table.to_json().replace(f'"entropy": {first}', '"entropy": NaN'))
     with pytest.raises(InputError, match="not a calibration file"):
         CalibrationTable.read(path)
+
+
+def test_a_set_with_a_vanished_object_is_taken_as_it_is_where_all_of_it_is_asked_for() -> None:
+    def make(number: int) -> Episode:
+        episode = make_episode(number)
+        if number != 3:
+            return episode
+        return dataclasses.replace(episode, support_masks=np.zeros_like(episode.support_masks))
+
+    episodes = Episodes("one without", CLASSES, make, 10)
+    taken = [episode.query_name for episode in some_object(episodes, 10, least=1)]
+    assert taken == [make_episode(i).query_name for i in range(10) if i != 3]
+    with pytest.raises(InputError, match="too few"):
+        list(some_object(episodes, 10))
+    with pytest.raises(InputError, match="too few"):
+        list(some_object(episodes, 10, least=10))

@@ -11,8 +11,9 @@ from helpers.data_sets.blob_episodes import SIZE
 
 from hsnet_trt.calibration.workbench import Workbench
 from hsnet_trt.data.sources import Source
-from hsnet_trt.errors import BundleError
+from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.export.build_engine import build_engine
+from hsnet_trt.export.precision import int8
 from hsnet_trt.export.precision.int8 import Calibration, calibrate
 from hsnet_trt.runtime.backends import choose_graphs
 from hsnet_trt.runtime.bundle import Bundle
@@ -84,10 +85,19 @@ def test_is_not_what_engines_are_built_of(for_cpu, pictures, tmp_path):
     assert of_engines.file != of_cpus["features"].file
     assert choose_graphs(both, SIZE, "int8")["features"] == of_engines
     assert [a.arithmetic for a in both.manifest.accuracy] == []  # this one judged nothing
-    assert len([p for p in both.manifest.parity if p.precision == "int8"]) == 1
+    parity = [p.lowering for p in both.manifest.parity if p.precision == "int8"]
+    assert parity == ["packed", "conv2d"]
 
 
 def test_what_the_processor_says():
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if " avx2 " in flags:
         assert multiplies_int8_exactly() == ("vnni" in flags)
+
+
+@pytest.mark.parametrize("wrong", [{"quantizer": "modelopt"}, {"rest": "bf16"}], ids=str)
+def test_what_a_cpu_has_no_use_for_is_refused(bundle, pictures, tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr(int8, "check_modelopt", lambda: None)
+    bench = Workbench(bundle.path, Source(("folder",), root=pictures), lowering="packed")
+    with pytest.raises(InputError):
+        calibrate(bench, tmp_path / "bundle", episodes=8, judged=0, **wrong)

@@ -9,6 +9,7 @@ import pytest
 from helpers.bundles.tiny import make_bundle
 from helpers.bundles.tiny_graphs import SIZE
 from helpers.data_sets.tiny_sets import write_folder
+from PIL import Image
 from typer.testing import CliRunner
 
 from hsnet_trt.calibration.presence import (
@@ -70,4 +71,16 @@ def test_the_command_keeps_it_in_the_bundle(tmp_path: Path) -> None:
     assert 0 <= found.value <= 1 and len(found.there) == len(found.absent) == len(found.there)
     with pytest.raises(InputError, match="so few"):
         calibrate_presence(network, episodes, 3)
+    network.close()
+
+
+def test_all_there_are_may_have_one_whose_object_vanishes(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", images=6, size=(300, 300))
+    speck = np.zeros((300, 300), np.bool_)
+    speck[1, 1] = True  # between the pixels that are taken
+    for number in (1, 2):
+        Image.fromarray(speck).save(root / f"class0/{number}.png")
+    network = Network.load(make_bundle(tmp_path / "bundle"))
+    found = calibrate_presence(network, Source(("folder",), root=root, size=SIZE).open("test"))
+    assert 8 <= len(found.there) < 12 and 8 <= len(found.absent) < 12
     network.close()

@@ -25,6 +25,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (Source(("imagenet",)), "imagenet"),
         (Source(("pascal",)), "folder to read from"),
         (Source(("fss",), root=Path(".")), "class lists"),
+        (Source(("procedural",), seed=-1), "seed"),
     ],
 )
 def test_sources_that_cannot_be_opened_say_why(source: Source, named: str) -> None:

@@ -228,6 +228,7 @@ def test_a_folder_of_something_else_is_not_replaced(resnet18, tmp_path):
         {"precisions": []},
         {"lowerings": ["conv3d"], "correlations": ["plugin"]},
         {"resize": "crop"},
+        {"lowerings": ["packed"], "precisions": ["fp16"]},  # no match would be left
     ],
 )
 def test_impossible_exports_are_refused(resnet18, tmp_path, wrong):

@@ -163,6 +163,23 @@ def test_wrong_shapes_are_refused(query, support, mask):
     assert error.value.expected and error.value.found
 
 
+@pytest.mark.parametrize(
+    ("query", "supports", "masks"),
+    [
+        ((1, 3, 64, 96), (1, 1, 3, 96, 64), (1, 1, 96, 64)),
+        ((1, 3, 64, 64), (2, 1, 3, 64, 64), (2, 1, 64, 64)),
+        ((2, 3, 64, 64), (1, 1, 3, 64, 64), (1, 1, 64, 64)),
+        ((1, 3, 64, 64), (1, 0, 3, 64, 64), (1, 0, 64, 64)),
+        ((3, 64, 64), (1, 1, 3, 64, 64), (1, 1, 64, 64)),
+    ],
+)
+def test_wrong_shots_are_refused(query, supports, masks):
+    model = HSNet("resnet18")
+    with pytest.raises(InputError, match="belong together") as error:
+        model.predict(torch.zeros(query), torch.zeros(supports), torch.zeros(masks))
+    assert error.value.expected and error.value.found
+
+
 def test_unknown_backbone_is_refused():
     with pytest.raises(InputError, match="resnet34"):
         HSNet("resnet34")

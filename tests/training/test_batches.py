@@ -19,7 +19,7 @@ from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.recipe import recipe_model
 from hsnet_trt.training.batches import Batch, as_batch, learning_batches, normalise
 from hsnet_trt.training.recycling import Pool
-from hsnet_trt.training.settings import Settings
+from hsnet_trt.training.settings import Part, Settings
 from hsnet_trt.training.validation import Validation
 
 
@@ -132,6 +132,14 @@ def test_validation_counts_as_the_score_does(
         {"learning_rate": 0.0},
         {"precision": "fp16"},
         {"schedule": "linear"},
+        {"learning_rate": float("nan")},
+        {"minutes": float("nan")},
+        {"clip": -1.0},
+        {"average": 1.5},
+        {"seed": -1},
+        {"workers": -1},
+        {"reuse": 2, "sizes": (Part(64, 0.0, 2),)},
+        {"reuse": 2, "sizes": (Part(64, 1.0, 0),)},
     ],
     ids=str,
 )

@@ -113,6 +113,31 @@ def test_figures_are_those_of_a_slow_count(ignored: bool) -> None:
     assert f"| c1 | {first.per_class['c1']:.1f} | {second.per_class['c1']:.1f} |" in text
 
 
+def test_an_episode_that_a_network_refuses_counts_for_none() -> None:
+    made = drawn(7, ignored=False)
+    source = Episodes("drawn", {0: "c0", 1: "c1", 2: "c2"}, made.__getitem__, 7)
+    one, two = Fake("one", 1, made), Fake("two", 2, made)
+
+    def refuse(episode: Episode) -> Mask:
+        if episode.query_name == "2":
+            raise InputError("the object of 2 is too small")
+        return two.answers[episode.query_name]
+
+    two.answer = refuse  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="too small"):
+        evaluate([one, two], [], source)
+    skipped = Skipped()
+    first, second = evaluate([one, two], [], source, skip_bad=skipped).rows
+    assert skipped.files == ["the object of 2 is too small: query 2, supports s"]
+    rest = [episode for episode in made if episode.query_name != "2"]
+    for row, fake in ((first, one), (second, two)):
+        assert row.miou.value == pytest.approx(slow_miou(rest, fake.answers)[0])
+    one.answer = two.answer = lambda episode: refuse(made[2])  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="no episode") as error:
+        evaluate([one, two], [], source, skip_bad=Skipped())
+    assert "too small" in str(error.value)
+
+
 def test_a_query_is_judged_at_its_own_size(model: HSNet, tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     source = Source(("pascal",), root=root, size=SIZE)

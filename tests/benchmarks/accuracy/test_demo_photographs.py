@@ -48,6 +48,25 @@ def test_another_file_is_refused(tmp_path):
         read_resources(tmp_path / "x.rcc")
 
 
+@pytest.mark.parametrize("length", [3, 4, 20, 60])
+def test_a_damaged_file_is_refused(tmp_path, length):
+    whole = resource_file({"a.webp": (b"plain", False), "b.webp": (b"z" * 99, True)})
+    (tmp_path / "x.rcc").write_bytes(whole[:length])
+    with pytest.raises(InputError, match=r"x\.rcc is (damaged|not a Qt)"):
+        read_resources(tmp_path / "x.rcc")
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path, monkeypatch):
+    for name in ("STAMPS", "GCOMPRIS"):
+        monkeypatch.setattr(demo_photographs, name, tmp_path)
+    mine = tmp_path / "pictures"
+    mine.mkdir()
+    (mine / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(InputError, match="holds other files"):
+        gather(mine)
+    assert (mine / "holiday.jpg").read_bytes() == b"mine"
+
+
 def test_missing_packages_are_named_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_photographs, "STAMPS", tmp_path / "nowhere")
     with pytest.raises(InputError) as error:

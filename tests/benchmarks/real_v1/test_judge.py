@@ -62,6 +62,20 @@ def test_other_weights_are_judged_anew(
     assert (out / "clean/accuracy.json").read_text() != before
 
 
+def test_a_table_is_of_one_model(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    both = ("--form", "clean", "--form", "absent")
+    run(monkeypatch, checkpoint, "--out", out, "--size", 64, *both)
+    assert "where the class is absent" in (out / "table.md").read_text()
+    torch.manual_seed(1)
+    save_checkpoint(HSNet("resnet18"), checkpoint)
+    run(monkeypatch, checkpoint, "--out", out, "--size", 64, "--form", "clean")
+    text = (out / "table.md").read_text()
+    assert "| clean | 8 |" in text and "where the class is absent" not in text
+
+
 def test_nothing_judged_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing is judged"):
-        judging.table(tmp_path)
+        judging.table(tmp_path, [])

@@ -11,6 +11,7 @@ import torch
 from helpers.data_sets.tiny_sets import write_folder
 
 from hsnet_trt.benchmarks.real_v1 import threshold
+from hsnet_trt.calibration.presence import threshold_keeping
 from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from hsnet_trt.model.hsnet import HSNet
 
@@ -43,3 +44,11 @@ def test_it_is_kept_in_the_checkpoint_and_the_card(
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["present_from"]["score"] == model.present_from and card["model"] == "it"
     assert f"present from {model.present_from:.3f}" in capsys.readouterr().out
+
+
+def test_in_thousandths_it_keeps_as_many() -> None:
+    there, absent = [0.2178, 0.5, 0.6], [0.2174, 0.1]
+    found = threshold_keeping(there, absent, 1.0)
+    kept = threshold.rounded_down(found)
+    assert kept.value == 0.217 and round(found.value, 3) == 0.218
+    assert (kept.kept, kept.silent) == (1.0, 0.5)

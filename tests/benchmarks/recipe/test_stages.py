@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,28 @@ def test_a_recipe_that_was_stopped_between_stages_goes_on(
         torch.testing.assert_close(
             mean.state_dict()[f"hpn_learner.{name}"], wanted, rtol=1e-3, atol=1e-6
         )
+
+
+def test_pictures_are_unpacked_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark of a complete folder is among the first of its files."""
+    source, work = tmp_path / "source", tmp_path / "work"
+    (source / "photographs").mkdir(parents=True)
+    work.mkdir()
+    for name in ("gathered", "photographs/1.jpg"):
+        (source / name).write_bytes(b"x")
+    packed = work / "pictures.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(source, "pictures")
+
+    def stopped(archive: tarfile.TarFile, path: Path, **options: Any) -> None:
+        archive.extract("pictures/gathered", path, filter="data")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tarfile.TarFile, "extractall", stopped)
+        demo_model.unpack(packed, work)
+    assert [path.name for path in work.iterdir()] == ["pictures.tar"]
+    demo_model.unpack(packed, work)
+    assert (work / "pictures/photographs/1.jpg").is_file()

@@ -19,7 +19,9 @@ from hsnet_trt.data.drawn import procedural as procedural_module
 from hsnet_trt.data.drawn import render, textures
 from hsnet_trt.data.drawn.photo_cut import find_photos, photo_cut
 from hsnet_trt.data.drawn.procedural import PAIRS, make_class, procedural, split_classes
+from hsnet_trt.data.drawn.segments import load_photo
 from hsnet_trt.data.drawn.shapes import families as shapes
+from hsnet_trt.data.drawn.views import crop
 from hsnet_trt.data.episodes.episode import Episode
 from hsnet_trt.data.episodes.metrics import Score
 from hsnet_trt.data.episodes.trivial import all_foreground, colour_histogram
@@ -275,3 +277,21 @@ def test_photo_cut_names_what_is_wrong(photos: Path, tmp_path: Path) -> None:
         path.write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"\.jpg cannot be read"):
         photo_cut(photos)[0]
+
+
+def test_an_object_that_is_lost_is_named(tmp_path: Path) -> None:
+    """A transparent picture, and an object a pixel wide in a picture that is shrunk."""
+    Image.new("RGBA", (50, 50), (1, 2, 3, 0)).save(tmp_path / "nothing.png")
+    with pytest.raises(InputError, match=r"nothing\.png is too small, or transparent"):
+        load_photo(tmp_path / "nothing.png", None)
+    line = np.zeros((900, 900), np.bool_)
+    line[:, 1] = True
+    Image.fromarray(line).save(tmp_path / "line.png")
+    Image.new("RGB", (900, 900)).save(tmp_path / "line.jpg")
+    with pytest.raises(InputError, match=r"line\.png is too small"):
+        load_photo(tmp_path / "line.jpg", tmp_path / "line.png")
+
+
+def test_a_picture_of_a_few_pixels_is_a_background_too() -> None:
+    strip = np.full((4, 100, 3), 90, np.uint8)
+    assert crop(np.random.default_rng(0), strip, (64, 48)).shape == (64, 48, 3)

@@ -131,6 +131,36 @@ def test_an_empty_part_is_named(root: Path, tmp_path: Path) -> None:
     assert Source(("mixture",), root=root, size=SIZE).open("val")[0].query.shape == (*SIZE, 3)
 
 
+def test_photographs_of_the_same_name_in_several_folders_are_apart(
+    root: Path, tmp_path: Path
+) -> None:
+    """Each is a class of its own, and there is always a background that shows another one."""
+    picture, mask = thing(1)
+    for folder in "abc":
+        (tmp_path / "photographs" / folder).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / f"photographs/{folder}/1.jpg")
+        Image.fromarray(mask).save(tmp_path / f"photographs/{folder}/1.png")
+    for group in ("cutouts", "drawings"):
+        (tmp_path / group).symlink_to(root / group)
+    episodes = mixture(tmp_path, size=SIZE)
+    names = {name for name in episodes.classes.values() if name.startswith("photographs/")}
+    assert names == {f"photographs/{folder}/1" for folder in "abc"}
+    for episode in episodes.take(20):
+        assert episode.support_masks.any()
+
+
+def test_photographs_that_differ_by_their_ending_alone_are_one_background(
+    root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photographs").mkdir()
+    for ending in ("jpg", "webp", "bmp"):
+        Image.fromarray(thing(1)[0]).save(tmp_path / f"photographs/1.{ending}")
+    for group in ("cutouts", "drawings"):
+        (tmp_path / group).symlink_to(root / group)
+    with pytest.raises(InputError, match="too few photographs"):
+        mixture(tmp_path)
+
+
 def test_videos_are_of_held_out_things_and_the_same_by_number(root: Path) -> None:
     names = set(mixture(root, split="test").classes.values())
     held_out = {name for name in names if name.startswith("cutouts/")}

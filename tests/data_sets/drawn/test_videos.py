@@ -180,6 +180,8 @@ def test_what_makes_no_sense_is_refused(pictures: Path) -> None:
         open_videos("photo-cut")
     with pytest.raises(InputError, match="support"):
         open_videos(shots=0)
+    with pytest.raises(InputError, match="seed"):
+        open_videos(seed=-1)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -17,7 +18,9 @@ from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.doctor import inspection
 from hsnet_trt.export.doctor.inspection import inspect_bundle
 from hsnet_trt.export.doctor.inspection_tables import inspection_tables
-from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.export.engines.worker import Job
+from hsnet_trt.runtime.bundle import Bundle, write_bundle
+from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.machine import Driver, Gpu
 from hsnet_trt.runtime.engines.compatibility import PORTABLE_COVERS
 
@@ -126,3 +129,38 @@ def test_the_verb_prints_tables_and_json(
     assert "Graphs" in capsys.readouterr().out
     inspect(bundle.path, json_output=True)
     assert json.loads(capsys.readouterr().out)["manifest"]["format_version"] == 2
+
+
+def test_an_engine_is_examined_with_its_plugin(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT cannot deserialise it without."""
+    match = bundle.manifest.graphs[2].variant
+    with write_bundle(tmp_path / "bundle") as writer:
+        writer.copy(bundle, set())
+        engine = EngineFile(
+            variant=match,
+            file=writer.add("engines/match.engine", b"engine"),
+            target="sm89",
+            flavour="tensorrt_rtx",
+            version="1.7",
+            compute_capabilities=("8.9",),
+            platform="linux-x86_64",
+            profile={},
+            build_seconds=1.0,
+            plugin=writer.add("plugins/correlation.fatbin", b"kernels"),
+        )
+        writer.finish(dataclasses.replace(bundle.manifest, engines=(engine,)))
+    driver = Driver("13.0", (Gpu(0, "a card", "8.9", 2**34, False),))
+    monkeypatch.setattr(inspection, "find_driver", lambda: driver)
+    monkeypatch.setattr(inspection, "installed", lambda flavour: True)
+    seen: list[tuple[str, bytes]] = []
+
+    def run(job: Job) -> dict[str, object]:
+        if job.task == "examine":
+            seen.append((Path(job.plugin).name, Path(job.plugin).read_bytes()))
+        return {"version": "1.7", "layers": []}
+
+    monkeypatch.setattr(inspection, "run_job", run)
+    inspect_bundle(tmp_path / "bundle")
+    assert seen == [("correlation.fatbin", b"kernels")]

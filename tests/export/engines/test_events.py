@@ -28,6 +28,7 @@ MESSAGES = (
     LogLine('INFO: "quoted"\nand a second line, Größe'),
     Done({"version": "10.3.0", "seconds": 1.5, "layers": [{"count": 3}]}),
     Failed("the parser refused the graph"),
+    Failed("no such file", 2, "caches/timing"),
 )
 
 

@@ -37,3 +37,5 @@ def test_an_engine_that_cannot_be_written_is_no_fault_of_a_layer(
     with pytest.raises(OSError) as caught:
         run_job(job)
     assert caught.value.errno == number
+    if number == errno.ENOENT:  # a full disk is told without a name
+        assert caught.value.filename == str(tmp_path / output)
