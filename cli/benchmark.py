@@ -30,7 +30,7 @@ def benchmark(
     weights: WeightsOption = None,
     shots: Annotated[
         list[int] | None,
-        typer.Option(help="Supports per class; may be repeated. By default 1 and 5."),
+        typer.Option(min=1, help="Supports per class; may be repeated. By default 1 and 5."),
     ] = None,
     area: Annotated[
         list[float] | None,
@@ -49,7 +49,9 @@ def benchmark(
     scaling: Annotated[
         bool, typer.Option(help="Also time growing numbers of shots, classes and sizes.")
     ] = True,
-    rounds: Annotated[int, typer.Option(help="Repeats; each has a turn of every contender.")] = 6,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Repeats; each has a turn of every contender.")
+    ] = 6,
     seconds: Annotated[float, typer.Option(help="Shortest time of a turn.")] = 0.6,
     device: Annotated[
         str | None,
@@ -71,6 +73,7 @@ def benchmark(
     Latency and throughput, a query alone (its support registered before) and whole episodes, with
     memory, energy where the machine measures it, and the share of the machine's rates reached.
     """
+    from hsnet_trt.benchmarks.limits.case import check_area
     from hsnet_trt.benchmarks.speed.race import Effort
     from hsnet_trt.benchmarks.speed.record import FULL, BenchmarkPlan
     from hsnet_trt.benchmarks.speed.record import benchmark as measure
@@ -85,6 +88,11 @@ def benchmark(
     from hsnet_trt.cli.shared.progress import StepBar
 
     check_folder(out)
+    check_folder(plot.absolute().parent, "--plot")
+    for share in area or ():
+        check_area(share)
+    if readme is not None:
+        fill(readme.read_text(encoding="utf-8"), "")  # hours before it is filled
     plan = FULL if full else BenchmarkPlan()
     plan = dataclasses.replace(
         plan,

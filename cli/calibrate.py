@@ -9,6 +9,7 @@ import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
 from hsnet_trt.cli.shared.options import Size, size_option
+from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def calibrate(
     from hsnet_trt.export.precision.int8 import calibrate as run
 
     console = plain_console(stderr=True)
+    if save is not None:
+        check_folder(save.absolute().parent, "--save")
     source = dataset.source(data) if data else None
 
     def show(attempt: Attempt) -> None:
@@ -94,6 +97,7 @@ def calibrate(
             on_attempt=show,
         )
     if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
         save.write_text(result.table.to_json(), encoding="utf-8")
     console.print(_summary(result), highlight=False)
 

@@ -34,7 +34,7 @@ def estimate(
     from rich.table import Table
 
     from hsnet_trt.benchmarks.limits import estimate as model
-    from hsnet_trt.benchmarks.limits.case import Case
+    from hsnet_trt.benchmarks.limits.case import Case, check_area
     from hsnet_trt.benchmarks.limits.roofline import Counter
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.errors import InputError
@@ -51,6 +51,7 @@ def estimate(
             raise InputError(
                 f"there is no such {name}", expected=", ".join(filter(None, allowed)), found=given
             )
+    check_area(area)
     opened = Bundle.open(bundle)
     at = opened.size(size)
     case = Case(opened.manifest.model.backbone, at, shots=shots, classes=classes, area=area)

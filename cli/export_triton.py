@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt.cli.shared.options import PrecisionOption, SizeOption
+from hsnet_trt.cli.shared.places import check_folder
 
 
 def export_triton(
@@ -44,6 +45,7 @@ def export_triton(
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.serving.triton_server.repository import export_repository
 
+    check_folder(out)
     repository = export_repository(
         bundles,
         out,

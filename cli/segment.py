@@ -48,6 +48,8 @@ def segment(
     from hsnet_trt.runtime.pictures.overlay import draw_overlay, label_picture
 
     check_folder(out)
+    if save_supports is not None:
+        check_folder(save_supports.absolute().parent, "--save-supports")
     shots = objects.read()
     stems = _unique_stems(queries)
     outputs = [out / f"{stem}{end}" for stem in stems for end in (".png", "_overlay.jpg")]
@@ -75,6 +77,7 @@ def segment(
                 content = coco_dataset(found, segmenter.classes)
                 Path(scratch, _COCO).write_text(json.dumps(content))
             if save_supports is not None:
+                save_supports.absolute().parent.mkdir(parents=True, exist_ok=True)
                 segmenter.save_supports(save_supports)
             out.mkdir(exist_ok=True)
             for path in sorted(Path(scratch).iterdir()):

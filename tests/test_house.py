@@ -156,6 +156,11 @@ def test_wheel(tmp_path):
     )
     found = run(code, tmp_path, tmp_path / "site")
     assert found == f"{tmp_path / 'site' / 'hsnet_trt' / 'model' / '__init__.py'} 2"
+    code = (
+        "from hsnet_trt.benchmarks.limits import estimate, plugin_prediction;"
+        "print(len(estimate.checks()), plugin_prediction.EARLIER.is_file())"
+    )
+    assert run(code, tmp_path, tmp_path / "site") == "12 True"
 
 
 def _copy(tmp_path: Path) -> Path:

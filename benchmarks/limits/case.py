@@ -68,8 +68,7 @@ def draw_inputs(case: Case, grids: Sequence[Grid]) -> Inputs:
     Raises:
         InputError: the area is not above 0 and at most 1.
     """
-    if not 0 < case.area <= 1:
-        raise InputError("the mask area is not one", expected="above 0, at most 1", found=case.area)
+    check_area(case.area)
     rng = np.random.RandomState(0)
 
     def picture() -> Pixels:
@@ -83,6 +82,16 @@ def draw_inputs(case: Case, grids: Sequence[Grid]) -> Inputs:
             masks.append([draw_mask(rng, case.size, case.area, grids) for _ in range(case.shots)])
         supports.append(SupportPictures(images, masks))
     return Inputs([[picture() for _ in range(case.batch)] for _ in range(VARIANTS)], supports)
+
+
+def check_area(area: float) -> None:
+    """Refuse what is no share of a picture.
+
+    Raises:
+        InputError: the area is not above 0 and at most 1.
+    """
+    if not 0 < area <= 1:
+        raise InputError("the mask area is not one", expected="above 0, at most 1", found=area)
 
 
 def draw_mask(rng: np.random.RandomState, size: Grid, area: float, grids: Sequence[Grid]) -> Mask:

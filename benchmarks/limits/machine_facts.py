@@ -77,6 +77,8 @@ def revision() -> str | None:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
+        if git("rev-parse", "--show-toplevel") != str(root):
+            return None  # installed in somebody's environment, which may be in a repository
         found = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no")
     except OSError:

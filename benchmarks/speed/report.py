@@ -13,6 +13,7 @@ from hsnet_trt.benchmarks.speed.page import machine_line, markdown, our_name
 from hsnet_trt.benchmarks.speed.race import SpeedRow
 from hsnet_trt.benchmarks.speed.record import Record, as_json
 from hsnet_trt.benchmarks.speed.targets import judge
+from hsnet_trt.errors import InputError
 
 _BEGIN, _END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
@@ -106,12 +107,14 @@ def fill(page: str, text: str) -> str:
     """The page with the text between its two markers replaced.
 
     Raises:
-        ValueError: it has no such markers.
+        InputError: it has no such markers.
     """
     before, found, rest = page.partition(_BEGIN)
     _, ended, after = rest.partition(_END)
     if not found or not ended:
-        raise ValueError(f"there is no {_BEGIN} ... {_END} in it")
+        raise InputError(
+            "the page has no place for the speeds", expected=f"{_BEGIN} ... {_END}", found="neither"
+        )
     return f"{before}{_BEGIN}\n{text}\n{_END}{after}"
 
 

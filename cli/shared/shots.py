@@ -75,6 +75,11 @@ class SupportOptions:
             HSNetError: it needs OpenCV or pycocotools, which is not installed.
         """
         found: dict[str, list[Shot]] = {}
+        if not self.labels and (self.class_ or self.labels_images is not None):
+            raise InputError(
+                "--class and --labels-images say something about --labels, which is not given",
+                fix="add --labels, or leave them out",
+            )
         for text in self.support or ():
             name, _, files = text.partition("=")
             if not (name and files):

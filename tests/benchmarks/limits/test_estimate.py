@@ -117,6 +117,9 @@ def test_the_command_says_that_it_is_a_model(bundle):
     assert all(name in every.output for name in TARGETS)
     wrong = CliRunner().invoke(app, ["estimate", str(bundle), "--workload", "sprint"])
     assert wrong.exit_code == 1 and "workload" in str(wrong.exception)
+    for area in ("5", "0", "nan"):
+        wrong = CliRunner().invoke(app, ["estimate", str(bundle), "--area", area])
+        assert wrong.exit_code == 1 and "mask area" in str(wrong.exception)
 
 
 def test_no_record_names_a_place_on_a_machine():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from hsnet_trt.benchmarks.limits import machine_facts as facts
 from hsnet_trt.benchmarks.limits.energy import EnergyMeter
 from hsnet_trt.benchmarks.limits.machine_facts import Bystanders, machine_facts
 from hsnet_trt.benchmarks.speed.report import (
@@ -44,3 +46,16 @@ def test_facts_name_the_machine_and_no_person():
     )
     share = Bystanders().share(0.0)
     assert share is None or 0 <= share <= 1
+
+
+def test_the_revision_is_of_this_tree_alone(tmp_path, monkeypatch):
+    """Not of a repository that holds the environment where the package is installed."""
+    commit = ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "--allow-empty", "-qm", "x"]
+    for words in (["init", "-q"], commit):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    package = tmp_path / "venv" / "hsnet_trt" / "benchmarks" / "limits"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(facts, "__file__", str(package / "machine_facts.py"))
+    assert facts.revision() is None
+    monkeypatch.setattr(facts, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    assert facts.revision()

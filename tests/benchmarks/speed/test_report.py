@@ -23,6 +23,7 @@ from hsnet_trt.benchmarks.speed.report import (
 )
 from hsnet_trt.benchmarks.speed.targets import CPU_TARGETS, judge
 from hsnet_trt.cli.main import app
+from hsnet_trt.errors import InputError
 from hsnet_trt.model.hsnet import HSNet
 
 pytestmark = pytest.mark.xdist_group("benchmarks")
@@ -67,7 +68,7 @@ def test_a_noisy_run_says_so(plans):
 def test_block_is_filled_between_its_markers():
     page = "a\n<!-- speed: begin -->\nold\n<!-- speed: end -->\nb"
     assert fill(page, "new") == "a\n<!-- speed: begin -->\nnew\n<!-- speed: end -->\nb"
-    with pytest.raises(ValueError, match="speed: begin"):
+    with pytest.raises(InputError, match="speed: begin"):
         fill("nothing", "new")
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from hsnet_trt.cli import main as command
 from hsnet_trt.cli.shared.places import check_folder, explain
@@ -90,3 +91,28 @@ def test_ctrl_c_is_answered(
     with pytest.raises(SystemExit) as ended:
         command.main()
     assert ended.value.code == 130 and capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("segment", "b", "q.png", "--support", "x=q.png,m.png", "--save-supports", "file/s.npz"),
+        ("calibrate", "b", "--data", "procedural", "--save", "file/ranges.json"),
+        ("export-triton", "b", "--out", "b"),
+        ("benchmark", "b", "--plot", "file/plot.png"),
+        ("benchmark", "b", "--area", "2"),
+        ("benchmark", "b", "--readme", "none.md"),
+        ("benchmark", "b", "--readme", "file"),
+    ],
+)
+def test_a_place_that_will_not_do_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/bundle.json").touch()  # opening it would be another error
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(command.app, [*words])
+    assert done.exit_code == 1
+    says = ("cannot be a folder", "no other files", "mask area", "none.md", "no place for the")
+    assert any(text in str(done.exception) for text in says), done.exception

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,3 +139,9 @@ def test_what_is_not_understood(folder: Path, text: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         SupportOptions([text]).read()
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"class_": ["mug"]}, {"labels_images": Path("images")}])
+def test_what_is_said_of_labels_needs_labels(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="--labels, which is not given"):
+        SupportOptions(["mug=a.jpg,b.png"], **given).read()
