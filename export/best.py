@@ -168,6 +168,7 @@ def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float)
         figure.miou_fp32 - figure.miou
         for figure in source.manifest.accuracy
         if figure.precision == precision and figure.size in sizes
+        if figure.lowering != CPU_LOWERING
     ]
     loss = max(losses) if losses else None
     if loss is not None and loss > budget:
