@@ -31,13 +31,12 @@ def app(
     """
     import webbrowser
 
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.runtime.network import Network
     from hsnet_trt.serving.app.app import serve
     from hsnet_trt.serving.app.workspace import PageLimits
 
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True, highlight=False)
     network = Network.load(
         bundle,
         run.backend,
@@ -53,9 +52,9 @@ def app(
         runner = network.runner
         console.print(f"{runner.backend}, {runner.precision}, on {runner.device}")
         if not network.bundle.manifest.model.trained:
-            console.print("[yellow]the weights are random: its masks mean nothing[/]")
+            console.print("the weights are random: its masks mean nothing", style="yellow")
         if "token=" in address:
-            console.print("[yellow]whoever has this address can use the page[/]")
+            console.print("whoever has this address can use the page", style="yellow")
         typer.echo(address)
         if open_:
             webbrowser.open(address)

@@ -71,8 +71,6 @@ def benchmark(
     Latency and throughput, a query alone (its support registered before) and whole episodes, with
     memory, energy where the machine measures it, and the share of the machine's rates reached.
     """
-    from rich.console import Console
-
     from hsnet_trt.benchmarks.speed.race import Effort
     from hsnet_trt.benchmarks.speed.record import FULL, BenchmarkPlan
     from hsnet_trt.benchmarks.speed.record import benchmark as measure
@@ -83,6 +81,7 @@ def benchmark(
         machine_name,
         write_report,
     )
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
 
     check_folder(out)
@@ -97,7 +96,7 @@ def benchmark(
         device=device or _device(),
         effort=Effort(rounds=rounds, seconds=seconds),
     )
-    with StepBar(Console(stderr=True)) as bar:
+    with StepBar(plain_console(stderr=True)) as bar:
         bundles = list(bundle or _export(work, full, checkpoint, weights, bar))
         record = measure(
             bundles,
@@ -161,10 +160,11 @@ def _add_int8(bundle: Path, bar: StepBar) -> None:
 
 
 def _show(record: Record) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    from hsnet_trt.cli.shared.console import plain_console
+
+    console = plain_console(width=None if sys.stdout.isatty() else 130)
     for case in dict.fromkeys(row.case for row in record.rows):
         table = Table(title=str(case), box=None)
         for column in (
@@ -197,4 +197,4 @@ def _show(record: Record) -> None:
     for name, why in record.refused.items():
         console.print(f"not timed: {name}: {why}", highlight=False)
     for warning in record.warnings:
-        console.print(f"[yellow]{warning}[/]", highlight=False)
+        console.print(warning, style="yellow", highlight=False)

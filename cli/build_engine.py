@@ -132,8 +132,7 @@ def build_engine(
     TensorRT for RTX builds for any RTX card with no GPU here; TensorRT builds on the GPU it builds
     for: copy the bundle to a Jetson and run this same command there.
     """
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import BuildProgress
     from hsnet_trt.errors import InputError
     from hsnet_trt.export.build_engine import build_engine as build
@@ -146,7 +145,7 @@ def build_engine(
             found=f"--precision {precision}",
             fix="leave it out, or give it to `hsnet-trt calibrate`, which makes INT8 graphs",
         )
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with BuildProgress(console) as progress:
         if precision == "best":
             from hsnet_trt.export.best import BUDGET, build_best

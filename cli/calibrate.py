@@ -61,14 +61,13 @@ def calibrate(
     The ranges join the bundle as calibration/SIZE_LOWERING.json; with --ranges they are used again
     and give the same graphs, byte for byte.
     """
-    from rich.console import Console
-
     from hsnet_trt.calibration.budget import Attempt
     from hsnet_trt.calibration.workbench import Workbench
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.precision.int8 import calibrate as run
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     source = dataset.source(data) if data else None
 
     def show(attempt: Attempt) -> None:

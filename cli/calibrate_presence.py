@@ -37,14 +37,13 @@ def calibrate_presence(
     """
     import dataclasses
 
-    from rich.console import Console
-
     from hsnet_trt.calibration.presence import calibrate_presence as choose
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.runtime.bundle.variants import add_variants
     from hsnet_trt.runtime.network import Network
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     network = Network.load(bundle, backend, size, None, precision)
     try:
         source = dataclasses.replace(dataset.source(data), size=network.size)

@@ -48,12 +48,11 @@ def demo(
     Each row of the picture is one thing in two photographs: one is the support, the other the
     query. The first is scikit-image's motorcycle stereo pair, the others come with the package.
     """
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.demo_picture import Row, draw_demo
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
-    console = Console()
+    console = plain_console()
     check_folder(out)
     bundle = out / "bundle"
     _export(console, checkpoint, weights, bundle)
@@ -71,7 +70,8 @@ def demo(
     console.print(engines)
     console.print(f"picture: {picture}\nbundle:  {bundle}", highlight=False)
     if not segmenter.trained:
-        console.print("[yellow]The weights are random: the masks show the pipeline, no model.[/]")
+        text = "The weights are random: the masks show the pipeline, no model."
+        console.print(text, style="yellow")
 
 
 def _export(console: Console, checkpoint: str, weights: str | None, bundle: Path) -> None:
@@ -164,10 +164,11 @@ def _caption(segmenter: FewShotSegmenter, rows: list[Row]) -> str:
 
 def _summary(segmenter: FewShotSegmenter, rows: list[Row]) -> object:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="HSNet-TRT", show_header=False, title_style="bold")
     table.add_row("network", f"{segmenter.backbone}, {segmenter.size[0]} x {segmenter.size[1]}")
-    table.add_row("weights", "trained" if segmenter.trained else "[yellow]random[/]")
+    table.add_row("weights", "trained" if segmenter.trained else Text("random", style="yellow"))
     table.add_row("backend", f"{segmenter.backend} ({segmenter.backend_reason})")
     for row in rows:
         table.add_row(f"IoU: {row.result.classes[0]}", f"{100 * row.overlap:.1f} %")

@@ -31,12 +31,12 @@ def estimate(
     Nothing is run. At the fast end of each range layers are fused as an engine fuses them, at the
     slow end none is. The last lines compare the model with the card that was measured.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from hsnet_trt.benchmarks.limits import estimate as model
     from hsnet_trt.benchmarks.limits.case import Case
     from hsnet_trt.benchmarks.limits.roofline import Counter
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.errors import InputError
     from hsnet_trt.export.engines.targets import TARGETS, find_target
     from hsnet_trt.runtime.bundle import Bundle
@@ -63,7 +63,7 @@ def estimate(
     for machine in targets:
         found = model.estimate(work, machine, precision or model.best_precision(machine))
         table.add_row(machine.name, found.precision, *_cells(found))
-    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 110)
+    console = plain_console(width=None if typer.get_text_stream("stdout").isatty() else 110)
     console.print(table)
     console.print(
         f"{work.flops / 1e9:.1f} G operations, {work.needed_bytes / 1e6:.0f} to "

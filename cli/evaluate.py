@@ -77,15 +77,15 @@ def evaluate(
     With a bundle and its checkpoint, PyTorch in FP32 answers the same episodes, and the table shows
     what each engine changed. Trivial answers stand beside them.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from hsnet_trt.benchmarks.accuracy.judging import judge
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
 
     check_folder(out)
     source = dataset.source(data)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with StepBar(console) as bar:
         accuracy = judge(
             model,
@@ -117,7 +117,7 @@ def evaluate(
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
         table.add_row(row.name, *_figures(row, absent=form == "absent"))
-    Console().print(table)
+    plain_console().print(table)
     typer.echo(out)
 
 

@@ -43,7 +43,6 @@ def evaluate_video(
     Of classes that were never learned, an object moves, turns, is hidden, leaves and comes back.
     Region similarity J, boundary F, flicker, and how soon its absence and its return are noticed.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from hsnet_trt.benchmarks.accuracy.video import (
@@ -53,6 +52,7 @@ def evaluate_video(
         streamed_ways,
     )
     from hsnet_trt.benchmarks.accuracy.video_report import table, write_video_report
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.data.drawn.videos import open_videos
 
@@ -60,7 +60,7 @@ def evaluate_video(
     opened = open_videos(
         data, root, shots=shots, size=frame_size or (240, 320), frames=frames, seed=seed
     )
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with run.load(bundle, console) as segmenter:
         streamed = streamed_ways(segmenter, memory or ())
         ways: dict[str, Follow] = {**streamed, **({} if memory else TRIVIAL)}
@@ -77,5 +77,5 @@ def evaluate_video(
         printed.add_column(head)
     for row in rows:
         printed.add_row(*row)
-    Console().print(printed)
+    plain_console().print(printed)
     typer.echo(out)

@@ -72,13 +72,12 @@ def export(
     refine: RefineOption = None,
 ) -> None:
     """Write the ONNX graphs of CHECKPOINT, checked against PyTorch, as a bundle."""
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
     from hsnet_trt.export.bundle import DEFAULT_LOWERINGS, EXPORT_PRECISIONS, export_bundle
     from hsnet_trt.model.checkpoint import load_checkpoint
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with StepBar(console) as bar:
         bar("reading the checkpoint", 0, 1)
         model = load_checkpoint(

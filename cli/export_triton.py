@@ -41,8 +41,7 @@ def export_triton(
     """
     import shlex
 
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.serving.triton_server.repository import export_repository
 
     repository = export_repository(
@@ -53,7 +52,7 @@ def export_triton(
         precision=precision,
         prefix=name,
     )
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = plain_console(stderr=True, soft_wrap=True, highlight=False)
     console.print(
         f"{', '.join(repository.models)}: version {repository.version}, {repository.platform}"
     )
@@ -63,5 +62,5 @@ def export_triton(
             f"{repository.tensorrt}"
         )
     console.print("the server needs this package in its Python: pip install . there")
-    console.print(f"serve it: {shlex.join(repository.command)}", markup=False)
+    console.print(f"serve it: {shlex.join(repository.command)}")
     typer.echo(repository.path)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
-from hsnet_trt.cli.shared.places import check_folder
+from hsnet_trt.cli.shared.places import check_folder, check_kept
 from hsnet_trt.cli.shared.shots import SupportOptions
 
 if TYPE_CHECKING:
     from hsnet_trt import Segmentation
+
+_COCO = "annotations.json"
 
 
 def segment(
@@ -39,15 +41,20 @@ def segment(
     import tempfile
 
     from PIL import Image
-    from rich.console import Console
 
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.runtime.pictures.detections import coco_dataset
     from hsnet_trt.runtime.pictures.images import read_image
     from hsnet_trt.runtime.pictures.overlay import draw_overlay, label_picture
 
     check_folder(out)
     shots = objects.read()
-    console = Console(stderr=True)
+    stems = _unique_stems(queries)
+    outputs = [out / f"{stem}{end}" for stem in stems for end in (".png", "_overlay.jpg")]
+    outputs += [out / _COCO] if coco else []
+    outputs += [] if save_supports is None else [save_supports]
+    check_kept(outputs, [*queries, *objects.files(shots)])
+    console = plain_console(stderr=True)
     with run.load(bundle, console) as segmenter:
         objects.give(segmenter, shots)
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,7 @@ def segment(
             prefix=f".{out.name}.", dir=out.absolute().parent
         ) as scratch:
             found: list[tuple[Path, tuple[int, int], list[dict[str, Any]]]] = []
-            for query, stem in zip(queries, _unique_stems(queries), strict=True):
+            for query, stem in zip(queries, stems, strict=True):
                 pixels = read_image(query, "the query image")
                 result = segmenter.segment(pixels)
                 label_picture(result).save(Path(scratch, f"{stem}.png"))
@@ -66,7 +73,7 @@ def segment(
                 console.print(f"{query}: {_summary(result)}", highlight=False)
             if coco:
                 content = coco_dataset(found, segmenter.classes)
-                Path(scratch, "annotations.json").write_text(json.dumps(content))
+                Path(scratch, _COCO).write_text(json.dumps(content))
             if save_supports is not None:
                 segmenter.save_supports(save_supports)
             out.mkdir(exist_ok=True)

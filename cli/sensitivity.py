@@ -39,15 +39,15 @@ def sensitivity(
 
     `hsnet-trt calibrate --accuracy-budget` makes this ranking by itself; here it is shown.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from hsnet_trt.calibration.sensitivity import rank, write
     from hsnet_trt.calibration.workbench import EPISODES, Workbench
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
 
     check_folder(out)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with StepBar(console) as bar:
         source = dataset.source(data)
         bench = Workbench(bundle, source, size=size, lowering=lowering, progress=bar)
@@ -65,5 +65,5 @@ def sensitivity(
             f"{-entry.cost.points:+.2f}",
             f"{100 * entry.cost.changed:.3f} %",
         )
-    Console().print(table)
+    plain_console().print(table)
     typer.echo(out)

@@ -41,13 +41,12 @@ def sweep(
     OUT gets the tables found (path, class, box, area, score, COCO mask), images and errors as
     Parquet. Killed and started again, it goes on: parts that are done are not done again.
     """
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import progress_bars
     from hsnet_trt.serving.sweep.sweep import Progress
     from hsnet_trt.serving.sweep.sweep import sweep as run
 
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True, highlight=False)
     with progress_bars(console, stays=True) as bar:
         task = bar.add_task("starting", total=None)
 

@@ -28,14 +28,14 @@ def verify(
 
     Exit code 1 if a file was altered or the logits are out of tolerance.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.errors import BackendError
     from hsnet_trt.runtime.verify import verify_bundle
 
     results = verify_bundle(bundle, backend, size, precision, sha256)
-    console = Console()
+    console = plain_console()
     for result in results:
         height, width = result.size
         table = Table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
+from hsnet_trt.cli.shared.places import check_kept
 from hsnet_trt.cli.shared.shots import SupportOptions
+from hsnet_trt.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,18 +79,17 @@ def video(
     A camera that goes away is opened again. Ctrl-C ends it and keeps the recording, and so does a
     camera that stays away; of a file, no half-written copy is left.
     """
-    from rich.console import Console
-
+    from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.tracks import TrackFiles
     from hsnet_trt.cli.shared.video_files import open_sink
-    from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
     from hsnet_trt.runtime.video.closer import CROP
     from hsnet_trt.runtime.video.memory import Memory
 
     shots = objects.read()
-    console = Console(stderr=True)
+    _check_kept(output, [*(tracks or ()), *filter(None, [events])], [input_, *objects.files(shots)])
+    console = plain_console(stderr=True)
     source = open_source(input_, patience=reconnect)
     followed = instances or tracks or events is not None
     with ExitStack() as files, run.load(bundle, console) as segmenter:
@@ -130,6 +133,18 @@ def video(
         typer.echo(output)
 
 
+def _check_kept(output: str, records: list[Path], read: list[str | os.PathLike[str]]) -> None:
+    """Refuse a picture, a video or a record that would overwrite another one or what is read."""
+    if len({path.absolute() for path in records}) < len(records):
+        raise InputError("two records have one name", found=", ".join(map(str, records)))
+    target = Path(output)
+    outputs = [] if output == "window" else [target]
+    if target.is_dir():
+        names = [Path(path).name for path in read]
+        outputs += [target / name for name in names if re.fullmatch(r"\d{6,}\.jpg", name)]
+    check_kept([*outputs, *records], read)
+
+
 def _run(
     stream: FrameStream,
     source: FrameSource,
@@ -142,7 +157,6 @@ def _run(
     import time
 
     from hsnet_trt.cli.shared.progress import progress_bars
-    from hsnet_trt.errors import InputError
     from hsnet_trt.runtime.pictures.overlay import draw_overlay
 
     failed, done, dropped, start = 0, 0, 0, time.perf_counter()

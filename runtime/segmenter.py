@@ -200,9 +200,12 @@ class FewShotSegmenter(SupportedNetwork):
                 drop=drop == "oldest",
                 scores=scores,
                 color=color,
+                owner=self._network,
             )
             with self._streams_lock:
                 self._streams.add(stream)
+                if self._current.closed:  # meanwhile, by a thread that did not see this stream
+                    stream.close_with_segmenter()
             return stream
 
     def close(self) -> None:

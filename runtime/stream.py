@@ -31,8 +31,10 @@ class FrameStream:
         drop: bool,
         scores: bool,
         color: str,
+        owner: object = None,
     ) -> None:
-        """Use `FewShotSegmenter.stream`."""
+        """Use `FewShotSegmenter.stream`; `owner` lives as long, since its end frees the GPU."""
+        self._owner = owner
         self._pipeline, self._supports = pipeline, supports
         self._scores = scores
         read = partial(pipeline.read, color=color)
@@ -196,7 +198,7 @@ class _Reader:
         finally:
             # A generator's own clean-up (a camera's release) runs here, not when it is collected.
             close = getattr(self._frames, "close", None)
-            if close is not None and self._stopped:
+            if close is not None and (self._stopped or self.failure is not None):
                 with suppress(Exception):
                     close()
             with self._changed:

@@ -1,4 +1,4 @@
-"""A network with the supports that it has now: all of a segmenter but segmenting."""
+"""The part of a segmenter that holds its network and its supports."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hsnet_trt.runtime.pictures.sources import ImageSource
 
 
 class SupportedNetwork:
-    """What the network is and what it was shown; `FewShotSegmenter` is one that segments, too.
+    """A network and its current supports; `FewShotSegmenter` adds segmenting.
 
-    Supports are changed by one thread while others use them: a call sees them as they were when it
-    began.
+    One thread may change the supports while others use them: each call works with the supports as
+    they were when it began.
     """
 
     def __init__(self, network: Network) -> None:
-        """Start without a class."""
+        """Start without supports."""
         self._network = network
         self._current = CurrentSupports(network.pipeline.arrange)
 

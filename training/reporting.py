@@ -67,7 +67,7 @@ class RichBar:
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, markup=False, emoji=False),
         )
         self._task = self._bar.add_task("")
         self._bar.start()

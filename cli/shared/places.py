@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from hsnet_trt.errors import InputError
@@ -36,6 +37,21 @@ def check_folder(folder: Path, option: str = "--out") -> None:
             found=f"no permission to write in {place}",
             fix=f"choose another {option}, or change who may write there",
         )
+
+
+def check_kept(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse outputs that would overwrite what the command reads; names of no file are ignored.
+
+    Raises:
+        InputError: an output is one of the inputs.
+    """
+    read = [place for place in inputs if os.path.exists(place)]
+    for output in outputs:
+        if output.exists() and any(output.samefile(place) for place in read):
+            raise InputError(
+                f"{output} would be overwritten, and is read here",
+                fix="write to another place",
+            )
 
 
 def explain(error: OSError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +12,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from hsnet_trt.export.engines.events import (
     BuildEvent,
@@ -31,7 +31,7 @@ def progress_bars(console: Console, *, stays: bool = False) -> Progress:
     With `stays`, they show the time that is left, too, and remain on the screen at the end.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -89,14 +89,14 @@ class BuildProgress:
             case PhaseStarted(phase, parent, steps):
                 depth = self._depth.get(parent or "", 0) + 1
                 self._depth[phase] = depth
-                name = f"{'  ' * depth}{escape(phase)}"
+                name = f"{'  ' * depth}{phase}"
                 self._phases[phase] = self._bars.add_task(name, total=steps)
             case StepDone(phase, step) if phase in self._phases:
                 self._bars.update(self._phases[phase], completed=step + 1)
             case PhaseEnded(phase) if phase in self._phases:
                 self._bars.remove_task(self._phases.pop(phase))
             case LogLine(text):
-                self._bars.console.print(escape(text), style="dim", highlight=False)
+                self._bars.console.print(text, style="dim", highlight=False)
 
     def _begin_engine(self, event: EngineStarted) -> None:
         self._label = event.label
@@ -113,6 +113,5 @@ class BuildProgress:
         if self._engines is not None:
             self._bars.advance(self._engines)
         size = event.bytes / 2**20
-        self._bars.console.print(
-            f"[green]built[/] {self._label}: {size:.1f} MiB in {event.seconds:.1f} s"
-        )
+        text = f" {self._label}: {size:.1f} MiB in {event.seconds:.1f} s"
+        self._bars.console.print(Text.assemble(("built", "green"), text))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -91,6 +93,18 @@ class SupportOptions:
                 fix="add --support NAME=IMAGE,MASK, or --supports FILE.npz",
             )
         return found
+
+    def files(self, shots: Mapping[str, Sequence[Shot]]) -> list[str | os.PathLike[str]]:
+        """The files that the options name, and the images of `shots`, which `read` returned."""
+        named: list[str | os.PathLike[str]] = [*(self.labels or ())]
+        for text in self.support or ():
+            files = text.partition("=")[2]
+            image, mask = _split(files)
+            named += filter(None, (image, mask, _VALUE.sub(r"\1", mask)))
+            if match := _SCRIBBLE.fullmatch(files):
+                named.append(match[2])
+        named += [image for pairs in shots.values() for image, _ in pairs]
+        return named
 
     def give(
         self,

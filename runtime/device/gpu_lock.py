@@ -17,7 +17,8 @@ class GpuLock:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._waiting = 0
+        self._left = threading.Condition(self._lock)
+        self._waiting: list[int] = []  # threads
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -36,13 +37,21 @@ class GpuLock:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Enclose calls that wait for the GPU without the lock, so that others may enqueue."""
+        me = threading.get_ident()
         with self._lock:
-            self._waiting += 1
+            self._waiting.append(me)
         try:
             yield
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._waiting.remove(me)
+                self._left.notify_all()
+
+    def wait_for_others(self) -> None:
+        """Wait until no other thread is inside `waiting`; meanwhile, others may take the lock."""
+        me = threading.get_ident()
+        with self._lock:
+            self._left.wait_for(lambda: all(thread == me for thread in self._waiting))
 
     @property
     def quiet(self) -> bool:

@@ -56,7 +56,7 @@ class GpuFrames:
         """Use `GpuFrames.open`."""
         self._cuda, self._lock = cuda, lock
         self._steps = FrameSteps(cuda, engines, arena, stream, preprocessing, kernels)
-        self._sets = SupportSets(lambda: GpuSupports(cuda, engines["match"], arena))
+        self._sets = SupportSets(cuda, lambda: GpuSupports(cuda, engines["match"], arena))
         self.columns = COLUMN_INPUTS[-1] in engines["match"].most
         self._slots: list[Slot] = []
         self.mapped = False
@@ -267,6 +267,7 @@ class GpuFrames:
         if self._closed:
             return
         self._closed = True
+        self._lock.wait_for_others()  # what they wait for is about to be destroyed
         self._steps.synchronise()
         for slot in self._slots:
             slot.free()

@@ -171,8 +171,8 @@ class SupportSets:
         most: how many are kept; another one replaces the least recently used.
     """
 
-    def __init__(self, make: Callable[[], GpuSupports]) -> None:
-        self._make = make
+    def __init__(self, cuda: Cuda, make: Callable[[], GpuSupports]) -> None:
+        self._cuda, self._make = cuda, make
         self._held: list[tuple[GpuSupports, str]] = []  # the one that was used last at the end
         self.most = 1
 
@@ -185,6 +185,8 @@ class SupportSets:
             if held.holds(supports, shots):
                 self._held.append(self._held.pop(index))
                 return self._held[-1]
+        if len(self._held) > self.most:
+            self._cuda.synchronise(stream)
         while len(self._held) > self.most:
             self._held.pop(0)[0].free()
         if len(self._held) < self.most:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hsnet_trt.trt_plugins.sizes import row_length
 _FORMAT = "hsnet-trt supports"
 _VERSION = 2
 _AGAIN = "encode the supports again with set_support"
+_HALVES = re.compile("[\ud800-\udfff]")
 MOST_CLASSES = 255  # labels are uint8, 0 is background
 
 
@@ -260,7 +262,8 @@ def _is_newer(version: object) -> bool:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and bool(name.strip())
+    # Half a character of UTF-16, as JSON may hold, cannot be sent or written.
+    return isinstance(name, str) and bool(name.strip()) and not _HALVES.search(name)
 
 
 def check_name(name: object) -> str:

@@ -82,6 +82,7 @@ class DeviceSession:
         self._options: dict[int | None, Any] = {}  # by graph
         self._graphs: CudaGraphs | None = None
         self._captured = 0
+        self._full = False  # whether it was logged that there are as many as there may be
         self._thread = threading.local()  # its `graphs`: number by shapes and addresses
 
     def use_graphs(self, graphs: CudaGraphs) -> None:
@@ -183,11 +184,19 @@ class DeviceSession:
             return None
         mine: dict[object, int] = self._thread.__dict__.setdefault("graphs", {})
         if key not in mine:
-            if self._captured >= _MOST_GRAPHS or not self._lock.quiet:
+            if self._captured >= _MOST_GRAPHS:
+                self._say_that_there_are_enough()
+                return None
+            if not self._lock.quiet:
                 return None
             self._captured += 1
             mine[key] = self._captured
         return mine[key]
+
+    def _say_that_there_are_enough(self) -> None:
+        if not self._full:
+            self._full = True
+            _log.info("%s has %d CUDA graphs, and makes no more", self.name, _MOST_GRAPHS)
 
     def _failure(self, error: Exception) -> BackendError:
         return BackendError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ MAX_PIXELS = 150_000_000
 
 _EXPECTED = "uint8 [H,W,3] (RGB), a path, a file object, or a PIL image"
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_FLOAT = "F"
 _warnings_lock = threading.Lock()
 
 
@@ -108,22 +108,25 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
             image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Image.DecompressionBombError as error:
         raise _too_large(str(error), what) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    # Of a damaged file, Pillow's readers raise what happens to occur, also RuntimeError and others.
+    except Exception as error:
         raise InputError(
             f"{what} cannot be opened: {name}",
             expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
             found=_cause(error, file),
-            fix="check the path and the file",
+            fix="name the image files in it; `hsnet-trt video --input FOLDER` takes a folder"
+            if isinstance(error, IsADirectoryError)
+            else "check the path and the file",
         ) from error
     with image:
         check_area(image.size, what)
         try:
             image.load()
-        except (OSError, ValueError, SyntaxError, struct.error, MemoryError) as error:
+        except Exception as error:
             raise InputError(
                 f"{what} is damaged: {name}",
                 expected="a complete image file",
-                found=error,
+                found=str(error) or type(error).__name__,
                 fix="copy or save the file again",
             ) from error
         yield image
@@ -160,7 +163,7 @@ def check_area(size: tuple[int, int], what: str) -> None:
 
 def _to_rgb(image: Image.Image, what: str) -> Pixels:
     image = upright(image)
-    if image.mode in _SIXTEEN_BIT:
+    if image.mode in (*_SIXTEEN_BIT, _FLOAT):  # Pillow would cut floats off at 255: 0 to 1 is black
         return _from_array(np.asarray(image), what)
     try:
         if image.has_transparency_data:
@@ -200,7 +203,9 @@ def _from_array(source: Any, what: str, color: str = "rgb") -> Pixels:
     if array.dtype.kind in "ui" and array.dtype.itemsize in (2, 4):
         array = _from_sixteen_bit(array, what)
     if array.dtype != np.uint8:
-        scale = "(image * 255).round()" if array.dtype.kind == "f" else "image"
+        scale = {"f": "image.round()", "b": "(image * 255)"}.get(array.dtype.kind, "image")
+        if array.dtype.kind == "f" and array.max() <= 1:
+            scale = "(image * 255).round()"
         raise InputError(
             f"{what} is of the wrong type",
             expected=_EXPECTED,
@@ -249,4 +254,4 @@ def _cause(error: Exception, source: str | os.PathLike[str] | bytes) -> str:
         return f"content that begins with {source[:8]!r}"
     if isinstance(error, FileNotFoundError):
         return f"no file {Path(source).absolute()}"
-    return getattr(error, "strerror", None) or str(error)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

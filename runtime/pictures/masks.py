@@ -64,7 +64,7 @@ def read_mask(
         levels = _plane(as_array(source, what, _EXPECTED), what)
     if levels.shape != tuple(shape):
         if turned is None:
-            turned = 1 if image is None else stored_orientation(image)
+            turned = 1 if image is None else _orientation(image)
         if levels.shape == tuple(shape)[::-1] and turns_sides(turned):
             raise InputError(
                 f"{what} is of its image as stored, but its EXIF turns that image",
@@ -93,6 +93,13 @@ def read_mask(
             stacklevel=3,
         )
     return mask
+
+
+def _orientation(image: ImageSource) -> int:
+    try:
+        return stored_orientation(image)
+    except InputError:  # a stream that cannot be read twice
+        return 1
 
 
 def _levels(image: Image.Image, what: str) -> npt.NDArray[Any]:

@@ -74,6 +74,7 @@ class Follower:
         # By class: the latest plane of the given shots alone, and its weights (None: all 1).
         self._given: dict[str, tuple[Floats, Floats | None]] = {}
         self._here: dict[str, Here] = {}
+        self._set: Mapping[str, list[Shot]] = {}  # the given shots of the latest turn
 
     @property
     def sets(self) -> int:
@@ -82,6 +83,7 @@ class Follower:
 
     def turn(self, given: SupportSet) -> Turn:
         """Choose what the next frame is matched with, from the given shots and the memory."""
+        self._forget_replaced(given)
         if self._memory is None:
             return Turn(given, {}, 0, 0)
         for name, shots in given.classes.items():
@@ -179,6 +181,15 @@ class Follower:
             self._looks.follow(planes[:, 1])
         self._frame += 1
         return planes
+
+    def _forget_replaced(self, given: SupportSet) -> None:
+        """Drop the state of classes whose shots were set again: they are other objects now."""
+        for name, shots in given.classes.items():
+            if self._set.get(name) is not shots:
+                for known in (self._averages, self._given, self._here, self._looked):
+                    known.pop(name, None)
+                self._looks.forget()
+        self._set = given.classes
 
     def _begin_anew(self) -> None:
         if self._memory is not None:

@@ -7,6 +7,7 @@ see what others sent.
 from __future__ import annotations
 
 import io
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ from hsnet_trt.serving.app.supports import (
     read_supports,
     shot_bytes,
 )
-from hsnet_trt.serving.store.store import SupportStore
+from hsnet_trt.serving.store.store import StoreFullError, SupportStore
 from hsnet_trt.serving.store.uploads import check_picture
 
 _MEGABYTES = 10**6
@@ -220,11 +221,16 @@ class Workspace:
             InputError: not such a file, or of another model, size or preprocessing.
             StoreFullError: there is no room.
         """
-        classes = read_supports(self.network, content)
-        return {
-            name: [self._keep_shot(shot, [])[0] for shot in shots]
-            for name, shots in classes.items()
-        }
+        ids: dict[str, list[str]] = {}
+        try:
+            for name, shots in read_supports(self.network, content).items():
+                for shot in shots:
+                    ids.setdefault(name, []).append(self._keep_shot(shot, [])[0])
+        except StoreFullError:
+            for key in itertools.chain.from_iterable(ids.values()):
+                self._shots.forget(key)  # or they would fill the store, known to nobody
+            raise
+        return ids
 
     def preview(self, content: bytes) -> Pixels:
         """A photograph that a browser cannot decode, scaled to `WORKING_SIDE`.

@@ -69,8 +69,12 @@ def write_atomically(files: Any, path: str, content: bytes) -> None:
         stream.write(content)
 
 
-def list_images(place: str) -> Any:
+def list_images(place: str, out: str = "") -> Any:
     """The images of a folder, or of a Parquet file or a folder of them, in a fixed order.
+
+    Args:
+        place: a path or URI.
+        out: folder or URI of the results; nothing below it is listed, nor the results of others.
 
     Returns:
         A pyarrow table with `path`; `file`, the Parquet file that lists the image, else null;
@@ -95,6 +99,10 @@ def list_images(place: str) -> Any:
             f"{place} cannot be listed", found=error, fix="check the path, and who may read it"
         ) from error
     names = sorted(i.path for i in listed if i.type == fs.FileType.File)
+    # Tables of results name images, too, and would be taken for the images.
+    results = [name.removesuffix(f"/{PLAN}") for name in names if name.endswith(f"/{PLAN}")]
+    results += [locate(out)[1]] if out else []
+    names = [n for n in names if not any(n.startswith(f"{folder}/") for folder in results)]
     tables = [name for name in names if name.lower().endswith(".parquet")]
     rows: list[tuple[str, Any, Any, Any]]
     if tables:
@@ -109,7 +117,12 @@ def list_images(place: str) -> Any:
         )
     kinds = {"path": pa.string(), "file": pa.string(), "row_group": pa.int32(), "row": pa.int32()}
     columns = dict(zip(kinds, map(list, zip(*rows, strict=True)), strict=True))
-    return pa.table(columns, schema=pa.schema(kinds))
+    try:
+        return pa.table(columns, schema=pa.schema(kinds))
+    except pa.ArrowException as error:
+        raise InputError(
+            f"the paths in {place} are not text", expected="a column `path` of strings", found=error
+        ) from error
 
 
 def _rows(files: Any, name: str, place: str) -> Iterator[tuple[str, Any, Any, Any]]:
@@ -189,7 +202,7 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
             found=", ".join(foreign[:5]),
             fix="choose another --out",
         )
-    table = list_images(images)
+    table = list_images(images, out)
     buffer = pa.BufferOutputStream()
     parquet.write_table(table, buffer, row_group_size=part)
     write_atomically(files, f"{path}/{IMAGES}", buffer.getvalue().to_pybytes())

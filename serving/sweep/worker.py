@@ -161,6 +161,8 @@ class SweepWorker:
 
             source = parquet.ParquetFile(self._images.open_input_file(row["file"]))
             column = content_column(source.schema_arrow.names)
+            if column is None:
+                raise ValueError("the table gives no path for it")
             self._group = (key, source.read_row_group(row["row_group"], [column])[column])
         value = self._group[1][row["row"]].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value

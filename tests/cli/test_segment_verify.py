@@ -111,6 +111,58 @@ def test_failing_writes_nothing_and_shows_no_traceback(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (["query.png", "--support", "x=red.png,mask.png"], "query.png"),  # a query
+        (["mask.jpg", "--support", "x=red.png,mask.png"], "mask.png"),  # a mask, by its neighbour
+        (["mask.jpg", "--support", "x=red.png,labels/mask.png:value=255"], "labels/mask.png"),
+        (["ink.jpg", "--support", "x=red.png:scribble=labels/ink.png"], "labels/ink.png"),
+        (["other.png", "--support", "x=red.png,mask.png", "--save-supports", "red.png"], "red.png"),
+    ],
+)
+def test_what_is_read_is_not_overwritten(
+    folder: Path, tmp_path: Path, arguments: list[str], kept: str
+) -> None:
+    (tmp_path / "labels").mkdir()
+    for name in ("red.png", "mask.png", "query.png"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    for name in ("mask.jpg", "ink.jpg", "other.png"):
+        (tmp_path / name).write_bytes((folder / "query.png").read_bytes())
+    (tmp_path / "labels/mask.png").write_bytes((folder / "mask.png").read_bytes())
+    ink = np.full((*SIZE, 3), 128, np.uint8)
+    ink[30:50, 40:90], ink[84:94, 112:127] = 255, 0
+    Image.fromarray(ink).save(tmp_path / "labels/ink.png")
+    before = (tmp_path / kept).read_bytes()
+    out = "out" if "--save-supports" in arguments else Path(kept).parent
+    done = hsnet("segment", folder / "bundle", *arguments, "--out", out, folder=tmp_path)
+    assert done.returncode == 1 and "would be overwritten" in done.stderr
+    assert (tmp_path / kept).read_bytes() == before
+
+
+def test_segment_may_write_over_its_own_results(folder: Path, tmp_path: Path) -> None:
+    words = ("segment", folder / "bundle", "query.png", "--out", tmp_path / "out")
+    for more in (("--support", "x=red.png,mask.png"), ("--supports", tmp_path / "set.npz")):
+        again = hsnet(*words, *more, "--save-supports", tmp_path / "set.npz", folder=folder)
+        assert again.returncode == 0, again.stderr
+
+
+def test_names_are_shown_as_they_are(folder: Path, tmp_path: Path) -> None:
+    """Not as rich's markup or emoji, which would hide a part of them, or raise."""
+    odd = tmp_path / "[old"
+    (odd / "x[").mkdir(parents=True)
+    query = odd / "x[" / "mug[red]:cat:.png"
+    query.write_bytes((folder / "query.png").read_bytes())
+    closing = tmp_path / "x[" / "b].png"
+    closing.parent.mkdir()
+    closing.write_bytes(query.read_bytes())
+    words = (query, closing, "--support", "[/i]=red.png,mask.png", "--out", tmp_path / "out")
+    done = hsnet("segment", "bundle", *words, folder=folder)
+    assert done.returncode == 0, done.stderr
+    shown = done.stderr.replace("\n", "")
+    assert all(text in shown for text in (f"{query}:", f"{closing}:", "[/i] "))
+
+
 def test_verify(folder: Path, tmp_path: Path) -> None:
     done = hsnet("verify", "bundle", folder=folder)
     assert done.returncode == 0, done.stderr

@@ -122,6 +122,30 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.mp4").read_bytes() == b"older"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--input", "in.mp4", "--output", "in.mp4"),
+        ("--input", "frames", "--output", "frames"),
+        ("--input", "in.mp4", "--output", "frames", "--support", "x=frames/000003.jpg,mask.png"),
+        ("--input", "in.mp4", "--output", "o.mp4", "--tracks", "t.jsonl", "--events", "t.jsonl"),
+    ],
+)
+def test_what_is_read_is_not_overwritten(
+    folder: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for index in range(4):
+        Image.fromarray(frame(index)).save(tmp_path / f"frames/{index:06d}.jpg")
+    for name in ("in.mp4", "red.png", "mask.png"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    done = hsnet("video", folder / "bundle", *arguments, *SUPPORT, folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "would be overwritten" in done.stderr or "two records" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
 def test_a_recording_that_fails_leaves_the_older_one(tmp_path: Path) -> None:
     target = tmp_path / "o.mp4"
     target.write_bytes(b"older")

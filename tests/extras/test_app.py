@@ -250,3 +250,23 @@ def test_a_camera(page):
     assert page.labels().shape == (480, 640)
     page.tab.click("#live-stop")
     page.tab.wait_for_selector("#live", state="hidden")
+
+
+def test_a_camera_that_is_started_twice_is_stopped(page):
+    """As by a second click while the browser asks for permission."""
+    page.tab.evaluate("""() => {
+        const devices = navigator.mediaDevices;
+        const open = devices.getUserMedia.bind(devices);
+        window.opened = [];
+        devices.getUserMedia = async (wanted) => {
+            const stream = await open(wanted);
+            window.opened.push(...stream.getTracks());
+            return stream;
+        };
+        for (const _ of [1, 2]) document.querySelector("#camera").click();
+    }""")
+    page.tab.wait_for_selector("#live[data-frames]")
+    page.tab.click("#live-stop")
+    page.tab.wait_for_selector("#live", state="hidden")
+    states = page.tab.evaluate("() => window.opened.map((track) => track.readyState)")
+    assert states == ["ended"]

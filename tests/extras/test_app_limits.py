@@ -131,6 +131,36 @@ def test_the_server_starts_again_and_nobody_notices(browser, shipped, tmp_path):
         fresh.tab.context.close()
 
 
+def test_a_class_that_was_renamed_outlives_a_restart(browser, shipped, tmp_path):
+    _, pixels, truth = photograph("statue-of-liberty/near.jpg")
+    queries = [photograph(f"statue-of-liberty/{name}.jpg")[0] for name in ("far", "near")]
+    with FewShotSegmenter.load(shipped) as segmenter:
+        segmenter.set_support("statue", pixels, truth)
+        segmenter.save_supports(tmp_path / "kept.npz")
+    with served(shipped) as address:
+        port = address.rstrip("/").rpartition(":")[2]
+        page = Page(browser.new_context(), address)
+        page.tab.locator("#open-set").set_input_files(str(tmp_path / "kept.npz"))
+        page.tab.wait_for_selector(".shot")
+        name = page.tab.locator(".class input[type=text]").first
+        name.fill("figure")
+        name.press("Enter")
+        page.add_query(queries[0])
+        page.answered()
+    with served(shipped, "--port", port, "--supports", str(tmp_path / "kept.npz")) as address:
+        page.add_query(queries[1])
+        page.answered(2)
+        assert "figure" in page.tab.locator(".result figcaption").last.inner_text()
+        page.tab.context.close()
+        page = Page(browser.new_context(), address)
+        page.add_query(queries[0])
+        page.answered()
+    with served(shipped, "--port", port):  # without the classes that it gave
+        page.add_query(queries[1])
+        assert "start it with the same --supports" in page.errors()
+        page.tab.context.close()
+
+
 def ask(address: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     """Ask for exactly that path, which a browser would have tidied up."""
     connection = http.client.HTTPConnection(address.split("/")[2], timeout=30)

@@ -159,6 +159,29 @@ def test_leaving_closes_the_source(segmenter: FewShotSegmenter) -> None:
     until(lambda: not reading())
 
 
+def test_a_frame_that_ends_the_stream_closes_the_source(
+    segmenter: FewShotSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera is free for others then, although the stream is still there."""
+    closed = threading.Event()
+
+    def source() -> Iterator[np.ndarray]:
+        try:
+            while True:
+                yield picture(0)
+        finally:
+            closed.set()
+
+    def read(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(segmenter._network.pipeline, "read", read)
+    stream = segmenter.stream(source())
+    with pytest.raises(MemoryError):
+        next(stream)
+    assert closed.wait(5) and stream is not None
+
+
 @pytest.mark.parametrize("way", ["close", "break", "error"])
 def test_ending_waits_for_the_read_that_is_under_way(segmenter: FewShotSegmenter, way: str) -> None:
     """A thread that comes back from OpenCV's read while the process ends would abort that."""
@@ -230,6 +253,26 @@ def test_closing_the_segmenter_ends_its_streams(bundle: Path, red_shot: Shot) ->
     until(lambda: not reading())
     with pytest.raises(BackendError, match="closed"):
         segmenter.stream([picture(0)])
+
+
+def test_a_segmenter_that_is_closed_while_a_stream_is_opened_ends_it(
+    bundle: Path, red_shot: Shot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = FewShotSegmenter.load(bundle, backend="onnxruntime")
+    segmenter.set_support("red", *red_shot)
+    pipeline = segmenter._network.pipeline
+    closing = threading.Thread(target=segmenter.close)
+
+    def slow(slots: int) -> object:
+        closing.start()
+        until(lambda: segmenter._current.closed)
+        return pipeline
+
+    monkeypatch.setattr(pipeline, "with_slots", slow)
+    stream = segmenter.stream(map(picture, range(9)))
+    closing.join(20)
+    with pytest.raises(BackendError, match="closed during a stream"):
+        next(stream)
 
 
 @pytest.mark.parametrize(("seconds", "printed"), [(0.5, "0\nreleased\n"), (600, "0\n")])

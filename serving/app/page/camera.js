@@ -21,19 +21,22 @@ export class Camera {
   }
 
   async start() {
-    if (this.stream) return;
+    if (this.stream || this.starting) return;
     if (!navigator.mediaDevices) {
       throw new Refused(0, {
         summary: "this browser gives no camera to pages that come over plain HTTP from another machine",
         fix: "open the page on this machine, through an SSH tunnel or HTTPS; or take a photograph",
       });
     }
+    this.starting = true; // while the browser asks for permission
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
         video: { facingMode: "environment", width: { ideal: 640 }, height: { ideal: 480 } },
       });
     } catch (error) {
       throw new Refused(0, { summary: "the camera cannot be used", found: error.message, fix: "allow it, and see that no other program uses it" });
+    } finally {
+      this.starting = false;
     }
     this.video.srcObject = this.stream;
     await this.video.play();

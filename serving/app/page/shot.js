@@ -1,6 +1,6 @@
 // One support photograph with its mask: the painted pixels, and their ids on the server.
 
-import { ask, askJson, toBlob } from "./api.js";
+import { Refused, ask, askJson, toBlob } from "./api.js";
 
 const MOST_STEPS = 30; // undo steps
 
@@ -61,6 +61,12 @@ export class Shot {
   /** The id of the encoded shot in its current state; the server encodes it if needed. */
   async encode() {
     if (this.sent || this.empty) return this.sent;
+    if (!this.file) {
+      throw new Refused(410, {
+        summary: "the server no longer has the classes that it was started with",
+        fix: "start it with the same --supports, or remove them here",
+      });
+    }
     const marked = this.marked;
     const { shot, notes } = await (await this.ask("shots", await this.maskFile())).json();
     if (marked === this.marked) {

@@ -60,7 +60,8 @@ export class Supports {
     for (const { name, shots } of classes) {
       const there = this.classes.find((one) => one.name === name);
       const one = there ?? this.addClass(name);
-      one.shots.push(...shots.map((id, index) => Object.assign(Shot.encoded(id), { source, index })));
+      // Where to find them again, also if the class is renamed here.
+      one.shots.push(...shots.map((id, index) => Object.assign(Shot.encoded(id), { source, named: name, index })));
     }
     this.classes = this.classes.filter((one, i) => one.shots.length || i === this.classes.length - 1);
     this.#changed();
@@ -106,9 +107,8 @@ export class Supports {
     }
     for (const [source, shots] of files) {
       const { classes } = source ? await askJson("supports", source) : await askJson("about", null, "GET");
-      for (const one of this.classes) {
-        const sent = classes.find((other) => other.name === one.name)?.shots ?? [];
-        for (const shot of one.shots) if (shots.includes(shot)) shot.sent = sent[shot.index];
+      for (const shot of shots) {
+        shot.sent = classes.find((one) => one.name === shot.named)?.shots[shot.index];
       }
     }
   }

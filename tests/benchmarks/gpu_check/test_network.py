@@ -212,6 +212,21 @@ def test_the_whole_is_written_part_by_part(
     assert hurried.content["long run"] == {"skipped": "no time was left"}
 
 
+def test_a_bundle_of_one_precision_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contest, "RemoteWorker", Worker)
+    monkeypatch.setattr(check, "_grids", lambda backbone, size: ((12, 16), (6, 8), (3, 4)))
+    monkeypatch.setattr(checks, "draw_episodes", lambda size, count: episodes(count))
+    path = str(in_two_forms(tmp_path / "b"))
+    report = GpuReport(tmp_path / "network.json", 100.0, 5.0)
+    scale = check.Scale(100.0, "cpu", PACE, 6, 100.0, 0.0, 20)
+    check.Parts(report, path, scale).all()
+    skipped = {"skipped": "the bundle holds no other precision than fp32"}
+    assert report.content["FP16 against FP32"] == skipped
+    assert not report.failed, report.content
+
+
 def test_where_no_backend_can_use_the_card_pytorch_is_measured_alone(
     tmp_path: Path, halves: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from extras.sweep.pictures import PLAN, picture, png, read
 
+from hsnet_trt.errors import InputError
 from hsnet_trt.serving.sweep.plan import begin, list_images
 from hsnet_trt.serving.sweep.sweep import sweep
 from hsnet_trt.serving.sweep.worker import SweepWorker
@@ -49,6 +50,47 @@ def test_images_inside_tables(bundle, supports, local, tmp_path):
         for number, path in enumerate(listed[:9]):
             expected = {n for n, m in local.segment(picture(number)).masks.items() if m.any()}
             assert {r["class"] for r in read(out, "found") if r["path"] == path} == expected
+
+
+def test_rows_without_a_path_are_errors_of_their_own(bundle, supports, tmp_path):
+    (tmp_path / "0.png").write_bytes(png(picture(0)))
+    parquet.write_table(pa.table({"path": ["0.png", None]}), tmp_path / "t.parquet")
+    out = str(tmp_path / "out")
+    plan = begin(out, str(tmp_path / "t.parquet"), PLAN, 4)
+    files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*.*")}
+    worker = SweepWorker(files, supports.read_bytes(), out, plan.images, {"size": (96, 128)})
+    assert worker.sweep(0)["errors"] == 1
+    assert [row["path"] for row in read(out, "images")] == ["0.png"]
+    (row,) = read(out, "errors")
+    assert row["path"].endswith("t.parquet#0.1") and "no path" in row["error"]
+
+
+def test_paths_that_are_not_text_are_refused(tmp_path):
+    parquet.write_table(pa.table({"path": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="not text"):
+        list_images(str(tmp_path / "t.parquet"))
+
+
+def test_results_among_the_images_are_no_images(bundle, supports, tmp_path):
+    """Where a sweep writes into the folder it reads, or into one beside another sweep's."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(2):
+        (images / f"{number}.png").write_bytes(png(picture(number)))
+    wanted = [str(images / "0.png"), str(images / "1.png")]
+    first = str(images / "first")
+    plan = begin(first, str(images), PLAN, 4)
+    files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*.*")}
+    worker = SweepWorker(files, supports.read_bytes(), first, plan.images, {"size": (96, 128)})
+    worker.sweep(0)
+    assert list_images(str(images))["path"].to_pylist() == wanted
+    assert begin(str(images / "second"), str(images), PLAN, 4).count == 2
+    (images / "second" / "sweep.json").unlink()  # killed before its plan was written
+    assert begin(str(images / "second"), str(images), PLAN, 4).count == 2
+    listed = parquet.read_table(images / "second" / "listing.parquet")
+    assert listed["path"].to_pylist() == wanted
+    # Results may be read as a table by name, as to sweep again what another sweep has found.
+    assert list_images(f"{first}/found")["path"].to_pylist()[0] == wanted[0]
 
 
 def test_on_s3(bundle, supports, local, tmp_path, monkeypatch):

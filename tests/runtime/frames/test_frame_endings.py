@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fakes.cuda import FakeCuda
 from helpers.fakes.gpu_segmenter import load
 from helpers.pictures.frame_answers import pictures
 
@@ -66,4 +69,76 @@ def test_closing_in_the_middle(
     with pytest.raises(ZeroDivisionError), segmenter:
         for frame in segmenter.stream(pictures(8)):
             assert frame.index / 0
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_a_stream_outlives_the_segmenter_that_nobody_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    segmenter.set_support("red", *red_shot)
+    stream = segmenter.stream(pictures(4))
+    del segmenter
+    gc.collect()
+    assert [frame.error for frame in stream] == [None] * 4
+    del stream
+    gc.collect()
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_the_gpu_is_freed_after_the_last_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    """One thread leaves a stream, and so waits for its frames; another closes the segmenter."""
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    segmenter.set_support("red", *red_shot)
+    stream = segmenter.stream(pictures(8), slots=3)
+    next(stream)
+    inside, go, waited = threading.Event(), threading.Event(), []
+    synchronise = FakeCuda.synchronise_event
+
+    def slow(self: FakeCuda, event: Any) -> None:
+        inside.set()
+        assert go.wait(20)
+        synchronise(self, event)
+        waited.append(self.retained)
+
+    monkeypatch.setattr(FakeCuda, "synchronise_event", slow)
+    leaving = threading.Thread(target=stream.close)
+    closing = threading.Thread(target=segmenter.close)
+    leaving.start()
+    assert inside.wait(20)
+    closing.start()
+    closing.join(0.5)
+    go.set()
+    for thread in (leaving, closing):
+        thread.join(20)
+    assert waited and all(waited)
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_supports_are_freed_after_the_frames_that_read_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    """A lane of one set is opened beside one of three whose frames are under way."""
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        frames, pipeline = segmenter._network.runner.frames, segmenter._network.pipeline
+        assert frames is not None
+        sets = [pipeline.arrange(segmenter._current.supports) for _ in range(4)]
+        lane, query = frames.open_lane(3, 3), pictures(1)[0]
+
+        def submit(lane: Any, index: int) -> Any:
+            return lane.submit(query, sets[index].calls[0], [1], scores=False)
+
+        for frame in [submit(lane, index) for index in range(3)]:
+            expected = frame.collect().labels
+        under_way = [submit(lane, index) for index in range(3)]
+        under_way.append(submit(frames.open_lane(1), 3))
+        for frame in under_way:
+            np.testing.assert_array_equal(frame.collect().labels, expected)
     assert driver.settled()

@@ -165,8 +165,9 @@ def test_nothing_is_allocated_bound_or_copied_after_the_first_frames(
 
 def test_other_supports_are_other_graphs_and_not_ever_more(
     bundle: Path, machine: Machine, red_shot: Shot, green_shot: Shot,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    caplog.set_level("INFO", "hsnet_trt")
     monkeypatch.setattr(onnxruntime_device, "_MOST_GRAPHS", 3)
     monkeypatch.setattr(onnxruntime_device, "_MOST_BOUND", 4)
     query = pictures(1)[0]
@@ -179,6 +180,9 @@ def test_other_supports_are_other_graphs_and_not_ever_more(
             for mask in found:
                 assert mask[colour].mean() > 0.8
         assert machine.runtime.captures == 1 + 3
+    assert [r.getMessage() for r in caplog.records if "graphs" in r.getMessage()] == [
+        "match has 3 CUDA graphs, and makes no more"
+    ]
     assert machine.driver.settled()
 
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.images import MAX_PIXELS, read_image, view_image
@@ -214,6 +215,41 @@ def test_corrupt_files_are_input_errors(tmp_path: Path) -> None:
             read_image(tmp_path / name)
 
 
+@pytest.mark.parametrize("step", ["open", "load"])
+@pytest.mark.parametrize("error", [RuntimeError("no plane"), AssertionError(), TypeError("float")])
+def test_whatever_pillow_raises_is_an_input_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    """Damaged AVIF, ICNS and TIFF files raise these."""
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(*((Image, "open") if step == "open" else (PngImageFile, "load")), fails)
+    with pytest.raises(InputError, match=r"a\.png") as caught:
+        read_image(tmp_path / "a.png")
+    assert (str(error) or type(error).__name__) in str(caught.value)
+
+
+def test_floats_in_files_and_pil_images_are_refused_as_in_arrays(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    for source in (values, Image.fromarray(values), tmp_path / "a.tiff"):
+        with pytest.raises(InputError, match=r"float32 \[20, 30\]"):
+            read_image(source)
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.4, 1.0), (0.0, 102.4, 255.0), (False, True, True)])
+def test_the_advice_for_other_types_gives_the_picture(values: tuple[float, ...]) -> None:
+    image = np.tile(np.array(values), (4, 3)).reshape(4, 3, 3)
+    with pytest.raises(InputError) as caught:
+        read_image(image)
+    code = str(caught.value.fix).rpartition(": ")[2]
+    expected = np.rint(image * (1 if values[2] == 255 else 255))
+    np.testing.assert_array_equal(eval(code, {"image": image}), expected)
+
+
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 600))
 def test_damaged_png_never_leaks_another_error(damage: bytes, at: int) -> None:
     import tempfile
@@ -227,6 +263,12 @@ def test_damaged_png_never_leaks_another_error(damage: bytes, at: int) -> None:
         path.write_bytes(content)
         with contextlib.suppress(InputError):
             assert read_image(path).ndim == 3
+
+
+def test_a_folder_in_the_place_of_an_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be opened") as caught:
+        read_image(tmp_path)
+    assert "image files in it" in str(caught.value.fix)
 
 
 @pytest.mark.parametrize(

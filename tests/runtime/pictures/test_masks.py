@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import warnings
 from pathlib import Path
 
@@ -144,3 +145,10 @@ def test_all_ones_warns(kind: type) -> None:
 def test_any_mask_survives_its_form(mask: np.ndarray, form: tuple[type, int]) -> None:
     kind, value = form
     np.testing.assert_array_equal(read_mask((mask * value).astype(kind), mask.shape), mask)
+
+
+def test_a_mask_of_another_size_is_named_also_where_the_image_cannot_be_read_again() -> None:
+    """A pipe or a request's body: the image was read from it already."""
+    pipe = types.SimpleNamespace(read=lambda: b"", seekable=lambda: False)
+    with pytest.raises(InputError, match="not of its image's size"):
+        read_mask(TRUTH[:-1], TRUTH.shape, image=pipe)  # type: ignore[arg-type]

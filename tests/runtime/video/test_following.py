@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.bundles.tiny_graphs import SIZE
-from helpers.pictures.scenes import RED, scene
+from helpers.pictures.scenes import GREEN, RED, scene
 
 pytest.importorskip("cv2")
 
@@ -133,6 +133,26 @@ def test_supports_may_be_changed_meanwhile(
     segmenter.set_support("red", *red_shot)
     next(stream)
     assert all(frame >= 14 for frame in memory.frames("red"))
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["replaced", "removed and set"])
+def test_a_class_that_is_set_again_is_answered_as_in_a_new_stream(
+    segmenter: FewShotSegmenter, red_shot: Shot, green_shot: Shot, removed: bool
+) -> None:
+    """Nothing is left of the object that it was before: no mask, no presence."""
+    boxes = [(RED, (slice(10, 50), slice(10, 50))), (GREEN, (slice(50, 90), slice(80, 120)))]
+    picture = scene((96, 128), boxes)
+    stream = segmenter.stream([picture] * 14, steady=True)
+    before = [next(stream) for _ in range(13)][-1].result
+    if removed:
+        segmenter.remove_support("red")
+    segmenter.set_support("red", *green_shot)
+    after = next(stream).result
+    fresh = next(segmenter.stream([picture], steady=True)).result
+    assert before is not None and after is not None and fresh is not None
+    assert before.masks["red"][30, 30] and not fresh.masks["red"][30, 30]
+    np.testing.assert_array_equal(after.masks["red"], fresh.masks["red"])
+    assert after.presence == fresh.presence
 
 
 def test_steadied_masks_are_refined_by_the_whole_frame(

@@ -9,16 +9,19 @@ import zipfile
 import numpy as np
 import pytest
 from helpers.bundles.tiny import make_bundle
-from helpers.pictures.page import LEFT, SUPPORT, file_of, mask_of, refusal, shot
+from helpers.pictures.page import LEFT, RIGHT, SUPPORT, file_of, mask_of, refusal, shot
 
 from hsnet_trt.errors import InputError
+from hsnet_trt.runtime.matching.support_set import SupportSet
 from hsnet_trt.runtime.segmenter import FewShotSegmenter
+from hsnet_trt.serving.store.store import StoreFullError
 
 pytest.importorskip("starlette", reason="the extra `app` is not installed")
 
 from hsnet_trt.serving.app import bodies
 from hsnet_trt.serving.app.server import make_application
-from hsnet_trt.serving.app.supports import read_supports
+from hsnet_trt.serving.app.supports import encode_shot, read_supports, shot_bytes
+from hsnet_trt.serving.app.workspace import PageLimits, Workspace
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,7 @@ def test_sets_that_do_not_do(client):
         (b'{"classes": []}', 400),
         (b'{"classes": [{"name": "a", "shots": []}]}', 400),
         (b'{"classes": [{"name": " ", "shots": [%s]}]}' % quoted, 400),
+        (b'{"classes": [{"name": "half \\ud83d", "shots": [%s]}]}' % quoted, 400),
         (b'{"classes": [{"name": 7, "shots": [%s]}]}' % quoted, 400),
         (b'{"classes": [{"name": "a", "shots": [7]}]}', 400),
         (b'{"classes": [{"name": "a", "shots": ["never"]}]}', 404),
@@ -96,6 +100,22 @@ def test_files_that_are_no_support_sets(client, network, bundle, tmp_path):
         read_supports(network, foreign)
     with pytest.raises(InputError, match="bytes that unpack to 50000000"):
         read_supports(network, bomb.getvalue())
+
+
+def test_a_set_that_finds_no_room_leaves_nothing_behind(network):
+    """Its first shots would fill the store until they expire, though nobody knows their ids."""
+    shots = [encode_shot(network, SUPPORT, mask_of(place))[0] for place in (LEFT, RIGHT)]
+    content = io.BytesIO()
+    SupportSet({"red": shots[:1], "green": shots[1:]}).write(content, network.origin)
+    room = sum(map(shot_bytes, shots)) - 1
+    small = Workspace(network, PageLimits(store_bytes=room))
+    for _ in range(2):
+        with pytest.raises(StoreFullError, match="encoded shots") as caught:
+            small.load(content.getvalue())
+        assert "1 encoded shots kept" in str(caught.value)
+    content = io.BytesIO()
+    SupportSet({"red": shots[:1]}).write(content, network.origin)
+    assert list(small.load(content.getvalue())) == ["red"]
 
 
 def test_the_server_goes_on_when_it_fails(client, workspace, monkeypatch):
