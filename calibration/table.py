@@ -181,6 +181,9 @@ def _table(data: dict[str, Any]) -> CalibrationTable:
     table = CalibrationTable(size=(height, width), ranges=ranges, **head)
     if table.method not in METHODS or not isinstance(table.graphs, dict):
         raise ValueError(f"method {table.method!r}")
+    texts = (table.weights_sha256, table.backbone, table.lowering, *table.graphs.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("names and hashes that are no text")
     return table
 
 

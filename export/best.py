@@ -25,12 +25,14 @@ from hsnet_trt.export.engines.events import OnEvent
 from hsnet_trt.export.engines.options import PRECISIONS, EngineSpec
 from hsnet_trt.export.engines.targets import find_target
 from hsnet_trt.export.fastest import (
+    NothingRuns,
     build_fastest,
     check_measurable,
     drop_engines,
     reason,
     require_passed,
 )
+from hsnet_trt.runtime.backends import CPU_LOWERING
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.machine import find_driver
@@ -101,15 +103,19 @@ def build_best(
             if candidate.left_out is None:
                 name = candidate.precision
                 build = build_fastest if spec.lowering == AUTO else build_engine
-                made = build(
-                    bundle,
-                    target,
-                    name,
-                    Path(scratch, name),
-                    spec,
-                    on_event=on_event,
-                    command=command,
-                )
+                try:
+                    made = build(
+                        bundle,
+                        target,
+                        name,
+                        Path(scratch, name),
+                        spec,
+                        on_event=on_event,
+                        command=command,
+                    )
+                except NothingRuns as error:
+                    candidates[index] = dataclasses.replace(candidate, left_out=reason(error))
+                    continue
                 built[name] = made
                 flavour = made.manifest.engines[-1].flavour
                 candidates[index] = _timed(candidate, made, flavour, sizes, measure)
@@ -154,6 +160,7 @@ def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float)
             g.variant.graph
             for g in graphs
             if (g.variant.precision, g.variant.size) == (precision, size)
+            and g.variant.lowering != CPU_LOWERING  # of which no engine is built
         }
         if not {"features", "support", "match"} <= there:
             return Candidate(precision, None, left_out="the bundle does not hold its graphs")
@@ -161,6 +168,7 @@ def _judge(source: Bundle, precision: str, sizes: Sequence[Grid], budget: float)
         figure.miou_fp32 - figure.miou
         for figure in source.manifest.accuracy
         if figure.precision == precision and figure.size in sizes
+        if figure.lowering != CPU_LOWERING
     ]
     loss = max(losses) if losses else None
     if loss is not None and loss > budget:

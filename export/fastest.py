@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsnet_trt.errors import BackendError, BuildError
+from hsnet_trt.errors import BackendError, BuildError, HSNetError
 from hsnet_trt.export.build_engine import build_engine, choose_graphs
 from hsnet_trt.export.engines.builder import choice_name
 from hsnet_trt.export.engines.events import LogLine, OnEvent
@@ -40,6 +40,10 @@ class Form:
     lowering: str
     milliseconds: float | None = None  # median per frame
     left_out: str | None = None
+
+
+class NothingRuns(BuildError):
+    """Every lowering was built, and none of them runs rightly on this machine's GPU."""
 
 
 def build_fastest(
@@ -201,7 +205,7 @@ def drop_engines(
         writer.finish(dataclasses.replace(manifest, engines=engines))
 
 
-def reason(error: BackendError) -> str:
+def reason(error: HSNetError) -> str:
     """Why something was left out, in one line."""
     return f"{error.summary} ({error.found})" if error.found else error.summary
 
@@ -220,7 +224,7 @@ def _timed(
 def _fastest(tried: Sequence[Form]) -> Form:
     timed = [form for form in tried if form.milliseconds is not None]
     if not timed:
-        raise BuildError(
+        raise NothingRuns(
             "no lowering of the bundle can be run here",
             found="; ".join(f"{form.lowering}: {form.left_out}" for form in tried),
             fix="see `hsnet-trt doctor`, or name a --lowering: its engines are built untimed",

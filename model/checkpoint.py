@@ -122,12 +122,22 @@ def save_checkpoint(
         facts: plain numbers, strings, lists and dicts to store beside the weights.
 
     Raises:
-        CheckpointError: the file could not be written, for example because the disk is full.
+        CheckpointError: a value does not fit into 16 bits, or the file could not be written, for
+            example because the disk is full.
     """
     state = {
         key: value.half() if half and value.is_floating_point() else value
         for key, value in model.state_dict().items()
     }
+    if half:
+        lost = [key for key, value in state.items() if not torch.isfinite(value).all()]
+        if lost:
+            raise CheckpointError(
+                f"{path} cannot hold these weights in 16 bits",
+                expected=f"finite values of magnitudes up to {torch.finfo(torch.half).max:g}",
+                found=f"others in {', '.join(lost[:8])}",
+                fix="store them in 32 bits (half=False)",
+            )
     kept = {"trained": model.trained, **facts}
     content = {"backbone": model.name, "state_dict": state, "facts": kept}
     write_weights_file(content, Path(path))

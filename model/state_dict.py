@@ -30,7 +30,7 @@ _LEARNER = re.compile(r"(?P<before>.*?\.)??hpn_learner\.")
 _UNUSED = re.compile(r"backbone\.(fc|classifier|avgpool|features\.18|_conv_head|_bn1|_fc)\.")
 _BEYOND = ("contrast.weight", "self_support.weight")  # parts that are not in the paper
 # Entries that `save_checkpoint` and `hsnet-trt train` write beside the weights.
-_OURS = ("backbone", "facts", "optimizer")
+_OURS = ("backbone", "facts", "optimizer", "average")
 _DEPTH = 6  # of nested dicts; a pickled dict may contain itself
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,6 +33,15 @@ class RunProgress:
     seconds: float = 0.0  # of learning, over all resumed parts, without validation
 
 
+def facts_of(model: HSNet, settings: Settings) -> dict[str, Any]:
+    """What a checkpoint of the run says of its network, for `load_checkpoint`.
+
+    The threshold of presence depends on the backbone alone, so it holds as long as that is frozen.
+    """
+    threshold = 0.0 if settings.train_backbone else model.present_from
+    return {"size": list(settings.size), "refine": model.refine, "present_from": threshold}
+
+
 def save_run(
     out: Path,
     model: HSNet,
@@ -50,7 +60,12 @@ def save_run(
         "state_dict": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": average.means if average else [],
-        "facts": {"trained": True, "progress": vars(now), "settings": settings.facts()},
+        "facts": {
+            "trained": True,
+            **facts_of(model, settings),
+            "progress": vars(now),
+            "settings": settings.facts(),
+        },
     }
     write_weights_file(state, out / LAST)
 

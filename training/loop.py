@@ -19,7 +19,14 @@ from hsnet_trt.model.checkpoint import load_checkpoint, save_checkpoint
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.training.averaging import Average
 from hsnet_trt.training.batches import Batch, normalise
-from hsnet_trt.training.keeping import BEST, RunProgress, check_folder, load_run, save_run
+from hsnet_trt.training.keeping import (
+    BEST,
+    RunProgress,
+    check_folder,
+    facts_of,
+    load_run,
+    save_run,
+)
 from hsnet_trt.training.objective import Objective
 from hsnet_trt.training.reporting import Bar, Journal, open_bar
 from hsnet_trt.training.settings import Settings
@@ -287,7 +294,7 @@ class _Run:
                 validation_miou=now.miou,
                 validated_on=self.validation.name,
                 step=now.step,
-                size=list(self.settings.size),
+                **facts_of(self.model, self.settings),
                 settings=self.settings.facts(),
                 command=self.command,
             )

@@ -112,6 +112,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_ranges()
+        if self.start_from and self.backbone_weights:
+            raise InputError(
+                "two sources of the backbone's weights are given",
+                expected="--start-from, whose checkpoint holds them, or --backbone-weights",
+                found=f"{self.start_from} and {self.backbone_weights}",
+            )
         if self.batch % self.reuse:
             raise InputError(
                 "the batch cannot be shared out",

@@ -121,7 +121,11 @@ def find_photos(root: Path) -> Paths:
     """
     if not root.is_dir():
         raise InputError(f"there is no folder {root}", fix="check the path")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS)
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in PHOTOS and path.name[0] != "."  # such as macOS' ._1.jpg
+    )
     others = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
     pngs = (path for path in files if path.suffix.lower() == ".png")
     masks = {p.with_suffix(""): p for p in pngs if p.with_suffix("") in others}

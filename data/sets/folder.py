@@ -27,7 +27,7 @@ def folder(
     """Open a folder of classes.
 
     Args:
-        root: the folder; each folder in it is a class.
+        root: the folder; each folder in it is a class, except hidden ones.
         split: "test" and "val" use every picture once as the query, in lexicographic order, with
             supports drawn after numpy.random.seed(0); "train" is endless. All use all classes.
         shots: supports per episode.
@@ -42,7 +42,7 @@ def folder(
     """
     if not root.is_dir():
         raise InputError(f"there is no folder {root}", fix="check the path")
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     if not names:
         raise InputError(
             f"there are no classes in {root}",

@@ -10,7 +10,7 @@ from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import check_same_size, read_grey_mask, read_image
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
 from hsnet_trt.data.sets.layout import dataset_folder, each_image_once, images_by_class
-from hsnet_trt.data.sets.splits import find_split, read_lines
+from hsnet_trt.data.sets.splits import check_names, find_split, read_lines
 
 # The authors number the classes over all lists: 520 for training, 240 for validation, 240 for test.
 FIRST_CLASS = {"train": 0, "val": 520, "test": 760}
@@ -47,7 +47,9 @@ def fss(
         InputError: a file is missing or broken; it names the file.
     """
     base = dataset_folder(root, "FSS-1000")
-    names = sorted(read_lines(find_split(splits, "fss", FILES[split])))
+    listed = find_split(splits, "fss", FILES[split])
+    names = sorted(read_lines(listed))
+    check_names(names, listed)
     classes = {FIRST_CLASS[split] + place: name for place, name in enumerate(names)}
     by_class = images_by_class(base, classes, lambda path: path.suffix == ".jpg")
     kept = enough_images(by_class, classes, shots, str(base), skipped)

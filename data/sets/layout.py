@@ -39,7 +39,9 @@ def images_by_class(
     """
     return {
         class_id: sorted(
-            f"{name}/{path.name}" for path in (base / name).glob("*") if is_image(path)
+            f"{name}/{path.name}"
+            for path in (base / name).glob("*")
+            if is_image(path) and path.name[0] != "."  # such as macOS' ._1.jpg
         )
         for class_id, name in classes.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,20 @@ def find_split(splits: Path, dataset: str, part: str) -> Path:
         expected=f"{splits / part} or {splits / dataset / part}",
         fix="point at the authors' data/splits folder, or at the file itself",
     )
+
+
+def check_names(names: Iterable[str], path: Path) -> None:
+    """Raise InputError if a split file names something that is not directly in a dataset's folder.
+
+    A name becomes part of a path, and split files are not trusted.
+    """
+    for name in names:
+        if "/" in name or "\\" in name or ".." in name:
+            raise InputError(
+                f"the split file {path} names something that is not in the dataset",
+                expected="names without slashes and dots in a row",
+                found=name,
+            )
 
 
 def read_lines(path: Path) -> list[str]:
@@ -61,6 +76,7 @@ def read_pascal_split(path: Path) -> list[tuple[str, int]]:
                 found=line,
             )
         pairs.append((name, int(digits) - 1))
+    check_names((name for name, _ in pairs), path)
     return pairs
 
 

@@ -98,6 +98,13 @@ def check_options(precision: str, options: BuilderOptions, flavour: str, target:
     for option, (given, fix) in tensorrt_only.items():
         if given and flavour == TENSORRT_RTX:
             raise InputError(f"{TITLES[flavour]} has no {option}", fix=fix)
+    cache = options.timing_cache
+    if cache is not None and (cache.is_dir() or not cache.absolute().parent.is_dir()):
+        raise InputError(  # now, not after the build
+            f"the timing cache {cache} cannot be kept",
+            expected="a file's path, in a folder that is there",
+            found="a folder" if cache.is_dir() else f"no folder {cache.absolute().parent}",
+        )
     if options.hardware_compatible and target.jetson:
         raise InputError(
             "engines for a Jetson cannot be hardware-compatible",

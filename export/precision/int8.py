@@ -143,6 +143,7 @@ def calibrate(
                 miou=cost.miou,
                 miou_fp32=cost.miou_fp32,
                 changed=cost.changed,
+                lowering=table.lowering,
             )
         ]
     tolerance, parity = _against_golden(bench.subject, run, arithmetic)
@@ -154,8 +155,8 @@ def calibrate(
         out,
         [_entry(bench.subject.files[name], graphs[name], for_cpu) for name in GRAPHS],
         tolerance={"int8": tolerance},
-        parity=[*_kept(manifest.parity, parity, "lowering"), parity],
-        accuracy=[*_kept(manifest.accuracy, parity, "arithmetic"), *accuracy],
+        parity=[*_kept(manifest.parity, parity), parity],
+        accuracy=[*_kept(manifest.accuracy, parity), *accuracy],
         files={
             f"calibration/{at}.json": table.to_json().encode(),
             layers_name(bench.subject.size, table.lowering): choice.encode(),
@@ -259,13 +260,13 @@ def _against_golden(
     return tolerance, parity
 
 
-def _kept(figures: Sequence[Figure], new: ParityFigure, form: str) -> list[Figure]:
-    """Those of INT8 at the same size, in another form: for the CPU, or of another lowering."""
+def _kept(figures: Sequence[Figure], new: ParityFigure) -> list[Figure]:
+    """Those of INT8 at the same size, of another lowering that is known."""
     mine = (new.size, new.precision)
     return [
         figure
         for figure in figures
-        if (figure.size, figure.precision) == mine and getattr(figure, form) != getattr(new, form)
+        if (figure.size, figure.precision) == mine and figure.lowering not in ("", new.lowering)
     ]
 
 

@@ -58,3 +58,4 @@ class AccuracyFigure:
     miou: float
     miou_fp32: float
     changed: float  # share of the evaluated pixels whose class differs from FP32, in [0,1]
+    lowering: str = ""  # of `match`; empty in older bundles

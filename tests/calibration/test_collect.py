@@ -174,6 +174,13 @@ def test_damaged_thresholds(table, tmp_path):
         CalibrationTable.read(path)
 
 
+def test_a_hash_that_is_no_text(table, tmp_path):
+    path = tmp_path / "ranges.json"
+    path.write_text(table.to_json().replace(f'"{table.weights_sha256}"', "7"))
+    with pytest.raises(InputError, match="not a calibration file"):
+        CalibrationTable.read(path)
+
+
 def test_a_set_with_a_vanished_object_is_taken_as_it_is_where_all_of_it_is_asked_for() -> None:
     def make(number: int) -> Episode:
         episode = make_episode(number)

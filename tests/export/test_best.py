@@ -107,6 +107,28 @@ def test_the_budget_decides_who_takes_part(
     assert (words is None and left_out is None) or str(words) in str(left_out)
 
 
+def test_what_int8_costs_on_a_cpu_is_no_figure_of_engines(gpu: None, tmp_path: Path) -> None:
+    dear = dataclasses.replace(cost("int8", 5.0), lowering="packed")
+    source = bundle_with_int8(tmp_path / "b", dear, cost("int8", 0.1))
+    times: dict[str, float | str] = {"fp32": 9.0, "fp16": 4.0, "int8": 3.0}
+    _, tried = build_best(source.path, "this", measure=clock(times))
+    assert tried[2].left_out is None and tried[2].loss == pytest.approx(0.1)
+
+
+def test_graphs_for_a_cpu_are_no_candidate(gpu: None, tmp_path: Path) -> None:
+    """INT8 of the packed lowering, of which engines cannot be built."""
+    source = write_small_bundle(tmp_path / "b")
+    graphs = []
+    for entry in source.manifest.graphs[:3]:
+        variant = dataclasses.replace(entry.variant, precision="int8", lowering="packed")
+        new = dataclasses.replace(entry, variant=variant, file=f"{entry.file}.int8")
+        graphs.append((new, {new.file: source.read(entry.file)}))
+    add_variants(source, source.path, graphs, accuracy=[cost("int8", 0.1)])
+    built, tried = build_best(source.path, "this", measure=clock({"fp32": 9.0, "fp16": 4.0}))
+    assert {e.variant.precision for e in built.manifest.engines} == {"fp16"}
+    assert "does not hold its graphs" in str(tried[2].left_out)
+
+
 def test_what_answers_wrongly_is_left_out(gpu: None, tmp_path: Path) -> None:
     source = write_small_bundle(tmp_path / "b")
     times: dict[str, float | str] = {"fp32": 9.0, "fp16": "it does not give what PyTorch gave"}

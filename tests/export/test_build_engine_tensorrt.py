@@ -62,6 +62,15 @@ def test_a_timing_cache_of_another_tensorrt_is_refused(
     assert cache.read_bytes() == b"another TensorRT"
 
 
+def test_a_timing_cache_that_cannot_be_kept_is_refused_before_the_build(
+    orin: Path, bundle: Path, tmp_path: Path
+) -> None:
+    for cache in (tmp_path / "nowhere" / "cache", tmp_path):
+        spec = EngineSpec(options=BuilderOptions(timing_cache=cache))
+        with pytest.raises(InputError, match="cannot be kept"):
+            build_engine(bundle, "this", spec=spec)
+
+
 def test_hardware_compatibility(orin: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = BuilderOptions(hardware_compatible="ampere-plus")
     with pytest.raises(InputError, match="Jetson"):

@@ -243,3 +243,22 @@ def pooled_otherwise(content: bytes) -> bytes:
     (pool, *_) = [node for node in model.graph.node if node.op_type == "AveragePool"]
     pool.op_type = "MaxPool"
     return model.SerializeToString()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_precision_none_of_whose_lowerings_runs_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = in_both_forms(tmp_path / "b")
+
+    def wrong_in_fp16(bundle: Bundle, three: Mapping[str, EngineFile]) -> float:
+        if three["match"].variant.precision == "fp16":
+            raise BackendError("it does not give what PyTorch gave")
+        return 5.0
+
+    monkeypatch.setattr("hsnet_trt.export.fastest.frame_ms", wrong_in_fp16)
+    monkeypatch.setattr("hsnet_trt.export.fastest.golden_of", lambda bundle, size: None)
+    spec = EngineSpec(lowering="auto")
+    built, tried = build_best(source.path, "this", spec=spec, measure=lambda *_: 5.0)
+    assert {e.variant.precision for e in built.manifest.engines} == {"fp32"}
+    assert "conv3d: it does not give what PyTorch gave" in str(tried[1].left_out)

@@ -1,5 +1,6 @@
 """Checkpoints: what is taken, and what is refused with which words."""
 
+import copy
 import os
 import warnings
 
@@ -57,6 +58,18 @@ def test_backbone_is_found_from_the_keys(backbone, tmp_path):
 def test_random_weights_stay_known_as_random(model, tmp_path):
     save_checkpoint(model, tmp_path / "x.pt")
     assert not load_checkpoint(tmp_path / "x.pt").trained
+
+
+def test_what_16_bits_cannot_hold_is_not_written(model, tmp_path):
+    huge = copy.deepcopy(model)
+    with torch.no_grad():
+        huge.hpn_learner.decoder1[0].weight[0, 0, 0, 0] = 1e5
+    with pytest.raises(CheckpointError, match="16 bits") as error:
+        save_checkpoint(huge, tmp_path / "half.pt", half=True)
+    assert error.value.found == "others in hpn_learner.decoder1.0.weight"
+    assert not list(tmp_path.iterdir())
+    save_checkpoint(huge, tmp_path / "whole.pt")
+    assert float(load_checkpoint(tmp_path / "whole.pt").hpn_learner.decoder1[0].weight.max()) == 1e5
 
 
 def test_half_precision_storage(model, tmp_path):

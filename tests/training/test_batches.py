@@ -138,6 +138,7 @@ def test_validation_counts_as_the_score_does(
         {"average": 1.5},
         {"seed": -1},
         {"workers": -1},
+        {"start_from": Path("a.pt"), "backbone_weights": Path("b.pt")},
         {"reuse": 2, "sizes": (Part(64, 0.0, 2),)},
         {"reuse": 2, "sizes": (Part(64, 1.0, 0),)},
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,25 @@ def test_a_run_starts_from_a_checkpoint(small: Settings, tmp_path: Path) -> None
     settings = dataclasses.replace(small, start_from=tmp_path / "given.pt")
     first = loop.first_model(settings).state_dict()
     assert all(torch.equal(first[key], value) for key, value in given.state_dict().items())
+
+
+@pytest.mark.parametrize("train_backbone", [False, True])
+def test_what_a_checkpoint_says_of_its_network_is_kept(
+    small: Settings, tmp_path: Path, train_backbone: bool
+) -> None:
+    """But for the threshold of presence, which is of the backbone before."""
+    given = tmp_path / "given.pt"
+    save_checkpoint(recipe_model("resnet18"), given, refine=True, present_from=0.25)
+    settings = dataclasses.replace(
+        small, start_from=given, train_backbone=train_backbone, steps=1, validation_episodes=2
+    )
+    train(settings, tmp_path / "run", bar=Quiet())
+    for name in ("best.pt", "last.pt"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # about entries that are not known
+            learned = load_checkpoint(tmp_path / "run" / name)
+        assert learned.refine and learned.size == (64, 64), name
+        assert learned.present_from == (0.0 if train_backbone else 0.25), name
 
 
 def test_the_first_weights_follow_from_the_seed_alone(small: Settings) -> None:

@@ -108,6 +108,19 @@ def test_a_split_line_that_is_none(tmp_path: Path) -> None:
     assert read_pascal_split(path) == [("2007_000033", 0), ("a__b", 19)]
 
 
+@pytest.mark.parametrize("name", ["../../etc/x", "/etc/x", "a\\b", ".."])
+def test_a_split_file_names_nothing_outside_the_dataset(
+    tmp_path: Path, fss_root: Path, name: str
+) -> None:
+    path = tmp_path / "fold0.txt"
+    path.write_text(f"2007_000033__01\n{name}__02\n")
+    with pytest.raises(InputError, match="not in the dataset"):
+        read_pascal_split(path)
+    (tmp_path / "trn.txt").write_text(f"abacus\n{name}\n")
+    with pytest.raises(InputError, match="not in the dataset"):
+        fss(fss_root, splits=tmp_path / "trn.txt", split="train")
+
+
 class Touch:
     """Unpickling this would write a file."""
 

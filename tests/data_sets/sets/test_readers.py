@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hsnet_trt.data.drawn.photo_cut import find_photos
 from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.sets import coco as coco_module
 from hsnet_trt.data.sets import pascal as pascal_module
@@ -196,6 +197,17 @@ def own_folder(root: Path) -> Path:
             mask[5:15, 5:15] = 1 if name == "cup" else 255
             Image.fromarray(mask).save(root / name / f"{k}.png")
     return root
+
+
+def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+    """As Jupyter and macOS leave them."""
+    root = own_folder(tmp_path / "mine")
+    before = folder(root, size=(20, 30))
+    (root / ".ipynb_checkpoints").mkdir()
+    (root / before.classes[0] / "._1.jpg").write_bytes(b"no picture")
+    after = folder(root, size=(20, 30))
+    assert (after.classes, after.count) == (before.classes, before.count)
+    assert find_photos(root) == tuple(p for p in find_photos(root) if p[0].name[0] != ".")
 
 
 def test_folder_reads_0_1_and_0_255_and_palette_masks(tmp_path: Path) -> None:
