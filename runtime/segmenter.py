@@ -177,10 +177,18 @@ class FewShotSegmenter(SupportedNetwork):
             An iterator of `StreamedFrame`.
 
         Raises:
-            InputError: no support was set, or an unknown value of `drop`, `slots` or `color`.
+            InputError: a path instead of frames, no support was set, or an unknown value of `drop`,
+                `slots` or `color`.
             HSNetError: OpenCV, which `memory` and `steady` need, is not installed.
             BackendError: the segmenter was closed while iterating.
         """
+        if isinstance(frames, str | bytes | os.PathLike):
+            raise InputError(
+                "a stream takes frames, one after the other",
+                expected="an iterable of images",
+                found=repr(frames),
+                fix="pass open_source(path) for a video or a camera, or use `segment` for one image",
+            )
         if drop not in (None, "oldest"):
             raise InputError(
                 "there is no such way to drop", expected='None or "oldest"', found=repr(drop)

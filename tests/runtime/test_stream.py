@@ -122,6 +122,9 @@ def test_a_live_source_drops_the_oldest(segmenter: FewShotSegmenter) -> None:
     until(lambda: not reading())
     rest = list(stream)
     assert [f.index for f in rest] == [20] and rest[0].dropped == 19
+    for path in ("film.mp4", Path("film.mp4")):
+        with pytest.raises(InputError, match="frames, one after the other"):
+            segmenter.stream(path)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no such way to drop"):
         segmenter.stream([], drop="newest")
 
