@@ -187,7 +187,7 @@ class FewShotSegmenter(SupportedNetwork):
                 "a stream takes frames, one after the other",
                 expected="an iterable of images",
                 found=repr(frames),
-                fix="pass open_source(path) for a video or a camera, or use `segment` for one image",
+                fix="pass open_source(path) for a video or a camera, or `segment` one image",
             )
         if drop not in (None, "oldest"):
             raise InputError(
