@@ -81,7 +81,7 @@ def test_changes_of_the_support_set(bundle):
 
 
 def test_loading_and_closing(bundle):
-    count = amount(few=10, all_of_them=200)
+    count = amount(few=20, all_of_them=200)
 
     def cycle() -> None:
         with FewShotSegmenter.load(bundle, "onnxruntime") as segmenter:
@@ -96,7 +96,9 @@ def test_loading_and_closing(bundle):
     for _ in range(count):
         cycle()
     print(f"{count} cycles: {(memory() - at_first) / MIB:+.1f} MiB")
-    assert (descriptors(), threads(), threading.active_count()) == before
+    after = descriptors(), threads(), threading.active_count()
+    # Threads of earlier tests may end meanwhile; a leak of one a cycle is more than they are.
+    assert all(now <= then for now, then in zip(after, before, strict=True)), (before, after)
 
 
 def test_threads_of_different_classes(bundle):
