@@ -4,6 +4,7 @@ The public names are loaded when they are first used, so importing this package 
 brings neither torch nor TensorRT.
 """
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,10 @@ _HOMES = {
     "Tracker": "hsnet_trt.runtime.video.tracker",
     "open_source": "hsnet_trt.runtime.cameras.source",
 }
+
+# ONNX Runtime 1.32 writes a device id to the home folder and collects usage data to send, by a
+# thread for which a forked process waits for ever at its end. It reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # In a source tree the stages lie beside this folder (setup.cfg maps them when installed).
 _ROOT = Path(__file__).resolve().parent.parent

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -76,7 +78,8 @@ class OnnxRuntimeRunner:
     """The three graphs as ONNX Runtime sessions. `run` may be called from several threads.
 
     `run` takes and returns arrays in host memory, on a GPU too. Frames stay on the GPU if the
-    requirements in `ort.frames` are met.
+    requirements in `ort.frames` are met. On a CPU, a process that was forked opens sessions of its
+    own at its first run, since those of its parent have lost their threads.
     """
 
     def __init__(
@@ -117,22 +120,19 @@ class OnnxRuntimeRunner:
         self._options, self._run_options = _session_options(onnxruntime), onnxruntime.RunOptions()
         self._sessions: dict[str, Any] = {}
         self._parts = None if gpu is None else open_parts(bundle, gpu.compute_capability)
+        self._bundle, self._graphs = bundle, graphs
+        self._process, self._opening = os.getpid(), threading.Lock()
         # Runs at interpreter exit too, before the libraries are unloaded.
-        self._close = weakref.finalize(self, _free, self._sessions, self._parts)
+        self._close = weakref.finalize(self, _free, self._sessions, self._parts, self._process)
         options = None if gpu is None else provider_options(gpu, provider)
         try:
-            self._open(onnxruntime, bundle, graphs, options)
+            self._open(onnxruntime, options)
         except BaseException:
             self.close()
             raise
 
-    def _open(
-        self,
-        onnxruntime: Any,
-        bundle: Bundle,
-        graphs: dict[str, GraphFile],
-        provider: dict[str, str] | None,
-    ) -> None:
+    def _open(self, onnxruntime: Any, provider: dict[str, str] | None) -> None:
+        bundle, graphs = self._bundle, self._graphs
         parts, capturing = self._parts, dict.fromkeys(FRAME_GRAPHS, False)
         if parts is not None and provider is not None:
             provider = {**provider, "user_compute_stream": str(parts.stream)}
@@ -154,6 +154,16 @@ class OnnxRuntimeRunner:
             self._run_options.add_run_config_entry("gpu_graph_id", "-1")
             parts.attach(bundle, self._sessions, onnxruntime.RunOptions, self.limits, capturing)
 
+    def _open_after_fork(self) -> None:
+        """Replace the parent's sessions, in a process that was forked."""
+        with self._opening:
+            process = os.getpid()
+            if process != self._process:
+                self._close()
+                self._close = weakref.finalize(self, _free, self._sessions, None, process)
+                self._open(load_onnxruntime(), None)
+                self._process = process
+
     @property
     def frames(self) -> GpuFrames | None:
         """Frames on the GPU; None on a CPU, and if a requirement is missing."""
@@ -164,7 +174,10 @@ class OnnxRuntimeRunner:
 
         Raises:
             BackendError: ONNX Runtime failed, for example because memory ran out.
+            BundleError: this process was forked, and the bundle has changed since.
         """
+        if self.backend == "onnxruntime" and os.getpid() != self._process:
+            self._open_after_fork()
         session = self._sessions[graph]
         _, names = names_of(graph, contrast=self.contrast)
         feed = {
@@ -191,7 +204,15 @@ class OnnxRuntimeRunner:
         self._close()
 
 
-def _free(sessions: dict[str, Any], parts: FrameParts | None) -> None:
+def _free(sessions: dict[str, Any], parts: FrameParts | None, process: int) -> None:
+    """Free the sessions that `process` opened.
+
+    A session waits for its threads when it is freed. A forked process has none of them, and would
+    wait for ever, at the latest when it exits: there the sessions are given up, not freed.
+    """
+    if os.getpid() != process:
+        for session in sessions.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
     if parts is not None:
         parts.free(sessions)
     sessions.clear()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,19 @@ def test_segmenting_loads_neither_torch_nor_onnx(bundle: object) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_segmenting_leaves_nothing_in_the_home_folder(bundle: object, tmp_path: Path) -> None:
+    """ONNX Runtime would keep a device id and a database of usage data there."""
+    code = (
+        "from hsnet_trt import FewShotSegmenter\n"
+        f"FewShotSegmenter.load({str(bundle)!r}, 'onnxruntime').close()\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": _sys_path()}
+    subprocess.run([sys.executable, "-c", code], env={**kept, **places}, check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def _sys_path() -> str:
+    return os.pathsep.join(path for path in sys.path if path)

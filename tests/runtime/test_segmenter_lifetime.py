@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -118,3 +121,42 @@ def test_a_pickle_of_another_bundle_or_of_a_closed_segmenter_is_refused(tmp_path
     manifest.write_text(manifest.read_text() + "\n")
     with pytest.raises(BundleError, match="not the bundle that was asked for"):
         pickle.loads(pickled)
+
+
+_FORKED = """
+import os, sys
+import numpy as np
+from hsnet_trt import FewShotSegmenter
+
+bundle, ending = sys.argv[1:]
+mask = np.zeros((96, 128), bool)
+mask[20:70, 30:90] = True
+image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+segmenter = FewShotSegmenter.load(bundle, "onnxruntime")
+segmenter.set_support("x", image, mask)
+expected = segmenter.segment(image).scores["x"]
+child = os.fork()
+if child == 0:
+    if ending != "unused":
+        np.testing.assert_allclose(segmenter.segment(image).scores["x"], expected, atol=1e-6)
+    if ending == "closed":
+        segmenter.close()
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+np.testing.assert_allclose(segmenter.segment(image).scores["x"], expected, atol=1e-6)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("ending", ["unused", "used", "closed"])
+def test_a_process_forked_from_a_loaded_one_segments_and_ends(bundle: Path, ending: str) -> None:
+    """As the workers of a web server that loads the segmenter before it forks them.
+
+    Two threads, since a session without threads of its own has none to wait for.
+    """
+    subprocess.run(
+        [sys.executable, "-c", _FORKED, str(bundle), ending],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        timeout=60,
+        check=True,
+    )
