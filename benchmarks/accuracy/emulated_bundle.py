@@ -8,10 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
-
 from hsnet_trt.errors import InputError
-from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.runtime.bundle import Bundle, describe, write_bundle
 from hsnet_trt.runtime.bundle.manifest import GraphFile
 
@@ -28,6 +25,11 @@ def emulated_bundle(source: Bundle, precision: str = "fp16") -> Iterator[Path]:
         InputError: the bundle has no such graphs, or they have nothing to emulate.
         BundleError: a graph was altered.
     """
+    # Judging what is not emulated does not need onnx.
+    import onnx
+
+    from hsnet_trt.export.precision.emulation import emulated
+
     graphs = [g for g in source.manifest.graphs if g.variant.precision == precision]
     halves = [g for g in graphs if any(t.dtype == "float16" for t in (*g.inputs, *g.outputs))]
     if not halves:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,28 @@ def test_a_bundle_beside_its_checkpoint_at_the_queries_own_size(
         "accuracy.md",
         "accuracy.png",
     ]
+
+
+@pytest.mark.parametrize(
+    ("judged", "missing"), [("checkpoint", ["onnx"]), ("bundle", ["onnx", "torch"])]
+)
+def test_evaluate_runs_without_libraries_that_only_exporting_needs(
+    judged: str, missing: list[str], blobs: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As after `pip install '.[train]'`, and for a bundle on a device."""
+    options = ["--data", f"folder:{blobs}", "--size", "64", "--episodes", "2"]
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({missing}))\n"
+        "from hsnet_trt.cli.main import main\n"
+        "main()\n"
+    )
+    model, out = request.getfixturevalue(judged), tmp_path / "out"
+    subprocess.run(
+        [sys.executable, "-c", code, "evaluate", str(model), *options, "--out", str(out)],
+        check=True,
+    )
+    assert (out / "accuracy.json").exists()
 
 
 def test_masks_are_refined_if_the_checkpoint_or_the_caller_says_so(
