@@ -85,7 +85,7 @@ def view_image(source: ImageSource, what: str = "the image", color: str = "rgb")
         with open_image(source, what) as image:
             return _to_rgb(image, what)
     if isinstance(source, Image.Image):
-        check_area(source.size, what)
+        check_open(source, what)
         return _to_rgb(source, what)
     return _from_array(source, what, color)
 
@@ -97,7 +97,7 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
     The EXIF rotation is not applied: see `upright`.
 
     Raises:
-        InputError: no such file, not an image, truncated or corrupt, or too large.
+        InputError: no such file, not an image, truncated or corrupt, too large, or PostScript.
     """
     file = file_of(source, what)
     name = f"{len(file)} bytes" if isinstance(file, bytes) else os.fspath(file)
@@ -120,6 +120,13 @@ def open_image(source: ImageSource, what: str) -> Iterator[Image.Image]:
         ) from error
     with image:
         check_area(image.size, what)
+        if image.format == "EPS":
+            raise InputError(
+                f"{what} is not a photograph: {name}",
+                expected="an image file (JPEG, PNG, TIFF, WebP, ...)",
+                found="PostScript, a program, which only Ghostscript could draw by running it",
+                fix="convert it to PNG",
+            )
         try:
             image.load()
         except Exception as error:
@@ -159,6 +166,26 @@ def check_area(size: tuple[int, int], what: str) -> None:
         )
     if width * height > MAX_PIXELS:
         raise _too_large(f"{width} x {height}", what)
+
+
+def check_open(image: Image.Image, what: str) -> None:
+    """Refuse a PIL image that has no pixels, too many, or some that cannot be read.
+
+    `Image.open` reads no more than the file's head, so that damage shows only here.
+
+    Raises:
+        InputError: it is such an image, or closed.
+    """
+    check_area(image.size, what)
+    try:
+        image.load()
+    except Exception as error:
+        raise InputError(
+            f"{what} cannot be read from its PIL image",
+            expected="an open image of a complete file",
+            found=str(error) or type(error).__name__,
+            fix="copy or save the file again, and do not close the image before it is used",
+        ) from error
 
 
 def _to_rgb(image: Image.Image, what: str) -> Pixels:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from hsnet_trt.errors import HSNetWarning, InputError
-from hsnet_trt.runtime.pictures.images import check_area, open_image, stored_orientation
+from hsnet_trt.runtime.pictures.images import check_open, open_image, stored_orientation
 from hsnet_trt.runtime.pictures.orientation import mask_fix, turns_sides, upright
 from hsnet_trt.runtime.pictures.sources import ImageSource, as_array, is_encoded
 
@@ -58,7 +58,7 @@ def read_mask(
         with open_image(source, what) as opened:
             levels = _levels(opened, what)
     elif isinstance(source, Image.Image):
-        check_area(source.size, what)
+        check_open(source, what)
         levels = _levels(source, what)
     else:
         levels = _plane(as_array(source, what, _EXPECTED), what)

@@ -15,11 +15,12 @@ from helpers.pictures.scenes import as_a_camera_gives_it
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from PIL.PngImagePlugin import PngImageFile
 
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.images import MAX_PIXELS, read_image, view_image
+from hsnet_trt.runtime.pictures.masks import read_mask
 
 
 def gradient(height: int = 20, width: int = 30) -> np.ndarray:
@@ -213,6 +214,35 @@ def test_corrupt_files_are_input_errors(tmp_path: Path) -> None:
     for name in ("text.jpg", "empty.png", "absent.jpg", "."):
         with pytest.raises(InputError, match="cannot be opened"):
             read_image(tmp_path / name)
+
+
+def test_a_pil_image_whose_file_is_damaged_or_closed_is_an_input_error() -> None:
+    """Pillow reads the pixels when they are first asked for, and raises then."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG")
+    cut = Image.open(io.BytesIO(buffer.getvalue()[:20000]))
+    closed = Image.open(io.BytesIO(buffer.getvalue()))
+    closed.close()
+    for image, says in ((cut, "truncated"), (closed, "closed")):
+        with pytest.raises(InputError, match="the query cannot be read") as caught:
+            read_image(image, "the query")
+        assert says in str(caught.value.found)
+        with pytest.raises(InputError, match="the mask cannot be read"):
+            read_mask(image, (200, 200), "the mask")
+
+
+def test_postscript_is_refused_before_it_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To draw it, Pillow would start Ghostscript, and with it whatever an uploaded file says."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("run"))
+    head = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    (tmp_path / "photo.jpg").write_text(head + "(x) print showpage\n%%EOF\n")
+    for source in (tmp_path / "photo.jpg", (tmp_path / "photo.jpg").read_bytes()):
+        with pytest.raises(InputError, match="is not a photograph") as caught:
+            read_image(source)
+        assert "PostScript" in str(caught.value.found)
 
 
 @pytest.mark.parametrize("step", ["open", "load"])
