@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -74,12 +78,17 @@ def _options(
 def main() -> None:
     """Run the command. An `HSNetError` is shown as its summary, details and fix; exit code 1."""
     warnings.showwarning = _show_warning
+    with _termination_as_ctrl_c() as signals:
+        _run(signals)
+
+
+def _run(signals: list[int]) -> None:
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         app()
     except SystemExit as ended:
         if ended.code == 130:  # Ctrl-C, of which typer says nothing
-            typer.secho("stopped", err=True)
+            _stopped(signals)
         raise
     except HSNetError as error:
         _stop(str(error))
@@ -89,10 +98,39 @@ def main() -> None:
             f"  fix:      {_remedy(error.name or '', verb)}, or see `hsnet-trt doctor`"
         )
     except KeyboardInterrupt:
-        typer.secho("stopped", err=True)
-        sys.exit(130)
+        _stopped(signals)
     except OSError as error:
         _stop(explain(error))
+
+
+@contextmanager
+def _termination_as_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM end the command as Ctrl-C does: with what it keeps kept, and its scratch removed.
+
+    So a service manager or a container ends it. Yields a list that then holds the signal.
+    """
+    signals: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield signals  # ignored on purpose
+        return
+    signal.signal(signal.SIGTERM, stop)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stopped(signals: list[int]) -> NoReturn:
+    """End as a shell expects it after Ctrl-C or the signal."""
+    typer.secho("stopped", err=True)
+    sys.exit(128 + (signals[0] if signals else signal.SIGINT))
 
 
 # The extras that install a module. The one named as the verb is suggested, else the first.

@@ -76,8 +76,8 @@ def video(
 
     Late frames of a camera are dropped, frames of a file never. A frame that fails is written
     without an overlay. In a folder of photographs, what does not count as present is not drawn.
-    A camera that goes away is opened again. Ctrl-C ends it and keeps the recording, and so does a
-    camera that stays away; of a file, no half-written copy is left.
+    A camera that goes away is opened again. Ctrl-C or SIGTERM ends it and keeps the recording, and
+    so does a camera that stays away; of a file, no half-written copy is left.
     """
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.tracks import TrackFiles

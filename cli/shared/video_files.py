@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.runtime.cameras.capture import as_utf8
 
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
 Picture = npt.NDArray[np.uint8]
@@ -61,6 +62,7 @@ class VideoFile:
                 f"{path} is not a video file that can be written",
                 expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
             )
+        as_utf8(str(path))
         check_folder(path.absolute().parent, "--output")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._path, self._rate = path, rate
@@ -85,7 +87,7 @@ class VideoFile:
         if self._writer is None:
             codec = "MJPG" if self._path.suffix.lower() == ".avi" else "mp4v"
             fourcc = cv2.VideoWriter.fourcc(*codec)
-            self._writer = cv2.VideoWriter(str(self._part), fourcc, self._rate, size)
+            self._writer = cv2.VideoWriter(as_utf8(str(self._part)), fourcc, self._rate, size)
             self._size = size
             if not self._writer.isOpened():
                 raise InputError(
@@ -127,7 +129,7 @@ class VideoFile:
         """OpenCV says nothing of a write that failed, so the file is looked at."""
         import cv2
 
-        written = cv2.VideoCapture(str(self._part))
+        written = cv2.VideoCapture(as_utf8(str(self._part)))
         found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
         written.set(cv2.CAP_PROP_POS_FRAMES, max(0, found - 2))  # its length may be off by one
         last, _ = written.read()

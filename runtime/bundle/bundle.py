@@ -57,7 +57,9 @@ class Bundle:
                 f"there is no bundle at {folder}",
                 expected=f"a folder with a {MANIFEST}",
                 found=f"a folder without {MANIFEST}" if folder.is_dir() else error.strerror,
-                fix="make one: hsnet-trt export --checkpoint MODEL.pt --out BUNDLE "
+                fix=f"give its folder: {folder.parent}"
+                if folder.name == MANIFEST
+                else "make one: hsnet-trt export --checkpoint MODEL.pt --out BUNDLE "
                 "(--checkpoint shipped takes the model that comes with the package)",
             ) from error
         if len(text) > _MANIFEST_LIMIT:

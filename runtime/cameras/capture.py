@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Protocol, TypeAlias
 
@@ -51,6 +52,26 @@ class Capture(Protocol):
     def close(self) -> None:
         """Release the device; harmless when repeated."""
         ...
+
+
+def as_utf8(text: str) -> str:
+    """The name of a file or source as OpenCV and GStreamer take it.
+
+    OpenCV ends the process where a name cannot be encoded in UTF-8. Python represents such names,
+    and where the locale is not UTF-8 all that are not ASCII, by surrogates.
+
+    Raises:
+        InputError: its bytes are not UTF-8.
+    """
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError as error:
+        raise InputError(
+            f"{without_password(text)} has a name that OpenCV and GStreamer cannot take",
+            expected="a name in UTF-8",
+            found=repr(text),
+            fix="rename the file",
+        ) from error
 
 
 def without_password(text: str) -> str:

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, without_password
+from hsnet_trt.runtime.cameras.capture import (
+    CaptureLost,
+    Picture,
+    as_utf8,
+    without_password,
+)
 
 SILENCE = 10  # longest wait for the first frame and between frames, in seconds
 _SINK = "hsnet_trt_frames"
@@ -39,13 +44,14 @@ class GStreamerCapture:
             name: names it in messages.
 
         Raises:
-            InputError: PyGObject or GStreamer is missing, or the pipeline gives no frame.
+            InputError: PyGObject or GStreamer is missing, the pipeline gives no frame, or it is
+                not UTF-8.
         """
         self._gst = _library()
         self._name = without_password(name)
         self.rate: float | None = None
         self.count = None
-        self._pipeline = self._parse(pipeline)
+        self._pipeline = self._parse(as_utf8(pipeline))
         self._sink = self._pipeline.get_by_name(_SINK)
         try:
             started = self._pipeline.set_state(self._gst.State.PAUSED)

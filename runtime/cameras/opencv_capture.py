@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, without_password
+from hsnet_trt.runtime.cameras.capture import (
+    CaptureLost,
+    Picture,
+    as_utf8,
+    without_password,
+)
 
 SILENCE = 10_000  # timeout of a network stream, to open and between frames, in milliseconds
 
@@ -26,10 +31,11 @@ class OpenCVCapture:
             through_gstreamer: whether `source` is a GStreamer pipeline; see `has_gstreamer`.
 
         Raises:
-            InputError: OpenCV is not installed, or cannot open it.
+            InputError: OpenCV is not installed or cannot open it, or its name is not UTF-8.
         """
         self._name = without_password(name)
-        self._capture = _open(source, through_gstreamer)
+        named = source if isinstance(source, int) else as_utf8(source)
+        self._capture = _open(named, through_gstreamer)
         if not self._capture.isOpened():
             self._capture.release()
             raise InputError(

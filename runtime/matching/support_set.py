@@ -284,5 +284,7 @@ def check_name(name: object) -> str:
         InputError: it is not.
     """
     if not _is_name(name):
-        raise InputError("a class needs a name", expected='text, as "mug"', found=repr(name))
+        raise InputError(
+            "a class needs a name", expected='text in UTF-8, as "mug"', found=repr(name)
+        )
     return str(name)

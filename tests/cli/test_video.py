@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +260,89 @@ def test_a_recording_that_was_cut_off_is_refused(
     with pytest.raises(InputError, match="could not be written whole"):
         sink.close(keep=True)
     assert list(tmp_path.iterdir()) == [target] and target.read_bytes() == whole
+
+
+_ENDLESS = """
+import itertools, pathlib, sys, time
+import numpy as np
+from hsnet_trt.cli.main import main
+from hsnet_trt.cli.shared.video_files import VideoFile
+from hsnet_trt.runtime.cameras import source
+
+def frames():
+    for index in itertools.count():
+        time.sleep(0.02)
+        yield np.full((64, 96, 3), index % 200, np.uint8)
+
+def write(self, picture, write=VideoFile.write):
+    written = write(self, picture)
+    pathlib.Path(sys.argv[-1] + ".begun").touch()
+    return written
+
+live = sys.argv.pop(1) == "live"
+source.open_source = lambda *_, **__: source.FrameSource(frames(), live, None, 30.0)
+VideoFile.write = write
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["live", "file"])
+def test_a_signal_ends_it_and_keeps_what_a_camera_showed(
+    folder: Path, tmp_path: Path, kind: str, number: signal.Signals
+) -> None:
+    """Ctrl-C, and SIGTERM, by which a service manager or a container ends it."""
+    target = tmp_path / "o.mp4"
+    command = ["video", "bundle", *SUPPORT, "--no-steady", "--input", "x", "--output", str(target)]
+    with subprocess.Popen(
+        [sys.executable, "-c", _ENDLESS, kind, *command],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        begun = tmp_path / "o.mp4.begun"
+        while not begun.exists():
+            assert process.poll() is None, process.stderr
+            time.sleep(0.05)
+        process.send_signal(number)
+        shown = process.communicate(timeout=60)[1]
+    begun.unlink()
+    if kind == "file":
+        assert process.returncode == 128 + number and "stopped" in shown
+        assert not list(tmp_path.iterdir())
+        return
+    assert process.returncode == 0, shown
+    assert list(tmp_path.iterdir()) == [target]
+    assert cv2.VideoCapture(str(target)).get(cv2.CAP_PROP_FRAME_COUNT) >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_refused_and_does_not_crash(
+    folder: Path, tmp_path: Path
+) -> None:
+    """As of an archive from elsewhere; OpenCV would end the process."""
+    film = os.fsdecode(os.fsencode(tmp_path) + b"/f\xe4.mp4")
+    Path(film).write_bytes((folder / "in.mp4").read_bytes())
+    other = os.fsdecode(os.fsencode(tmp_path) + b"/o\xe4.mp4")
+    for source, target in ((film, tmp_path / "o.mp4"), ("in.mp4", other)):
+        done = hsnet(
+            "video", "bundle", "--input", source, "--output", target, *SUPPORT, folder=folder
+        )
+        assert done.returncode == 1 and "a name in UTF-8" in done.stderr
+    assert [os.fspath(path) for path in tmp_path.iterdir()] == [film]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such locale")
+def test_names_in_utf8_where_the_locale_is_not(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "gr\u00f6\u00dfe.mp4").write_bytes((folder / "in.mp4").read_bytes())
+    options = ["--input", "gr\u00f6\u00dfe.mp4", "--output", "\u00f6.mp4", "--no-steady"]
+    support = f"red={folder}/red.png,{folder}/mask.png"
+    subprocess.run(
+        [sys.executable, "-m", "hsnet_trt.cli.main", "video", str(folder / "bundle"), *options,
+         "--support", support],
+        cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        check=True,
+    )  # fmt: skip
+    assert cv2.VideoCapture(str(tmp_path / "\u00f6.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 10

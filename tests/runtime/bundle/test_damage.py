@@ -151,6 +151,12 @@ def test_a_file_that_is_none_of_the_bundles_is_never_read(copy: Path) -> None:
         Bundle.open(copy).read("more/match.engine")
 
 
+def test_the_manifest_in_the_place_of_its_folder(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle") as caught:
+        Bundle.open(bundle / "bundle.json")
+    assert caught.value.fix == f"give its folder: {bundle}"
+
+
 def test_a_newer_format_says_upgrade(copy: Path) -> None:
     manifest(copy, lambda d: d.update(format_version=99, something_new=1))
     with pytest.raises(BundleError) as caught:
