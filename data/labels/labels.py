@@ -74,7 +74,7 @@ def read_labels(
 def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.json"))
+    files = sorted(path.glob("[!.]*.json"))  # not hidden ones, such as macOS' ._1.json
     if not files:
         raise InputError(f"there are no labels in {path}", expected="files NAME.json")
     return files

@@ -104,7 +104,7 @@ class _Load:
 
 
 def _from_masks(base: Path, part: str, skipped: Skipped | None) -> dict[int, list[str]]:
-    masks = sorted((base / "annotations" / part).glob("*.png"))
+    masks = sorted((base / "annotations" / part).glob("[!.]*.png"))
     if not masks:
         raise InputError(
             f"there are no masks in {base / 'annotations' / part}",

@@ -116,7 +116,7 @@ def _from_files(splits: Path, fold: int, split: Split) -> list[tuple[str, int]]:
 
 
 def _from_masks(base: Path, split: Split, skipped: Skipped | None) -> list[tuple[str, int]]:
-    masks = sorted((base / "SegmentationClassAug").glob("*.png"))
+    masks = sorted((base / "SegmentationClassAug").glob("[!.]*.png"))
     listed = base / "ImageSets" / "Segmentation" / "val.txt"
     if listed.is_file():
         held_out = set(read_lines(listed))

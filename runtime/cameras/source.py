@@ -72,7 +72,10 @@ def open_source(text: str | os.PathLike[str], *, patience: float = 30.0) -> Fram
         return _captured(text, lambda: OpenCVCapture(text, text, live=True), patience)
     path = Path(text)
     if path.is_dir():
-        photographs = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGES)
+        # Hidden files are not photographs, such as macOS' ._1.jpg.
+        photographs = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in _IMAGES and p.name[0] != "."
+        )
         if not photographs:
             raise InputError(
                 f"there are no photographs in {path}",

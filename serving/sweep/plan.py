@@ -69,6 +69,17 @@ def write_atomically(files: Any, path: str, content: bytes) -> None:
         stream.write(content)
 
 
+def _name(info: Any) -> str:
+    """The path of a pyarrow `FileInfo`; bytes that are not UTF-8 as \\xf6.
+
+    Such a file cannot be opened by pyarrow, nor be named in a table.
+    """
+    try:
+        return str(info.path)
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "backslashreplace")
+
+
 def list_images(place: str, out: str = "") -> Any:
     """The images of a folder, or of a Parquet file or a folder of them, in a fixed order.
 
@@ -98,7 +109,9 @@ def list_images(place: str, out: str = "") -> Any:
         raise InputError(
             f"{place} cannot be listed", found=error, fix="check the path, and who may read it"
         ) from error
-    names = sorted(i.path for i in listed if i.type == fs.FileType.File)
+    names = sorted(_name(i) for i in listed if i.type == fs.FileType.File)
+    # Hidden files are not photographs, such as macOS' ._1.jpg and what is in .thumbnails.
+    names = [n for n in names if n == path or "/." not in n.removeprefix(path)]
     # Tables of results name images, too, and would be taken for the images.
     results = [name.removesuffix(f"/{PLAN}") for name in names if name.endswith(f"/{PLAN}")]
     results += [locate(out)[1]] if out else []
@@ -195,7 +208,7 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
     there = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
     # Left by a run that was killed before its plan was written.
     begun = (IMAGES, f"{IMAGES}{_UNFINISHED}", f"{PLAN}{_UNFINISHED}")
-    foreign = [i.base_name for i in there if i.base_name not in begun]
+    foreign = [name for name in (_name(i).rpartition("/")[2] for i in there) if name not in begun]
     if foreign:
         raise InputError(
             f"{out} holds something else than a sweep's results",

@@ -247,6 +247,7 @@ def test_a_folder_of_labelme(tmp_path: Path) -> None:
         shapes += [shape("circle", [[50, 50], [60, 50]], "cup")] * (k % 2)
         save(tmp_path / f"{k}.json", labelme(*shapes, image=f"{k}.jpg"))
         (tmp_path / f"images/{k}.jpg").write_bytes(b"")
+    (tmp_path / "._0.json").write_bytes(b"no labels")  # as macOS leaves them
     images = tmp_path / "images"
     found = read_labels([tmp_path], images, shots=3)
     assert list(found) == ["mug", "cup"]

@@ -210,6 +210,14 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     assert find_photos(root) == tuple(p for p in find_photos(root) if p[0].name[0] != ".")
 
 
+def test_hidden_files_are_no_masks(voc: Path, coco_root: Path) -> None:
+    """As macOS leaves them, where the lists are made from the masks."""
+    (voc / "VOC2012" / "SegmentationClassAug" / "._1.png").write_bytes(b"no mask")
+    (coco_root / "COCO2014" / "annotations" / "val2014" / "._1.png").write_bytes(b"no mask")
+    pascal(voc, fold=0, split="train", size=(24, 24))
+    coco(coco_root, fold=3, size=(24, 24))
+
+
 def test_folder_reads_0_1_and_0_255_and_palette_masks(tmp_path: Path) -> None:
     root = own_folder(tmp_path / "mine")
     index = np.zeros((20, 30), np.uint8)

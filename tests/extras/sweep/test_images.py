@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +53,28 @@ def test_images_inside_tables(bundle, supports, local, tmp_path):
         for number, path in enumerate(listed[:9]):
             expected = {n for n, m in local.segment(picture(number)).masks.items() if m.any()}
             assert {r["class"] for r in read(out, "found") if r["path"] == path} == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_an_error_of_its_own_and_hidden_files_are_none(
+    bundle, supports, tmp_path
+):
+    """As of an archive from elsewhere, and as macOS and file managers leave them."""
+    images, out = tmp_path / "images.v1", str(tmp_path / "results")
+    for name in (b"good.png", b"f\xf6.png", b"._good.png", b".thumbnails/good.png"):
+        path = Path(os.fsdecode(os.fsencode(images) + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(picture(0)))
+    plan = begin(out, str(images), PLAN, 4)
+    files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*.*")}
+    worker = SweepWorker(files, supports.read_bytes(), out, plan.images, {"size": (96, 128)})
+    worker.sweep(0)
+    assert [row["path"] for row in read(out, "images")] == [str(images / "good.png")]
+    assert [row["path"] for row in read(out, "errors")] == [str(images / r"f\xf6.png")]
+    (tmp_path / "other").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/other/f\xf6.png")).write_bytes(b"")
+    with pytest.raises(InputError, match="something else"):
+        begin(str(tmp_path / "other"), str(images), PLAN, 4)
 
 
 def test_rows_without_a_path_are_errors_of_their_own(bundle, supports, tmp_path):

@@ -25,7 +25,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 def test_a_folder_in_the_order_of_its_names(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "c.txt"):
+    for name in ("b.png", "a.JPG", "c.txt", "._b.png"):  # the last as macOS leaves them
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name, format="png")
     found = open_source(str(tmp_path))
     assert (found.live, found.count, found.rate) == (False, 2, None)
