@@ -26,16 +26,18 @@ def train(
     fold: FoldOption = 0,
     splits: SplitsOption = None,
     backbone: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2."
+            help="vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2. By "
+            "default that of --start-from, else resnet50."
         ),
-    ] = "resnet50",
+    ] = None,
     backbone_weights: Annotated[
         Path | None, typer.Option(help="Published weights of that backbone.")
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="An HSNet checkpoint to start from.")
+        Path | None,
+        typer.Option(help="An HSNet checkpoint to start from, or 'shipped'."),
     ] = None,
     weights: WeightsOption = None,
     train_backbone: Annotated[

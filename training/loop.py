@@ -34,6 +34,7 @@ from hsnet_trt.training.supply import batches_of, views
 from hsnet_trt.training.validation import Validation, answer_batch
 
 SHEET = "episodes.png"
+_BACKBONE = "resnet50"  # the paper's; the default
 _SAVE_SECONDS = 120.0  # between two saves of the state, besides those at validations
 _LOOK_EVERY = 20  # steps between two reads of the loss; each makes the GPU wait
 _LOOK_SECONDS = 30.0  # the same with a time budget, or a slow machine would never save
@@ -149,13 +150,12 @@ def first_model(settings: Settings) -> HSNet:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = HSNet(settings.backbone, settings.contrast or 0.0, settings.self_support or 0.0)
+        backbone = settings.backbone or _BACKBONE
+        model = HSNet(backbone, settings.contrast or 0.0, settings.self_support or 0.0)
     if settings.backbone_weights is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HSNetWarning)  # about the missing squeeze network
-            loaded = load_checkpoint(
-                settings.backbone_weights, settings.backbone, weights=settings.weights
-            )
+            loaded = load_checkpoint(settings.backbone_weights, backbone, weights=settings.weights)
         model.backbone.load_state_dict(loaded.backbone.state_dict())
     return model
 

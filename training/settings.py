@@ -40,7 +40,8 @@ class Settings:
     Attributes:
         data: names of the data (data.sources.SOURCES); several are used in turn.
         root, fold, splits: see data.sources.Source.
-        backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2.
+        backbone: vgg16, resnet18, resnet50, resnet101, efficientnet_lite0 or mobilenet_v2; None for
+            that of `start_from`, else resnet50.
         backbone_weights: a torchvision state_dict or any checkpoint of that backbone.
         start_from: an HSNet checkpoint to start from.
         weights: which set of weights, if a checkpoint holds several: see `load_checkpoint`.
@@ -82,7 +83,7 @@ class Settings:
     root: Path | None = None
     fold: int = 0
     splits: Path | None = None
-    backbone: str = "resnet50"
+    backbone: str | None = None
     backbone_weights: Path | None = None
     start_from: Path | None = None
     weights: str | None = None

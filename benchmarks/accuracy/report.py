@@ -39,7 +39,9 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     content = {**dataclasses.asdict(accuracy), "facts": facts}
     _replace(out / "accuracy.json", (json.dumps(content, indent=1) + "\n").encode())
-    _replace(out / "accuracy.md", markdown(accuracy, facts.get("command", "")).encode())
+    page = markdown(accuracy, facts.get("command", ""))
+    # Names of folders and files may hold bytes that are not UTF-8.
+    _replace(out / "accuracy.md", page.encode("utf-8", "backslashreplace"))
     scratch = out / ".accuracy.partial.png"
     sheet(accuracy, networks, episodes).save(scratch)
     scratch.replace(out / "accuracy.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def command_line() -> str:
-    """This run's command, as bundles and records keep it."""
-    return shlex.join(["hsnet-trt", *sys.argv[1:]])
+    """This run's command, as bundles and records keep it; bytes that are not UTF-8 as \\xf6."""
+    typed = os.fsencode(shlex.join(["hsnet-trt", *sys.argv[1:]]))
+    return typed.decode("utf-8", "backslashreplace")
 
 
 def parse_range(text: str, what: str) -> ProfileRange:

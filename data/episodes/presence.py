@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -62,15 +63,22 @@ def classes_shown(
 
 
 def cache_folder() -> Path:
-    """The folder for derived lists: hsnet-trt in XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet-trt"
+    """The folder for derived lists: hsnet-trt in XDG_CACHE_HOME or ~/.cache.
+
+    For a user of no name, as in a container, one of the temporary folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet-trt"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"hsnet-trt-{os.getuid()}")
 
 
 def _cache_file(masks: Iterable[Path], what: str) -> Path:
     digest = hashlib.sha256(str(MINIMUM_PIXELS).encode())
     for path in masks:
         state = path.stat()
-        digest.update(f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}\n".encode())
+        line = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return cache_folder() / f"classes-{what.lower()}-{digest.hexdigest()[:24]}.json"
 
 

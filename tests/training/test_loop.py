@@ -56,6 +56,12 @@ def test_drawn_and_mixed_episodes_are_learned_from(tmp_path: Path) -> None:
     assert train(settings, tmp_path / "run", bar=Quiet()).steps == 2
 
 
+def test_the_backbone_is_that_of_the_checkpoint_to_start_from(small: Settings) -> None:
+    named = dataclasses.replace(small, start_from=Path("shipped"), backbone=None)
+    assert loop.first_model(named).name == "mobilenet_v2"
+    assert loop.first_model(dataclasses.replace(small, backbone=None)).name == "resnet50"
+
+
 def test_the_papers_way_leaves_the_backbone_as_it_is(small: Settings, tmp_path: Path) -> None:
     given = recipe_model("resnet18")
     weights = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +97,17 @@ def test_evaluate_runs_without_libraries_that_only_exporting_needs(
         check=True,
     )
     assert (out / "accuracy.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_report_of_classes_whose_names_are_not_utf8(
+    bundle: Path, blobs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "classes"
+    for number, folder in enumerate(sorted(blobs.iterdir())[:2]):
+        shutil.copytree(folder, Path(os.fsdecode(os.fsencode(root) + b"/n\xe4h%d" % number)))
+    judge(bundle, Source(("folder",), root=root), tmp_path / "out", count=2)
+    assert r"n\udce4h0" in (tmp_path / "out/accuracy.md").read_text()
 
 
 def test_masks_are_refined_if_the_checkpoint_or_the_caller_says_so(

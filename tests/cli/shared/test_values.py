@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsnet_trt.cli.shared.values import parse_bytes, parse_range, parse_size
+from hsnet_trt.cli.shared.values import command_line, parse_bytes, parse_range, parse_size
 from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.bundle.manifest import ProfileRange
 
@@ -20,6 +22,15 @@ def test_only_rising_ranges_are_read(text: str) -> None:
     else:
         with pytest.raises(InputError):
             parse_range(text, "queries")
+
+
+def test_a_command_with_a_name_that_is_not_utf8_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["hsnet-trt", "verify", os.fsdecode(b"b\xfcndel"), "gr\u00f6\u00dfe"]
+    )
+    assert command_line().encode().decode() == r"hsnet-trt verify 'b\xfcndel' 'größe'"
 
 
 def _all_digits(text: str) -> bool:
