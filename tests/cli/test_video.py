@@ -263,7 +263,7 @@ def test_a_recording_that_was_cut_off_is_refused(
 
 
 _ENDLESS = """
-import itertools, pathlib, sys, time
+import itertools, pathlib, signal, sys, time
 import numpy as np
 from hsnet_trt.cli.main import main
 from hsnet_trt.cli.shared.video_files import VideoFile
@@ -279,6 +279,8 @@ def write(self, picture, write=VideoFile.write):
     pathlib.Path(sys.argv[-1] + ".begun").touch()
     return written
 
+# A shell's jobs in the background inherit that SIGINT is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 live = sys.argv.pop(1) == "live"
 source.open_source = lambda *_, **__: source.FrameSource(frames(), live, None, 30.0)
 VideoFile.write = write
@@ -301,12 +303,15 @@ def test_a_signal_ends_it_and_keeps_what_a_camera_showed(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        begun = tmp_path / "o.mp4.begun"
-        while not begun.exists():
-            assert process.poll() is None, process.stderr
-            time.sleep(0.05)
-        process.send_signal(number)
-        shown = process.communicate(timeout=60)[1]
+        try:
+            begun = tmp_path / "o.mp4.begun"
+            while not begun.exists():
+                assert process.poll() is None, process.stderr
+                time.sleep(0.05)
+            process.send_signal(number)
+            shown = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     begun.unlink()
     if kind == "file":
         assert process.returncode == 128 + number and "stopped" in shown
