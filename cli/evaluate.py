@@ -122,9 +122,10 @@ def evaluate(
 
 
 def _figures(row: Row, *, absent: bool) -> list[str]:
-    shown = "" if row.shown is None else f"{row.shown} %"
+    """Its values; with their intervals, which the report has, no terminal is wide enough."""
+    shown = "" if row.shown is None else f"{row.shown.value:.1f} %"
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
     if absent:
-        return [f"{row.found} %", shown, f"{row.area:.1f} %", changed]
+        return [f"{row.found.value:.1f} %", shown, f"{row.area:.1f} %", changed]
     difference = "" if row.difference is None else f"{row.difference:+.2f}"
-    return [str(row.miou), str(row.fb_iou), difference, shown, changed]
+    return [f"{row.miou.value:.1f}", f"{row.fb_iou.value:.1f}", difference, shown, changed]
