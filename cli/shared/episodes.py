@@ -25,7 +25,13 @@ RootOption = Annotated[
     ),
 ]
 FoldOption = Annotated[int, typer.Option(help="Fold of pascal and coco, 0 to 3.")]
-SplitsOption = Annotated[Path | None, typer.Option(help="The authors' data/splits.")]
+SplitsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The authors' data/splits: the published lists of pascal, coco and fss. Without them "
+        "pascal and coco take other episodes than the published figures are of."
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,13 @@ from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import check_same_size, read_image, read_index_mask
 from hsnet_trt.data.episodes.presence import classes_shown
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
-from hsnet_trt.data.sets.layout import FOLD_EPISODES, FOLDS, check_fold, dataset_folder
+from hsnet_trt.data.sets.layout import (
+    FOLD_EPISODES,
+    FOLDS,
+    check_fold,
+    dataset_folder,
+    warn_of_other_episodes,
+)
 from hsnet_trt.data.sets.splits import find_split, read_coco_split
 from hsnet_trt.errors import InputError
 
@@ -66,6 +72,9 @@ def coco(
 
     Raises:
         InputError: no such fold, or a missing or broken file, which it names.
+
+    Warns:
+        HSNetWarning: test episodes without split files.
     """
     check_fold("COCO-20i", fold)
     base = dataset_folder(root, "COCO2014")
@@ -74,6 +83,7 @@ def coco(
         part = f"{'trn' if split == 'train' else 'val'}/fold{fold}.pkl"
         lists = read_coco_split(find_split(splits, "coco", part))
     else:
+        warn_of_other_episodes("COCO-20i", split)
         lists = _from_masks(base, "train2014" if split == "train" else "val2014", skipped)
     classes = {c: CLASSES[c] for c in class_ids}
     by_class = {c: lists.get(c, []) for c in class_ids}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hsnet_trt.errors import InputError
+from hsnet_trt.data.episodes.sampling import Split
+from hsnet_trt.errors import HSNetWarning, InputError
 
 FOLDS = 4  # of PASCAL-5i and of COCO-20i
 FOLD_EPISODES = 1000  # per fold, in the published protocol
@@ -25,6 +27,17 @@ def check_fold(dataset: str, fold: int) -> None:
     """Raise InputError unless the fold is one of 0 to 3."""
     if fold not in range(FOLDS):
         raise InputError(f"{dataset} has no such fold", expected=f"0 to {FOLDS - 1}", found=fold)
+
+
+def warn_of_other_episodes(dataset: str, split: Split) -> None:
+    """Warn that figures judged on lists made from the masks are not those of the literature."""
+    if split == "test":
+        warnings.warn(
+            f"{dataset} is judged without the published lists (--splits): its episodes are drawn "
+            "from the masks, so figures are not comparable with those that were published",
+            HSNetWarning,
+            stacklevel=3,
+        )
 
 
 def images_by_class(

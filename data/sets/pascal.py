@@ -17,7 +17,13 @@ from hsnet_trt.data.episodes.episode import Episodes, Skipped
 from hsnet_trt.data.episodes.files import IGNORE, check_same_size, read_image, read_index_mask
 from hsnet_trt.data.episodes.presence import classes_shown
 from hsnet_trt.data.episodes.sampling import Loaded, Sampler, Split, enough_images, listed_episodes
-from hsnet_trt.data.sets.layout import FOLD_EPISODES, FOLDS, check_fold, dataset_folder
+from hsnet_trt.data.sets.layout import (
+    FOLD_EPISODES,
+    FOLDS,
+    check_fold,
+    dataset_folder,
+    warn_of_other_episodes,
+)
 from hsnet_trt.data.sets.splits import find_split, read_lines, read_pascal_split
 from hsnet_trt.errors import HSNetWarning, InputError
 
@@ -65,7 +71,8 @@ def pascal(
         InputError: no such fold, or a missing or broken file, which it names.
 
     Warns:
-        HSNetWarning: without split files and val.txt, training and judging share images.
+        HSNetWarning: test episodes without split files; without val.txt either, training and
+            judging share images.
     """
     check_fold("PASCAL-5i", fold)
     base = dataset_folder(root, "VOC2012")
@@ -73,6 +80,7 @@ def pascal(
     if splits is not None:
         pairs = _from_files(splits, fold, split)
     else:
+        warn_of_other_episodes("PASCAL-5i", split)
         pairs = _from_masks(base, split, skipped)
     pairs = [(name, class_id) for name, class_id in pairs if class_id in class_ids]
     classes = {c: CLASSES[c] for c in class_ids}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,22 @@ def test_pascal_without_a_val_list_warns(voc: Path) -> None:
     (voc / "VOC2012/ImageSets/Segmentation/val.txt").unlink()
     with pytest.warns(HSNetWarning, match="share images"):
         pascal(voc, fold=0)
+
+
+def test_judging_without_the_published_lists_warns(voc: Path, coco_root: Path) -> None:
+    names = [path.stem for path in (voc / "VOC2012/JPEGImages").glob("2007_0[0-4]*")]
+    lists = "".join(f"{name}__{int(name[5:7]) + 1:02d}\n" for name in names)
+    (voc / "val/fold0.txt").parent.mkdir()
+    (voc / "val/fold0.txt").write_text(lists)
+    for read, root, fold in ((pascal, voc, 0), (coco, coco_root, 3)):
+        with pytest.warns(HSNetWarning, match="not comparable"):
+            read(root, fold=fold)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read(root, fold=fold, split="train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pascal(voc, fold=0, splits=voc)
 
 
 def test_training_stream_is_by_number_and_seed(voc: Path) -> None:
