@@ -65,8 +65,9 @@ def read_labels(
     if not supports:
         raise InputError(
             f"there are no labels in {', '.join(map(str, files))}",
-            expected="at least one shape or annotation",
-            fix="label an image, or give the file that holds the labels",
+            expected="at least one shape, polygon or run lengths; boxes and keypoints are not used",
+            fix="label an image, or give the file that holds the labels; for a box: "
+            "--support NAME=IMAGE:box=X,Y,W,H",
         )
     return supports
 

@@ -193,6 +193,14 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(InputError, match=path.name):
             read_labels([path])
+    detections = {
+        "images": [{"id": 1, "file_name": "mug.jpg", "height": 60, "width": 80}],
+        "categories": [{"id": 1, "name": "mug"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}],
+    }
+    with pytest.raises(InputError, match="no labels") as caught:
+        read_labels([save(tmp_path / "boxes.json", detections)])
+    assert "boxes" in str(caught.value.expected) and ":box=" in str(caught.value.fix)
     with pytest.raises(InputError, match="--labels"):
         read_labelme(save(tmp_path / "coco.json", {"annotations": []}))
 
