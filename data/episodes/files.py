@@ -122,6 +122,8 @@ def _open(
 ) -> PILImage.Image:
     try:
         with PILImage.open(path) as picture:
+            if picture.format == "EPS":
+                raise ValueError("PostScript, a program, which Pillow would run with Ghostscript")
             picture.load()
             turned: PILImage.Image = _upright(picture) if upright else picture
             return turned.convert(mode) if mode else turned.copy()

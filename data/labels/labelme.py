@@ -128,7 +128,7 @@ def _stored(
     """A mask as LabelMe stores it: a base64 PNG of the rectangle between two points."""
     try:
         data = base64.b64decode(shape["mask"], validate=True)
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             part = picture.size
             stored = np.asarray(picture.convert("1") if picture.mode != "L" else picture) > 0
     except (KeyError, OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Skipped
 from hsnet_trt.data.episodes.files import read_any_mask, read_image, resize_mask
@@ -96,6 +96,19 @@ def make(index: int) -> Episode:
         ("a", "b"),
         (24, 24),
     )
+
+
+def test_postscript_is_refused_before_it_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would start Ghostscript, whatever the file is called."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("run"))
+    program = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n%%EOF\n"
+    (tmp_path / "a.jpg").write_text(program)
+    for read in (read_image, read_any_mask):
+        with pytest.raises(InputError, match=r"a\.jpg cannot be read") as caught:
+            read(tmp_path / "a.jpg")
+        assert "PostScript" in str(caught.value.found)
 
 
 def test_take_starts_stops_and_skips() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from skimage.draw import polygon2mask
 
 from hsnet_trt.data.labels.label_files import image_path
@@ -21,6 +21,7 @@ from hsnet_trt.data.labels.labels import read_labels
 from hsnet_trt.errors import HSNetError, InputError
 
 SIZE = (90, 120)
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n%%EOF\n"
 
 
 def shape(kind: str | None, points: list, label: str = "mug", **more: Any) -> dict[str, Any]:
@@ -116,13 +117,15 @@ def test_the_only_label_may_have_another_name() -> None:
         shape("polygon", 5),
         shape("mask", [[0, 0], [4, 4]], mask="no base64!"),
         shape("mask", [[0, 0], [4, 4]], mask=base64.b64encode(b"no png").decode()),
+        shape("mask", [[0, 0], [4, 4]], mask=base64.b64encode(POSTSCRIPT).decode()),
         shape("mask", [[0, 0], [4, 4]]),
         shape("mask", [[0, 0], [4, 4]], mask=png(np.ones((9, 9), bool))),
         shape("mask", [[118, 0], [122, 4]], mask=png(np.ones((5, 5), bool))),
         {"label": "mug"},
     ],
 )
-def test_shapes_that_are_none(broken: dict[str, Any]) -> None:
+def test_shapes_that_are_none(broken: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: Image.new("L", (5, 5)))
     with pytest.raises(InputError, match=r"shape 1 of x\.json cannot be drawn"):
         mask_of(shape("circle", [[9, 9], [12, 9]]), broken)
 
