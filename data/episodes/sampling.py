@@ -144,8 +144,11 @@ def enough_images(
     shots: int,
     where: str,
     skipped: Skipped | None,
+    form: str = "",
 ) -> dict[int, Sequence[str]]:
     """The classes with at least shots + 1 images; the others raise, or go to `skipped`.
+
+    `form` says in errors which files count as images.
 
     Raises:
         InputError: no support is asked for, no class is left, or `skipped` is None and a class is
@@ -161,7 +164,7 @@ def enough_images(
             continue
         error = InputError(
             f"class {classes[class_id]!r} of {where} has too few images for {shots} shots",
-            expected=f"at least {shots + 1}",
+            expected=" ".join(filter(None, (f"at least {shots + 1}", form))),
             found=different,
             fix="add images, ask for fewer shots, or leave it out with --skip-bad",
         )

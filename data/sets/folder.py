@@ -12,6 +12,7 @@ from hsnet_trt.data.sets.layout import each_image_once, images_by_class
 from hsnet_trt.errors import InputError
 
 IMAGES = {".jpg", ".jpeg", ".webp", ".bmp"}  # .png is the mask
+_FORM = "of CLASS/NAME.jpg (.jpeg, .webp, .bmp), each with its mask CLASS/NAME.png beside it"
 
 
 def folder(
@@ -51,7 +52,7 @@ def folder(
         )
     classes = dict(enumerate(names))
     by_class = images_by_class(root, classes, lambda path: path.suffix.lower() in IMAGES)
-    kept = enough_images(by_class, classes, shots, str(root), skipped)
+    kept = enough_images(by_class, classes, shots, str(root), skipped, _FORM)
     queries = each_image_once(kept)
     return listed_episodes(
         f"{root.name} {split}",

@@ -216,6 +216,17 @@ def own_folder(root: Path) -> Path:
     return root
 
 
+def test_another_layout_of_an_own_folder_is_told_which_is_read(tmp_path: Path) -> None:
+    """Images and masks in two folders, as many tools leave them."""
+    for folder_name, ending in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / folder_name).mkdir()
+        for k in range(3):
+            Image.new("L", (30, 20)).save(tmp_path / folder_name / f"{k}.{ending}")
+    with pytest.raises(InputError, match="'masks'.*too few images") as caught:
+        folder(tmp_path)
+    assert "mask CLASS/NAME.png" in str(caught.value.expected)
+
+
 def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     """As Jupyter and macOS leave them."""
     root = own_folder(tmp_path / "mine")
