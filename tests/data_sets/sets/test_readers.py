@@ -222,7 +222,7 @@ def test_another_layout_of_an_own_folder_is_told_which_is_read(tmp_path: Path) -
         (tmp_path / folder_name).mkdir()
         for k in range(3):
             Image.new("L", (30, 20)).save(tmp_path / folder_name / f"{k}.{ending}")
-    with pytest.raises(InputError, match="'masks'.*too few images") as caught:
+    with pytest.raises(InputError, match=r"'masks'.*too few images") as caught:
         folder(tmp_path)
     assert "mask CLASS/NAME.png" in str(caught.value.expected)
 
