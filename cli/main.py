@@ -105,26 +105,35 @@ def _run(signals: list[int]) -> None:
 
 @contextmanager
 def _termination_as_ctrl_c() -> Iterator[list[int]]:
-    """Let SIGTERM end the command as Ctrl-C does: with what it keeps kept, and its scratch removed.
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does: a recording is kept, scratch removed.
 
-    So a service manager or a container ends it. Yields a list that then holds the signal.
+    So a service manager or a container ends it, or a connection that breaks. Yields a list that
+    then holds the signal. A signal that is ignored, as by nohup, stays ignored.
     """
     signals: list[int] = []
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [n for n in (getattr(signal, name) for name in names) if _is_default(n)]
 
     def stop(number: int, frame: object) -> None:
         signals.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield signals  # ignored on purpose
-        return
-    signal.signal(signal.SIGTERM, stop)
+    def restore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        signal.signal(number, stop)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+        os.register_at_fork(after_in_child=restore)
     try:
         yield signals
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        restore()
+
+
+def _is_default(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_DFL
 
 
 def _stopped(signals: list[int]) -> NoReturn:

@@ -76,8 +76,8 @@ def video(
 
     Late frames of a camera are dropped, frames of a file never. A frame that fails is written
     without an overlay. In a folder of photographs, what does not count as present is not drawn.
-    A camera that goes away is opened again. Ctrl-C or SIGTERM ends it and keeps the recording, and
-    so does a camera that stays away; of a file, no half-written copy is left.
+    A camera that goes away is opened again. Ctrl-C, SIGTERM or SIGHUP ends it and keeps the
+    recording, and so does a camera that stays away; of a file, no half-written copy is left.
     """
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.tracks import TrackFiles
@@ -124,8 +124,8 @@ def video(
             if not source.live:
                 raise
             kept = True  # how one ends a camera
-        except InputError:
-            kept = source.live  # what a camera showed until it was lost cannot be had again
+        except BaseException:
+            kept = source.live  # what a camera showed until then cannot be had again
             raise
         finally:
             sink.close(keep=kept)

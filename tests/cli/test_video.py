@@ -281,6 +281,7 @@ def write(self, picture, write=VideoFile.write):
 
 # A shell's jobs in the background inherit that SIGINT is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nor that of nohup
 live = sys.argv.pop(1) == "live"
 source.open_source = lambda *_, **__: source.FrameSource(frames(), live, None, 30.0)
 VideoFile.write = write
@@ -289,12 +290,12 @@ main()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("kind", ["live", "file"])
 def test_a_signal_ends_it_and_keeps_what_a_camera_showed(
-    folder: Path, tmp_path: Path, kind: str, number: signal.Signals
+    folder: Path, tmp_path: Path, kind: str, name: str
 ) -> None:
-    """Ctrl-C, and SIGTERM, by which a service manager or a container ends it."""
+    """Ctrl-C; SIGTERM of a service manager or a container; SIGHUP where a connection breaks."""
     target = tmp_path / "o.mp4"
     command = ["video", "bundle", *SUPPORT, "--no-steady", "--input", "x", "--output", str(target)]
     with subprocess.Popen(
@@ -308,6 +309,7 @@ def test_a_signal_ends_it_and_keeps_what_a_camera_showed(
             while not begun.exists():
                 assert process.poll() is None, process.stderr
                 time.sleep(0.05)
+            number = signal.Signals[name]
             process.send_signal(number)
             shown = process.communicate(timeout=60)[1]
         finally:
