@@ -69,12 +69,12 @@ class OpenCVCapture:
 
 
 def has_gstreamer() -> bool:
-    """Whether the installed OpenCV was built with GStreamer; pip's never is."""
+    """Whether the installed OpenCV can use GStreamer; pip's, which lists it all the same, cannot."""
     try:
         import cv2
     except ImportError:
         return False
-    return cv2.CAP_GSTREAMER in cv2.videoio_registry.getBackends()
+    return bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER))
 
 
 def _open(source: int | str, through_gstreamer: bool) -> Any:
