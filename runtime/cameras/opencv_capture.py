@@ -69,7 +69,7 @@ class OpenCVCapture:
 
 
 def has_gstreamer() -> bool:
-    """Whether the installed OpenCV can use GStreamer; pip's, which lists it all the same, cannot."""
+    """Whether the installed OpenCV can use GStreamer. That of pip lists it, but cannot."""
     try:
         import cv2
     except ImportError:
