@@ -84,7 +84,11 @@ def open_source(text: str | os.PathLike[str], *, patience: float = 30.0) -> Fram
             )
         return FrameSource(iter(photographs), live=False, count=len(photographs), rate=None)
     if not path.is_file():
-        raise InputError(f"there is no input {text}", expected=_EXPECTED, fix="check the path")
+        number = text.removeprefix("/dev/video")
+        camera = f'give a camera as "camera:{number}"' if number.isdecimal() else None
+        raise InputError(
+            f"there is no input {text}", expected=_EXPECTED, fix=camera or "check the path"
+        )
     return _captured(text, lambda: OpenCVCapture(str(path), text, live=False), patience)
 
 

@@ -79,6 +79,10 @@ def test_a_number_names_no_camera_and_the_error_does() -> None:
     with pytest.raises(InputError, match="no name") as raised:
         open_source(1)  # type: ignore[arg-type]
     assert '"camera:1"' in str(raised.value.fix)
+    for name in ("71", "/dev/video71"):
+        with pytest.raises(InputError, match="no input") as raised:
+            open_source(name)
+        assert '"camera:71"' in str(raised.value.fix)
 
 
 def test_a_path_will_do(tmp_path: Path) -> None:
