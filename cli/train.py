@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from hsnet_trt.cli.shared.episodes import FoldOption, RootOption, SplitsOption
+from hsnet_trt.cli.shared.episodes import (
+    DATA_HELP,
+    FoldOption,
+    RootOption,
+    SplitsOption,
+    split_places,
+)
 from hsnet_trt.cli.shared.options import Size, WeightsOption, size_option
 from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.cli.shared.values import command_line
@@ -15,13 +21,7 @@ from hsnet_trt.cli.shared.values import command_line
 
 def train(
     out: Annotated[Path, typer.Option(help="The run's folder.")],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="procedural, photo-cut, mixture, pascal, coco, fss or folder; repeat to mix: "
-            "episodes then come from each in turn."
-        ),
-    ],
+    data: Annotated[list[str], typer.Option(help=DATA_HELP)],
     root: RootOption = None,
     fold: FoldOption = 0,
     splits: SplitsOption = None,
@@ -108,8 +108,9 @@ def train(
 
     check_folder(out)
     choices: Any = {"precision": precision, "compile": compile_, "workers": workers}
+    names, root = split_places(data, root)
     settings = Settings(
-        data=tuple(data),
+        data=names,
         root=root,
         fold=fold,
         splits=splits,

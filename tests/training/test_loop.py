@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.command import hsnet
 from helpers.training_runs import Quiet, losses
 from PIL import Image
 
@@ -60,6 +61,12 @@ def test_the_backbone_is_that_of_the_checkpoint_to_start_from(small: Settings) -
     named = dataclasses.replace(small, start_from=Path("shipped"), backbone=None)
     assert loop.first_model(named).name == "mobilenet_v2"
     assert loop.first_model(dataclasses.replace(small, backbone=None)).name == "resnet50"
+
+
+def test_the_command_takes_a_folder_as_the_other_verbs_do(tmp_path: Path) -> None:
+    options = ("--data", "folder:pictures", "--start-from", "shipped", "--workers", 1)
+    done = hsnet("train", "--out", "run", *options, folder=tmp_path)
+    assert done.returncode == 1 and "there is no folder pictures" in done.stderr, done.stderr
 
 
 def test_the_papers_way_leaves_the_backbone_as_it_is(small: Settings, tmp_path: Path) -> None:
