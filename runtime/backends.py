@@ -275,6 +275,7 @@ def choose_graphs(
                 )
             ),
             fix="add INT8 graphs: hsnet-trt calibrate BUNDLE"
+            + (f" --lowering {lowering}" if lowering else "")
             if precision == "int8"
             else "leave precision and lowering out, or export again with those that are missing",
         )

@@ -253,6 +253,9 @@ def test_names_that_do_not_exist(bundle: Path) -> None:
         FewShotSegmenter.load(bundle, precision="bf16")
     with pytest.raises(BundleError, match="graphs"):
         FewShotSegmenter.load(bundle, precision="int8")
+    with pytest.raises(BundleError, match="does not hold the graphs") as caught:
+        FewShotSegmenter.load(bundle, precision="int8", lowering="packed")
+    assert str(caught.value.fix).endswith("calibrate BUNDLE --lowering packed")
     for backend in ("tensorrt", "tensorrt_rtx"):
         with pytest.raises(BackendError, match=f"no engine for {backend}"):
             FewShotSegmenter.load(bundle, backend=backend)
