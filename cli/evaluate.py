@@ -22,6 +22,7 @@ from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
     from hsnet_trt.benchmarks.accuracy.accuracy import Row
+    from hsnet_trt.data.episodes.metrics import Interval
 
 
 def evaluate(
@@ -113,7 +114,8 @@ def evaluate(
     names: tuple[str, ...] = ("found in", "shown in", "pixels")
     if form != "absent":
         names = ("mIoU", "FB-IoU", "difference", "shown in")
-    for column in ("answers", *names, "changed"):
+    table.add_column("answers")
+    for column in (*names, "changed"):
         table.add_column(column, no_wrap=True)
     for row in accuracy.rows:
         table.add_row(row.name, *_figures(row, absent=form == "absent"))
@@ -122,10 +124,15 @@ def evaluate(
 
 
 def _figures(row: Row, *, absent: bool) -> list[str]:
-    """Its values; with their intervals, which the report has, no terminal is wide enough."""
-    shown = "" if row.shown is None else f"{row.shown.value:.1f} %"
+    """Its values, with their intervals on lines of their own: side by side they are too wide."""
+    shown = "" if row.shown is None else _on_two_lines(row.shown, " %")
     changed = "" if row.changed is None else f"{row.changed:.3f} %"
     if absent:
-        return [f"{row.found.value:.1f} %", shown, f"{row.area:.1f} %", changed]
+        return [_on_two_lines(row.found, " %"), shown, f"{row.area:.1f} %", changed]
     difference = "" if row.difference is None else f"{row.difference:+.2f}"
-    return [f"{row.miou.value:.1f}", f"{row.fb_iou.value:.1f}", difference, shown, changed]
+    return [_on_two_lines(row.miou), _on_two_lines(row.fb_iou), difference, shown, changed]
+
+
+def _on_two_lines(figure: Interval, unit: str = "") -> str:
+    value, interval = str(figure).split(" ", 1)
+    return f"{value}{unit}\n{interval}"

@@ -212,9 +212,12 @@ def test_the_command_writes_the_table(checkpoint: Path, blobs: Path, tmp_path: P
     ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "PyTorch fp32" in result.output and "colour histogram" in result.output
+    assert "PyTorch fp32" in result.output and "histogram" in result.output
     kept = json.loads((tmp_path / "out/accuracy.json").read_text())
     assert kept["episodes"] == 8 and kept["size"] == [64, 64]
     # The output is 80 columns wide, as a log is: no figure may be cut.
     assert "\u2026" not in result.output
-    assert f"{kept['rows'][0]['miou']['value']:.1f}" in result.output
+    for row in kept["rows"]:
+        for figure in (row["miou"], row["fb_iou"]):
+            assert f"{figure['value']:.1f}" in result.output
+            assert f"[{figure['low']:.1f}, {figure['high']:.1f}]" in result.output

@@ -204,3 +204,17 @@ def test_boxes_are_drawn_in_the_colour_of_the_class(bgr: bool) -> None:
     draw_instances(picture, [thing()])
     assert tuple(picture[29, 60]) == tuple(picture[20, 40]) == class_colour(1)
     assert not picture[20, 50].any() and not picture[80:].any()
+
+
+def test_names_stand_above_their_boxes_or_at_the_pictures_top() -> None:
+    mask = np.zeros(SIZE, bool)
+    for y, rows in ((60, slice(40, 60)), (0, slice(0, 20))):
+        picture = np.full((*SIZE, 3), 90, np.uint8)
+        draw_instances(picture, [Instance(7, "mug", 1, (40, y, 60, 50), 600, None, mask, 3, 12)])
+        changed = (picture != 90).any(axis=2)
+        label = changed[rows, 40:75]
+        assert label.mean() > 0.5, "a black ground"
+        assert (picture[rows, 40:75].max(axis=2) > 90).sum() > 20, "and the name on it"
+        # Elsewhere there is the box alone.
+        inside = changed[y + 25 : y + 45, 45:95]
+        assert not inside.any() and not changed[y + 53 :].any() and not changed[:, :38].any()
