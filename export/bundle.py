@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from hsnet_trt import __version__
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 from hsnet_trt.export.engines.plugin_files import KERNELS_NAME, compile_frame_kernels
 from hsnet_trt.export.graphs.golden import golden
 from hsnet_trt.export.graphs.graph_files import GraphFiles
@@ -144,7 +143,7 @@ def export_bundle(
             bounds = {precision: TOLERANCE[precision] for precision in precisions}
             goldens.append(GoldenFile(size=size, file=file, tolerance=bounds))
         steps.now("kernels that resize frames and draw masks")
-        frames = compile_frame_kernels(lambda text: warnings.warn(text, HSNetWarning, stacklevel=3))
+        frames = compile_frame_kernels(warn)
         if frames is not None:
             writer.add(bundled_name(), frames)
         manifest = Manifest(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.cli.shared.places import check_folder
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
 Picture = npt.NDArray[np.uint8]
@@ -94,12 +93,10 @@ class VideoFile:
         assert self._size is not None
         if size != self._size:
             if not self._fitted:
-                warnings.warn(
+                warn(
                     f"the frames changed their size from {self._size[0]} x {self._size[1]} to "
                     f"{size[0]} x {size[1]} pixels: a video has one size, so they are fitted into "
-                    "the first (--output frames/ keeps each size)",
-                    HSNetWarning,
-                    stacklevel=2,
+                    "the first (--output frames/ keeps each size)"
                 )
                 self._fitted = True
             picture = fit(picture, self._size)
