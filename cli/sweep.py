@@ -30,8 +30,13 @@ def sweep(
         int | None, typer.Option(help="By default one a GPU, or one a core where there is none.")
     ] = None,
     part: Annotated[
-        int, typer.Option(min=1, help="Images that are written at once; a kill loses that much.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images that are written at once; a kill loses that much. By default 64, or what "
+            "the sweep was begun with, which cannot be changed.",
+        ),
+    ] = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = None,
     size: SizeOption = None,

@@ -16,6 +16,7 @@ from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork
 from hsnet_trt.data.episodes.episode import Episodes
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.data.sheet import ANSWER, TRUTH, outlined
+from hsnet_trt.files import replacing
 
 _CELL = 192  # pixels a side on the sheet
 
@@ -40,9 +41,8 @@ def write_report(
     content = {**dataclasses.asdict(accuracy), "facts": facts}
     _replace(out / "accuracy.json", (json.dumps(content, indent=1) + "\n").encode())
     _replace(out / "accuracy.md", markdown(accuracy, facts.get("command", "")).encode())
-    scratch = out / ".accuracy.partial.png"
-    sheet(accuracy, networks, episodes).save(scratch)
-    scratch.replace(out / "accuracy.png")
+    with replacing(out / "accuracy.png") as scratch:
+        sheet(accuracy, networks, episodes).save(scratch)
 
 
 def markdown(accuracy: Accuracy, command: str) -> str:
@@ -152,6 +152,5 @@ def sheet(
 
 
 def _replace(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_bytes(content)
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        scratch.write_bytes(content)

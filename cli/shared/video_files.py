@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hsnet_trt.cli.shared.places import check_folder
 from hsnet_trt.errors import InputError, warn
+from hsnet_trt.files import scratch_name
 
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
 Picture = npt.NDArray[np.uint8]
@@ -63,7 +64,7 @@ class VideoFile:
         check_folder(path.absolute().parent, "--output")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._path, self._rate = path, rate
-        self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        self._part = scratch_name(path)
         self._writer: Any = None
         self._size: tuple[int, int] | None = None  # width, height
         self._fitted = False
