@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt.cli.shared.options import BackendOption, BundleArgument, PrecisionOption, SizeOption
+from hsnet_trt.cli.shared.places import check_installed
 
 
 def sweep(
@@ -51,6 +52,7 @@ def sweep(
     from hsnet_trt.serving.sweep.sweep import Progress
     from hsnet_trt.serving.sweep.sweep import sweep as run
 
+    check_installed("ray", "pyarrow", "pycocotools")
     console = plain_console(stderr=True, highlight=False)
     with progress_bars(console, stays=True) as bar:
         task = bar.add_task("starting", total=None)

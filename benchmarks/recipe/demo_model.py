@@ -67,6 +67,7 @@ def main() -> None:
             archive.add(root, "pictures")
         print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
         return
+    chosen.out.mkdir(parents=True, exist_ok=True)  # fails now, not after hours
     command = " ".join(["python -m hsnet_trt.benchmarks.recipe.demo_model", *sys.argv[1:]])
     start = SHIPPED if str(chosen.start_from) == "shipped" else chosen.start_from
     minutes = chosen.minutes or MINUTES[device_kind()]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsnet_trt.cli.shared.places import check_folder
+from hsnet_trt.cli.shared.places import check_folder, check_installed
 from hsnet_trt.errors import InputError, warn
 from hsnet_trt.files import scratch_name
 
@@ -56,12 +56,7 @@ class VideoFile:
     """Writes a video under a temporary name and renames it at the end."""
 
     def __init__(self, path: Path, rate: float) -> None:
-        if path.suffix.lower() not in _VIDEOS:
-            raise InputError(
-                f"{path} is not a video file that can be written",
-                expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
-            )
-        check_folder(path.absolute().parent, "--output")
+        check_video(path)
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._path, self._rate = path, rate
         self._part = scratch_name(path)
@@ -177,6 +172,36 @@ class Folder:
         """Keep what was written."""
 
 
+def check_sink(text: str) -> None:
+    """Refuse an `--output` that could not be written, before the work; nothing is made.
+
+    Raises:
+        InputError: a folder or a file cannot be written there.
+        ModuleNotFoundError: it takes OpenCV, which is not installed.
+    """
+    path = Path(text)
+    if _is_folder(text):
+        check_folder(path, "--output")
+        return
+    check_installed("cv2")
+    if text != "window":
+        check_video(path)
+
+
+def check_video(path: Path) -> None:
+    """Refuse what is no name of a video, or cannot be written.
+
+    Raises:
+        InputError: another suffix, or the folder takes no file.
+    """
+    if path.suffix.lower() not in _VIDEOS:
+        raise InputError(
+            f"{path} is not a video file that can be written",
+            expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
+        )
+    check_folder(path.absolute().parent, "--output")
+
+
 def open_sink(text: str, rate: float | None) -> Window | VideoFile | Folder:
     """Open what `--output` names: window, a video file, or a folder.
 
@@ -186,6 +211,9 @@ def open_sink(text: str, rate: float | None) -> Window | VideoFile | Folder:
     if text == "window":
         return Window()
     path = Path(text)
-    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
-        return Folder(path)
-    return VideoFile(path, rate or 30.0)
+    return Folder(path) if _is_folder(text) else VideoFile(path, rate or 30.0)
+
+
+def _is_folder(text: str) -> bool:
+    path = Path(text)
+    return text != "window" and (path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix)
