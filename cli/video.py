@@ -89,10 +89,10 @@ def video(
     from hsnet_trt.runtime.video.memory import Memory
 
     followed = bool(instances or tracks or events is not None)
-    _check_libraries(followed or bool(steady), tracks or ())
     check_sink(output)
     shots = objects.read()
     _check_kept(output, [*(tracks or ()), *filter(None, [events])], [input_, *objects.files(shots)])
+    _check_libraries(followed or bool(steady), tracks or ())
     console = plain_console(stderr=True)
     source = open_source(input_, patience=reconnect)
     with ExitStack() as files, run.load(bundle, console) as segmenter:
