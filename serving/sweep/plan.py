@@ -38,6 +38,11 @@ class SweepPlan:
     precision: str | None
 
 
+def absolute(place: str) -> str:
+    """The place as a process in another working directory must name it."""
+    return place if "://" in place else str(Path(place).absolute())
+
+
 def locate(place: str) -> tuple[Any, str]:
     """A path or URI -> pyarrow's file system and the path in it.
 
@@ -51,7 +56,7 @@ def locate(place: str) -> tuple[Any, str]:
         if "://" in place:
             found, path = fs.FileSystem.from_uri(place)
             return found, path.rstrip("/")
-        return fs.LocalFileSystem(), str(Path(place).absolute())
+        return fs.LocalFileSystem(), absolute(place)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(
             f"{place} cannot be reached",

@@ -14,7 +14,7 @@ from hsnet_trt.errors import BackendError, HSNetError, InputError
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
 from hsnet_trt.runtime.device.machine import usable_cores
 from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
-from hsnet_trt.serving.sweep.plan import SweepPlan, begin, clear_unfinished, finished
+from hsnet_trt.serving.sweep.plan import SweepPlan, absolute, begin, clear_unfinished, finished
 from hsnet_trt.serving.sweep.worker import SweepWorker
 
 _ATTEMPTS = 3  # to start Ray, whose processes can time out on a busy machine
@@ -103,7 +103,8 @@ def sweep(
     options = {"backend": backend, "size": chosen, "precision": precision}
     began = time.monotonic()
     with _RaySession(address, workers) as (count, gpus):
-        for row in _run(left, min(count, len(left)), gpus, content, kept, out, images, options):
+        places = (absolute(out), absolute(images))
+        for row in _run(left, min(count, len(left)), gpus, content, kept, *places, options):
             progress = Progress(
                 plan.count,
                 progress.done + int(row["images"]),
