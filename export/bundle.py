@@ -71,7 +71,8 @@ def export_bundle(
             correlation kernels are added if they exist or nvcc can make them.
         precisions: fp32, fp16 or both, so that a device without onnx can build engines of either.
             (INT8 needs data: `calibrate` adds it.)
-        resize: how photographs are resized to the input size, "stretch" or "letterbox".
+        resize: how photographs are resized to the input size, "stretch" or "letterbox"; a query's
+            margins then count as background in self-support.
         command: the command line to record; "" for none.
         progress: called before each step.
 
