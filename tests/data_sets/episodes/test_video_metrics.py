@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,6 +112,7 @@ def test_the_truth_is_a_perfect_answer() -> None:
         assert perfect is not None and perfect.value == perfect.low == perfect.high == 100
     assert figures.flicker is not None and figures.flicker.value == 0
     assert score.changed == score.shown == score.missed == 0
+    assert score.could_change == sum(int((a == b).sum()) for a, b in pairwise(truths))
     assert score.gone == 3 and score.there == 27 and score.frames == 30
     assert figures.absence is None, "it had not been there yet"
     assert score.again.events == 1 and score.again.soon == 1 and score.again.frames == 0
@@ -148,6 +151,8 @@ def test_an_answer_after_the_object_left_counts_until_it_ends() -> None:
     assert (slow.absence.frames, slow.absence.soon) == (SOON, 0)
     soon = judged([here, *[late] * (SOON - 1), gone])
     assert (soon.absence.frames, soon.absence.soon) == (SOON - 1, 1)
+    back = judged([here, late, late, here, here]).absence
+    assert (back.events, back.frames, back.soon) == (1, 2, 0), "it came back unnoticed"
 
 
 def test_an_object_that_comes_back_is_waited_for() -> None:
@@ -168,6 +173,12 @@ def test_a_sliver_is_neither_there_nor_gone() -> None:
     score = judged([(box(4, 4), box(4, 4)), (sliver, NOTHING), (sliver, box(4, 4))])
     assert score.there == 1 and score.gone == 0 and score.shown == score.missed == 0
     assert judged([(NOTHING, sliver)]).shown == 0, "nor is it an answer"
+    # 1 of 400 pixels is just enough of both.
+    least, origin, score = np.zeros((20, 20), np.bool_), still()[:, :20], VideoScore()
+    least[3, 3] = True
+    score.add(least, least, origin)
+    score.add(least, np.zeros_like(least), origin)
+    assert (score.there, score.missed, score.shown) == (1, 0, 1)
 
 
 def test_nothing_to_judge_is_no_figure() -> None:
