@@ -61,7 +61,7 @@ def resize_image(image: Pixels, placement: Placement) -> Pixels:
     """Resize a photograph to its size in the network's input: uint8 [h,w,3], Pillow's bilinear.
 
     Columns before rows, as on the GPU. Left to itself, Pillow from 13 on begins a tall picture with
-    its rows, and rounding makes 9 to 25 % of the values another grey level.
+    its rows, and rounding makes 14 to 25 % of the values another grey level.
     """
     height, width = placement.content
     if image.shape[:2] == (height, width):
