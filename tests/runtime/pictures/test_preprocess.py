@@ -52,6 +52,7 @@ def test_letterbox_keeps_proportions_and_stays_inside(
     assert abs(p.content[0] - h * scale) <= 1
     assert abs(p.content[1] - w * scale) <= 1
     assert abs((height - p.content[0]) - 2 * p.top) <= 1
+    assert abs((width - p.content[1]) - 2 * p.left) <= 1
 
 
 def test_letterbox_margins_are_the_mean_colour() -> None:

@@ -51,6 +51,38 @@ def test_what_is_found_is_put_where_it_was(policy: str, window: Window) -> None:
     assert counts.max() <= 1 and (window.top > 0 or counts[0].max() == 1 or policy == "letterbox")
 
 
+@pytest.mark.parametrize(
+    "window", [Window(40, 60, 120, 160), Window(0, 60, 72, 96), Window(168, 224, 72, 96)]
+)
+def test_weights_rise_from_the_edges_that_are_not_the_frames(window: Window) -> None:
+    closer = place((window.height, window.width), NETWORK, "stretch")
+    view = View(window, closer, place(SIZE, NETWORK, "stretch"))
+    counts = view.spread(np.zeros((1, *DECODER), np.float32))[1]
+    slow = np.zeros(DECODER)
+    for place_ in np.ndindex(*DECODER):
+        distances, inside = [6.0], True
+        for position, n, side, start, length in zip(
+            place_, DECODER, SIZE, (window.top, window.left), (window.height, window.width),
+            strict=True,
+        ):  # fmt: skip
+            at = (position / (n - 1) * (side - 1) - start) / (length - 1) * (n - 1)
+            inside &= -1e-3 <= at <= n - 1 + 1e-3
+            distances += [at] * (start > 0) + [n - 1 - at] * (start + length < side)
+        slow[place_] = max(min(distances) / 6, 0.1) if inside else 0
+    np.testing.assert_allclose(counts, slow, atol=1e-4)
+
+
+def test_planes_are_smoothed_only_where_they_get_much_smaller() -> None:
+    whole = place(SIZE, NETWORK, "stretch")
+    checks = np.where(np.add.outer(*map(np.arange, DECODER)) % 2, 4, -4)[None].astype(np.float32)
+    as_it_is, _ = View(Window(0, 0, *SIZE), whole, whole).spread(checks)
+    np.testing.assert_allclose(as_it_is, checks, atol=1e-3)
+    third = Window(80, 100, 72, 96)
+    closer = place((third.height, third.width), NETWORK, "stretch")
+    found, counts = View(third, closer, whole).spread(checks)
+    assert np.abs(found[0, counts == 1]).max() < 0.2  # it was 4, every second of 3.3 positions
+
+
 def shown(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     plane = np.full(DECODER, -3, np.float32)
     for top, bottom, left, right in boxes:
@@ -85,3 +117,21 @@ def test_nothing_and_nearly_everything_are_not_looked_at_closer() -> None:
     looks.follow([shown((8, 16, 8, 16))])
     looks.forget()
     assert looks.choose(whole) is None
+
+
+def test_a_window_is_centred_on_its_part_and_of_the_next_larger_side() -> None:
+    """Rows 8 to 15 of 64 are 30.3 to 56.9 of the pixels 0 to 239, and their middle is 43.6."""
+    whole = place(SIZE, NETWORK, "stretch")
+    for box, expected in {
+        (8, 16, 8, 16): Window(8, 10, 72, 96),  # 1.6 x 7/63 is 0.18: the least side is 0.3
+        (20, 40, 24, 34): Window(43, 53, 137, 182),  # 1.6 x 19/63 is 0.48: 0.57
+        (16, 48, 24, 34): Window(14, 3, 211, 282),  # 1.6 x 31/63 is 0.79: 0.88
+    }.items():
+        looks = Looks()
+        looks.choose(whole)
+        looks.follow([shown(box)])
+        assert looks.choose(whole) == expected
+    looks.follow([shown((3, 5, 3, 5))])
+    assert looks.choose(whole) is not None
+    looks.follow([shown((3, 4, 3, 6))])
+    assert looks.choose(whole) is None, "three positions"

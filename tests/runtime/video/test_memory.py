@@ -47,6 +47,10 @@ def test_the_most_different_are_kept() -> None:
     # The fourth one came to three; 0.1 and 0.15 are the most alike, and 0.1 is the older one.
     assert memory.frames("mug") == (1, 2, 3) and len(memory) == 3
     assert memory.frames("spoon") == ()
+    single = followed(Memory(1), [shot(0.0)])
+    for frame in range(3):
+        assert single.offer("mug", shot(0.1 * frame), frame)
+    assert single.frames("mug") == (2,) and single.version == 3
 
 
 def test_what_is_unlike_the_given_shots_is_refused() -> None:
@@ -70,8 +74,11 @@ def test_a_class_that_is_set_anew_is_another_object() -> None:
     given = [shot(0.0)]
     memory = followed(Memory(), given)
     memory.offer("mug", shot(0.1), 0)
-    assert len(followed(memory, given, 1)) == 1
-    assert len(followed(memory, list(given), 2)) == 0
+    before = memory.version
+    assert len(followed(memory, given, 1)) == 1 and memory.version == before
+    assert len(followed(memory, list(given), 2)) == 0 and memory.version == before + 1
+    assert followed(memory, list(given), 3).version == before + 1, "nothing was forgotten"
+    assert memory.seen == 4
 
 
 def test_a_shot_that_keeps_disagreeing_is_dropped() -> None:
@@ -83,8 +90,21 @@ def test_a_shot_that_keeps_disagreeing_is_dropped() -> None:
         memory.judge("mug", good, 0.8)
         memory.judge("mug", bad, 0.0)
     assert memory.of("mug") == (good,)
+    before = memory.version
     memory.judge("mug", bad, 0.0)  # it is gone already
-    assert memory.of("mug") == (good,)
+    assert memory.of("mug") == (good,) and memory.version == before
+
+
+def test_agreement_is_a_running_mean_from_one() -> None:
+    memory = followed(Memory(), [shot(0.0)])
+    memory.offer("mug", shot(0.1), 0)
+    (kept,), before = memory.of("mug"), memory.version
+    for expected in (0.7, 0.49):
+        memory.judge("mug", kept, 0.0)
+        assert kept.agreement == pytest.approx(expected)
+    assert memory.of("mug") == (kept,) and memory.version == before
+    memory.judge("mug", kept, 0.0)  # 0.343
+    assert memory.of("mug") == () and memory.version == before + 1
 
 
 def test_it_can_be_cleared_at_any_time() -> None:
@@ -92,7 +112,15 @@ def test_it_can_be_cleared_at_any_time() -> None:
     memory.offer("mug", shot(0.1), 0)
     before = memory.version
     memory.clear()
-    assert len(memory) == 0 and memory.version != before
+    assert len(memory) == 0 and memory.version == before + 1
+    memory.clear()
+    assert memory.version == before + 1
+
+
+@pytest.mark.parametrize(("shots", "age"), [(1, 1), (16, 10_000)])
+def test_possible_sizes_are_kept(shots: int, age: int) -> None:
+    memory = Memory(shots, age=age)
+    assert (memory.shots, memory.age) == (shots, age)
 
 
 @pytest.mark.parametrize(("shots", "age"), [(0, 10), (17, 10), (4, 0)])

@@ -80,6 +80,20 @@ def test_noise_is_averaged_away_where_nothing_moves() -> None:
     assert np.mean(wrong) > 0.2 and np.mean(shown[-1] != (truth > 0)) < 0.02
 
 
+def test_the_average_is_that_of_the_docs() -> None:
+    """Of even planes, in float64: weights fade by 7 % a frame, and with the error of the motion."""
+    rng, steady, mean, weight = np.random.default_rng(0), Steady(), 0.0, 0.0
+    for _ in range(40):
+        plane, count, error = rng.uniform(2, 8), rng.choice([0, 0.3, 1]), rng.choice([0, 3, 9, 20])
+        motion = Motion(still().back, np.full((SIDE, SIDE), error, np.float32), cut=False)
+        counts = np.full((16, 16), count, np.float32)
+        shown = steady.add(np.full((16, 16), plane, np.float32), motion, counts)
+        latest, first = min(plane, 6.0), weight == mean == 0
+        weight = weight * (1 - 0.07) * max(0, 1 - error / 15) + count
+        mean = latest if first else mean + (count / weight if weight else 0) * (latest - mean)
+        np.testing.assert_allclose(shown, mean + (0 if first else 0.5), rtol=1e-4)
+
+
 def test_the_average_moves_with_the_picture() -> None:
     steady = Steady()
     plane = np.full((64, 64), -4, np.float32)
@@ -118,6 +132,18 @@ def test_what_the_motion_does_not_explain_is_answered_anew() -> None:
     np.testing.assert_array_equal(steady.add(there, broken) > 0, there > 0)
     cut = Motion(moved.back, moved.error, cut=True)
     np.testing.assert_array_equal(steady.add(here, cut) > 0, here > 0)
+
+
+@pytest.mark.parametrize(
+    ("peak", "highest", "kept"), [(0.65, 0.9, 0), (0.75, 0.9, 1), (2.9, 5, 0), (3.1, 5, 1)]
+)
+def test_a_part_must_be_sure_itself_and_near_the_surest(
+    peak: float, highest: float, kept: int
+) -> None:
+    plane = np.full((32, 32), -4, np.float32)
+    plane[4:10, 4:10], plane[20:24, 20:24] = highest, peak
+    shown = Steady().add(plane, None) > 0
+    assert shown[6, 6] and shown[20:24, 20:24].sum() == 16 * kept
 
 
 def test_weak_parts_are_not_shown_and_the_threshold_holds() -> None:

@@ -119,6 +119,38 @@ def test_a_short_gap_is_no_leaving_and_a_flash_no_entering() -> None:
     assert track([[], here, here, [], [], [], [], here, []])[1] == []
 
 
+@pytest.mark.parametrize(
+    ("unseen", "by", "ids"),
+    [(0, 40, [1]), (0, 44, [1, 2]), (1, 80, [1]), (1, 88, [1, 2]), (10, 130, [1])],
+)
+def test_a_thing_may_jump_by_one_and_a_half_diagonals_a_frame(
+    unseen: int, by: int, ids: list[int]
+) -> None:
+    """The diagonal of 20 x 20 is 28.3; ten frames unseen, and it may be anywhere."""
+    here, there = [(RED, 4, 50)], [(RED, 4 + by, 50)]
+    found, _ = track([here] * 5 + [[]] * unseen + [there] * 5)
+    assert [list(things) for things in (found[4], found[-1])] == [[1], ids[-1:]]
+
+
+def test_where_two_overlap_alike_colours_decide() -> None:
+    found, _ = track([[(RED, 60, 50)]] * 5 + [[(BLUE, 49, 50), (RED, 71, 50)]] * 5)
+    assert {id_: thing.box[0] for id_, thing in found[-1].items()} == {1: 71, 2: 49}
+
+
+@pytest.mark.parametrize(("gap", "kinds"), [(9, 2), (10, 4)])
+def test_ten_frames_unseen_are_a_leaving(gap: int, kinds: int) -> None:
+    here = [(RED, 60, 50)]
+    _, events = track([here] * 5 + [[]] * gap + [here] * 5)
+    assert len(events) == kinds and {event.id for event in events} == {1}
+
+
+@pytest.mark.parametrize(("gap", "last"), [(299, 1), (300, 2)])
+def test_a_thing_is_known_for_three_hundred_frames(gap: int, last: int) -> None:
+    here = [(RED, 60, 50)]
+    _, events = track([here] * 5 + [[]] * gap + [here] * 5)
+    assert events[-1].id == last
+
+
 def test_the_masks_together_are_the_result_less_crumbs() -> None:
     things = [(RED, 10, 10), (BLUE, 80, 60)]
     tracker = Tracker()
