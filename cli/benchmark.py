@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hsnet_trt.cli.shared.options import WeightsOption
-from hsnet_trt.cli.shared.places import check_folder
+from hsnet_trt.cli.shared.places import check_file, check_folder, check_installed
 from hsnet_trt.cli.shared.values import command_line
+from hsnet_trt.files import replacing
 
 if TYPE_CHECKING:
     from hsnet_trt.benchmarks.speed.record import Record
@@ -87,12 +88,17 @@ def benchmark(
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
 
+    check_installed("matplotlib")
     check_folder(out)
-    check_folder(plot.absolute().parent, "--plot")
+    check_file(plot, "--plot")
+    if not bundle:
+        check_installed("cv2", "skimage")  # for the episodes that INT8 takes its ranges from
+        check_folder(work, "--work")
     for share in area or ():
         check_area(share)
     if readme is not None:
         fill(readme.read_text(encoding="utf-8"), "")  # hours before it is filled
+        check_file(readme, "--readme")
     plan = FULL if full else BenchmarkPlan()
     plan = dataclasses.replace(
         plan,
@@ -118,7 +124,8 @@ def benchmark(
     files = write_report(record, out, name, plot)
     if readme is not None:
         page = fill(readme.read_text(encoding="utf-8"), block(record, name))
-        readme.write_text(page, encoding="utf-8")
+        with replacing(readme) as scratch:
+            scratch.write_text(page, encoding="utf-8")
     _show(record)
     typer.echo("\n".join(str(path) for path in files))
     if record.wrong:

@@ -9,8 +9,9 @@ import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
 from hsnet_trt.cli.shared.options import Size, size_option
-from hsnet_trt.cli.shared.places import check_folder
+from hsnet_trt.cli.shared.places import check_file
 from hsnet_trt.cli.shared.values import command_line
+from hsnet_trt.files import replacing
 
 if TYPE_CHECKING:
     from hsnet_trt.export.precision.int8 import Calibration
@@ -70,7 +71,7 @@ def calibrate(
 
     console = plain_console(stderr=True)
     if save is not None:
-        check_folder(save.absolute().parent, "--save")
+        check_file(save, "--save")
     source = dataset.source(data) if data else None
 
     def show(attempt: Attempt) -> None:
@@ -98,7 +99,8 @@ def calibrate(
         )
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_text(result.table.to_json(), encoding="utf-8")
+        with replacing(save) as scratch:
+            scratch.write_text(result.table.to_json(), encoding="utf-8")
     console.print(_summary(result), highlight=False)
 
 

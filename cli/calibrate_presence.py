@@ -40,10 +40,13 @@ def calibrate_presence(
     from hsnet_trt.calibration.presence import calibrate_presence as choose
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
+    from hsnet_trt.runtime.bundle import check_place
     from hsnet_trt.runtime.bundle.variants import add_variants
     from hsnet_trt.runtime.network import Network
 
     console = plain_console(stderr=True)
+    place = bundle if out is None else out
+    check_place(place)
     network = Network.load(bundle, backend, size, None, precision)
     try:
         source = dataclasses.replace(dataset.source(data), size=network.size)
@@ -51,7 +54,7 @@ def calibrate_presence(
             found = choose(network, source.open("test"), episodes, seed=source.seed, progress=bar)
         written = add_variants(
             network.bundle,
-            bundle if out is None else out,
+            place,
             [],
             present_from=found.value,
             command=command_line(),

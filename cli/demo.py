@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import WeightsOption
-from hsnet_trt.cli.shared.places import check_folder
+from hsnet_trt.cli.shared.places import check_folder, check_installed
 from hsnet_trt.cli.shared.values import command_line
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def demo(
     from hsnet_trt.runtime.segmenter import FewShotSegmenter
 
     console = plain_console()
+    check_installed("matplotlib", "skimage")
     check_folder(out)
     bundle = out / "bundle"
     _export(console, checkpoint, weights, bundle)

@@ -63,7 +63,11 @@ def export(
     ] = None,
     resize: Annotated[
         str,
-        typer.Option(help="How to resize photographs: stretch (as in the paper) or letterbox."),
+        typer.Option(
+            help="How to resize photographs: stretch (as in the paper), or letterbox, which keeps "
+            "their proportions; self-support then takes its margins for background: better with "
+            "--self-support 0."
+        ),
     ] = "stretch",
     weights: WeightsOption = None,
     contrast: ContrastOption = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
-from hsnet_trt.cli.shared.places import check_folder, check_kept
+from hsnet_trt.cli.shared.places import check_file, check_folder, check_installed, check_kept
 from hsnet_trt.cli.shared.shots import SupportOptions
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def segment(
 
     check_folder(out)
     if save_supports is not None:
-        check_folder(save_supports.absolute().parent, "--save-supports")
+        check_file(save_supports, "--save-supports")
+    if coco:
+        check_installed("pycocotools")
     shots = objects.read()
     stems = _unique_stems(queries)
     outputs = [out / f"{stem}{end}" for stem in stems for end in (".png", "_overlay.jpg")]

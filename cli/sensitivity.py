@@ -9,7 +9,7 @@ import typer
 
 from hsnet_trt.cli.shared.episodes import DATA_HELP, EpisodeOptions
 from hsnet_trt.cli.shared.options import Size, size_option
-from hsnet_trt.cli.shared.places import check_folder
+from hsnet_trt.cli.shared.places import check_folder, check_installed
 
 
 def sensitivity(
@@ -46,6 +46,7 @@ def sensitivity(
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.progress import StepBar
 
+    check_installed("matplotlib")
     check_folder(out)
     console = plain_console(stderr=True)
     with StepBar(console) as bar:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hsnet_trt.cli.shared.options import BackendOption, BundleArgument, PrecisionOption, SizeOption
+from hsnet_trt.cli.shared.places import check_installed
 
 
 def sweep(
@@ -30,8 +31,13 @@ def sweep(
         int | None, typer.Option(help="By default one a GPU, or one a core where there is none.")
     ] = None,
     part: Annotated[
-        int, typer.Option(min=1, help="Images that are written at once; a kill loses that much.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images that are written at once; a kill loses that much. By default 64, or what "
+            "the sweep was begun with, which cannot be changed.",
+        ),
+    ] = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = None,
     size: SizeOption = None,
@@ -46,6 +52,7 @@ def sweep(
     from hsnet_trt.serving.sweep.sweep import Progress
     from hsnet_trt.serving.sweep.sweep import sweep as run
 
+    check_installed("ray", "pyarrow", "pycocotools")
     console = plain_console(stderr=True, highlight=False)
     with progress_bars(console, stays=True) as bar:
         task = bar.add_task("starting", total=None)

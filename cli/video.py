@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsnet_trt.cli.shared.options import BundleArgument, RunOptions
-from hsnet_trt.cli.shared.places import check_kept
+from hsnet_trt.cli.shared.places import check_installed, check_kept
 from hsnet_trt.cli.shared.shots import SupportOptions
 from hsnet_trt.errors import InputError
 
@@ -81,17 +82,19 @@ def video(
     """
     from hsnet_trt.cli.shared.console import plain_console
     from hsnet_trt.cli.shared.tracks import TrackFiles
-    from hsnet_trt.cli.shared.video_files import open_sink
+    from hsnet_trt.cli.shared.video_files import check_sink, open_sink
     from hsnet_trt.runtime.cameras.source import open_source
     from hsnet_trt.runtime.device.telemetry import Telemetry
     from hsnet_trt.runtime.video.closer import CROP
     from hsnet_trt.runtime.video.memory import Memory
 
+    followed = bool(instances or tracks or events is not None)
+    check_sink(output)
     shots = objects.read()
     _check_kept(output, [*(tracks or ()), *filter(None, [events])], [input_, *objects.files(shots)])
+    _check_libraries(followed or bool(steady), tracks or ())
     console = plain_console(stderr=True)
     source = open_source(input_, patience=reconnect)
-    followed = instances or tracks or events is not None
     with ExitStack() as files, run.load(bundle, console) as segmenter:
         if steady is None:
             steady = source.rate is not None or source.live
@@ -131,6 +134,14 @@ def video(
             sink.close(keep=kept)
     if output != "window":
         typer.echo(output)
+
+
+def _check_libraries(followed: bool, tracks: Sequence[Path]) -> None:
+    """Refuse what a frame would need later and is not installed."""
+    if followed:
+        check_installed("cv2")
+    if any(path.suffix.lower() == ".jsonl" for path in tracks):
+        check_installed("pycocotools")
 
 
 def _check_kept(output: str, records: list[Path], read: list[str | os.PathLike[str]]) -> None:

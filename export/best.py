@@ -33,7 +33,7 @@ from hsnet_trt.export.fastest import (
     require_passed,
 )
 from hsnet_trt.runtime.backends import CPU_LOWERING
-from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.bundle import Bundle, check_place
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.machine import find_driver
 from hsnet_trt.runtime.lowering_choice import AUTO
@@ -97,6 +97,7 @@ def build_best(
     sizes = spec.sizes or source.manifest.sizes
     candidates = [_judge(source, precision, sizes, budget) for precision in PRECISIONS]
     place = Path(bundle if out is None else out)
+    check_place(place)
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as scratch:
         built: dict[str, Bundle] = {}
         for index, candidate in enumerate(candidates):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from hsnet_trt import __version__
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 from hsnet_trt.export.engines.plugin_files import KERNELS_NAME, compile_frame_kernels
 from hsnet_trt.export.graphs.golden import golden
 from hsnet_trt.export.graphs.graph_files import GraphFiles
@@ -72,7 +71,8 @@ def export_bundle(
             correlation kernels are added if they exist or nvcc can make them.
         precisions: fp32, fp16 or both, so that a device without onnx can build engines of either.
             (INT8 needs data: `calibrate` adds it.)
-        resize: how photographs are resized to the input size, "stretch" or "letterbox".
+        resize: how photographs are resized to the input size, "stretch" or "letterbox"; a query's
+            margins then count as background in self-support.
         command: the command line to record; "" for none.
         progress: called before each step.
 
@@ -144,7 +144,7 @@ def export_bundle(
             bounds = {precision: TOLERANCE[precision] for precision in precisions}
             goldens.append(GoldenFile(size=size, file=file, tolerance=bounds))
         steps.now("kernels that resize frames and draw masks")
-        frames = compile_frame_kernels(lambda text: warnings.warn(text, HSNetWarning, stacklevel=3))
+        frames = compile_frame_kernels(warn)
         if frames is not None:
             writer.add(bundled_name(), frames)
         manifest = Manifest(

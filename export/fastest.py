@@ -20,7 +20,7 @@ from hsnet_trt.export.engines.builder import choice_name
 from hsnet_trt.export.engines.events import LogLine, OnEvent
 from hsnet_trt.export.engines.options import EngineSpec
 from hsnet_trt.export.engines.targets import Target, find_target
-from hsnet_trt.runtime.bundle import Bundle, write_bundle
+from hsnet_trt.runtime.bundle import Bundle, check_place, write_bundle
 from hsnet_trt.runtime.bundle.manifest import EngineFile
 from hsnet_trt.runtime.device.driver import has
 from hsnet_trt.runtime.device.machine import Driver, find_driver
@@ -99,6 +99,7 @@ def build_fastest(
         for size in dict.fromkeys(v.size for v in matches):
             golden_of(source, size)  # fails now, not after the build, if it is missing
     place = Path(bundle if out is None else out)
+    check_place(place)
     with tempfile.TemporaryDirectory(prefix="hsnet-trt-") as scratch:
         whole = Path(scratch, "all")
         built = build_engine(

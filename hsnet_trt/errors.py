@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class HSNetError(Exception):
     """What went wrong, what was expected against what was found, and what mends it.
@@ -60,3 +63,28 @@ class InputError(HSNetError):
 
 class HSNetWarning(UserWarning):
     """Something works, but probably not as it was meant."""
+
+
+# Frames that a warning never points at: this package's, and those that run it for a caller.
+_SKIPPED = {"hsnet_trt", "asyncio", "concurrent", "contextlib", "functools", "threading"}
+
+
+def warn(message: str) -> None:
+    """Issue an `HSNetWarning` that points at the caller's line, the nearest outside this package.
+
+    In a thread of this package, which has no caller, it points at the line that warns.
+    """
+    frame = here = sys._getframe(1)
+    while str(frame.f_globals.get("__name__")).partition(".")[0] in _SKIPPED:
+        if frame.f_back is None:
+            frame = here
+            break
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        HSNetWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hsnet_trt.errors import CheckpointError, HSNetWarning
+from hsnet_trt.errors import CheckpointError, warn
 from hsnet_trt.model.hsnet import BACKBONES, HSNet
 from hsnet_trt.model.resnet import STRUCTURE
 from hsnet_trt.model.state_dict import find_weights
@@ -90,11 +89,7 @@ def load_checkpoint(
     model.refine = facts.get("refine") is True
     if not any(key.startswith("hpn_learner.") for key in state):
         model.trained = False
-        warnings.warn(
-            f"{path} holds a backbone only: the squeeze network is left random",
-            HSNetWarning,
-            stacklevel=2,
-        )
+        warn(f"{path} holds a backbone only: the squeeze network is left random")
         wanted = {k: value for k, value in wanted.items() if not k.startswith("hpn_learner.")}
     _compare(state, wanted, path)
     _check_values(state, wanted, path)

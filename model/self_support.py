@@ -29,6 +29,8 @@ class SelfSupport(nn.Module):
     def forward(self, logits: Tensor, query: Sequence[Tensor], grids: Sequence[Grid]) -> Tensor:
         """The term to add to the foreground logits of P pairs, [P,h,w].
 
+        The margins of a letterboxed query count as background: nothing tells them from the rest.
+
         Args:
             logits: of the first answer, [P,2,h,w].
             query: raw features of levels 2, 3, 4, [P,L,C,h*w] each.

@@ -7,7 +7,6 @@ are not in the paper). Their common prefix, made of dict names and key prefixes,
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hsnet_trt.errors import CheckpointError, HSNetWarning
+from hsnet_trt.errors import CheckpointError, warn
 from hsnet_trt.model.mobilenet import torchvision_names
 
 # Of DataParallel and DeepSpeed, torch.compile, FSDP, activation checkpointing; anywhere in a key.
@@ -159,11 +158,9 @@ def _choose(places: list[_Found], path: object, choice: str | None) -> _Found:
     taken = (plain or places)[0]
     if len(places) > 1:
         others = [place.name for place in places if place is not taken]
-        warnings.warn(
+        warn(
             f"{path} holds {len(places)} sets of weights: {taken.name} was taken; choose "
-            f"{' or '.join(others)} with --weights (weights= in Python)",
-            HSNetWarning,
-            stacklevel=4,
+            f"{' or '.join(others)} with --weights (weights= in Python)"
         )
     return taken
 
@@ -185,11 +182,7 @@ def _note_ignored(
     groups = Counter(_branch(key.split("."), taken.prefix.split(".")) for key in rest)
     if groups:
         listed = [f"{name} ({count})" if count > 1 else name for name, count in groups.items()]
-        warnings.warn(
-            f"{path} holds more than an HSNet; ignored: {_some(listed, 12)}",
-            HSNetWarning,
-            stacklevel=4,
-        )
+        warn(f"{path} holds more than an HSNet; ignored: {_some(listed, 12)}")
 
 
 def _branch(key: list[str], taken: list[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hsnet_trt.errors import CheckpointError
+from hsnet_trt.files import replacing
 
 _WEIGHTS_ALONE = (
     "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
@@ -46,11 +47,10 @@ def write_weights_file(content: dict[str, Any], path: Path) -> None:
         CheckpointError: the file could not be written, for example because the disk is full. No
             partial file is left.
     """
-    scratch = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, scratch)
-        os.replace(scratch, path)
+        with replacing(path) as scratch:
+            torch.save(content, scratch)
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError on a full disk
         reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
         raise CheckpointError(
@@ -58,9 +58,6 @@ def write_weights_file(content: dict[str, Any], path: Path) -> None:
             found=reason,
             fix="free some space, or choose another place; see who may write there",
         ) from error
-    finally:
-        if scratch.exists():
-            scratch.unlink()
 
 
 def read_weights_file(path: Path) -> Any:

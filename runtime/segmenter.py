@@ -241,7 +241,7 @@ class FewShotSegmenter(SupportedNetwork):
                 stream = io.BytesIO()
                 held.write(stream, self._network.origin)
                 supports = stream.getvalue()
-        path = str(self._network.bundle.path.absolute())
+        path = str(self._network.bundle.path)
         return _reopen, (path, self._network.choices, supports)
 
     def __enter__(self) -> FewShotSegmenter:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from hsnet_trt.files import replacing
+
 LOG = "log.jsonl"
 _EVERY = 15.0  # seconds between two lines without a terminal
 
@@ -106,9 +108,8 @@ class Journal:
                         kept.append(line)
                 except (ValueError, KeyError, TypeError):
                     continue  # a line that was cut off when the run was killed
-        scratch = self._path.with_name(f".{LOG}.partial")
-        scratch.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        scratch.replace(self._path)
+        with replacing(self._path) as scratch:
+            scratch.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = self._path.open("a", encoding="utf-8")
         self.missing = ""  # the package to install for TensorBoard
         self._board: Any = None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hsnet_trt.errors import BuildError
+from hsnet_trt.files import replacing
 
 # Compute capabilities that get their own code. Others run that of their generation (8.8 runs 8.7's,
 # 10.3 runs 10.0's, 12.1 runs 12.0's), and later ones compile the newest one's PTX. Thor is 101 in
@@ -94,13 +95,9 @@ def compile_fatbin(source: Path, target: Path, targets: Sequence[int] | None = N
         )
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
     codes.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     options = ("-fatbin", "-std=c++17", "-O3", "--threads", "0")
-    try:
-        run_nvcc(nvcc, *options, *codes, "-o", str(partial), str(source))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(target) as scratch:
+        run_nvcc(nvcc, *options, *codes, "-o", str(scratch), str(source))
     return target
 
 

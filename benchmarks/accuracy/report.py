@@ -16,6 +16,7 @@ from hsnet_trt.benchmarks.accuracy.answers import JudgedNetwork
 from hsnet_trt.data.episodes.episode import Episodes
 from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.data.sheet import ANSWER, TRUTH, outlined
+from hsnet_trt.files import replacing
 
 _CELL = 192  # pixels a side on the sheet
 
@@ -42,9 +43,8 @@ def write_report(
     page = markdown(accuracy, facts.get("command", ""))
     # Names of folders and files may hold bytes that are not UTF-8.
     _replace(out / "accuracy.md", page.encode("utf-8", "backslashreplace"))
-    scratch = out / ".accuracy.partial.png"
-    sheet(accuracy, networks, episodes).save(scratch)
-    scratch.replace(out / "accuracy.png")
+    with replacing(out / "accuracy.png") as scratch:
+        sheet(accuracy, networks, episodes).save(scratch)
 
 
 def markdown(accuracy: Accuracy, command: str) -> str:
@@ -154,6 +154,5 @@ def sheet(
 
 
 def _replace(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_bytes(content)
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        scratch.write_bytes(content)

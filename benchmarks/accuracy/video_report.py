@@ -28,6 +28,7 @@ from hsnet_trt.data.episodes.files import resize_image, resize_mask
 from hsnet_trt.data.episodes.metrics import Interval
 from hsnet_trt.data.episodes.video_metrics import SOON, plain
 from hsnet_trt.data.sheet import ANSWER, TRUTH
+from hsnet_trt.files import replacing
 
 _CELLS, _ACROSS = 24, 6  # pictures on the sheet, and in each of its rows
 _WIDTH = 200  # pixels of a picture on the sheet
@@ -162,22 +163,19 @@ def write_video_report(
         )
         for number, (frame, answer) in enumerate(answered(ways[drawn.name], video))
     ]
-    picture = out / ".video.partial.jpg"
-    sheet(video, shown).save(picture, quality=80)
-    picture.replace(out / "video.jpg")
+    with replacing(out / "video.jpg") as scratch:
+        sheet(video, shown).save(scratch, quality=80)
     first, *others = animation(video, shown)
-    picture = out / ".video.partial.webp"
-    first.save(
-        picture, save_all=True, append_images=others, duration=1000 // _RATE, loop=0, quality=50
-    )
-    picture.replace(out / "video.webp")
+    with replacing(out / "video.webp") as scratch:
+        first.save(
+            scratch, save_all=True, append_images=others, duration=1000 // _RATE, loop=0, quality=50
+        )
     for name, text in (
         ("video.json", json.dumps(content, indent=1) + "\n"),
         ("video.md", markdown(judgement, times, on, date, command)),
     ):
-        scratch = out / f".{name}.partial"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(out / name)
+        with replacing(out / name) as scratch:
+            scratch.write_text(text, encoding="utf-8")
 
 
 def sheet(video: Video, shown: Sequence[Shown]) -> PILImage.Image:

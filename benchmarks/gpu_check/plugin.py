@@ -30,6 +30,7 @@ from hsnet_trt.benchmarks.gpu_check.plugin_cases import (
 from hsnet_trt.benchmarks.gpu_check.plugin_timing import LEVELS
 from hsnet_trt.benchmarks.limits.plugin_prediction import EARLIER
 from hsnet_trt.errors import HSNetError
+from hsnet_trt.files import replacing
 from hsnet_trt.runtime.device.machine import find_driver
 from hsnet_trt.trt_plugins import compile_kernels, nvcc
 
@@ -242,9 +243,8 @@ def main() -> int:
     def keep(name: str, value: Any) -> None:
         report[name] = value
         report["seconds"] = round(time.monotonic() - start, 1)
-        partial = out / "plugin.json.part"
-        partial.write_text(json.dumps(report, indent=2) + "\n")
-        partial.replace(out / "plugin.json")  # atomic, in case time runs out
+        with replacing(out / "plugin.json") as scratch:  # time may run out
+            scratch.write_text(json.dumps(report, indent=2) + "\n")
 
     try:
         fatbin = compile_for(gpu.compute_capability, out)

@@ -21,6 +21,7 @@ import numpy as np
 
 from hsnet_trt.benchmarks.gpu_check.plugin_cases import draw, op_inputs
 from hsnet_trt.benchmarks.limits.plugin_blocks import square_mask
+from hsnet_trt.files import replacing
 from hsnet_trt.trt_plugins.driver import CorrelationKernels
 from hsnet_trt.trt_plugins.plan import TILES, Launch, Plan
 from hsnet_trt.trt_plugins.sizes import EPSILON, CorrelationSizes, row_length
@@ -231,9 +232,8 @@ def _main(fatbin: Path, kept: Path, seconds: float) -> None:
     end = time.monotonic() + seconds
 
     def keep(found: dict[str, Any]) -> None:
-        partial = kept.with_suffix(".part")
-        partial.write_text(json.dumps(found, indent=2) + "\n")
-        partial.replace(kept)
+        with replacing(kept) as scratch:
+            scratch.write_text(json.dumps(found, indent=2) + "\n")
 
     time_all(fatbin, lambda: end - time.monotonic(), keep)
 

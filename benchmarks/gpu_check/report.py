@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import HSNetError
+from hsnet_trt.files import replacing
 
 
 class GpuReport:
@@ -51,6 +52,5 @@ class GpuReport:
     def write(self) -> None:
         """Write everything known so far."""
         self.content["seconds"] = round(time.monotonic() - self._start, 1)
-        part = self._file.with_suffix(".part")
-        part.write_text(json.dumps(self.content, indent=2) + "\n")
-        part.replace(self._file)
+        with replacing(self._file) as scratch:
+            scratch.write_text(json.dumps(self.content, indent=2) + "\n")

@@ -41,6 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="of PyTorch")
     chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)  # fails now, not after half an hour
     root = gather(chosen.photographs)
     weights = weights_of(chosen.model)
     for form in chosen.form or FORMS:

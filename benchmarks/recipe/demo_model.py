@@ -37,6 +37,7 @@ from hsnet_trt.benchmarks.recipe.stages import (
     settings_of,
     stages_of,
 )
+from hsnet_trt.files import replacing
 from hsnet_trt.model.checkpoint import SHIPPED, load_checkpoint, save_checkpoint, weights_sha256
 from hsnet_trt.model.hsnet import HSNet
 from hsnet_trt.model.weights_file import read_weights_file
@@ -62,12 +63,11 @@ def main() -> None:
         unpack(packed, chosen.work)
     root = gather_all(chosen.work)
     if chosen.gather_only:
-        scratch = packed.with_name(f".{packed.name}.partial")
-        with tarfile.open(scratch, "w") as archive:
+        with replacing(packed) as scratch, tarfile.open(scratch, "w") as archive:
             archive.add(root, "pictures")
-        scratch.replace(packed)
         print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
         return
+    chosen.out.mkdir(parents=True, exist_ok=True)  # fails now, not after hours
     command = " ".join(["python -m hsnet_trt.benchmarks.recipe.demo_model", *sys.argv[1:]])
     start = SHIPPED if str(chosen.start_from) == "shipped" else chosen.start_from
     minutes = chosen.minutes or MINUTES[device_kind()]

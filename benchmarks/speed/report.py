@@ -14,6 +14,7 @@ from hsnet_trt.benchmarks.speed.race import SpeedRow
 from hsnet_trt.benchmarks.speed.record import Record, as_json
 from hsnet_trt.benchmarks.speed.targets import judge
 from hsnet_trt.errors import InputError
+from hsnet_trt.files import replacing
 
 _BEGIN, _END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
@@ -37,9 +38,8 @@ def write_report(record: Record, out: Path, name: str, plot: Path) -> list[Path]
     files = [out / f"{name}.json", out / f"{name}.md"]
     for path, text in zip(files, _texts(record), strict=True):
         _replace(path, text)
-    scratch = plot.with_name(f".{plot.stem}.partial.png")
-    draw(record, scratch)
-    scratch.replace(plot)
+    with replacing(plot) as scratch:
+        draw(record, scratch)
     for path in _unfinished(out, name):
         path.unlink(missing_ok=True)
     return [*files, plot]
@@ -136,6 +136,5 @@ def _unfinished(out: Path, name: str) -> tuple[Path, Path]:
 
 
 def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +38,30 @@ def check_folder(folder: Path, option: str = "--out") -> None:
             found=f"no permission to write in {place}",
             fix=f"choose another {option}, or change who may write there",
         )
+
+
+def check_file(file: Path, option: str) -> None:
+    """Refuse a path where no file can be written; see `check_folder` for its folder.
+
+    Raises:
+        InputError: a folder is in its place, or its own folder takes no file.
+    """
+    if file.is_dir():
+        raise InputError(
+            f"{file} is a folder", expected="a file's path", fix=f"choose another {option}"
+        )
+    check_folder(file.absolute().parent, option)
+
+
+def check_installed(*modules: str) -> None:
+    """Refuse to begin what would end for want of a package, after minutes or hours.
+
+    Raises:
+        ModuleNotFoundError: one of the packages is not installed; the command names its extra.
+    """
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def check_kept(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str]]) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hsnet_trt.cli.shared.places import check_folder
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.cli.shared.places import check_folder, check_installed
+from hsnet_trt.errors import InputError, warn
+from hsnet_trt.files import scratch_name
 from hsnet_trt.runtime.cameras.capture import as_utf8
 
 _VIDEOS = {".mp4", ".mkv", ".avi", ".mov"}
@@ -57,16 +57,10 @@ class VideoFile:
     """Writes a video under a temporary name and renames it at the end."""
 
     def __init__(self, path: Path, rate: float) -> None:
-        if path.suffix.lower() not in _VIDEOS:
-            raise InputError(
-                f"{path} is not a video file that can be written",
-                expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
-            )
-        as_utf8(str(path))
-        check_folder(path.absolute().parent, "--output")
+        check_video(path)
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._path, self._rate = path, rate
-        self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        self._part = scratch_name(path)
         self._writer: Any = None
         self._size: tuple[int, int] | None = None  # width, height
         self._fitted = False
@@ -96,12 +90,10 @@ class VideoFile:
         assert self._size is not None
         if size != self._size:
             if not self._fitted:
-                warnings.warn(
+                warn(
                     f"the frames changed their size from {self._size[0]} x {self._size[1]} to "
                     f"{size[0]} x {size[1]} pixels: a video has one size, so they are fitted into "
-                    "the first (--output frames/ keeps each size)",
-                    HSNetWarning,
-                    stacklevel=2,
+                    "the first (--output frames/ keeps each size)"
                 )
                 self._fitted = True
             picture = fit(picture, self._size)
@@ -181,6 +173,37 @@ class Folder:
         """Keep what was written."""
 
 
+def check_sink(text: str) -> None:
+    """Refuse an `--output` that could not be written, before the work; nothing is made.
+
+    Raises:
+        InputError: a folder or a file cannot be written there.
+        ModuleNotFoundError: it takes OpenCV, which is not installed.
+    """
+    path = Path(text)
+    if _is_folder(text):
+        check_folder(path, "--output")
+        return
+    check_installed("cv2")
+    if text != "window":
+        check_video(path)
+
+
+def check_video(path: Path) -> None:
+    """Refuse what is no name of a video, or cannot be written.
+
+    Raises:
+        InputError: another suffix, a name that OpenCV cannot take, or the folder takes no file.
+    """
+    if path.suffix.lower() not in _VIDEOS:
+        raise InputError(
+            f"{path} is not a video file that can be written",
+            expected=f"a name that ends in {', '.join(sorted(_VIDEOS))}",
+        )
+    as_utf8(str(path))
+    check_folder(path.absolute().parent, "--output")
+
+
 def open_sink(text: str, rate: float | None) -> Window | VideoFile | Folder:
     """Open what `--output` names: window, a video file, or a folder.
 
@@ -190,6 +213,9 @@ def open_sink(text: str, rate: float | None) -> Window | VideoFile | Folder:
     if text == "window":
         return Window()
     path = Path(text)
-    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
-        return Folder(path)
-    return VideoFile(path, rate or 30.0)
+    return Folder(path) if _is_folder(text) else VideoFile(path, rate or 30.0)
+
+
+def _is_folder(text: str) -> bool:
+    path = Path(text)
+    return text != "window" and (path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix)

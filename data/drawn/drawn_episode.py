@@ -1,12 +1,44 @@
-"""An episode made of drawn views."""
+"""Drawn views that show enough of the object, and an episode made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from hsnet_trt.data.episodes.episode import Episode, Image, Mask
+from hsnet_trt.errors import InputError
+
+_LEAST = 0.015  # least share of the picture that the object covers
+
+Picture = TypeVar("Picture")
+
+
+def best_view(
+    draw: Callable[[], tuple[Picture, Mask]], what: str, fix: str, tries: int = 12
+) -> tuple[Picture, Mask]:
+    """The first of some pictures in which the object covers enough; else the one with most of it.
+
+    Args:
+        draw: draws another picture and the object's mask at each call.
+        what: name of the object, for the error.
+        fix: what mends it, for the error.
+        tries: how many pictures are drawn at most.
+
+    Raises:
+        InputError: the object is visible in none of them.
+    """
+    best, mask = draw()
+    for _ in range(tries - 1):
+        if mask.mean() >= _LEAST:
+            break
+        picture, seen = draw()
+        if seen.sum() > mask.sum():
+            best, mask = picture, seen
+    if not mask.any():
+        raise InputError(f"no view of {what} could be drawn", fix=fix)
+    return best, mask
 
 
 def drawn_episode(

@@ -17,12 +17,12 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
-from hsnet_trt.data.drawn.drawn_episode import drawn_episode
-from hsnet_trt.data.drawn.photo_cut import Paths, find_photos
+from hsnet_trt.data.drawn.drawn_episode import best_view, drawn_episode
+from hsnet_trt.data.drawn.photo_cut import LEAVE_OUT, Paths, find_photos
 from hsnet_trt.data.drawn.procedural import procedural
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import load_ground, load_photo
-from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
+from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
@@ -237,7 +237,7 @@ class _Draw:
                 canvas, seen = self._distract(rng, canvas, seen, kind, target, place)
             return canvas, seen
 
-        canvas, mask = best_view(draw, str(self.photos[kind.places[0]][0]))
+        canvas, mask = best_view(draw, str(self.photos[kind.places[0]][0]), LEAVE_OUT)
         return camera(canvas, rng), mask
 
     def _pasted(self, rng: Random, kind: Kind, target: Kind, place: int) -> tuple[Floats, Mask]:

@@ -16,15 +16,16 @@ import numpy as np
 
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
-from hsnet_trt.data.drawn.drawn_episode import drawn_episode
+from hsnet_trt.data.drawn.drawn_episode import best_view, drawn_episode
 from hsnet_trt.data.drawn.render import Cutout, Floats, paste
 from hsnet_trt.data.drawn.segments import PIECES, Photo, load_photo
-from hsnet_trt.data.drawn.views import best_view, crop, cut_out, in_colours_of, in_place
+from hsnet_trt.data.drawn.views import crop, cut_out, in_colours_of, in_place
 from hsnet_trt.data.episodes.episode import Episode, Episodes, Image, Mask
 from hsnet_trt.data.episodes.files import read_alpha
 from hsnet_trt.data.episodes.sampling import Split
 from hsnet_trt.errors import InputError
 
+LEAVE_OUT = "leave the picture out"  # mends what cannot be drawn
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _PARTS: tuple[Split, ...] = ("test", "train", "train", "val", "train")
 _CUTOUTS = 0.8  # share of the episodes, if there are any cut-outs
@@ -232,7 +233,7 @@ class _Draw:
             canvas, seen = in_place(rng, photo, photo.pieces[view[1]], self.size)
             return self._paste_others(rng, canvas, seen, kind, view)
 
-        canvas, mask = best_view(draw, f"a piece of {self.photos[view[0]][0]}")
+        canvas, mask = best_view(draw, f"a piece of {self.photos[view[0]][0]}", LEAVE_OUT)
         return camera(canvas, rng), mask
 
     def _pasted(self, rng: Random, kind: _Class, view: View) -> tuple[Floats, Mask]:

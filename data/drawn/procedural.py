@@ -19,7 +19,7 @@ import numpy as np
 from hsnet_trt.data.drawn import textures
 from hsnet_trt.data.drawn.camera import camera
 from hsnet_trt.data.drawn.cast import LENGTH, Cast, ground_size
-from hsnet_trt.data.drawn.drawn_episode import drawn_episode
+from hsnet_trt.data.drawn.drawn_episode import best_view, drawn_episode
 from hsnet_trt.data.drawn.render import (
     Cutout,
     Material,
@@ -42,7 +42,7 @@ VARIANTS = {"train": 24, "val": 1, "test": 1}
 _PATTERNS, _PALETTES = 40, 1000
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _ROTA: tuple[Split, ...] = ("test", "val", "train", "train", "train")
-_LEAST = 0.015  # least share of the picture that the object covers
+_TRIES = 40  # pictures up to 1:10 take 6 at most; in narrower ones an object can be too small
 _VISIBLE = 0.55  # least share of the object that other things leave visible
 
 Random = np.random.Generator
@@ -178,10 +178,11 @@ class _Draw:
     def _view(self, rng: Random, class_id: int) -> tuple[Image, Mask]:
         target = make_class(class_id)
         others = [distractor(rng, class_id, self.split) for _ in range(int(rng.integers(2, 6)))]
-        while True:
-            image, mask = draw_scene(rng, target, others, self.size, _SPLITS.index(self.split))
-            if mask.mean() >= _LEAST:
-                return image, mask
+
+        def draw() -> tuple[Image, Mask]:
+            return draw_scene(rng, target, others, self.size, _SPLITS.index(self.split))
+
+        return best_view(draw, "the object", "choose a size nearer to a square", _TRIES)
 
 
 def distractor(rng: Random, class_id: int, split: Split) -> Thing:

@@ -72,6 +72,9 @@ def _shrink(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if scale >= 1:
         return picture
     how = cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST
+    if min(picture.shape[:2]) * scale < 1:  # OpenCV would round its width to nothing
+        size = (max(1, round(n * scale)) for n in picture.shape[1::-1])
+        return np.asarray(cv2.resize(picture, tuple(size), interpolation=how), np.uint8)
     return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how), np.uint8)
 
 

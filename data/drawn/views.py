@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
 from hsnet_trt.data.drawn.render import Cutout, Floats
 from hsnet_trt.data.drawn.segments import Photo
 from hsnet_trt.data.episodes.episode import Image, Mask
-from hsnet_trt.errors import InputError
 
 Random = np.random.Generator
-_LEAST = 0.015  # least share of the picture that the object covers
-_TRIES = 12
-
-
-def best_view(draw: Callable[[], tuple[Floats, Mask]], what: str) -> tuple[Floats, Mask]:
-    """The first of twelve pictures in which the object covers enough; else the one with most of it.
-
-    Args:
-        draw: draws another picture and the object's mask at each call.
-        what: name of the object, for the error.
-
-    Raises:
-        InputError: the object is visible in none of them.
-    """
-    best, mask = draw()
-    for _ in range(_TRIES - 1):
-        if mask.mean() >= _LEAST:
-            break
-        canvas, seen = draw()
-        if seen.sum() > mask.sum():
-            best, mask = canvas, seen
-    if not mask.any():
-        raise InputError(f"no view of {what} could be drawn", fix="leave the picture out")
-    return best, mask
 
 
 def crop(rng: Random, image: Image, size: tuple[int, int]) -> Floats:

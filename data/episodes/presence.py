@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rich.progress import track
 from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.episodes.files import IGNORE, read_index_mask
 from hsnet_trt.errors import InputError
+from hsnet_trt.files import replacing
 
 # Smaller objects vanish at the resolution of the features (2048 pixels; later work on these
 # datasets uses this limit, too).
@@ -93,11 +95,7 @@ def _read_cache(kept: Path, masks: Sequence[Path]) -> dict[Path, list[int]] | No
 
 
 def _write_cache(kept: Path, shown: dict[Path, list[int]]) -> None:
-    beside = kept.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):  # without a writable cache folder, the next run only takes longer
         kept.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(list(shown.values())), encoding="utf-8")
-        beside.replace(kept)
-    except OSError:
-        # Without a writable cache folder, the next run only takes longer.
-        beside.unlink(missing_ok=True)
+        with replacing(kept) as scratch:
+            scratch.write_text(json.dumps(list(shown.values())), encoding="utf-8")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hsnet_trt.data.episodes.sampling import Split
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 
 FOLDS = 4  # of PASCAL-5i and of COCO-20i
 FOLD_EPISODES = 1000  # per fold, in the published protocol
@@ -32,11 +31,9 @@ def check_fold(dataset: str, fold: int) -> None:
 def warn_of_other_episodes(dataset: str, split: Split) -> None:
     """Warn that figures judged on lists made from the masks are not those of the literature."""
     if split == "test":
-        warnings.warn(
+        warn(
             f"{dataset} is judged without the published lists (--splits): its episodes are drawn "
-            "from the masks, so figures are not comparable with those that were published",
-            HSNetWarning,
-            stacklevel=3,
+            "from the masks, so figures are not comparable with those that were published"
         )
 
 

@@ -9,7 +9,6 @@ Layout, as the authors of HSNet document it:
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from hsnet_trt.data.sets.layout import (
     warn_of_other_episodes,
 )
 from hsnet_trt.data.sets.splits import find_split, read_lines, read_pascal_split
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow "
@@ -130,11 +129,7 @@ def _from_masks(base: Path, split: Split, skipped: Skipped | None) -> list[tuple
         held_out = set(read_lines(listed))
         masks = [path for path in masks if (path.stem in held_out) == (split != "train")]
     else:
-        warnings.warn(
-            f"There is no {listed}: training and judging share images (never classes)",
-            HSNetWarning,
-            stacklevel=3,
-        )
+        warn(f"There is no {listed}: training and judging share images (never classes)")
     if not masks:
         raise InputError(
             f"there are no masks for {split} in {base / 'SegmentationClassAug'}",

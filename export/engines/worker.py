@@ -26,6 +26,7 @@ from hsnet_trt.export.engines.events import Done, Failed, Message, to_json
 from hsnet_trt.export.engines.layer_types import engine_types, wrong_types
 from hsnet_trt.export.engines.log import Emit, make_log, make_monitor
 from hsnet_trt.export.engines.options import COMPATIBILITY, BuilderOptions
+from hsnet_trt.files import replacing
 from hsnet_trt.trt_plugins.loading import load_plugin
 
 CORRELATIONS = 3  # one for each level of the pyramid
@@ -266,12 +267,8 @@ def _load_timing_cache(trt: Any, job: Job, config: Any) -> Any:
 
 
 def _save_timing_cache(config: Any, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(memoryview(config.get_timing_cache().serialize()))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as scratch:
+        scratch.write_bytes(memoryview(config.get_timing_cache().serialize()))
 
 
 def main(arguments: list[str]) -> int:

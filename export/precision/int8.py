@@ -24,7 +24,7 @@ from hsnet_trt.errors import InputError
 from hsnet_trt.export.precision.emulation import emulated
 from hsnet_trt.export.precision.fp16 import to_fp16
 from hsnet_trt.runtime.backends import CPU_LOWERING
-from hsnet_trt.runtime.bundle import Bundle
+from hsnet_trt.runtime.bundle import Bundle, check_place
 from hsnet_trt.runtime.bundle.figures import AccuracyFigure, ParityFigure, Tolerance
 from hsnet_trt.runtime.bundle.manifest import GraphFile, TensorSpec
 from hsnet_trt.runtime.bundle.variants import add_variants, layers_name
@@ -90,8 +90,9 @@ def calibrate(
     Raises:
         InputError: an invalid argument; see also `collect`, `CalibrationTable.check` and
             `fit_budget`. Nothing is written.
-        BundleError: `out` holds something that is not a bundle.
+        BundleError: `out` holds something that is not a bundle, or cannot be written.
     """
+    check_place(out)
     if budget is not None and judged < 1:
         raise InputError(
             "an accuracy budget cannot be kept where nothing is judged",

@@ -5,6 +5,6 @@ completely or not at all. May import: no other room.
 """
 
 from hsnet_trt.runtime.bundle.bundle import MANIFEST, Bundle, describe
-from hsnet_trt.runtime.bundle.writing import BundleWriter, write_bundle
+from hsnet_trt.runtime.bundle.writing import BundleWriter, check_place, write_bundle
 
-__all__ = ["MANIFEST", "Bundle", "BundleWriter", "describe", "write_bundle"]
+__all__ = ["MANIFEST", "Bundle", "BundleWriter", "check_place", "describe", "write_bundle"]

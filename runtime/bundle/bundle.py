@@ -25,7 +25,7 @@ class Bundle:
     """An opened bundle. Its files are read through `read`, which checks their hash.
 
     Attributes:
-        path: its folder.
+        path: its folder, absolute: it stays the same if the process changes its working directory.
         manifest: the content of `bundle.json` when it was opened.
         sha256: the SHA-256 of that `bundle.json`, in hex.
     """
@@ -48,13 +48,13 @@ class Bundle:
             BundleError: no bundle, an invalid manifest, another format version, a missing,
                 truncated or extra file, or a manifest whose hash is not `sha256`.
         """
-        folder = Path(path)
+        folder = Path(path).absolute()
         try:
             with (folder / MANIFEST).open("rb") as stream:
                 text = stream.read(_MANIFEST_LIMIT + 1)
         except OSError as error:
             raise BundleError(
-                f"there is no bundle at {folder}",
+                f"there is no bundle at {Path(path)}",
                 expected=f"a folder with a {MANIFEST}",
                 found=f"a folder without {MANIFEST}" if folder.is_dir() else error.strerror,
                 fix=f"give its folder: {folder.parent}"

@@ -89,6 +89,23 @@ def write_bundle(path: str | os.PathLike[str]) -> Iterator[BundleWriter]:
         ) from error
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse now what `write_bundle` would refuse later, after the work.
+
+    Raises:
+        BundleError: a bundle cannot be written there.
+    """
+    target = resolved(Path(path))
+    _check_replaceable(target)
+    place = next(folder for folder in target.parents if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise BundleError(
+            f"the bundle cannot be written to {target}",
+            found=f"no permission to write in {place}" if place.is_dir() else f"{place} is a file",
+            fix="choose another --out, or see who may write there",
+        )
+
+
 def _check_replaceable(target: Path) -> None:
     """Refuse to replace a folder that is not a bundle, or holds files that would be lost."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Event
 
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import HSNetWarning, InputError, warn
 from hsnet_trt.runtime.cameras.capture import Capture, CaptureLost, Picture
 
 _PAUSES = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds before each attempt; the last one repeats
@@ -68,11 +67,7 @@ def _wait(
         The capture and its first frame; None if `ended` was set.
     """
     start, attempt, reason = time.monotonic(), 0, lost.found or lost.summary
-    warnings.warn(
-        f"{name} went away ({reason}): trying for {patience:g} s to open it again",
-        HSNetWarning,
-        stacklevel=3,
-    )
+    warn(f"{name} went away ({reason}): trying for {patience:g} s to open it again")
     while True:
         if ended.wait(_PAUSES[min(attempt, len(_PAUSES) - 1)]):
             return None
@@ -89,7 +84,7 @@ def _wait(
         else:
             spent = time.monotonic() - start
             with suppress(HSNetWarning):  # where warnings are errors, keep the frame
-                warnings.warn(f"{name} is back after {spent:.1f} s", HSNetWarning, stacklevel=3)
+                warn(f"{name} is back after {spent:.1f} s")
             return capture, picture
         if time.monotonic() - start > patience:
             raise InputError(

@@ -10,9 +10,10 @@ import logging
 import os
 import stat
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
+
+from hsnet_trt.files import replacing
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
 
@@ -76,16 +77,12 @@ def keep_content(content: bytes, file: Path) -> None:
         if file.exists() and file.read_bytes() == content:
             return
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.part")
-        try:
-            partial.touch(mode=0o600)
-            with partial.open("wb") as stream:
+        with replacing(file) as scratch:
+            scratch.touch(mode=0o600)
+            with scratch.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         _log.warning("%s cannot be written: %s", file, error)
 

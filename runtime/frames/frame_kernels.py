@@ -42,6 +42,7 @@ FIT = struct.Struct("@3P" + "4i" + "f" + "0P")
 REFINE = struct.Struct("@3P" + "4i" + "f" + "0P")  # "0P": as long as C makes it
 TILE = 8  # vectors that a thread of `hsnet_likeness` compares at once, as in `likeness.cuh`
 _BLOCK = (32, 8)
+MOST_ROWS = 65535 * _BLOCK[1]  # of a frame: CUDA's limit of a grid's height
 
 
 def bundled_name() -> str:

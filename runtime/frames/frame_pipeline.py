@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from hsnet_trt.errors import BackendError
+from hsnet_trt.errors import BackendError, InputError
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.device.driver import Cuda
 from hsnet_trt.runtime.device.gpu_lock import GpuLock
 from hsnet_trt.runtime.device.memory import Block
 from hsnet_trt.runtime.frames.device_graph import DeviceGraph
-from hsnet_trt.runtime.frames.frame_kernels import FrameKernels
+from hsnet_trt.runtime.frames.frame_kernels import MOST_ROWS, FrameKernels
 from hsnet_trt.runtime.frames.frame_lane import Lane, Launched
 from hsnet_trt.runtime.frames.frame_slot import Slot
 from hsnet_trt.runtime.frames.frame_steps import FrameSteps
@@ -213,8 +213,19 @@ class GpuFrames:
         """Upload a frame and enqueue its work; returns the milliseconds of `Slot.bring`.
 
         `drawn` is the size of the masks if they are drawn later, by `draw`; else None.
+
+        Raises:
+            InputError: the frame is too tall for CUDA.
         """
         size, classes, count = (pixels.shape[0], pixels.shape[1]), len(shots), sum(shots)
+        rows = (drawn or size)[0]
+        if rows > MOST_ROWS:
+            raise InputError(
+                "the picture is too tall for the GPU",
+                expected=f"{MOST_ROWS:,} rows at most",
+                found=f"{rows:,} rows",
+                fix='cut it in pieces, or load the segmenter with backend="onnxruntime"',
+            )
         with self._cuda.current():
             # Scores decide which class wins where masks overlap.
             wanted = scores or classes > 1

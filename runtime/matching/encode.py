@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from numbers import Number
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.runner import Runner
@@ -169,9 +168,7 @@ def _warn_vanished(what: str, encoded: Tensors, index: int) -> None:
     """Warn of levels whose masked features are all zero: the mask covers no position there."""
     levels = [level[1] for level in SUPPORTS if not encoded[level][index].any()]
     if levels:
-        warnings.warn(
+        warn(
             f"{what} is so small that it vanishes at feature level {', '.join(levels)}: "
-            "crop the support image closer to the object",
-            HSNetWarning,
-            stacklevel=4,
+            "crop the support image closer to the object"
         )

@@ -69,13 +69,16 @@ def columns_of(dense: npt.NDArray[Any]) -> Columns:
 def expand(
     shots: Sequence[Shot], names: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """The shots as dense `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`), or only `names` of them."""
+    """The shots as dense `s2`, `s3`, `s4` [S,L,C,row] (and `c3`, `c4`), or only `names` of them.
+
+    In the finest type of any shot: one that was loaded may be FP16 beside FP32 ones.
+    """
     encoded = {}
     for level in supports_in(shots[0]) if names is None else names:
         first = shots[0][level]
         layers, _, channels = first.values.shape
         shape = (len(shots), layers, channels, first.row)
-        encoded[level] = np.zeros(shape, first.values.dtype)
+        encoded[level] = np.zeros(shape, _finest([shot[level] for shot in shots]))
         for dense, shot in zip(encoded[level], shots, strict=True):
             dense[:, :, shot[level].at] = shot[level].values.transpose(0, 2, 1)
     return encoded
@@ -107,13 +110,17 @@ def join_columns(
     """
     layers, _, channels = shots[0].values.shape
     row = shots[0].row
-    values = np.zeros((len(shots), layers, channels, row), shots[0].values.dtype)
+    values = np.zeros((len(shots), layers, channels, row), _finest(shots))
     positions = np.zeros((len(shots), row), np.int32)
     for shot, mine, places in zip(shots, values, positions, strict=True):
         count = len(shot.at)
         mine[:, :, :count] = shot.values.transpose(0, 2, 1)
         places[:count] = shot.at
     return values, positions, np.array([len(shot.at) for shot in shots], np.int32)
+
+
+def _finest(shots: Sequence[Columns]) -> np.dtype[Any]:
+    return np.result_type(*{shot.values.dtype for shot in shots})
 
 
 def pack(shots: Sequence[Shot], levels: Sequence[PackedLevel]) -> dict[str, npt.NDArray[Any]]:

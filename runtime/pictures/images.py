@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 from hsnet_trt.runtime.pictures.orientation import orientation, upright
 from hsnet_trt.runtime.pictures.sources import ImageSource, as_array, file_of, is_encoded
 
@@ -257,11 +257,9 @@ def _from_sixteen_bit(array: npt.NDArray[Any], what: str) -> Pixels:
     if 0 < most < 65536 // 8:
         bits = most.bit_length()
         scaled = "image" if bits <= 8 else f"(image >> {bits - 8})"
-        warnings.warn(
+        warn(
             f"{what} is nearly black: its 16-bit values reach {most} of 65535; "
-            f"if they are of {bits} bits, scale them: {scaled}.astype('uint8')",
-            HSNetWarning,
-            stacklevel=4,
+            f"if they are of {bits} bits, scale them: {scaled}.astype('uint8')"
         )
     # 65535 / 255 = 257; + 128 rounds to the nearest.
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hsnet_trt.errors import HSNetWarning, InputError
+from hsnet_trt.errors import InputError, warn
 from hsnet_trt.runtime.pictures.images import check_open, open_image, stored_orientation
 from hsnet_trt.runtime.pictures.orientation import mask_fix, turns_sides, upright
 from hsnet_trt.runtime.pictures.sources import ImageSource, as_array, is_encoded
@@ -87,11 +86,7 @@ def read_mask(
             fix="give a mask that is True (or 1, or 255) on the object",
         )
     if mask.all():
-        warnings.warn(
-            f"{what} covers its whole image: nothing tells the object from its background",
-            HSNetWarning,
-            stacklevel=3,
-        )
+        warn(f"{what} covers its whole image: nothing tells the object from its background")
     return mask
 
 
@@ -176,11 +171,9 @@ def _warn_of_photograph(levels: npt.NDArray[Any], what: str) -> None:
     """Warn if more than a tenth of the pixels is grey: a mask is grey only at its edges."""
     share = float(((levels >= 64) & (levels < 192)).mean())
     if share > _MOST_GREY:
-        warnings.warn(
+        warn(
             f"{what} looks like a photograph: {100 * share:.0f} % of its pixels are neither black "
-            "nor white; is it the image, in place of the mask?",
-            HSNetWarning,
-            stacklevel=5,
+            "nor white; is it the image, in place of the mask?"
         )
 
 

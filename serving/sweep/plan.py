@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hsnet_trt.errors import InputError
 
+PART = 64  # images per part: at most so many are repeated when a worker is killed
 PLAN, IMAGES = "sweep.json", "listing.parquet"
-_UNFINISHED = ".writing"  # suffix of incomplete files; after a kill they are written again
+_UNFINISHED = ".writing"  # suffix of incomplete files; a kill leaves them behind
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # The result tables: classes found, images segmented, and images that failed.
 FOUND, SWEPT, ERRORS = "found", "images", "errors"
@@ -35,6 +38,11 @@ class SweepPlan:
     precision: str | None
 
 
+def absolute(place: str) -> str:
+    """The place as a process in another working directory must name it."""
+    return place if "://" in place else str(Path(place).absolute())
+
+
 def locate(place: str) -> tuple[Any, str]:
     """A path or URI -> pyarrow's file system and the path in it.
 
@@ -48,7 +56,7 @@ def locate(place: str) -> tuple[Any, str]:
         if "://" in place:
             found, path = fs.FileSystem.from_uri(place)
             return found, path.rstrip("/")
-        return fs.LocalFileSystem(), str(Path(place).absolute())
+        return fs.LocalFileSystem(), absolute(place)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(
             f"{place} cannot be reached",
@@ -58,12 +66,17 @@ def locate(place: str) -> tuple[Any, str]:
 
 
 def write_atomically(files: Any, path: str, content: bytes) -> None:
-    """Write a file so that readers see all of it or nothing."""
+    """Write a file so that readers see all of it or nothing; several may write the same at once."""
     if files.type_name == "local":
         files.create_dir(path.rpartition("/")[0], recursive=True)
-        with files.open_output_stream(f"{path}{_UNFINISHED}") as stream:
-            stream.write(content)
-        files.move(f"{path}{_UNFINISHED}", path)
+        scratch = f"{path}.{secrets.token_hex(4)}{_UNFINISHED}"
+        try:
+            with files.open_output_stream(scratch) as stream:
+                stream.write(content)
+            files.move(scratch, path)
+        except FileNotFoundError:  # another sweep into the same folder came to its end
+            if not Path(path).is_file():
+                raise
         return
     with files.open_output_stream(path) as stream:  # object stores show only complete objects
         stream.write(content)
@@ -176,17 +189,18 @@ def content_column(columns: list[str]) -> str | None:
     return next((name for name in ("bytes", "image") if name in columns), None)
 
 
-def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
+def begin(out: str, images: str, plan: dict[str, Any], part: int | None = None) -> SweepPlan:
     """Write the plan of a new sweep, or read that of an earlier run.
 
     Args:
         out: folder or URI of the results.
         images: folder, Parquet file or URI of the images.
         plan: the fields of `SweepPlan` that do not depend on the images.
-        part: images per part, for a new sweep.
+        part: images per part; None for `PART`, or what an earlier run took.
 
     Raises:
-        InputError: `out` holds other files or another sweep's results, or there are no images.
+        InputError: `out` holds other files, another sweep's results or those of a sweep in other
+            parts, or there are no images.
     """
     import pyarrow as pa
     from pyarrow import fs, parquet
@@ -204,17 +218,25 @@ def begin(out: str, images: str, plan: dict[str, Any], part: int) -> SweepPlan:
                 found=", ".join(f"{k} {new[k]}" for k in differing),
                 fix="choose another --out, or repeat the command that began it",
             )
+        if part not in (None, old.part):
+            raise InputError(
+                f"the sweep in {out} was begun in other parts",
+                expected=f"parts of {old.part} images",
+                found=f"parts of {part}",
+                fix="leave out --part (part= in Python), or choose another --out",
+            )
         return old
     there = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
     # Left by a run that was killed before its plan was written.
-    begun = (IMAGES, f"{IMAGES}{_UNFINISHED}", f"{PLAN}{_UNFINISHED}")
-    foreign = [name for name in (_name(i).rpartition("/")[2] for i in there) if name not in begun]
+    names = [_name(info).rpartition("/")[2] for info in there]
+    foreign = [name for name in names if name != IMAGES and not name.endswith(_UNFINISHED)]
     if foreign:
         raise InputError(
             f"{out} holds something else than a sweep's results",
             found=", ".join(foreign[:5]),
             fix="choose another --out",
         )
+    part = PART if part is None else part
     table = list_images(images, out)
     buffer = pa.BufferOutputStream()
     parquet.write_table(table, buffer, row_group_size=part)
@@ -235,6 +257,18 @@ def _read_plan(files: Any, path: str) -> SweepPlan:
         raise InputError(
             f"{path} is not a sweep's plan", found=error, fix="choose another --out"
         ) from error
+
+
+def clear_unfinished(out: str) -> None:
+    """Remove what killed workers of a finished sweep left half written."""
+    from pyarrow import fs
+
+    files, path = locate(out)
+    if files.type_name == "local":
+        for info in files.get_file_info(fs.FileSelector(path, recursive=True)):
+            if info.path.endswith(_UNFINISHED):
+                with suppress(FileNotFoundError):
+                    files.delete_file(info.path)
 
 
 def part_name(table: str, number: int) -> str:

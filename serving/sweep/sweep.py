@@ -14,11 +14,10 @@ from hsnet_trt.errors import BackendError, HSNetError, InputError
 from hsnet_trt.runtime.bundle import MANIFEST, Bundle
 from hsnet_trt.runtime.device.machine import usable_cores
 from hsnet_trt.runtime.matching.support_set import Origin, SupportSet
-from hsnet_trt.serving.sweep.plan import SweepPlan, begin, finished
+from hsnet_trt.serving.sweep.plan import SweepPlan, absolute, begin, clear_unfinished, finished
 from hsnet_trt.serving.sweep.worker import SweepWorker
 
 _ATTEMPTS = 3  # to start Ray, whose processes can time out on a busy machine
-PART = 64  # images per part: at most so many are repeated when a worker is killed
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def sweep(
     *,
     address: str | None = None,
     workers: int | None = None,
-    part: int = PART,
+    part: int | None = None,
     backend: str = "auto",
     size: int | tuple[int, int] | None = None,
     precision: str | None = None,
@@ -61,7 +60,7 @@ def sweep(
         out: folder or URI for the results, which every worker can write.
         address: a Ray cluster to use; None for this machine alone.
         workers: how many; None for one per GPU, or without GPUs one per CPU core.
-        part: images per part, for a new sweep.
+        part: images per part; None for 64, or what the earlier run took.
         backend: see `FewShotSegmenter.load`, as for `size` and `precision`.
         on_progress: called at the start and after each part.
 
@@ -69,7 +68,8 @@ def sweep(
         The final progress.
 
     Raises:
-        InputError: no images, no supports, another sweep's results in `out`, or no workers.
+        InputError: no images, no supports, another sweep's results or those of one in other parts
+            in `out`, or no workers.
         BundleError: the bundle is damaged.
         BackendError: Ray or a worker failed, or the network failed on every image of a part.
     """
@@ -95,6 +95,7 @@ def sweep(
     progress = Progress(plan.count, already, 0, 0, 0, 0.0)
     on_progress(progress)
     if not left:
+        clear_unfinished(out)
         return progress
     # All files, since workers open the bundle, which checks that none is missing.
     content = {name: opened.read(name) for name in opened.manifest.files}
@@ -102,7 +103,8 @@ def sweep(
     options = {"backend": backend, "size": chosen, "precision": precision}
     began = time.monotonic()
     with _RaySession(address, workers) as (count, gpus):
-        for row in _run(left, min(count, len(left)), gpus, content, kept, out, images, options):
+        places = (absolute(out), absolute(images))
+        for row in _run(left, min(count, len(left)), gpus, content, kept, *places, options):
             progress = Progress(
                 plan.count,
                 progress.done + int(row["images"]),
@@ -117,6 +119,7 @@ def sweep(
         raise BackendError(
             "the sweep ended with parts missing", found=f"{len(missing)} parts", fix="run it again"
         )
+    clear_unfinished(out)
     return progress
 
 

@@ -101,9 +101,9 @@ class SegmentationClient:
         """
         shots: list[tuple[str, bytes, bytes]] = []
         for name, pairs in classes.items():
-            listed = list(pairs)
-            for image, mask in pair_up(check_name(name), *_columns(listed)):
-                shots.append((name, *_contents(name, image, mask)))
+            listed = pair_up(check_name(name), *_columns(list(pairs)))
+            for number, (image, mask) in enumerate(listed, 1):
+                shots.append((name, *_contents(f"shot {number} of {name!r}", image, mask)))
         names = tuple(dict.fromkeys(name for name, _, _ in shots))
         return self._send(Supports(set_id(shots), names, shots=tuple(shots)))
 
@@ -228,15 +228,15 @@ def _columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
     return [image for image, _ in pairs], [mask for _, mask in pairs]
 
 
-def _contents(name: str, image: Any, mask: Any) -> tuple[bytes, bytes]:
-    content = _picture(image, f"the image of {name!r}")
+def _contents(shot: str, image: Any, mask: Any) -> tuple[bytes, bytes]:
+    content = _picture(image, f"the image of {shot}")
     if isinstance(mask, (str, os.PathLike)):
         plain = _as_it_is(Path(mask))
         if plain is not None:
             return content, plain
-    pixels = read_image(image, f"the image of {name!r}")
+    pixels = read_image(image, f"the image of {shot}")
     shape = (pixels.shape[0], pixels.shape[1])
-    plane = read_mask(mask, shape, f"the mask of {name!r}", image)
+    plane = read_mask(mask, shape, f"the mask of {shot}", image)
     return content, _png(Image.fromarray(plane.astype(np.uint8) * 255))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.runtime.backends import choose_graphs
@@ -23,6 +24,7 @@ MODEL_FILES = {
     "python": "model.onnx",
 }
 _PRECISIONS = ("fp16", "fp32", "int8")  # preference, as on any GPU; see `runtime.backends`
+_OF_SUPPORT = ("fp32", "fp16", "int8")  # the same for `support` if it lacks the others' precision
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,16 @@ def _engines(bundles: Sequence[Bundle], size: tuple[int, int], precision: str | 
             file = "model.plan" if len(sets) == 1 else f"model_sm{capability.replace('.', '')}.plan"
             files[name][file] = bundle.read(engine.file)
             capabilities[name][capability] = file
-    bundle, engine = next(iter(sets.values()))["match"]
-    graphs = {}
-    for name in GRAPHS:
-        entry = next(iter(sets.values()))[name][1]
-        v = entry.variant
-        graphs[name] = bundle.graph(
-            name, size, v.precision, lowering=v.lowering, correlation=v.correlation
-        )
+    by_capability = {cc: _graphs(chosen, size) for cc, chosen in sorted(sets.items())}
+    first, graphs = next(iter(by_capability.items()))
+    for capability, others in by_capability.items():
+        differing = [name for name in GRAPHS if _shape(others[name]) != _shape(graphs[name])]
+        if differing:
+            raise ExportError(
+                f"the engines of compute capability {first} and {capability} take different "
+                f"tensors in {', '.join(differing)}, and a model of Triton has one configuration: "
+                "build all of them of one lowering, correlation and precision, support included"
+            )
     engines = [engine for s in sets.values() for _, engine in s.values()]
     return Served(
         "tensorrt",
@@ -144,6 +148,24 @@ def _engines(bundles: Sequence[Bundle], size: tuple[int, int], precision: str | 
     )
 
 
+def _graphs(
+    chosen: dict[str, tuple[Bundle, EngineFile]], size: tuple[int, int]
+) -> dict[str, GraphFile]:
+    """The graphs of which three engines were built."""
+    graphs = {}
+    for name in GRAPHS:
+        bundle, engine = chosen[name]
+        v = engine.variant
+        graphs[name] = bundle.graph(
+            name, size, v.precision, lowering=v.lowering, correlation=v.correlation
+        )
+    return graphs
+
+
+def _shape(graph: GraphFile) -> Any:
+    return graph.inputs, graph.outputs
+
+
 def _sets(
     bundles: Sequence[Bundle], size: tuple[int, int], precision: str
 ) -> dict[str, dict[str, tuple[Bundle, EngineFile]]]:
@@ -153,13 +175,16 @@ def _sets(
         own: dict[str, dict[str, tuple[Bundle, EngineFile]]] = {}
         for engine in bundle.manifest.engines:
             v = engine.variant
-            # `support` has no weights, and may exist only in FP32.
-            fits = v.precision == precision or (v.graph == "support" and v.precision == "fp32")
+            # `support` has no weights, so one of another precision will do.
+            fits = v.precision == precision or v.graph == "support"
             if engine.flavour != "tensorrt" or v.size != size or not fits:
                 continue
+            order = (precision, *_OF_SUPPORT)
             for capability in engine.compute_capabilities:
                 held = own.setdefault(capability, {}).get(v.graph)
-                if held is None or v.precision == precision:
+                if held is None or order.index(v.precision) <= order.index(
+                    held[1].variant.precision
+                ):
                     own[capability][v.graph] = (bundle, engine)
         for capability, chosen in own.items():
             if len(chosen) == len(GRAPHS):

@@ -160,11 +160,15 @@ class TritonPythonModel:
             with self._store.room(self._shot_bytes * len(classes)) as put:
                 # Class after class, since votes are counted in that order.
                 order = sorted(range(len(classes)), key=lambda i: names.index(classes[i]))
-                shots = [(classes[i], images[i], masks[i]) for i in order]
+                titles = [
+                    f"shot {classes[: i + 1].count(name)} of {name!r}"
+                    for i, name in enumerate(classes)
+                ]
+                shots = [(titles[i], images[i], masks[i]) for i in order]
                 pieces, objects, notes = [], [], []
                 for first in range(0, len(shots), self._piece):
                     part = shots[first : first + self._piece]
-                    batch, planes, warned = await asyncio.to_thread(self._prepare, part, first)
+                    batch, planes, warned = await asyncio.to_thread(self._prepare, part)
                     encoded, shown = await self._networks.encode(batch, planes)
                     pieces.append(encoded)
                     objects.append(shown)
@@ -225,12 +229,10 @@ class TritonPythonModel:
         batch, placements = network_input([pixels], self._size, self._manifest.preprocessing)
         return batch, placements[0]
 
-    def _prepare(
-        self, shots: list[tuple[str, bytes, bytes]], first: int
-    ) -> tuple[Floats, Floats, list[str]]:
+    def _prepare(self, shots: list[tuple[str, bytes, bytes]]) -> tuple[Floats, Floats, list[str]]:
+        """Read shots, each with its name, image and mask, as a segmenter does."""
         pixels, masks, notes = [], [], []
-        for number, (name, image, mask) in enumerate(shots, first + 1):
-            what = f"shot {number}, of {name!r}"
+        for what, image, mask in shots:
             pixels.append(self._picture(image, f"the image of {what}"))
             self._check(mask, f"the mask of {what}")
             shape = (pixels[-1].shape[0], pixels[-1].shape[1])
@@ -240,11 +242,12 @@ class TritonPythonModel:
         batch, placements = network_input(pixels, self._size, self._manifest.preprocessing)
         outside = OUTSIDE if self._networks.contrast else 0
         planes = [network_mask(m, p, outside) for m, p in zip(masks, placements, strict=True)]
-        for (name, _, _), plane in zip(shots, planes, strict=True):
+        for (what, _, _), plane in zip(shots, planes, strict=True):
             if not (plane > 0).any():
                 raise InputError(
-                    f"the object of a shot of {name!r} is too small",
-                    expected=f"at least one pixel of it left at {self._size[0]}x{self._size[1]}",
+                    f"the object of {what} is too small",
+                    expected=f"at least one pixel of it left at {self._size[0]} x {self._size[1]}",
+                    found="none, once the mask is resized",
                     fix="crop the support image and its mask closer to the object",
                 )
         return batch, np.stack(planes), notes

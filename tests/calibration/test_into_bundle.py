@@ -15,7 +15,7 @@ from hsnet_trt.calibration.budget import Attempt
 from hsnet_trt.calibration.workbench import Workbench
 from hsnet_trt.cli.main import app
 from hsnet_trt.data.sources import Source
-from hsnet_trt.errors import InputError
+from hsnet_trt.errors import BundleError, InputError
 from hsnet_trt.export.build_engine import build_engine
 from hsnet_trt.export.doctor.inspection import inspect_bundle
 from hsnet_trt.export.doctor.inspection_tables import inspection_tables
@@ -229,3 +229,11 @@ def test_command(bundle, pictures, tmp_path, calibrated):
     )
     assert isinstance(done.exception, InputError)
     assert "of another model" in str(done.exception)
+
+
+def test_a_place_that_will_not_do_is_refused_before_the_work(bundle, pictures, tmp_path):
+    (tmp_path / "file").touch()
+    bench = Workbench(bundle.path, Source((FOLDER,), root=pictures))
+    bench.calibrate = None  # nothing was begun
+    with pytest.raises(BundleError, match="cannot be written"):
+        calibrate(bench, tmp_path / "file" / "bundle", episodes=10)

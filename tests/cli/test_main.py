@@ -50,8 +50,8 @@ def test_a_video_without_opencv(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "need OpenCV" in done.stderr
-    assert "pip install opencv-python-headless" in done.stderr
+    assert "cv2 is not installed" in done.stderr
+    assert "pip install 'hsnet-trt[video]'" in done.stderr
 
 
 def test_each_extra_brings_the_module_that_it_is_named_for() -> None:

@@ -262,3 +262,22 @@ def test_a_precision_none_of_whose_lowerings_runs_is_left_out(
     built, tried = build_best(source.path, "this", spec=spec, measure=lambda *_: 5.0)
     assert {e.variant.precision for e in built.manifest.engines} == {"fp32"}
     assert "conv3d: it does not give what PyTorch gave" in str(tried[1].left_out)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("build", [build_fastest, build_best])
+def test_a_place_that_will_not_do_is_refused_before_the_build(
+    tmp_path: Path, build: Callable[..., object]
+) -> None:
+    source = in_both_forms(tmp_path / "b")
+    (tmp_path / "file").touch()
+    seen: list[BuildEvent] = []
+    with pytest.raises(BundleError, match="cannot be written"):
+        build(
+            source.path,
+            "this",
+            out=tmp_path / "file" / "bundle",
+            on_event=seen.append,
+            measure=clock(),
+        )
+    assert seen == []

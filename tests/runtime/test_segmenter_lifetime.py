@@ -19,6 +19,7 @@ from helpers.pictures.two_boxes import QUERY, Shot
 
 from hsnet_trt import FewShotSegmenter
 from hsnet_trt.errors import BackendError, BundleError, HSNetError
+from hsnet_trt.runtime.bundle import Bundle
 
 
 def test_use_after_close_names_the_call(bundle: Path, red_shot: Shot, tmp_path: Path) -> None:
@@ -109,6 +110,31 @@ def test_a_pickle_opens_the_bundle_again_with_the_supports(
         for name in expected.classes:
             np.testing.assert_allclose(result.scores[name], expected.scores[name], atol=1e-6)
     assert segmenter.segment(QUERY).masks["red"].any()  # the first one is not closed by its copies
+
+
+def test_a_pickle_of_a_relative_path_finds_the_bundle_from_elsewhere(
+    bundle: Path, red_shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bundle.parent)
+    with FewShotSegmenter.load(bundle.name, "onnxruntime") as segmenter:
+        segmenter.set_support("red", *red_shot)
+        before = pickle.dumps(segmenter)
+        monkeypatch.chdir(tmp_path)
+        for pickled in (before, pickle.dumps(segmenter)):
+            with pickle.loads(pickled) as twin:
+                assert twin.segment(QUERY).masks["red"].any()
+    assert Bundle.open(bundle).path == bundle
+
+
+def test_an_opened_bundle_is_read_from_elsewhere(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bundle.parent)
+    opened = Bundle.open(bundle.name)
+    monkeypatch.chdir(tmp_path)
+    opened.check()
+    with pytest.raises(BundleError, match=f"there is no bundle at {bundle.name}\n"):
+        Bundle.open(bundle.name)
 
 
 def test_a_pickle_of_another_bundle_or_of_a_closed_segmenter_is_refused(tmp_path: Path) -> None:

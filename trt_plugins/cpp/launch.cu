@@ -17,8 +17,10 @@ cudaError_t launch(Problem const& p, bool half, cudaStream_t stream)
         kernel = half ? hsnet_correlate_split_f16 : hsnet_correlate_split_f32;
     }
     Grid const grid = correlate_grid(p, tiles, half ? 2 : 4);
-    kernel<<<dim3(grid.x, grid.y, grid.z), grid.threads, 0, stream>>>(p);
-    return cudaPeekAtLastError();
+    // Its own error: the last error of the thread may be an older one, of another library.
+    Problem argument = p;
+    void* arguments[] = {&argument};
+    return cudaLaunchKernel(kernel, dim3(grid.x, grid.y, grid.z), dim3(grid.threads), arguments, 0, stream);
 }
 
 } // namespace hsnet

@@ -1,8 +1,8 @@
 // The kernels before and after the network: uint8 photograph -> normalised planes, and logits -> masks,
 // scores and labels at the photograph's own size; in between, if masks are refined, the colour model and
 // the guided filter of pictures/. Except for the refinement, the arithmetic is that of the CPU path, step
-// by step (Pillow's fixed-point resampling, NumPy's float32 rounding: no fused multiply-adds), columns
-// before rows. Pillow resamples rows first if that is less work; a pixel may then differ by one grey level.
+// by step (Pillow's fixed-point resampling, columns before rows, and NumPy's float32 rounding: no fused
+// multiply-adds).
 #include "colour.cuh"
 #include "filter.cuh"
 #include "guide.cuh"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from hsnet_trt.cli import main as command
 from hsnet_trt.cli.shared.places import check_folder, explain
 from hsnet_trt.errors import InputError
+
+VIDEO = ("video", "b", "--input", "photographs", "--support", "x=q.png,m.png")
 
 
 @pytest.mark.parametrize("name", ["", "new", "new/deeper"])
@@ -98,7 +101,14 @@ def test_ctrl_c_is_answered(
     [
         ("segment", "b", "q.png", "--support", "x=q.png,m.png", "--save-supports", "file/s.npz"),
         ("calibrate", "b", "--data", "procedural", "--save", "file/ranges.json"),
+        ("segment", "b", "q.png", "--support", "x=q.png,m.png", "--save-supports", "folder"),
+        ("calibrate", "b", "--data", "procedural", "--save", "folder"),
+        ("calibrate-presence", "b", "--data", "fss", "--out", "file/bundle"),
         ("export-triton", "b", "--out", "b"),
+        ("benchmark", "b", "--plot", "folder"),
+        ("benchmark", "--work", "file/work"),
+        ("video", "b", "--input", "camera:0", "--support", "x=q.png,m.png", "--output", "file/x/"),
+        ("video", "b", "--input", "camera:0", "--support", "x=q.png,m.png", "--output", "x.gif"),
         ("benchmark", "b", "--plot", "file/plot.png"),
         ("benchmark", "b", "--area", "2"),
         ("benchmark", "b", "--readme", "none.md"),
@@ -112,7 +122,39 @@ def test_a_place_that_will_not_do_is_refused_before_the_work(
     (tmp_path / "b").mkdir()
     (tmp_path / "b/bundle.json").touch()  # opening it would be another error
     (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
     done = CliRunner().invoke(command.app, [*words])
     assert done.exit_code == 1
     says = ("cannot be a folder", "no other files", "mask area", "none.md", "no place for the")
+    says += ("is a folder", "cannot be written", "is not a video file")
     assert any(text in str(done.exception) for text in says), done.exception
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("matplotlib", ("benchmark", "b")),
+        ("skimage", ("benchmark",)),
+        ("cv2", ("benchmark",)),
+        ("matplotlib", ("demo",)),
+        ("skimage", ("demo",)),
+        ("matplotlib", ("sensitivity", "b", "--data", "procedural")),
+        ("pycocotools", ("segment", "b", "q.png", "--support", "x=q.png,m.png", "--coco")),
+        ("pycocotools", ("sweep", "b", "--supports", "s.npz", "--images", "i", "--out", "o")),
+        ("ray", ("sweep", "b", "--supports", "s.npz", "--images", "i", "--out", "o")),
+        ("cv2", (*VIDEO, "--output", "o.mp4")),
+        ("cv2", (*VIDEO, "--output", "o", "--instances")),
+        ("cv2", (*VIDEO, "--output", "o", "--steady")),
+        ("pycocotools", (*VIDEO, "--output", "o", "--tracks", "t.jsonl")),
+    ],
+)
+def test_a_package_that_is_missing_is_named_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, words: tuple[str, ...]
+) -> None:
+    """Some of them are needed at the end alone: nothing is read, or written, before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != module or None)
+    done = CliRunner().invoke(command.app, [*words])
+    assert isinstance(done.exception, ModuleNotFoundError), done.exception
+    assert done.exception.name == module
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ from extras.sweep.pictures import PLAN, check, fill
 
 from hsnet_trt.serving.sweep import plan as sweep_plan
 from hsnet_trt.serving.sweep import worker as sweep_worker
-from hsnet_trt.serving.sweep.plan import begin, finished
+from hsnet_trt.serving.sweep.plan import begin, clear_unfinished, finished
 from hsnet_trt.serving.sweep.sweep import sweep
 from hsnet_trt.serving.sweep.worker import SweepWorker
 
 pytest.importorskip("ray.data", reason="the extra `sweep` is not installed")
+fs = pytest.importorskip("pyarrow.fs")
 pytest.importorskip("pycocotools.mask", reason="the extra `sweep` is not installed")
 
 
@@ -94,7 +97,7 @@ def test_killed_while_it_was_being_begun(tmp_path, monkeypatch, name):
     def dies(files: object, path: str, content: bytes) -> None:
         if path.endswith(name):
             out.mkdir(exist_ok=True)
-            Path(f"{path}.writing").write_bytes(content[:9])
+            Path(f"{path}.1a2b.writing").write_bytes(content[:9])
             raise KeyboardInterrupt
         whole(files, path, content)
 
@@ -103,6 +106,7 @@ def test_killed_while_it_was_being_begun(tmp_path, monkeypatch, name):
         begin(str(out), images, PLAN, 4)
     monkeypatch.setattr(sweep_plan, "write_atomically", whole)
     assert begin(str(out), images, PLAN, 4).count == 5
+    clear_unfinished(str(out))
     assert sorted(p.name for p in out.iterdir()) == ["listing.parquet", "sweep.json"]
 
 
@@ -131,3 +135,46 @@ def test_a_part_that_was_being_written_is_done_again(
     assert done["errors"].sum() == 3
     assert finished(out, plan) == {0, 1, 2}
     check(tmp_path / "results", local, 6)
+
+
+def test_two_sweeps_at_once_into_one_folder(tmp_path):
+    """Neither meets what the other has written half."""
+    local, meet = fs.LocalFileSystem(), threading.Barrier(2)
+
+    class Files:
+        type_name = "local"
+
+        def __getattr__(self, name):
+            if name == "move":
+                meet.wait(20)  # both are written and neither is in place
+            return getattr(local, name)
+
+    path = tmp_path / "images" / "part-0000000.parquet"
+    contents = (bytes(1000), bytes(2000))
+    with ThreadPoolExecutor(2) as pool:
+        writes = [pool.submit(sweep_plan.write_atomically, Files(), str(path), c) for c in contents]
+        assert [done.result() for done in writes] == [None, None]
+    assert path.read_bytes() in contents
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_end_of_one_sweep_is_not_the_others(tmp_path):
+    """One that comes to its end removes what another writes of a part that is there already."""
+    files, out = fs.LocalFileSystem(), tmp_path / "results"
+    (out / "images").mkdir(parents=True)
+    target = out / "images" / "part-0000000.parquet"
+    target.write_bytes(b"whole")
+
+    class Files:
+        type_name = "local"
+
+        def __getattr__(self, name):
+            if name == "move":
+                clear_unfinished(str(out))
+            return getattr(files, name)
+
+    sweep_plan.write_atomically(Files(), str(target), b"whole")
+    assert target.read_bytes() == b"whole"
+    target.unlink()
+    with pytest.raises(FileNotFoundError):
+        sweep_plan.write_atomically(Files(), str(target), b"whole")

@@ -19,7 +19,10 @@ def test_what_is_no_sweep(bundle, supports, tmp_path):
     fill(tmp_path / "images", 2)
     images, out = str(tmp_path / "images"), str(tmp_path / "results")
     begin(out, images, PLAN, 4)
-    assert begin(out, images, PLAN, 100).part == 4  # as it was begun
+    assert begin(out, images, PLAN).part == begin(out, images, PLAN, 4).part == 4
+    with pytest.raises(InputError, match="begun in other parts") as caught:
+        begin(out, images, PLAN, 100)
+    assert caught.value.expected == "parts of 4 images" and "--part" in str(caught.value.fix)
     with pytest.raises(InputError, match="another sweep") as caught:
         begin(out, images, {**PLAN, "supports_sha256": "c"}, 4)
     assert "supports_sha256" in str(caught.value)

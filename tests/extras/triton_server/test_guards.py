@@ -147,8 +147,24 @@ def test_a_full_store(client, local):
         client.forget(supports)
 
 
+def test_errors_name_the_shot_of_its_class(server):
+    """As a segmenter does, whatever the order of classes in the request."""
+    image, mask = (png(array) for array in shot(RED))
+    tiny = np.zeros(shot(RED)[1].shape, np.uint8)
+    tiny[3, 2] = 255  # between the pixels that are kept
+    wrong = {
+        "the mask of shot 2 of 'b' is empty": png(np.zeros_like(tiny)),
+        "the mask of shot 2 of 'b' is not of its image's size": png(np.ones((9, 9), np.uint8)),
+        "the object of shot 2 of 'b' is too small": png(tiny),
+    }
+    for message, last in wrong.items():
+        inputs = {"class": [b"a", b"b", b"a", b"c", b"b"], "mask": [mask] * 4 + [last]}
+        with pytest.raises(grpc.InferenceServerException, match=message):
+            raw(server, {"action": [b"register"], "image": [image] * 5, **inputs})
+
+
 def test_notes_reach_the_client(client):
     image, mask = shot(RED)
     supports = client.register({"red": [(image, np.ones_like(mask))]})
-    assert "covers its whole image" in supports.notes[0]
+    assert supports.notes == ("the mask of shot 1 of 'red' covers its whole image",)
     client.forget(supports)

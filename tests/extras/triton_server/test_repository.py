@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.bundles.half import both
+from helpers.bundles.half import both, half
 from helpers.bundles.tiny import make_bundle
-from helpers.bundles.tiny_graphs import SIZE
+from helpers.bundles.tiny_graphs import SIZE, make_graph
 
 from hsnet_trt.errors import BundleError, ExportError, InputError
 from hsnet_trt.runtime.bundle import Bundle
@@ -37,17 +38,25 @@ def engines(
     flavour: str = "tensorrt",
     version: str = "10.9.0.34",
     plugin: bytes | None = None,
+    halves: Sequence[str] = (),
     **options: object,
 ) -> Path:
-    """A bundle with three made-up engines: what Triton gets is copied, not looked into."""
+    """A bundle with three made-up engines: what Triton gets is copied, not looked into.
+
+    Those of `halves` are in FP16, the others in FP32.
+    """
     extra: dict[str, bytes] = {"plugins/plugin": plugin} if plugin else {}
-    entries = []
+    entries, graphs = [], []
     for graph, profile in PROFILES.items():
+        precision = "fp16" if graph in halves else "fp32"
+        entry, content = half(graph) if graph in halves else make_graph(graph, SIZE)[::-1]
+        graphs.append(entry)
+        extra[entry.file] = content
         file = f"engines/{graph}_{capability}.plan"
         extra[file] = f"{graph} for {capability}".encode()
         entries.append(
             EngineFile(
-                variant=Variant(graph, SIZE, "fp32", "conv2d", "native"),
+                variant=Variant(graph, SIZE, precision, "conv2d", "native"),
                 file=file,
                 target=f"sm{capability}",
                 flavour=flavour,
@@ -59,7 +68,8 @@ def engines(
                 plugin="plugins/plugin" if plugin and graph == "match" else None,
             )
         )
-    return make_bundle(path, extra=extra, replace={"engines": tuple(entries)}, **options)
+    changes = {"engines": tuple(entries), "graphs": tuple(graphs)}
+    return make_bundle(path, extra=extra, replace=changes, **options)
 
 
 def read(repository: Path, model: str):
@@ -167,6 +177,23 @@ def test_what_does_not_belong_together(tmp_path):
     with pytest.raises(BundleError, match="altered"):
         export_repository([first], tmp_path / "repo")
     assert not (tmp_path / "repo").exists()
+
+
+def test_support_has_no_weights_and_may_be_of_another_precision(tmp_path):
+    """As in the runtime. One configuration serves every GPU, so theirs must be of one precision."""
+    source = engines(tmp_path / "ada", "8.9", halves=["support"])
+    repository = export_repository([source], tmp_path / "repo", ["tensorrt"], precision="fp32")
+    kinds = {
+        graph: {t.data_type for t in read(repository.path, f"hsnet_{graph}").output}
+        for graph in PROFILES
+    }
+    whole, half_ = ({model_config_pb2.DataType.Value(f"TYPE_FP{bits}")} for bits in (32, 16))
+    assert kinds == {"features": whole, "support": half_, "match": whole}
+    other = engines(tmp_path / "hopper", "9.0")
+    with pytest.raises(ExportError) as caught:
+        export_repository([source, other], tmp_path / "both", ["tensorrt"], precision="fp32")
+    assert "8.9 and 9.0 take different tensors in support" in str(caught.value)
+    assert not (tmp_path / "both").exists()
 
 
 def test_versions_keep_what_was_tuned(tmp_path, bundle):

@@ -221,6 +221,8 @@ class FakeCuda:
 
     def launch(self, kernel: Kernel, grid: Any, block: Any, argument: bytes, stream: Any) -> None:
         self.need_context()
+        if not all(1 <= side <= most for side, most in zip(grid, (2**31 - 1, 65535), strict=False)):
+            raise CudaRefused("INVALID_VALUE")
         content = bytes(argument)
         self.launches.append((kernel.name, content))
 

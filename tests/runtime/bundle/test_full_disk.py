@@ -10,7 +10,7 @@ import pytest
 from helpers.bundles.tiny import make_bundle
 
 from hsnet_trt.errors import BundleError
-from hsnet_trt.runtime.bundle import Bundle, BundleWriter
+from hsnet_trt.runtime.bundle import Bundle, BundleWriter, check_place
 from hsnet_trt.runtime.bundle.variants import add_variants
 
 
@@ -30,3 +30,23 @@ def test_a_full_disk_leaves_the_older_bundle(
     assert caught.value.found == "No space left on device"
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     assert (path / "bundle.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["new", "new/deeper/bundle", "bundle", "link"])
+def test_a_place_for_a_bundle(tmp_path: Path, place: str) -> None:
+    make_bundle(tmp_path / "bundle")
+    (tmp_path / "link").symlink_to("bundle")
+    check_place(tmp_path / place)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "link"}
+
+
+def test_no_place_for_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for place, says in (("file", "in the way"), ("", "in the way"), ("file/x/y", "is a file")):
+        with pytest.raises(BundleError) as caught:
+            check_place(tmp_path / place)
+        assert says in str(caught.value)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(BundleError, match="cannot be written") as caught:
+        check_place(tmp_path / "new" / "bundle")
+    assert caught.value.found == f"no permission to write in {tmp_path}"

@@ -14,7 +14,7 @@ from helpers.fakes.cuda import FakeCuda
 from helpers.fakes.gpu_segmenter import load
 from helpers.pictures.frame_answers import pictures
 
-from hsnet_trt.errors import BackendError
+from hsnet_trt.errors import BackendError, InputError
 
 Shot = tuple[np.ndarray, np.ndarray]
 
@@ -141,4 +141,23 @@ def test_supports_are_freed_after_the_frames_that_read_them(
         under_way.append(submit(frames.open_lane(1), 3))
         for frame in under_way:
             np.testing.assert_array_equal(frame.collect().labels, expected)
+    assert driver.settled()
+
+
+@pytest.mark.usefixtures("packaged_kernels")
+def test_a_picture_taller_than_a_grid_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, red_shot: Shot
+) -> None:
+    """In words, before any work; the next frame has its slot."""
+    segmenter, driver, _ = load(tmp_path / "b", monkeypatch)
+    tall, query = np.zeros((8 * 65535 + 1, 1, 3), np.uint8), pictures(1)[0]
+    with segmenter:
+        segmenter.set_support("red", *red_shot)
+        for _ in range(3):
+            with pytest.raises(InputError, match="too tall for the GPU") as caught:
+                segmenter.segment(tall)
+            assert caught.value.found == "524,281 rows"
+        for steady in (False, True):
+            found = list(segmenter.stream([tall, query, query], steady=steady))
+            assert [type(frame.error) for frame in found] == [InputError, type(None), type(None)]
     assert driver.settled()

@@ -125,3 +125,19 @@ def test_packing_holds_nothing_twice() -> None:
             assert np.shares_memory(shot[level].values, call[level])
     for name, dense in expand(held).items():
         np.testing.assert_array_equal(dense, whole[name])
+
+
+@pytest.mark.parametrize("first", ["float16", "float32"])
+def test_shots_of_two_types_keep_the_finer_one(first: str) -> None:
+    """As where supports of an FP16 engine are loaded beside FP32 ones: none is rounded."""
+    whole = encoded(np.random.default_rng(3), [[0.5, 0.5]] * 3)
+    fine, coarse = compress(whole), compress({k: v.astype(np.float16) for k, v in whole.items()})
+    both = [coarse[0], fine[1]] if first == "float16" else [fine[0], coarse[1]]
+    wanted = 1 if first == "float16" else 0
+    for name, dense in expand(both).items():
+        np.testing.assert_array_equal(dense[wanted], whole[name][wanted])
+    columns = side_by_side(both)
+    for name in whole:
+        shot = fine[wanted][name]
+        found = columns[name][wanted][:, :, : len(shot.at)]
+        np.testing.assert_array_equal(found, shot.values.transpose(0, 2, 1))
