@@ -59,6 +59,23 @@ def test_half_of_each_picture_shows_another_class(clean: Episodes) -> None:
     assert 5 < sum(firsts) < 31, "always the same half"
 
 
+@pytest.mark.parametrize("size", [(90, 60), (60, 60)])
+def test_pictures_that_are_not_wide_are_put_side_by_side(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Of 65 columns the left half has 32 and the right one 33."""
+    mosaics = in_form(folder(write_folder(tmp_path, size=size), size=(81, 65)), "mosaic")
+    lefts = []
+    for index in range(len(mosaics)):
+        episode = mosaics[index]
+        assert episode.query.shape == (81, 65, 3) and episode.query_mask.shape == (81, 65)
+        halves = episode.query_mask[:, :32].any(), episode.query_mask[:, 32:].any()
+        assert sum(halves) == 1
+        lefts.append(halves[0])
+        assert iou(coloured(episode.query, episode.class_id), episode.query_mask) > 0.8
+    assert {True, False} == set(lefts)
+
+
 def test_the_absent_class_leaves_nothing_to_find(clean: Episodes) -> None:
     absent = in_form(clean, "absent")
     for index in range(12):
