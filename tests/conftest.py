@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if workers := getattr(config.option, "numprocesses", None):
         threads = max(1, (os.cpu_count() or 1) // workers)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # workers inherit it
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: tests that collect garbage need not look for it among that."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
