@@ -26,6 +26,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # workers inherit it
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """pytest-xdist 3.8 writes a test's group where pytest 9.2 no longer looks for its name.
+
+    Without it no group is heeded, and each worker exports every bundle.
+    """
+    for item in items:
+        grouped = vars(item).get("_nodeid", item.nodeid)
+        if grouped != item.nodeid:
+            item._id = type(item._id).parse(grouped)  # type: ignore[attr-defined]
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: tests that collect garbage need not look for it among that."""
     gc.collect()

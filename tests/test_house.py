@@ -72,6 +72,14 @@ def run(code: str, cwd: Path, path: Path | None = None) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.xdist_group("a group")
+def test_workers_heed_groups(request):
+    """By its name a test comes to the worker of its group."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("not distributed by groups")
+    assert request.node.nodeid.endswith("@a group")
+
+
 def test_every_folder_of_code_is_a_package():
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
