@@ -13,6 +13,7 @@ import onnxruntime
 from hsnet_trt.runtime.bundle.manifest import PackedLevel
 from hsnet_trt.runtime.matching.graphs import SUPPORTS, Tensors
 from hsnet_trt.runtime.matching.runner import Limits
+from hsnet_trt.runtime.ort.limits import threads
 
 Seen = Callable[[str, str, npt.NDArray[Any]], None]  # graph, tensor, value
 
@@ -93,6 +94,7 @@ def _tapped(graph: onnx.ModelProto, tensors: list[str]) -> bytes:
 def _session(content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -73,6 +73,14 @@ def run(code: str, cwd: Path, path: Path | None = None) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.xdist_group("a group")
+def test_workers_heed_groups(request):
+    """By its name a test comes to the worker of its group."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("not distributed by groups")
+    assert request.node.nodeid.endswith("@a group")
+
+
 def test_every_folder_of_code_is_a_package():
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -121,14 +129,24 @@ def test_light_imports(module, tmp_path):
 
 
 def test_source_tree_from_any_folder():
-    """Also from inside the folders, whose file names must not hide a library's."""
+    """Also from inside the folders, whose file names must not hide a library's.
+
+    From inside, Python finds a folder's own files first: none is called as anything is that was
+    imported from elsewhere.
+    """
     code = (
-        "import hsnet_trt, hsnet_trt.model, hsnet_trt.runtime, hsnet_trt.cli.main;"
+        "import sys, hsnet_trt, hsnet_trt.model, hsnet_trt.runtime, hsnet_trt.cli.main;"
         "from hsnet_trt import FewShotSegmenter, HSNetError;"
-        "print(hsnet_trt.runtime.__file__)"
+        "print(hsnet_trt.runtime.__file__, *{name.split('.')[0] for name in sys.modules})"
     )
-    for folder in (ROOT, ROOT.parent, *STAGES.values()):
-        assert run(code, folder, ROOT) == str(ROOT / "runtime" / "__init__.py")
+    for folder in (ROOT.parent, STAGES["runtime"]):
+        file, *imported = run(code, folder, ROOT).split()
+        assert file == str(ROOT / "runtime" / "__init__.py")
+    assert {"torch", "numpy", "typer", "inspect"} < set(imported)
+    for folder in STAGES.values():
+        own = {path.stem for path in folder.glob("*.py")}
+        own |= {path.name for path in folder.iterdir() if path.is_dir()}
+        assert not own & set(imported), folder
 
 
 def test_wheel(tmp_path):

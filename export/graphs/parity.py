@@ -21,6 +21,7 @@ from hsnet_trt.runtime.differences import Differences, flipped
 from hsnet_trt.runtime.matching.graphs import FEATURES, names_of
 from hsnet_trt.runtime.matching.packing import CONTRASTS
 from hsnet_trt.runtime.ort.device_session import TYPES
+from hsnet_trt.runtime.ort.limits import threads
 
 # float32 arithmetic in another order stays under 5e-5 on the reference weights of all backbones.
 TOLERANCE = {
@@ -37,7 +38,9 @@ def session(model: bytes) -> Run:
 
     Inputs are cast to the graph's float type.
     """
-    runner = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    runner = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in runner.get_outputs()]
     types = {value.name: TYPES[value.type] for value in runner.get_inputs()}
 

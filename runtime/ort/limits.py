@@ -1,6 +1,8 @@
-"""The largest batches of ONNX Runtime's calls: by a CPU's caches, or by a GPU's memory."""
+"""ONNX Runtime's threads, and its largest batches: by a CPU's caches, or by a GPU's memory."""
 
 from __future__ import annotations
+
+import os
 
 from hsnet_trt.runtime.bundle.manifest import GraphFile
 from hsnet_trt.runtime.device.machine import Gpu
@@ -12,6 +14,12 @@ MEMORY_BUDGET = 300_000_000
 _MOST = 16
 _MOST_QUERIES = 4  # on a GPU; on a CPU a second query in a call gains nothing
 _MOST_ELEMENTS = 2**31 - 1  # of a tensor on a GPU, whose kernels may count with 32 bits
+
+
+def threads() -> int:
+    """Threads of a session on the CPU: `OMP_NUM_THREADS` if set, else 0 (one for each core)."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else 0
 
 
 def cpu_limits(graphs: dict[str, GraphFile], budget: int | None = None) -> Limits:

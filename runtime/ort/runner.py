@@ -44,7 +44,7 @@ from hsnet_trt.runtime.ort.cuda import (
 )
 from hsnet_trt.runtime.ort.device_session import TYPES
 from hsnet_trt.runtime.ort.frames import FRAME_GRAPHS, FrameParts, open_parts
-from hsnet_trt.runtime.ort.limits import MEMORY_BUDGET, cpu_limits, gpu_limits
+from hsnet_trt.runtime.ort.limits import MEMORY_BUDGET, cpu_limits, gpu_limits, threads
 
 _log = logging.getLogger("hsnet_trt")
 
@@ -226,8 +226,7 @@ def _session_options(onnxruntime: Any) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not multiplies_int8_exactly():
         options.add_session_config_entry("session.x64quantprecision", "1")
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: every core
+    options.intra_op_num_threads = threads()
     return options
 
 

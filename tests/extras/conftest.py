@@ -62,10 +62,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(shipped: Path) -> Iterator[str]:
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the page of the shipped model is served."""
     pytest.importorskip("uvicorn", reason="the extra `app` is not installed")
-    with served(shipped) as address:
+    # Exported now, not before a test without a browser is skipped.
+    with served(request.getfixturevalue("shipped")) as address:
         yield address
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hsnet_trt.errors import BackendError, InputError
-from hsnet_trt.trt_plugins import compile_kernels, loading, nvcc, python_plugin
+from hsnet_trt.trt_plugins import loading, nvcc, python_plugin
 from hsnet_trt.trt_plugins.loading import load_plugin
 
 LIBRARY = b"\x7fELF, and the rest of a library"
@@ -108,13 +108,6 @@ def test_kernels_are_compiled_only_where_they_must_be(
     monkeypatch.setattr(nvcc, "find_nvcc", lambda: None)
     assert nvcc.compiled(source, fatbin) == KERNELS + b"2"  # what came with the package
     assert made == [fatbin, fatbin]
-
-
-@pytest.mark.skipif(nvcc.find_nvcc() is None, reason="nvcc is not installed")
-def test_what_nvcc_writes_is_known_as_kernels(tmp_path: Path) -> None:
-    path = nvcc.compile_fatbin(compile_kernels.SOURCE, tmp_path / "kernels.fatbin", [80])
-    assert nvcc.is_fatbin(path.read_bytes())
-    assert not loading.is_library(path.read_bytes())
 
 
 def test_nvcc_is_looked_for_on_the_path_and_then_in_cuda_home(

@@ -34,6 +34,10 @@ def opened(
     return open_cuda(), driver
 
 
+# Which library starts a kernel changes nothing of what it computes; the next test tries both.
+by_one = pytest.mark.parametrize("opened", [True], ids=["pycuda"], indirect=True)
+
+
 def test_every_check_passes_on_a_gpu_without_faults(
     opened: tuple[Cuda, FakeDriver], frames_image: bytes
 ) -> None:
@@ -84,6 +88,7 @@ def test_every_check_passes_on_a_gpu_without_faults(
     ],
     ids=["prepare", "settle", "vote", "likeness", "guide", "fit", "invalid", "refine"],
 )
+@by_one
 def test_a_wrong_kernel_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path, old: str, new: str, found: list[str]
 ) -> None:
@@ -93,6 +98,7 @@ def test_a_wrong_kernel_is_found(
 
 
 @pytest.mark.usefixtures("frames_image")
+@by_one
 def test_a_kernel_that_takes_bgr_for_rgb_is_found(
     opened: tuple[Cuda, FakeDriver], tmp_path: Path
 ) -> None:

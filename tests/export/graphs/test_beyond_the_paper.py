@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ import torch
 from helpers.graphs.rows import in_rows
 
 from hsnet_trt.calibration.placement import place
+from hsnet_trt.export.graphs import graphs
 from hsnet_trt.export.graphs.graphs import export_match, export_support
 from hsnet_trt.export.graphs.lowering_packed import packing_of, taking_packed
 from hsnet_trt.export.graphs.lowering_plugin import taking_columns
@@ -32,6 +33,9 @@ BARE = re.compile("logits_without_(contrast|self_support)")
 NAMES = ("f2", "f3", "f4", "s2", "s3", "s4", "c3", "c4")
 
 Arrays = dict[str, np.ndarray]
+Exported = Callable[[str, str], onnx.ModelProto]
+# PyTorch's exporter takes ten seconds for a `match`, which one worker makes for all of these tests.
+pytestmark = pytest.mark.xdist_group("beyond the paper")
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +57,20 @@ def inputs(model: HSNet) -> Arrays:
     return {**dict(zip(NAMES, arrays, strict=True)), **rest, "mask": masks.numpy()}
 
 
+def once_each(model: HSNet) -> Exported:
+    """`match` of a model by lowering and correlation; to be read only."""
+    return cache(lambda lowering, correlation: export_match(model, SIZE, lowering, {}, correlation))
+
+
 @pytest.fixture(scope="module")
-def match(model: HSNet) -> Callable[[str, str], onnx.ModelProto]:
-    made: dict[tuple[str, str], onnx.ModelProto] = {}
+def match(model: HSNet) -> Exported:
+    return once_each(model)
 
-    def graph(lowering: str, correlation: str) -> onnx.ModelProto:
-        if (lowering, correlation) not in made:
-            made[lowering, correlation] = export_match(model, SIZE, lowering, {}, correlation)
-        return made[lowering, correlation]
 
-    return graph
+@pytest.fixture(scope="module")
+def plain() -> Exported:
+    """Of the same weights, without anything that is not in the paper."""
+    return once_each(recipe_model("resnet18"))
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +97,12 @@ def test_every_form_of_match_adds_them(form, match, model, inputs, logits) -> No
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_they_come_behind_a_graph_that_does_not_know_of_them(form, match) -> None:
+def test_they_come_behind_a_graph_that_does_not_know_of_them(form, match, plain) -> None:
     """Take what was added away, and the authors' graph is left, node for node."""
-    plain, full = export_match(recipe_model("resnet18"), SIZE, form[0], {}, form[1]), match(*form)
+    bare, full = plain(*form), match(*form)
     added = [node for node in full.graph.node if node.name.startswith(ADDED)]
-    assert len(added) == len(full.graph.node) - len(plain.graph.node)
-    assert {v.name for v in full.graph.input} - {v.name for v in plain.graph.input} == {"c3", "c4"}
+    assert len(added) == len(full.graph.node) - len(bare.graph.node)
+    assert {v.name for v in full.graph.input} - {v.name for v in bare.graph.input} == {"c3", "c4"}
     rest = onnx.ModelProto()
     rest.CopyFrom(full)
     for node in added:
@@ -106,14 +114,22 @@ def test_they_come_behind_a_graph_that_does_not_know_of_them(form, match) -> Non
             kept.remove(value)
     for node in rest.graph.node:
         node.output[:] = [BARE.sub("logits", name) for name in node.output]
-    assert rest.SerializeToString() == plain.SerializeToString()
+    assert rest.SerializeToString() == bare.SerializeToString()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("form", FORMS[:2])
-def test_self_support_alone(form, model, inputs) -> None:
+def test_self_support_alone(form, model, inputs, plain, monkeypatch) -> None:
     """Without a background contrast `match` takes no vectors; nothing else is left out."""
     alone = recipe_model("resnet18", 0.0, OWN)
+
+    def exported(*_: object) -> onnx.ModelProto:
+        """What it comes behind, which is the same for every weight (above)."""
+        graph = onnx.ModelProto()
+        graph.CopyFrom(plain(*form))
+        return graph
+
+    monkeypatch.setattr(graphs, "_as_in_the_paper", exported)
     run = session(export_match(alone, SIZE, *form[:1], {}, form[1]).SerializeToString())
     found = run({name: inputs[name] for name in NAMES[:6]})["logits"]
     levels = [
@@ -158,13 +174,12 @@ def test_large_features_do_not_overflow_in_fp16(model, inputs, match) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS[:3])
-def test_int8_leaves_them_float(form, match) -> None:
+def test_int8_leaves_them_float(form, match, plain) -> None:
     graph = match(*form)
     placement = place("match", graph, results=form[0] == "packed")
     quantised = {node for layer in placement.layers for node in layer.nodes}
     assert not any(name.startswith(ADDED) for name in quantised)
-    plain = export_match(recipe_model("resnet18"), SIZE, form[0], {})
-    without = place("match", plain, results=form[0] == "packed")
+    without = place("match", plain(*form), results=form[0] == "packed")
     assert [layer.name for layer in placement.layers] == [layer.name for layer in without.layers]
     assert set(without.left) < set(placement.left)
 

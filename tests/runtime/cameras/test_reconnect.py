@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -112,14 +111,18 @@ def test_a_reader_that_leaves_early_lets_go_of_the_camera() -> None:
 
 
 def test_a_camera_that_is_away_is_not_waited_for_once_nobody_wants_it() -> None:
-    ended, capture = threading.Event(), FakeCapture([1])
+    ended, tried, capture = threading.Event(), threading.Event(), FakeCapture([1])
     found: list[int] = []
-    frames = reconnect.frames(capture, "x", opener(None), patience=600, ended=ended)
+
+    def open_again() -> Capture:
+        tried.set()
+        return opener(None)()
+
+    frames = reconnect.frames(capture, "x", open_again, patience=600, ended=ended)
     reader = threading.Thread(target=lambda: found.extend(numbers(frames)), daemon=True)
     with pytest.warns(HSNetWarning, match="went away"):
         reader.start()
-        time.sleep(0.3)  # it is between two attempts, or about to be
-        assert reader.is_alive()
+        assert tried.wait(20) and reader.is_alive()  # and now it is between two attempts
         ended.set()
         reader.join(20)
     assert not reader.is_alive() and found == [1] and capture.closed

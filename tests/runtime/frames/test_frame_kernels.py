@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsnet_trt.runtime.bundle.manifest import Preprocessing
-from hsnet_trt.runtime.frames import frame_kernels
 from hsnet_trt.runtime.frames.frame_kernels import PREPARE, VOTE, FrameKernels
 from hsnet_trt.runtime.frames.frame_tables import make_tables
 from hsnet_trt.runtime.matching.presence import best_matches
 from hsnet_trt.runtime.pictures.postprocess import segment_logits
 from hsnet_trt.runtime.pictures.preprocess import Placement, normalisation, place
-from hsnet_trt.trt_plugins import nvcc
 
 SIDE = st.integers(1, 150)
 POLICY = st.sampled_from(["stretch", "letterbox"])
@@ -230,26 +227,3 @@ def test_matches_are_those_of_the_cpu(
     found = frames.likeness(last, vectors)
     np.testing.assert_allclose(found, best_matches(last, vectors), atol=2e-6)
     assert found[-1] == 0
-
-
-def test_nvcc_compiles_them(tmp_path: Path) -> None:
-    if nvcc.find_nvcc() is None:
-        pytest.skip("there is no nvcc")
-    path = nvcc.compile_fatbin(frame_kernels.SOURCE, tmp_path / "frames.fatbin", [87])
-    content = path.read_bytes()
-    assert nvcc.is_fatbin(content)
-    for name in (
-        "prepare_f32",
-        "prepare_f16",
-        "vote_f32",
-        "vote_f16",
-        "settle",
-        "likeness_f16",
-        "guide_f16",
-        "count_f16",
-        "weigh_f16",
-        "fit",
-        "refine",
-    ):
-        assert f"hsnet_{name}".encode() in content
-    assert [p.name for p in tmp_path.iterdir()] == ["frames.fatbin"]

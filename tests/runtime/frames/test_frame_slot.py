@@ -48,13 +48,22 @@ def on_device(cuda: Cuda, slot: Slot, stream: Any) -> np.ndarray:
 @pytest.mark.parametrize("held", [False, True], ids=["", "while another thread enqueues"])
 def test_every_row_arrives(opened: tuple[Cuda, FakeDriver], form: str, held: bool) -> None:
     cuda, driver = opened
-    pixels, lock = frame(form), GpuLock()
     let_go, holds = threading.Event(), threading.Event()
+
+    class Lock(GpuLock):
+        """Is let go once the last stripe waits for it."""
+
+        def acquire(self, *, blocking: bool = True) -> bool:
+            if blocking:
+                let_go.set()
+            return super().acquire(blocking=blocking)
+
+    pixels, lock = frame(form), Lock()
 
     def hold() -> None:
         with lock:
             holds.set()
-            let_go.wait(0.2)
+            assert let_go.wait(20)
 
     with cuda.current():
         slot, stream = Slot(cuda, mapped=False), cuda.stream()
@@ -62,7 +71,7 @@ def test_every_row_arrives(opened: tuple[Cuda, FakeDriver], form: str, held: boo
         if held:
             thread = threading.Thread(target=hold)
             thread.start()
-            holds.wait()
+            assert holds.wait(20)
         staged = slot.bring(pixels, stream, lock)
         cuda.record(slot.events["uploaded"], stream)
         assert staged >= 0 and driver.copies == ["in"] * (1 if held else 6)
