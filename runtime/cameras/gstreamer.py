@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.cameras.capture import (
-    CaptureLost,
-    Picture,
-    as_utf8,
-    without_password,
-)
+from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, as_utf8, without_password
 
 SILENCE = 10  # longest wait for the first frame and between frames, in seconds
 _SINK = "hsnet_trt_frames"

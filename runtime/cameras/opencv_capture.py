@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hsnet_trt.errors import InputError
-from hsnet_trt.runtime.cameras.capture import (
-    CaptureLost,
-    Picture,
-    as_utf8,
-    without_password,
-)
+from hsnet_trt.runtime.cameras.capture import CaptureLost, Picture, as_utf8, without_password
 
 SILENCE = 10_000  # timeout of a network stream, to open and between frames, in milliseconds
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,6 @@ from helpers.command import hsnet
 from helpers.pictures.scenes import GREEN, RED, scene
 from PIL import Image
 
-from hsnet_trt.cli.shared import video_files
-from hsnet_trt.errors import InputError
 from hsnet_trt.runtime.pictures.overlay import class_colour
 
 cv2 = pytest.importorskip("cv2")
@@ -151,15 +147,6 @@ def test_what_is_read_is_not_overwritten(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
-def test_a_recording_that_fails_leaves_the_older_one(tmp_path: Path) -> None:
-    target = tmp_path / "o.mp4"
-    target.write_bytes(b"older")
-    sink = video_files.VideoFile(target, 30)
-    sink.write(np.zeros((32, 48, 3), np.uint8))
-    sink.close(keep=False)
-    assert target.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
-
-
 def test_frames_that_change_their_size_are_fitted_into_the_first(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -233,95 +220,6 @@ def test_a_form_of_tracks_that_is_not_known_is_refused(folder: Path, tmp_path: P
         "--tracks", str(tmp_path / "tracks.csv"), *SUPPORT, folder=folder,
     )  # fmt: skip
     assert done.returncode == 1 and ".jsonl" in done.stderr and not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
-@pytest.mark.parametrize("frames", [9, 40])
-def test_a_recording_that_was_cut_off_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, frames: int
-) -> None:
-    """As on a full disk, of which OpenCV says nothing."""
-    pictures = np.random.default_rng(0).integers(0, 256, (frames, 96, 128, 3), np.uint8)
-    target = tmp_path / f"o{suffix}"
-
-    def record() -> video_files.VideoFile:
-        sink = video_files.VideoFile(target, 30)
-        for picture in pictures:
-            sink.write(picture)
-        return sink
-
-    record().close(keep=True)
-    whole = target.read_bytes()
-    sink = record()
-    sink._writer.release()
-    (part,) = set(tmp_path.iterdir()) - {target}
-    part.write_bytes(whole[: len(whole) * 3 // 5])
-    monkeypatch.setattr(sink, "_writer", None)
-    with pytest.raises(InputError, match="could not be written whole"):
-        sink.close(keep=True)
-    assert list(tmp_path.iterdir()) == [target] and target.read_bytes() == whole
-
-
-_ENDLESS = """
-import itertools, pathlib, signal, sys, time
-import numpy as np
-from hsnet_trt.cli.main import main
-from hsnet_trt.cli.shared.video_files import VideoFile
-from hsnet_trt.runtime.cameras import source
-
-def frames():
-    for index in itertools.count():
-        time.sleep(0.02)
-        yield np.full((64, 96, 3), index % 200, np.uint8)
-
-def write(self, picture, write=VideoFile.write):
-    written = write(self, picture)
-    pathlib.Path(sys.argv[-1] + ".begun").touch()
-    return written
-
-# A shell's jobs in the background inherit that SIGINT is ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nor that of nohup
-live = sys.argv.pop(1) == "live"
-source.open_source = lambda *_, **__: source.FrameSource(frames(), live, None, 30.0)
-VideoFile.write = write
-main()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("kind", ["live", "file"])
-def test_a_signal_ends_it_and_keeps_what_a_camera_showed(
-    folder: Path, tmp_path: Path, kind: str, name: str
-) -> None:
-    """Ctrl-C; SIGTERM of a service manager or a container; SIGHUP where a connection breaks."""
-    target = tmp_path / "o.mp4"
-    command = ["video", "bundle", *SUPPORT, "--no-steady", "--input", "x", "--output", str(target)]
-    with subprocess.Popen(
-        [sys.executable, "-c", _ENDLESS, kind, *command],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            begun = tmp_path / "o.mp4.begun"
-            while not begun.exists():
-                assert process.poll() is None, process.stderr
-                time.sleep(0.05)
-            number = signal.Signals[name]
-            process.send_signal(number)
-            shown = process.communicate(timeout=60)[1]
-        finally:
-            process.kill()
-    begun.unlink()
-    if kind == "file":
-        assert process.returncode == 128 + number and "stopped" in shown
-        assert not list(tmp_path.iterdir())
-        return
-    assert process.returncode == 0, shown
-    assert list(tmp_path.iterdir()) == [target]
-    assert cv2.VideoCapture(str(target)).get(cv2.CAP_PROP_FRAME_COUNT) >= 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
