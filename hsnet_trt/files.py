@@ -1,8 +1,10 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Files that are there whole or not at all, and the user's cache folder."""
 
 from __future__ import annotations
 
+import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,3 +33,14 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder: `$XDG_CACHE_HOME/hsnet_trt`, or `~/.cache/hsnet_trt`.
+
+    A container may run as a user of no name, who has no home; then one of the temporary folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet_trt"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"hsnet_trt-{os.getuid()}")

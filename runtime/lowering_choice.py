@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsnet_trt.errors import BackendError
+from hsnet_trt.files import cache_folder
 from hsnet_trt.runtime.backends import CPU_LOWERING, TENSORRT, open_runner
 from hsnet_trt.runtime.bundle import Bundle
-from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
+from hsnet_trt.runtime.device.kernel_cache import keep_content, read_kept
 from hsnet_trt.runtime.matching.runner import Runner
 from hsnet_trt.runtime.ort.cuda import SEARCHES, USUAL, CudaChoice
 

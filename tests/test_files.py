@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.places import ROOT
 
-from hsnet_trt.files import replacing
+from hsnet_trt.files import cache_folder, replacing
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
@@ -48,3 +50,21 @@ def test_nobody_writes_to_a_name_that_is_always_the_same() -> None:
         if not stage.startswith(".") and stage not in ("tests", "build", "hsnet_trt"):
             text = path.read_text()
             assert not re.search(r"\.part(ial)?\b[\w.]*\"", text), path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' users have a home")
+def test_a_user_without_name_and_home_has_a_cache_of_his_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `docker run --user 12345`."""
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folder = cache_folder()
+    assert folder.parent == tmp_path and folder.name.endswith(f"-{os.getuid()}")

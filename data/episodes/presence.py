@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +16,7 @@ from rich.progress import track
 from hsnet_trt.data.episodes.episode import Skipped
 from hsnet_trt.data.episodes.files import IGNORE, read_index_mask
 from hsnet_trt.errors import InputError
-from hsnet_trt.files import replacing
+from hsnet_trt.files import cache_folder, replacing
 
 # Smaller objects vanish at the resolution of the features (2048 pixels; later work on these
 # datasets uses this limit, too).
@@ -62,17 +60,6 @@ def classes_shown(
     if not broken:
         _write_cache(kept, shown)
     return shown
-
-
-def cache_folder() -> Path:
-    """The folder for derived lists: hsnet-trt in XDG_CACHE_HOME or ~/.cache.
-
-    For a user of no name, as in a container, one of the temporary folder.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet-trt"
-    except RuntimeError:
-        return Path(tempfile.gettempdir(), f"hsnet-trt-{os.getuid()}")
 
 
 def _cache_file(masks: Iterable[Path], what: str) -> Path:

@@ -9,24 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from hsnet_trt.files import replacing
+from hsnet_trt.files import cache_folder, replacing
 
 _log = logging.getLogger("hsnet_trt.tensorrt")
-
-
-def cache_folder() -> Path:
-    """The user's cache folder: `$XDG_CACHE_HOME/hsnet_trt`, or `~/.cache/hsnet_trt`.
-
-    A container may run as a user of no name, who has no home; then one of the temporary folder.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hsnet_trt"
-    except RuntimeError:
-        return Path(tempfile.gettempdir(), f"hsnet_trt-{os.getuid()}")
 
 
 def cache_file(engine_sha256: str, gpu: str) -> Path:

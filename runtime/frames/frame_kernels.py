@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hsnet_trt.errors import BuildError
+from hsnet_trt.files import cache_folder
 from hsnet_trt.runtime.bundle import Bundle
 from hsnet_trt.runtime.device.driver import Cuda, has
-from hsnet_trt.runtime.device.kernel_cache import cache_folder, keep_content, read_kept
+from hsnet_trt.runtime.device.kernel_cache import keep_content, read_kept
 from hsnet_trt.runtime.pictures.colour_model import BINS
 from hsnet_trt.trt_plugins.nvcc import compile_fatbin, compiled, find_nvcc, is_fresh, sources
 from hsnet_trt.trt_plugins.nvrtc import INSTALL, compile_cubin
