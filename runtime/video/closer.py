@@ -61,7 +61,7 @@ class View:
         rows, columns = (self._along(axis, n) for axis, n in enumerate((height, width)))
         # Blur before downscaling, against aliasing.
         wide = max(self.whole.source[0] / self.window.height, 1)
-        origin = [np.ascontiguousarray(part) for part in np.meshgrid(columns, rows)]
+        origin = columns[None].repeat(height, axis=0), rows[:, None].repeat(width, axis=1)
         found = np.empty_like(planes)
         for plane, target in zip(planes, found, strict=True):
             smooth = cv2.GaussianBlur(plane, (0, 0), 0.35 * (wide - 1)) if wide > _SMOOTH else plane
